@@ -1,0 +1,38 @@
+.DEFAULT_GOAL := help
+.PHONY: help setup repro test lint ui clean
+
+PYTHON ?= python3
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export MLFLOW_DISABLE_TELEMETRY := true
+
+help:
+	@echo "make repro   run the pipeline: data, encoder, features, head, recalls, report"
+	@echo "make test    run the tests"
+	@echo "make lint    ruff and mypy"
+	@echo "make ui      MLflow on http://127.0.0.1:5000"
+	@echo "make clean   remove the environment and everything the pipeline made"
+
+# The stamp says which lock file the environment was made from.
+setup: .venv/stamp
+.venv/stamp: requirements.lock
+	$(PYTHON) -m venv .venv
+	.venv/bin/pip install --quiet --require-hashes -r requirements.lock
+	touch $@
+
+repro: setup
+	dvc repro
+
+test: setup
+	python -m pytest
+
+lint: setup
+	ruff check .
+	ruff format --check .
+	mypy
+
+ui: setup
+	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow server --workers 1 \
+		--backend-store-uri sqlite:///mlflow.db --default-artifact-root mlruns
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache data/* reports/* mlflow.db mlruns .dvc/cache .dvc/tmp

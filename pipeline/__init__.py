@@ -1,0 +1,1 @@
+"""Stages: `python -m pipeline.<stage>`, each a thin command over `rau`."""

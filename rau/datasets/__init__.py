@@ -1,0 +1,1 @@
+"""Data sets: each module knows one layout or draws one set."""

@@ -1,0 +1,93 @@
+"""Arrow schemas of every table that one stage hands to another, checked on write and on read."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rau.errors import UserError
+from rau.files import atomic_path
+
+STRINGS = pa.list_(pa.string())
+
+MANIFEST = pa.schema(
+    [
+        ("image_id", pa.string()),
+        ("path", pa.string()),
+        ("bytes", pa.int64()),
+        ("sha256", pa.string()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("source", pa.string()),
+        ("status", pa.string()),
+    ]
+)
+IMAGES = pa.schema(
+    [
+        ("image_id", pa.string()),
+        ("category", pa.string()),
+        ("path", pa.string()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("status", pa.string()),
+    ]
+)
+QUERIES = pa.schema(
+    [
+        ("query_id", pa.string()),
+        ("split", pa.string()),
+        ("category", pa.string()),
+        ("reference_id", pa.string()),
+        ("target_id", pa.string()),
+        ("captions", STRINGS),
+        ("members", STRINGS),
+        ("relevant", STRINGS),
+    ]
+)
+GALLERIES = pa.schema(
+    [("gallery", pa.string()), ("category", pa.string()), ("image_id", pa.string())]
+)
+RELEVANCE = pa.schema(
+    [
+        ("category", pa.string()),
+        ("split", pa.string()),
+        ("query_index", pa.int32()),
+        ("candidate", pa.string()),
+        ("target", pa.string()),
+        ("relevant", STRINGS),
+    ]
+)
+
+
+def write_table(path: Path, table: pa.Table, schema: pa.Schema) -> None:
+    """Write `table` as Parquet under `schema`, whole or not at all.
+
+    Raises:
+        UserError: when the disk is full.
+        pa.ArrowInvalid: when the table does not fit the schema (a programming error).
+    """
+    with atomic_path(path) as temporary:
+        pq.write_table(table.select(schema.names).cast(schema), temporary, compression="zstd")
+
+
+def read_table(path: Path, schema: pa.Schema, stage: str) -> pa.Table:
+    """Read a Parquet table and check its columns.
+
+    Args:
+        path: the file.
+        schema: the columns it must have; more are refused too.
+        stage: the stage that makes the file, named in the error.
+
+    Raises:
+        UserError: when it is missing, truncated or of another schema.
+    """
+    remedy = f"run `python -m pipeline.{stage}` again"
+    try:
+        table = pq.read_table(path)
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is missing; {remedy}") from error
+    except (pa.ArrowInvalid, OSError) as error:
+        raise UserError(f"{path} is not a whole Parquet file; {remedy}") from error
+    if table.schema.remove_metadata() != schema:
+        raise UserError(f"{path} has columns {table.schema.names}, not {schema.names}; {remedy}")
+    return table
