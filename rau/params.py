@@ -1,0 +1,154 @@
+"""Parameters, typed and ranged: what `params.yaml` may say, one section a stage."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from rau.errors import UserError
+
+Share = Annotated[float, Field(ge=0, lt=1)]
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class Section(BaseModel):
+    """A section refuses unknown keys and silent conversions."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class GarmentsParams(Section):
+    """Sizes of the built-in data set."""
+
+    seed: Annotated[int, Field(ge=0)] = 0
+    train_images: Annotated[int, Field(ge=60)] = 7000
+    val_images: Annotated[int, Field(ge=60)] = 3000
+    train_queries: Annotated[int, Field(ge=30)] = 15000
+    val_queries: Annotated[int, Field(ge=30)] = 3000
+    image_size: Annotated[int, Field(ge=32, le=512)] = 128
+
+
+class DatasetParams(Section):
+    """Which data; `root` is a folder of the user's own in the data set's official layout."""
+
+    name: Literal["garments", "fashioniq"] = "garments"
+    root: str | None = None
+    allow_missing: bool = False
+    garments: GarmentsParams = GarmentsParams()
+
+
+class EncoderParams(Section):
+    """Any open_clip model and tag, an `hf-hub:` or `local-dir:` path, or `garments-clip`."""
+
+    name: Annotated[str, Field(min_length=1)] = "garments-clip"
+    pretrained: str | None = None
+    seed: Annotated[int, Field(ge=0)] = 0
+    steps: Annotated[int, Field(ge=1)] = 500
+    batch_size: Annotated[int, Field(ge=2)] = 256
+    pairs: Annotated[int, Field(ge=2)] = 10000
+
+
+class FeaturesParams(Section):
+    """How features are computed and kept."""
+
+    dtype: Literal["float16", "float32"] = "float16"
+    batch_size: Annotated[int, Field(ge=1)] = 256
+    workers: Annotated[int, Field(ge=0)] = 0
+
+
+class UaParams(Section):
+    """The uncertainty augmenter (arXiv 2308.08131)."""
+
+    n: Annotated[int, Field(ge=0, le=16)] = 1
+    theta: Annotated[float, Field(ge=-1, le=1)] = 0.7
+    samples: Annotated[int, Field(ge=1, le=64)] = 1
+    isu: bool = True
+    csu_weight: Weight = 0.5
+    dr_weight: Weight = 0.05
+    dr_blocks: Literal["last", "all"] = "last"
+    shared: bool = False
+    sigma_init: Annotated[float, Field(gt=0, le=10)] = 0.1
+
+
+class HeadParams(Section):
+    """The composition head."""
+
+    dim: Annotated[int, Field(ge=1)] = 512
+    hidden: Annotated[int, Field(ge=1)] = 512
+    dropout: Share = 0.1
+    input_dropout: Share = 0.0
+
+
+class TrainParams(Section):
+    """Optimisation and model selection."""
+
+    seed: Annotated[int, Field(ge=0)] = 0
+    epochs: Annotated[int, Field(ge=1)] = 20
+    batch_size: Annotated[int, Field(ge=2)] = 512
+    lr: Annotated[float, Field(gt=0)] = 1e-3
+    weight_decay: Weight = 0.01
+    temperature: Annotated[float, Field(gt=0)] = 0.05
+    learn_temperature: bool = False
+    two_way: bool = True
+    batches: Literal["mixed", "category"] = "category"
+    device: str = "auto"
+    threads: Annotated[int, Field(ge=0)] = 0
+    holdout: Annotated[float, Field(gt=0, lt=0.5)] = 0.1
+    select: Literal["mean_of_r10_r50", "recall_at_1", "recall_at_10", "map"] = "mean_of_r10_r50"
+
+
+class CustomProtocolParams(Section):
+    """One more protocol beside the presets."""
+
+    gallery: Literal["original", "val-union"]
+    reference: Literal["kept", "removed"]
+    join: Literal["forward", "both", "separate"]
+
+
+class EvaluateParams(Section):
+    """Protocols and their statistics."""
+
+    headline: str = "original"
+    top_k: Annotated[int, Field(ge=1, le=1000)] = 50
+    bootstrap: Annotated[int, Field(ge=0, le=100000)] = 1000
+    custom: CustomProtocolParams | None = None
+
+
+class Params(Section):
+    """All sections of `params.yaml`."""
+
+    dataset: DatasetParams = DatasetParams()
+    encoder: EncoderParams = EncoderParams()
+    features: FeaturesParams = FeaturesParams()
+    ua: UaParams = UaParams()
+    head: HeadParams = HeadParams()
+    train: TrainParams = TrainParams()
+    evaluate: EvaluateParams = EvaluateParams()
+
+
+def load(path: Path) -> Params:
+    """Read and check a parameter file.
+
+    Raises:
+        UserError: naming the key and what it allows.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is missing; run from the project's root") from error
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict | None):
+        raise UserError(f"{path} is not a mapping of sections; see the project's own params.yaml")
+    try:
+        return Params.model_validate(values or {})
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            raise UserError(
+                f"{path}: unknown parameter {key}; see params.yaml's own keys"
+            ) from None
+        got = f", got {first['input']!r}" if not isinstance(first["input"], dict) else ""
+        raise UserError(f"{path}: {key}: {first['msg']}{got}") from None

@@ -1,0 +1,52 @@
+"""Parameters are checked before any work, and the error names the key."""
+
+from pathlib import Path
+
+import pytest
+
+from rau import params
+from rau.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def load(tmp_path: Path, text: str) -> params.Params:
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    return params.load(path)
+
+
+def test_empty_file_gives_the_defaults(tmp_path: Path) -> None:
+    assert load(tmp_path, "") == params.Params()
+
+
+def test_committed_file_says_every_default_of_its_own() -> None:
+    committed = params.load(ROOT / "params.yaml")
+    assert committed == params.Params()
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("ua: {theta: 1.5}", "ua.theta"),
+        ("ua: {n: 17}", "ua.n"),
+        ("ua: {n: '2'}", "ua.n"),
+        ("ua: {isu: 1}", "ua.isu"),
+        ("ua: {csu_weight: .nan}", "ua.csu_weight"),
+        ("train: {epoch: 3}", "train.epoch"),
+        ("trian: {epochs: 3}", "trian"),
+        ("evaluate: {custom: {gallery: original}}", "evaluate.custom.reference"),
+        ("dataset: {garments: {val_images: 10}}", "dataset.garments.val_images"),
+    ],
+)
+def test_bad_value_names_its_key(tmp_path: Path, text: str, key: str) -> None:
+    with pytest.raises(UserError, match=key.replace(".", r"\.")) as caught:
+        load(tmp_path, text)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["ua: {n: 1", "- 3", "3"])
+def test_bad_yaml_is_one_line(tmp_path: Path, text: str) -> None:
+    with pytest.raises(UserError) as caught:
+        load(tmp_path, text)
+    assert "\n" not in str(caught.value)
