@@ -1,0 +1,57 @@
+"""Every image is decoded in full: what is broken is recorded, never dropped."""
+
+import hashlib
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from rau import manifest
+from rau.errors import UserError
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    images = tmp_path / "images"
+    images.mkdir()
+    Image.new("RGB", (20, 30), "red").save(images / "whole.jpg")
+    Image.new("RGB", (8, 8), "blue").save(images / "other.png")
+    whole = Image.effect_noise((200, 200), 80)
+    whole.save(images / "cut.jpg")
+    (images / "cut.jpg").write_bytes((images / "cut.jpg").read_bytes()[:-2000])
+    (images / "empty.jpg").touch()
+    (images / "page.jpg").write_text("<html>404</html>")
+    return tmp_path
+
+
+IDS = ["whole", "other", "cut", "empty", "page", "absent"]
+
+
+def test_rows_follow_the_ids(store: Path) -> None:
+    rows = manifest.build(store, IDS, "test").to_pylist()
+    assert [row["image_id"] for row in rows] == IDS
+    assert [row["status"] for row in rows] == ["ok", "ok"] + ["corrupt"] * 3 + ["missing"]
+    first = rows[0]
+    assert (first["width"], first["height"], first["path"]) == (20, 30, "images/whole.jpg")
+    content = (store / "images/whole.jpg").read_bytes()
+    assert (first["bytes"], first["sha256"]) == (len(content), hashlib.sha256(content).hexdigest())
+    assert rows[-1]["path"] is None
+
+
+def test_gap_is_an_error_unless_allowed(store: Path) -> None:
+    table = manifest.build(store, IDS, "test")
+    with pytest.raises(UserError, match=r"2 of 6 images.*cut \(corrupt\).*absent \(missing\)"):
+        manifest.check_coverage(table, False, store)
+    assert manifest.check_coverage(table, True, store) == "2 of 6 images"
+
+
+def test_too_many_pixels_are_refused(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(manifest, "MAX_PIXELS", 100)
+    assert manifest.inspect_image(store, "test", "whole")["status"] == "corrupt"
+    assert manifest.inspect_image(store, "test", "other")["status"] == "ok"
+
+
+@pytest.mark.parametrize("image_id", ["../secret", "a/b", "", ".hidden", "a\0b", "a\\b"])
+def test_ids_stay_in_the_folder(store: Path, image_id: str) -> None:
+    with pytest.raises(UserError, match="not a plain file name"):
+        manifest.build(store, [image_id], "test")
