@@ -1,0 +1,132 @@
+"""FashionIQ's layout, on small folders and on the real annotation files where they are at hand."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from rau import manifest
+from rau.datasets import fashioniq
+from rau.errors import UserError
+from rau.schemas import GALLERIES, IMAGES, QUERIES, RELEVANCE
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+REAL = SHARED / "fashioniq"
+needs_real = pytest.mark.skipif(not REAL.is_dir(), reason="no official annotation files at hand")
+
+
+def write_layout(root: Path, entries: list[dict[str, Any]], ids: list[str]) -> Path:
+    for folder, name, value in (
+        ("captions", "cap.dress.val.json", entries),
+        ("image_splits", "split.dress.val.json", ids),
+    ):
+        (root / folder).mkdir(exist_ok=True)
+        (root / folder / name).write_text(json.dumps(value))
+    return root
+
+
+ENTRY = {"candidate": "A", "target": "B", "captions": ["is red", "longer"]}
+
+
+def test_tables_of_a_small_folder(tmp_path: Path) -> None:
+    write_layout(tmp_path, [ENTRY], ["C", "B", "A", "B"])
+    rows = [{"category": "dress", "query_index": 0, "candidate": "A", "target": "B"}]
+    relevance = pa.Table.from_pylist([rows[0] | {"relevant": ["B", "C"]}])
+    pq.write_table(relevance, tmp_path / "relevance.parquet")
+    images = manifest.build(tmp_path, ["C", "B", "A"], "test")
+    tables = fashioniq.build_tables(tmp_path, images)
+    query = tables["queries"].to_pylist()[0]
+    assert query["query_id"] == "dress-val-0"
+    assert (query["reference_id"], query["target_id"]) == ("A", "B")
+    assert query["relevant"] == ["B", "C"]
+    galleries = tables["galleries"].to_pylist()
+    assert [r["image_id"] for r in galleries if r["gallery"] == "original"] == ["A", "B", "C"]
+    assert [r["image_id"] for r in galleries if r["gallery"] == "val-union"] == ["A", "B"]
+    assert set(tables["images"]["status"].to_pylist()) == {"missing"}
+    for name, schema in (("images", IMAGES), ("queries", QUERIES), ("galleries", GALLERIES)):
+        assert tables[name].schema == schema
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"candidate": "A", "captions": ["x", "y"]}, "no key 'target'"),
+        ({"target": "A", "captions": ["x", "y"]}, "no key 'candidate'"),
+        ({"candidate": "A", "target": "B"}, "no key 'captions'"),
+        ({"candidate": "A", "target": "Z", "captions": ["x"]}, "'Z' is not in its split file"),
+        ({"candidate": "A", "target": "B", "captions": "x"}, "not a list of strings"),
+        ({"candidate": "A", "target": "B", "captions": []}, "not a list of strings"),
+        ({"candidate": 3, "target": "B", "captions": ["x"]}, "'candidate' is not a string"),
+        ("text", "not an object"),
+    ],
+)
+def test_bad_rows_name_file_and_row(tmp_path: Path, entry: Any, message: str) -> None:
+    write_layout(tmp_path, [ENTRY, entry], ["A", "B"])
+    with pytest.raises(UserError, match=message) as caught:
+        fashioniq.read_annotations(tmp_path)
+    assert "cap.dress.val.json, row 1" in str(caught.value)
+
+
+def test_folder_without_captions(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"check dataset\.root"):
+        fashioniq.read_annotations(tmp_path)
+
+
+def test_captions_without_split_file(tmp_path: Path) -> None:
+    write_layout(tmp_path, [ENTRY], ["A", "B"])
+    (tmp_path / "image_splits/split.dress.val.json").unlink()
+    with pytest.raises(UserError, match=r"split file .* is missing"):
+        fashioniq.read_annotations(tmp_path)
+
+
+def test_relevance_of_other_queries_is_refused(tmp_path: Path) -> None:
+    write_layout(tmp_path, [ENTRY], ["A", "B"])
+    row = {"category": "dress", "split": "val", "query_index": 0, "candidate": "B", "target": "A"}
+    table = pa.Table.from_pylist([row | {"relevant": ["A"]}], schema=RELEVANCE)
+    pq.write_table(table, tmp_path / "relevance.parquet")
+    with pytest.raises(UserError, match="names another query"):
+        fashioniq.build_tables(tmp_path, manifest.build(tmp_path, ["A", "B"], "test"))
+
+
+@needs_real
+def test_real_counts() -> None:
+    annotations = fashioniq.read_annotations(REAL)
+    counts = {
+        split: [
+            sum(q["split"] == split and q["category"] == c for q in annotations.queries)
+            for c in fashioniq.CATEGORIES
+        ]
+        for split in fashioniq.SPLITS
+    }
+    assert counts == {
+        "train": [5985, 5988, 6027],
+        "val": [2017, 2038, 1961],
+        "test": [2024, 2038, 2056],
+    }
+    assert len(annotations.image_ids) == 74381
+    galleries = fashioniq.galleries(annotations)
+    assert [len(galleries["original"][c]) for c in fashioniq.CATEGORIES] == [3817, 6346, 5373]
+    assert [len(galleries["val-union"][c]) for c in fashioniq.CATEGORIES] == [2628, 3089, 2902]
+
+
+@needs_real
+def test_real_test_targets_are_hidden() -> None:
+    queries = fashioniq.read_annotations(REAL).queries
+    assert all((q["target_id"] is None) == (q["split"] == "test") for q in queries)
+    texts = [c for q in queries for c in q["captions"]]
+    assert {len(q["captions"]) for q in queries} == {2}
+    assert sum(not text.strip() for text in texts) == 16
+
+
+@pytest.mark.skipif(not (SHARED / "realphotos").is_dir(), reason="no real photos at hand")
+def test_real_photos_with_relevance() -> None:
+    root = SHARED / "realphotos"
+    annotations = fashioniq.read_annotations(root)
+    assert sum(q["split"] == "train" for q in annotations.queries) == 5375
+    relevance = fashioniq.read_relevance(root / "relevance.parquet")
+    assert len(relevance) == 2255
+    sizes = [len(row["relevant"]) for row in relevance.values()]
+    assert sum(sizes) / len(sizes) == pytest.approx(6.9, abs=0.05)
