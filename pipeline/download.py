@@ -1,0 +1,25 @@
+"""Stage `download`: images and annotations in the store, described by a manifest."""
+
+from pipeline import stage, workspace
+
+
+def main() -> None:
+    """Draw or find the images of the data set and write `data/manifests/<dataset>.parquet`."""
+    from rau import manifest
+    from rau.datasets import fashioniq, garments
+    from rau.schemas import MANIFEST, write_table
+
+    dataset = workspace.load_params().dataset
+    root = workspace.store(dataset)
+    drawn = dataset.name == "garments" and dataset.root is None
+    if drawn:
+        garments.generate(root, workspace.garments_spec(dataset), workers=stage.cores())
+    image_ids = fashioniq.read_annotations(root).image_ids
+    source = "drawn" if drawn else "dataset.root"
+    table = manifest.build(root, image_ids, source, workers=stage.cores())
+    print(manifest.check_coverage(table, dataset.allow_missing, root))
+    write_table(workspace.manifest(dataset.name), table, MANIFEST)
+
+
+if __name__ == "__main__":
+    stage.run(main, lambda: [workspace.manifest(workspace.load_params().dataset.name)])

@@ -1,0 +1,104 @@
+"""What every stage shares: one-line errors, time and peak memory, threads."""
+
+import errno
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from pipeline import workspace
+from rau.errors import UserError
+from rau.files import digest_files, write_json
+
+
+def run(main: Callable[..., None], outputs: Callable[[], Sequence[Path]] | None = None) -> None:
+    """Run `main` as a command line.
+
+    A `UserError` or a full disk is one line on stderr and exit code 1. Where `outputs` says what
+    the stage wrote, its time and peak memory go to an untracked file together with the outputs'
+    digest, so that a figure is never logged for outputs that another run made.
+    """
+    started = time.perf_counter()
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(main)
+    try:
+        code = app(standalone_mode=False)
+        if code:
+            sys.exit(code)
+        if outputs is not None:
+            _write_timing(Path(sys.argv[0]).stem, time.perf_counter() - started, outputs())
+    except UserError as error:
+        _fail(str(error))
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        _fail(f"no space left on the disk ({error.filename}); free some and run again")
+    except (KeyboardInterrupt, typer.Abort):
+        print("stopped; run it again to go on", file=sys.stderr)
+        sys.exit(130)
+    except Exception as error:
+        if type(error).__module__.split(".")[0] not in ("click", "typer"):
+            raise
+        _fail(f"{getattr(error, 'message', error)}; see --help")
+
+
+def _fail(message: str) -> None:
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(1)
+
+
+def peak_memory_bytes() -> int:
+    """Largest resident size of this process so far, in bytes."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _write_timing(stage: str, seconds: float, outputs: Sequence[Path]) -> None:
+    timing: dict[str, Any] = {
+        "seconds": round(seconds, 3),
+        "peak_memory_bytes": peak_memory_bytes(),
+        "outputs": digest_files(outputs),
+    }
+    write_json(workspace.TIMINGS / f"{stage}.json", timing)
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def parallel_jobs() -> int:
+    """Experiments that DVC's queue runs side by side with this one, itself included.
+
+    Every worker of `dvc queue start -j N` is a process of its own from the start; a stage that no
+    such worker started has the machine to itself.
+    """
+    import psutil
+
+    def is_worker(process: psutil.Process) -> bool:
+        try:
+            return "queue-worker" in process.cmdline()
+        except psutil.Error:
+            return False
+
+    if not any(is_worker(parent) for parent in psutil.Process().parents()):
+        return 1
+    workers = [p for p in psutil.process_iter() if is_worker(p)]
+    ids = {p.pid for p in workers}
+    return max(1, sum(p.ppid() not in ids for p in workers))
+
+
+def limit_threads(threads: int) -> int:
+    """Set torch's threads; 0 shares the cores among parallel jobs. Returns the number."""
+    import torch
+
+    number = threads or max(1, cores() // parallel_jobs())
+    torch.set_num_threads(number)
+    return number

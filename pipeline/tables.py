@@ -1,0 +1,20 @@
+"""Stage `tables`: a data set's own layout becomes three tables that every data set shares."""
+
+from pipeline import stage, workspace
+
+
+def main() -> None:
+    """Write `data/tables/<dataset>/{images,queries,galleries}.parquet`."""
+    from rau.datasets import fashioniq
+    from rau.schemas import GALLERIES, IMAGES, MANIFEST, QUERIES, read_table, write_table
+
+    dataset = workspace.load_params().dataset
+    manifest = read_table(workspace.manifest(dataset.name), MANIFEST, "download")
+    tables = fashioniq.build_tables(workspace.store(dataset), manifest)
+    for name, schema in (("images", IMAGES), ("queries", QUERIES), ("galleries", GALLERIES)):
+        write_table(workspace.table(dataset.name, name), tables[name], schema)
+        print(f"{name}: {tables[name].num_rows:,} rows")
+
+
+if __name__ == "__main__":
+    stage.run(main, lambda: [workspace.table(workspace.load_params().dataset.name, "queries")])

@@ -1,0 +1,192 @@
+"""Encoders as open_clip `local-dir:` folders: written once, loaded offline ever after."""
+
+import json
+import logging
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+from open_clip.factory import HF_HUB_PREFIX, LOCAL_DIR_PREFIX
+from open_clip.push_to_hf_hub import save_config_for_hf
+from open_clip.tokenizer import HFTokenizer, SigLipTokenizer
+from PIL import Image
+from safetensors.torch import save_file
+from torch import Tensor
+
+from rau.errors import UserError
+from rau.files import digest, digest_files, read_json, write_json
+
+CONFIG = "open_clip_config.json"
+WEIGHTS = "open_clip_model.safetensors"
+LABEL = "rau_encoder.json"
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A loaded CLIP model with its own preprocessing and tokenizer.
+
+    `key` dates every feature it makes: it changes with weights, configuration or preprocessing.
+    """
+
+    model: Any
+    preprocess: Any
+    tokenizer: Any
+    device: torch.device
+    name: str
+    weights: str
+    key: str
+
+    def prepare(self, path: Path) -> Tensor:
+        """Decode one image file into the model's input, (3, height, width)."""
+        with Image.open(path) as image:
+            tensor: Tensor = self.preprocess(image.convert("RGB"))
+        return tensor
+
+    @torch.inference_mode()
+    def encode_images(self, pixels: Tensor) -> Tensor:
+        """Raw image features (B, d_image) on the CPU, of pixels (B, 3, height, width)."""
+        features: Tensor = self.model.encode_image(pixels.to(self.device))
+        return features.float().cpu()
+
+    @torch.inference_mode()
+    def encode_texts(self, texts: Sequence[str]) -> Tensor:
+        """Raw text features (B, d_text) on the CPU."""
+        features: Tensor = self.model.encode_text(self.tokenizer(list(texts)).to(self.device))
+        return features.float().cpu()
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """Yield a temporary folder that takes the place of `folder` if the block succeeds."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        yield temporary
+        temporary.chmod(0o755)
+        shutil.rmtree(folder, ignore_errors=True)
+        temporary.replace(folder)
+    except OSError as error:
+        raise UserError(f"cannot write {folder}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def save(folder: Path, model: Any, config: dict[str, Any], label: dict[str, str | None]) -> None:
+    """Write configuration, weights and label; `config` is open_clip's `model_cfg`."""
+    save_config_for_hf(model, folder / CONFIG, config)
+    tensors = {key: value.detach().contiguous() for key, value in model.state_dict().items()}
+    save_file(tensors, folder / WEIGHTS)
+    write_json(folder / LABEL, label)
+
+
+def _check_tag(name: str, pretrained: str | None) -> None:
+    """Refuse what open_clip only warns of, before anything is fetched."""
+    if name not in open_clip.list_models():
+        raise UserError(f"encoder.name={name} is unknown to open_clip; see open_clip.list_models()")
+    if pretrained is None:
+        raise UserError(f"encoder.pretrained: {name} needs a tag or a .safetensors file")
+    if Path(pretrained).is_file():
+        if Path(pretrained).suffix != ".safetensors":
+            raise UserError(f"encoder.pretrained={pretrained}: only .safetensors files are read")
+        return
+    tag = open_clip.get_pretrained_cfg(name, pretrained)
+    if not tag:
+        known = ", ".join(open_clip.list_pretrained_tags_by_model(name)) or "none"
+        raise UserError(f"encoder.pretrained={pretrained} is no tag of {name}; it has: {known}")
+    model_quick = bool(open_clip.get_model_config(name).get("quick_gelu", False))
+    if bool(tag.get("quick_gelu", False)) != model_quick:
+        other = name.removesuffix("-quickgelu") if model_quick else f"{name}-quickgelu"
+        raise UserError(
+            f"encoder.name={name} computes another activation than the weights {pretrained} were "
+            f"trained with; use {other}"
+        )
+
+
+def _resolve(name: str, root: Path) -> str:
+    """Make a `local-dir:` path absolute; check that the folder holds whole safetensors."""
+    if not name.startswith(LOCAL_DIR_PREFIX):
+        return name
+    folder = root / Path(name.removeprefix(LOCAL_DIR_PREFIX)).expanduser()
+    if not (folder / CONFIG).is_file() or not list(folder.glob("*.safetensors")):
+        raise UserError(f"encoder.name: {folder} lacks {CONFIG} or a .safetensors file")
+    return f"{LOCAL_DIR_PREFIX}{folder}"
+
+
+def export(name: str, pretrained: str | None, folder: Path, root: Path) -> None:
+    """Write any open_clip model as a `local-dir:` folder.
+
+    Args:
+        name: a model's name, an `hf-hub:` or a `local-dir:` path (relative to `root`).
+        pretrained: tag or .safetensors file; only for plain names.
+
+    Raises:
+        UserError: unknown names, mismatched activations, weights that cannot be had.
+    """
+    source = _resolve(name, root)
+    if not source.startswith((HF_HUB_PREFIX, LOCAL_DIR_PREFIX)):
+        if pretrained is not None and (root / pretrained).is_file():
+            pretrained = str(root / pretrained)
+        _check_tag(source, pretrained)
+    elif pretrained is not None:
+        raise UserError(f"encoder.pretrained must be null: {name} brings its own weights")
+    try:
+        model = open_clip.create_model(source, pretrained, require_pretrained=True)
+        tokenizer = open_clip.get_tokenizer(source)
+    except Exception as error:
+        # Hub, network, file and shape errors share no class; each is one that the user can mend.
+        raise UserError(
+            f"encoder.name={name}, encoder.pretrained={pretrained} cannot be loaded: {error}"
+        ) from error
+    if isinstance(tokenizer, SigLipTokenizer):
+        raise UserError(f"encoder.name={name}: its tokenizer cannot be kept; use its hf-hub: name")
+    with new_folder(folder) as temporary:
+        save(temporary, model, _model_config(source), {"name": name, "pretrained": pretrained})
+        if isinstance(tokenizer, HFTokenizer):
+            tokenizer.save_pretrained(str(temporary))
+
+
+def _model_config(source: str) -> dict[str, Any]:
+    config: dict[str, Any] = open_clip.get_model_config(source)
+    inner: dict[str, Any] = config.get("model_cfg", config)
+    return inner
+
+
+def load(folder: Path, device: torch.device) -> Encoder:
+    """Load an encoder's folder, without network.
+
+    Raises:
+        UserError: when it is missing, cut short or inconsistent.
+    """
+    remedy = "run `python -m pipeline.encoder` again"
+    if not (folder / CONFIG).is_file() or not (folder / WEIGHTS).is_file():
+        raise UserError(f"{folder} is not a complete encoder; {remedy}")
+    label = read_json(folder / LABEL, "encoder's label")
+    # open_clip reports progress and warnings on the root logger; what matters is raised.
+    logging.getLogger().setLevel(logging.ERROR)
+    source = f"{LOCAL_DIR_PREFIX}{folder.resolve()}"
+    try:
+        model = open_clip.create_model(source, require_pretrained=True, device=device)
+        tokenizer = open_clip.get_tokenizer(source)
+    except Exception as error:
+        # A cut safetensors file, a wrong shape and broken JSON share no class.
+        raise UserError(f"{folder} cannot be loaded ({error}); {remedy}") from error
+    config = json.loads((folder / CONFIG).read_text())
+    preprocess = open_clip.image_transform_v2(
+        open_clip.PreprocessCfg(**model.visual.preprocess_cfg), is_train=False
+    )
+    key = digest([config, digest_files([folder / WEIGHTS]), repr(preprocess)], 16)
+    return Encoder(
+        model=model.eval(),
+        preprocess=preprocess,
+        tokenizer=tokenizer,
+        device=device,
+        name=str(label["name"]),
+        weights=str(label["pretrained"] or "own"),
+        key=key,
+    )

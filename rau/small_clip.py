@@ -1,0 +1,117 @@
+"""A small CLIP for the built-in data, trained on pictures drawn for that purpose alone."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+from numpy.typing import NDArray
+from open_clip.model import set_model_preprocess_cfg
+from torch import Tensor
+from tqdm import tqdm
+
+from rau.datasets.garments import draw_pairs
+from rau.encoder import new_folder, save
+from rau.errors import UserError
+
+NAME = "garments-clip"
+CONFIG: dict[str, Any] = {
+    "embed_dim": 128,
+    "vision_cfg": {
+        "image_size": 64,
+        "patch_size": 16,
+        "layers": 3,
+        "width": 128,
+        "head_width": 32,
+    },
+    "text_cfg": {
+        "context_length": 32,
+        "vocab_size": 49408,
+        "width": 128,
+        "heads": 4,
+        "layers": 3,
+    },
+}
+LEARNING_RATE = 1e-3
+WARM_UP = 0.1
+
+
+def check(pretrained: str | None) -> None:
+    """Refuse weights for a model that is trained here."""
+    if pretrained is not None:
+        raise UserError(f"encoder.pretrained must be null: {NAME} is trained by this stage")
+
+
+def _pixels(pictures: NDArray[Any], transform: open_clip.PreprocessCfg) -> Tensor:
+    """Normalised (N, 3, size, size) of uint8 pictures (N, size, size, 3)."""
+    pixels = torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255
+    mean = torch.tensor(transform.mean).view(3, 1, 1)
+    std = torch.tensor(transform.std).view(3, 1, 1)
+    return (pixels - mean) / std
+
+
+def learning_rate(step: int, steps: int) -> float:
+    """Factor of the learning rate: a linear warm-up, then a half cosine to zero."""
+    warm = max(1, round(WARM_UP * steps))
+    if step < warm:
+        return (step + 1) / warm
+    return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
+
+
+def train(folder: Path, seed: int, steps: int, batch_size: int, pairs: int, workers: int) -> float:
+    """Draw pairs, train with CLIP's loss and write an open_clip folder; returns the last loss.
+
+    Deterministic for a seed and a number of threads.
+
+    Raises:
+        UserError: when the batch is larger than the pairs, or the loss is not finite.
+    """
+    if batch_size > pairs:
+        raise UserError(f"encoder.batch_size={batch_size} is more than encoder.pairs={pairs}")
+    size = CONFIG["vision_cfg"]["image_size"]
+    preprocess = open_clip.PreprocessCfg(size=size)
+    pictures, captions = draw_pairs(pairs, size, seed, workers)
+    pixels = _pixels(pictures, preprocess)
+    context = CONFIG["text_cfg"]["context_length"]
+    tokens = open_clip.SimpleTokenizer(context_length=context)(captions)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = open_clip.CLIP(**CONFIG)
+        set_model_preprocess_cfg(model, vars(preprocess))
+        loss = _fit(model, pixels, tokens, steps, batch_size, seed)
+    with new_folder(folder) as temporary:
+        save(temporary, model, CONFIG, {"name": NAME, "pretrained": f"{steps} steps, seed {seed}"})
+    return loss
+
+
+def _fit(
+    model: Any, pixels: Tensor, tokens: Tensor, steps: int, batch_size: int, seed: int
+) -> float:
+    generator = torch.Generator().manual_seed(seed)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=LEARNING_RATE, weight_decay=0.05, betas=(0.9, 0.98), fused=True
+    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: learning_rate(s, steps))
+    criterion = open_clip.ClipLoss()
+    value = float("nan")
+    order = torch.empty(0, dtype=torch.long)
+    with tqdm(total=steps, desc="train encoder", unit="step") as bar:
+        for _ in range(steps):
+            if len(order) < batch_size:
+                order = torch.randperm(len(pixels), generator=generator)
+            rows, order = order[:batch_size], order[batch_size:]
+            image, text, scale = model(pixels[rows], tokens[rows])
+            loss = criterion(image, text, scale)
+            value = loss.item()
+            if not math.isfinite(value):
+                raise UserError(f"the encoder's loss became {value}; try another encoder.seed")
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            with torch.no_grad():
+                model.logit_scale.clamp_(0, math.log(100))
+            bar.update()
+            bar.set_postfix(loss=f"{value:.3f}", refresh=False)
+    return value
