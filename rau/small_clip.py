@@ -14,6 +14,7 @@ from tqdm import tqdm
 from rau.datasets.garments import draw_pairs
 from rau.encoder import new_folder, save
 from rau.errors import UserError
+from rau.schedule import factor
 
 NAME = "garments-clip"
 CONFIG: dict[str, Any] = {
@@ -34,7 +35,6 @@ CONFIG: dict[str, Any] = {
     },
 }
 LEARNING_RATE = 1e-3
-WARM_UP = 0.1
 
 
 def check(pretrained: str | None) -> None:
@@ -49,14 +49,6 @@ def _pixels(pictures: NDArray[Any], transform: open_clip.PreprocessCfg) -> Tenso
     mean = torch.tensor(transform.mean).view(3, 1, 1)
     std = torch.tensor(transform.std).view(3, 1, 1)
     return (pixels - mean) / std
-
-
-def learning_rate(step: int, steps: int) -> float:
-    """Factor of the learning rate: a linear warm-up, then a half cosine to zero."""
-    warm = max(1, round(WARM_UP * steps))
-    if step < warm:
-        return (step + 1) / warm
-    return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
 
 
 def train(folder: Path, seed: int, steps: int, batch_size: int, pairs: int, workers: int) -> float:
@@ -92,7 +84,7 @@ def _fit(
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=LEARNING_RATE, weight_decay=0.05, betas=(0.9, 0.98), fused=True
     )
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: learning_rate(s, steps))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: factor(s, steps))
     criterion = open_clip.ClipLoss()
     value = float("nan")
     order = torch.empty(0, dtype=torch.long)
