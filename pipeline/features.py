@@ -7,9 +7,8 @@ from pipeline import stage, workspace
 
 def main() -> None:
     """Write `data/features/<dataset>/{images,texts}.parquet`."""
-    from rau.joins import all_texts
-
     from rau import devices, encoder, features
+    from rau.joins import all_texts
     from rau.schemas import MANIFEST, QUERIES, read_table
 
     params = workspace.load_params()

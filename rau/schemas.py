@@ -57,6 +57,24 @@ RELEVANCE = pa.schema(
         ("relevant", STRINGS),
     ]
 )
+RANKINGS = pa.schema(
+    [
+        ("query_id", pa.string()),
+        ("method", pa.string()),
+        ("protocol", pa.string()),
+        ("category", pa.string()),
+        ("text", pa.string()),
+        ("reference_id", pa.string()),
+        ("target_id", pa.string()),
+        ("target_rank", pa.int64()),
+        ("subset_rank", pa.int64()),
+        ("average_precision", pa.float64()),
+        ("uncertainty", pa.float32()),
+        ("target_uncertainty", pa.float32()),
+        ("top", STRINGS),
+        ("scores", pa.list_(pa.float32())),
+    ]
+)
 
 
 def write_table(path: Path, table: pa.Table, schema: pa.Schema) -> None:

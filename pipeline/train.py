@@ -1,0 +1,43 @@
+"""Stage `train`: the head, trained on cached features."""
+
+from pathlib import Path
+
+from pipeline import stage, workspace
+
+
+def main() -> None:
+    """Write `data/models/<dataset>/`: head.safetensors, head.json, history.csv."""
+    from safetensors.torch import save_file
+
+    from rau import checkpoint, devices, features, fitting
+    from rau.evaluation import FeatureSet
+    from rau.files import atomic_path, digest, digest_files, digest_sources, write_text
+    from rau.schemas import QUERIES, read_table
+
+    params = workspace.load_params()
+    stage.limit_threads(params.train.threads)
+    name, folder = params.dataset.name, workspace.model(params.dataset.name)
+    sources = [workspace.features(name, kind) for kind in ("images", "texts")]
+    pair = features.read_pair(*sources)
+    queries = read_table(workspace.table(name, "queries"), QUERIES, "tables").to_pylist()
+    run = digest(
+        [
+            params.model_dump(include={"ua", "head", "train"}),
+            digest_files([*sources, workspace.table(name, "queries")]),
+            digest_sources(Path(fitting.__file__).parent),
+        ],
+        16,
+    )
+    on_device = FeatureSet.on(devices.choose(params.train.device), *pair)
+    state = workspace.parts() / "train" / f"{run}.safetensors"
+    fitted = fitting.fit(params, on_device, queries, state)
+    checkpoint.save(folder, fitted.head, fitted.extra)
+    write_text(folder / "history.csv", fitting.history_csv(fitted.progress))
+    if fitted.text_map is not None:
+        with atomic_path(folder / "text_map.safetensors") as temporary:
+            save_file({"text_map": fitted.text_map.cpu()}, temporary)
+    print(f"kept epoch {fitted.progress.best_epoch} of {params.train.epochs}")
+
+
+if __name__ == "__main__":
+    stage.run(main, lambda: [workspace.model(workspace.load_params().dataset.name) / "head.json"])
