@@ -1,0 +1,5 @@
+"""The built-in data set: garments drawn by this package, in FashionIQ's layout."""
+
+from rau.datasets.garments.generate import GarmentsSpec, draw_pairs, generate, plan
+
+__all__ = ["GarmentsSpec", "draw_pairs", "generate", "plan"]
