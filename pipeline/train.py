@@ -7,11 +7,9 @@ from pipeline import stage, workspace
 
 def main() -> None:
     """Write `data/models/<dataset>/`: head.safetensors, head.json, history.csv."""
-    from safetensors.torch import save_file
-
     from rau import checkpoint, devices, features, fitting
     from rau.evaluation import FeatureSet
-    from rau.files import atomic_path, digest, digest_files, digest_sources, write_text
+    from rau.files import digest, digest_files, digest_sources, write_text
     from rau.schemas import QUERIES, read_table
 
     params = workspace.load_params()
@@ -34,8 +32,7 @@ def main() -> None:
     checkpoint.save(folder, fitted.head, fitted.extra)
     write_text(folder / "history.csv", fitting.history_csv(fitted.progress))
     if fitted.text_map is not None:
-        with atomic_path(folder / "text_map.safetensors") as temporary:
-            save_file({"text_map": fitted.text_map.cpu()}, temporary)
+        checkpoint.save_state(workspace.text_map(name), {"text_map": fitted.text_map}, {})
     print(f"kept epoch {fitted.progress.best_epoch} of {params.train.epochs}")
 
 

@@ -16,6 +16,7 @@ from rau.files import digest, digest_sources
 PARAMS = Path("params.yaml")
 ENCODER = Path("data/encoder")
 METRICS = Path("reports/metrics.json")
+SUMMARY = Path("reports/summary.json")
 PAGE = Path("reports/index.html")
 FIGURES = Path("reports/figures")
 TIMINGS = Path("data/.timings")
@@ -49,6 +50,11 @@ def features(dataset: str, kind: str) -> Path:
 def model(dataset: str) -> Path:
     """Folder of the trained head."""
     return Path("data/models") / dataset
+
+
+def text_map(dataset: str) -> Path:
+    """The ridge map of the baselines, where image and text features differ in width."""
+    return model(dataset) / "text_map.safetensors"
 
 
 def rankings(dataset: str) -> Path:
@@ -85,3 +91,10 @@ def store(dataset: parameters.DatasetParams) -> Path:
         [asdict(garments_spec(dataset)), digest_sources(Path(garments.__file__).parent)]
     )
     return main_checkout() / "data/raw" / f"garments-{made_by}"
+
+
+def dataset_label(dataset: parameters.DatasetParams) -> dict[str, str]:
+    """Name of the data set and what kind of copy it is."""
+    if dataset.root is not None:
+        return {"name": dataset.name, "copy": "custom", "root": dataset.root}
+    return {"name": dataset.name, "copy": "built in"}

@@ -15,6 +15,7 @@ import torch
 from open_clip.factory import HF_HUB_PREFIX, LOCAL_DIR_PREFIX
 from open_clip.push_to_hf_hub import save_config_for_hf
 from open_clip.tokenizer import HFTokenizer, SigLipTokenizer
+from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
@@ -177,9 +178,7 @@ def load(folder: Path, device: torch.device) -> Encoder:
         # A cut safetensors file, a wrong shape and broken JSON share no class.
         raise UserError(f"{folder} cannot be loaded ({error}); {remedy}") from error
     config = json.loads((folder / CONFIG).read_text())
-    preprocess = open_clip.image_transform_v2(
-        open_clip.PreprocessCfg(**model.visual.preprocess_cfg), is_train=False
-    )
+    preprocess = image_transform_v2(PreprocessCfg(**model.visual.preprocess_cfg), is_train=False)
     key = digest([config, digest_files([folder / WEIGHTS]), repr(preprocess)], 16)
     return Encoder(
         model=model.eval(),

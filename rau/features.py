@@ -284,3 +284,22 @@ def read_pair(images: Path, texts: Path) -> tuple[Features, Features]:
             "run `python -m pipeline.features` again"
         )
     return pair
+
+
+def check_made_for(
+    pair: tuple[Features, Features], metadata: dict[str, str], d_image: int, d_text: int
+) -> None:
+    """Refuse features of another encoder than the one that a head was trained on.
+
+    Raises:
+        UserError: when key or widths differ.
+    """
+    images, texts = pair
+    widths = (images.matrix.shape[1], texts.matrix.shape[1])
+    if images.metadata.get("key") != metadata.get("key") or widths != (d_image, d_text):
+        raise UserError(
+            f"the head was trained on features of {metadata.get('encoder')} ({d_image} and "
+            f"{d_text} wide, key {metadata.get('key')}), these are of "
+            f"{images.metadata.get('encoder')} ({widths[0]} and {widths[1]} wide, key "
+            f"{images.metadata.get('key')}); run `python -m pipeline.train` again"
+        )

@@ -8,6 +8,7 @@ import open_clip
 import torch
 from numpy.typing import NDArray
 from open_clip.model import set_model_preprocess_cfg
+from open_clip.transform import PreprocessCfg
 from torch import Tensor
 from tqdm import tqdm
 
@@ -43,7 +44,7 @@ def check(pretrained: str | None) -> None:
         raise UserError(f"encoder.pretrained must be null: {NAME} is trained by this stage")
 
 
-def _pixels(pictures: NDArray[Any], transform: open_clip.PreprocessCfg) -> Tensor:
+def _pixels(pictures: NDArray[Any], transform: PreprocessCfg) -> Tensor:
     """Normalised (N, 3, size, size) of uint8 pictures (N, size, size, 3)."""
     pixels = torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255
     mean = torch.tensor(transform.mean).view(3, 1, 1)
@@ -62,7 +63,7 @@ def train(folder: Path, seed: int, steps: int, batch_size: int, pairs: int, work
     if batch_size > pairs:
         raise UserError(f"encoder.batch_size={batch_size} is more than encoder.pairs={pairs}")
     size = CONFIG["vision_cfg"]["image_size"]
-    preprocess = open_clip.PreprocessCfg(size=size)
+    preprocess = PreprocessCfg(size=size)
     pictures, captions = draw_pairs(pairs, size, seed, workers)
     pixels = _pixels(pictures, preprocess)
     context = CONFIG["text_cfg"]["context_length"]

@@ -1,0 +1,64 @@
+"""Stage `evaluate`: recalls under every protocol, beside the untrained baselines."""
+
+from pathlib import Path
+
+from pipeline import stage, workspace
+
+
+def main() -> None:
+    """Write metrics and their summary under `reports/`, rankings under `data/rankings/`."""
+    from rau import baselines, checkpoint, devices, features, scoreboard
+    from rau.evaluation import FeatureSet, Method
+    from rau.files import write_json
+    from rau.protocols import Protocol
+    from rau.schemas import GALLERIES, IMAGES, QUERIES, RANKINGS, read_table, write_table
+    from rau.selection import weight_key
+
+    params = workspace.load_params()
+    stage.limit_threads(params.train.threads)
+    name = params.dataset.name
+    schemas = {"images": IMAGES, "queries": QUERIES, "galleries": GALLERIES}
+    rows = {
+        table: read_table(workspace.table(name, table), schema, "tables").to_pylist()
+        for table, schema in schemas.items()
+    }
+    pair = features.read_pair(*(workspace.features(name, kind) for kind in ("images", "texts")))
+    device = devices.choose(params.train.device)
+    on_device = FeatureSet.on(device, *pair)
+    head, extra = checkpoint.load(workspace.model(name), device)
+    features.check_made_for(pair, extra["features"], head.config.d_image, head.config.d_text)
+    text_map = None
+    if not head.config.shared_space:
+        text_map = checkpoint.load_state(workspace.text_map(name))[0]["text_map"].to(device)
+
+    def untrained(protocol: Protocol) -> dict[str, Method]:
+        weight = extra["text_weights"][weight_key(protocol.reference, protocol.join)]
+        return dict(baselines.untrained(weight, text_map))
+
+    methods = scoreboard.protocols_with_methods(params.evaluate, head, untrained)
+    result, rankings = scoreboard.assess(
+        methods, rows["queries"], rows["galleries"], on_device, params.evaluate
+    )
+    metrics = {
+        "dataset": workspace.dataset_label(params.dataset),
+        "encoder": pair[0].metadata,
+        "coverage": scoreboard.coverage(rows["images"], rows["queries"]),
+        "relevance": scoreboard.relevance([q for q in rows["queries"] if q["split"] == "val"]),
+        "headline": scoreboard.headline(result, params.evaluate.headline),
+        "training": {
+            key: extra[key] for key in ("select", "best_epoch", "text_weights", "queries")
+        },
+        **result,
+    }
+    write_table(workspace.rankings(name), rankings, RANKINGS)
+    write_json(workspace.METRICS, metrics)
+    write_json(workspace.SUMMARY, scoreboard.compact(result))
+
+
+def outputs() -> list[Path]:
+    """The metrics and the rankings."""
+    return [workspace.METRICS, workspace.rankings(workspace.load_params().dataset.name)]
+
+
+if __name__ == "__main__":
+    stage.run(main, outputs)

@@ -1,0 +1,197 @@
+"""Every method under every protocol: metrics with intervals, and the ranked lists behind them."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from rau import bootstrap
+from rau.errors import UserError
+from rau.evaluation import FeatureSet, Method, Ranked, Task, build_task, run
+from rau.metrics import Values, per_query, stack, summarise
+from rau.params import EvaluateParams
+from rau.protocols import Protocol, select
+from rau.ranking import MISSING
+from rau.schemas import RANKINGS
+
+HEAD = "rau"
+BOOTSTRAP_SEED = 0
+Row = Mapping[str, Any]
+Nested = dict[str, Any]
+
+
+def protocol_tasks(
+    protocol: Protocol, queries: Sequence[Row], galleries: Sequence[Row], features: FeatureSet
+) -> list[Task]:
+    """The val queries by category."""
+    tasks = []
+    for category in sorted({query["category"] for query in queries}):
+        members = [
+            row["image_id"]
+            for row in galleries
+            if (row["gallery"], row["category"]) == (protocol.gallery, category)
+        ]
+        own = [query for query in queries if query["category"] == category]
+        removed = protocol.reference == "removed"
+        tasks.append(build_task(category, own, members, protocol.join, removed, features))
+    return tasks
+
+
+def summary_with_intervals(
+    tasks: Sequence[Task], ranked: Sequence[Ranked], resamples: int
+) -> tuple[Nested, Nested]:
+    """Means and intervals, `<category or mean>.<metric>` each."""
+    values: dict[str, Values] = {
+        task.category: per_query(result.ranking, task.usable)
+        for task, result in zip(tasks, ranked, strict=True)
+    }
+    means = summarise(values)
+    names = list(means["mean"])
+    found = bootstrap.intervals(
+        {category: stack(value, names) for category, value in values.items()},
+        {task.category: task.clusters for task in tasks},
+        resamples,
+        BOOTSTRAP_SEED,
+    )
+    ends = {
+        category: {
+            name: [round(float(low[i]), 4), round(float(high[i]), 4)]
+            for i, name in enumerate(names)
+        }
+        for category, (low, high) in found.items()
+    }
+    rounded = {c: {n: round(v, 4) for n, v in metrics.items()} for c, metrics in means.items()}
+    return rounded, ends
+
+
+def ranking_rows(method: str, protocol: str, task: Task, ranked: Ranked) -> pa.Table:
+    """One row a ranked row, of schema `RANKINGS`."""
+    ranking = ranked.ranking
+    ids = np.array([*task.gallery_ids, None], dtype=object)
+    count = len(task.query_ids)
+    precision = ranking.average_precision.get(None)
+    ranks = [int(rank) if rank != MISSING else None for rank in ranking.target_rank]
+    return pa.table(
+        {
+            "query_id": task.query_ids,
+            "method": [method] * count,
+            "protocol": [protocol] * count,
+            "category": [task.category] * count,
+            "text": [" | ".join(texts) for texts in task.texts],
+            "reference_id": task.reference_ids,
+            "target_id": task.target_ids,
+            "target_rank": pa.array(ranks, pa.int64()),
+            "subset_rank": pa.nulls(count, pa.int64()),
+            "average_precision": pa.array(
+                [None] * count if precision is None else precision, pa.float64()
+            ),
+            "uncertainty": ranked.uncertainty,
+            "target_uncertainty": ranked.target_uncertainty,
+            "top": [[i for i in ids[row] if i is not None] for row in ranking.top],
+            "scores": [row[~np.isnan(row)] for row in ranking.scores],
+        },
+        schema=RANKINGS,
+    )
+
+
+def coverage(images: Sequence[Row], queries: Sequence[Row]) -> Nested:
+    """Images that are there, and val queries that can be answered."""
+    whole = {row["image_id"] for row in images if row["status"] == "ok"}
+    val = [q for q in queries if q["split"] == "val"]
+    usable = sum({q["reference_id"], q["target_id"]} <= whole for q in val)
+    return {
+        "images": len(whole),
+        "images_expected": len(images),
+        "missing": sum(row["status"] == "missing" for row in images),
+        "corrupt": sum(row["status"] == "corrupt" for row in images),
+        "val_queries_usable": usable,
+        "val_queries": len(val),
+    }
+
+
+def relevance(queries: Sequence[Row]) -> Nested | None:
+    """How many true answers a val query has, where that is known."""
+    sizes = [len(q["relevant"]) for q in queries if q["relevant"] is not None]
+    if not sizes:
+        return None
+    return {
+        "queries": len(sizes),
+        "median": float(np.median(sizes)),
+        "mean": round(float(np.mean(sizes)), 2),
+    }
+
+
+def assess(
+    methods: Mapping[Protocol, Mapping[str, Method]],
+    queries: Sequence[Row],
+    galleries: Sequence[Row],
+    features: FeatureSet,
+    evaluate: EvaluateParams,
+) -> tuple[Nested, pa.Table]:
+    """Rank and measure.
+
+    Args:
+        methods: by protocol and name; `HEAD` is the trained one, the others are baselines.
+        queries: rows of the queries table; those of val are measured.
+
+    Returns:
+        `protocols`, `intervals`, `baselines` and `baseline_intervals`, and the rankings table.
+
+    Raises:
+        UserError: when there are no val queries, or a target is not in its gallery.
+    """
+    val = [query for query in queries if query["split"] == "val"]
+    if not val:
+        raise UserError("the data set has no val queries; nothing can be measured")
+    result: Nested = {
+        "protocols": {},
+        "intervals": {},
+        "baselines": {},
+        "baseline_intervals": {},
+        "galleries": {},
+    }
+    tables = []
+    for protocol, by_name in methods.items():
+        tasks = protocol_tasks(protocol, val, galleries, features)
+        result["galleries"][protocol.name] = {t.category: len(t.gallery) for t in tasks}
+        for name, method in by_name.items():
+            ranked = [run(task, method, features, evaluate.top_k) for task in tasks]
+            means, ends = summary_with_intervals(tasks, ranked, evaluate.bootstrap)
+            if name == HEAD:
+                result["protocols"][protocol.name] = means
+                result["intervals"][protocol.name] = ends
+            else:
+                result["baselines"].setdefault(name, {})[protocol.name] = means
+                result["baseline_intervals"].setdefault(name, {})[protocol.name] = ends
+            tables += [
+                ranking_rows(name, protocol.name, task, one)
+                for task, one in zip(tasks, ranked, strict=True)
+            ]
+    return result, pa.concat_tables(tables)
+
+
+def headline(result: Nested, protocol: str, metric: str = "mean_of_r10_r50") -> Nested:
+    """The one number, with its protocol and its interval."""
+    return {
+        "protocol": protocol,
+        "metric": metric,
+        "value": result["protocols"][protocol]["mean"][metric],
+        "interval": result["intervals"].get(protocol, {}).get("mean", {}).get(metric),
+    }
+
+
+def compact(result: Nested) -> Nested:
+    """The few figures that runs are compared by: `<protocol>.<metric>`, the mean of categories."""
+    wanted = ("recall_at_1", "recall_at_10", "recall_at_50", "mean_of_r10_r50", "map")
+    return {
+        protocol: {name: values["mean"][name] for name in wanted if name in values["mean"]}
+        for protocol, values in result["protocols"].items()
+    }
+
+
+def protocols_with_methods(
+    evaluate: EvaluateParams, head: Method, baselines: Any
+) -> dict[Protocol, dict[str, Method]]:
+    """The head and the baselines of every protocol; `baselines` maps a protocol to methods."""
+    return {protocol: {HEAD: head, **baselines(protocol)} for protocol in select(evaluate)}
