@@ -1,0 +1,269 @@
+"""The composition head: reference image and caption to a query, target image to a gallery vector.
+
+The uncertainty augmenter follows RAU (arXiv 2308.08131) as far as its public abstract and tables
+go. The fusion is ours: it starts as the weighted sum of the two features and learns what to add.
+"""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Self
+
+import torch
+from pydantic import Field, model_validator
+from torch import Generator, Tensor, nn
+from torch.nn import functional as F
+
+from rau.gaussian import Gaussian, PathOutput
+from rau.params import HeadParams, Section, Share, TrainParams, UaParams
+
+TEMPERATURE_MIN = 0.005
+TEMPERATURE_MAX = 1.0
+GATE_MARGIN = 1e-3
+
+Width = Annotated[int, Field(ge=1, le=65536)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class HeadConfig(Section):
+    """All that is needed to rebuild a head, JSON-able; the weights come beside it.
+
+    `shared_space` says that image and text features are comparable as they are (CLIP): there is
+    then no projection and `dim` is ignored. `text_weight` is the caption's share in the weighted
+    sum that the fusion starts from.
+    """
+
+    d_image: Width
+    d_text: Width
+    shared_space: bool
+    dim: Width = 512
+    hidden: Width = 512
+    dropout: Share = 0.1
+    input_dropout: Share = 0.0
+    n: Annotated[int, Field(ge=0, le=16)] = 1
+    isu: bool = True
+    samples: Annotated[int, Field(ge=1, le=64)] = 1
+    shared: bool = False
+    sigma_init: Positive = 0.1
+    text_weight: Annotated[float, Field(ge=0, le=1)] = 0.5
+    temperature: Positive = 0.05
+    learn_temperature: bool = False
+
+    @model_validator(mode="after")
+    def _one_space_has_one_width(self) -> Self:
+        if self.shared_space and self.d_image != self.d_text:
+            raise ValueError(
+                f"a shared space needs d_image = d_text, not {self.d_image} and {self.d_text}"
+            )
+        return self
+
+    @property
+    def width(self) -> int:
+        """Width d of the head's vectors."""
+        return self.d_image if self.shared_space else self.dim
+
+    @classmethod
+    def from_params(
+        cls,
+        head: HeadParams,
+        ua: UaParams,
+        train: TrainParams,
+        *,
+        d_image: int,
+        d_text: int,
+        shared_space: bool,
+        text_weight: float,
+    ) -> Self:
+        """Take over what `params.yaml` says.
+
+        Raises:
+            pydantic.ValidationError: when a shared space has features of two widths.
+        """
+        return cls(
+            d_image=d_image,
+            d_text=d_text,
+            shared_space=shared_space,
+            text_weight=text_weight,
+            **head.model_dump(include={"dim", "hidden", "dropout", "input_dropout"}),
+            **ua.model_dump(include={"n", "isu", "samples", "shared", "sigma_init"}),
+            **train.model_dump(include={"temperature", "learn_temperature"}),
+        )
+
+
+def _zero_linear(inputs: int, outputs: int, bias: float = 0.0) -> nn.Linear:
+    """A linear layer that starts as the constant `bias`."""
+    layer = nn.Linear(inputs, outputs)
+    nn.init.zeros_(layer.weight)
+    nn.init.constant_(layer.bias, bias)
+    return layer
+
+
+def _trunk(inputs: int, hidden: int, dropout: float) -> nn.Sequential:
+    """The hidden layer of every MLP here; the norm is needed because unit vectors are small."""
+    return nn.Sequential(
+        nn.Linear(inputs, hidden), nn.LayerNorm(hidden), nn.GELU(), nn.Dropout(dropout)
+    )
+
+
+class UncertaintyAugmenter(nn.Module):
+    """One UA block: a vector to a Gaussian around it (arXiv 2308.08131).
+
+    It starts at the normalised vector itself, with a sigma of norm `sigma_init`.
+    """
+
+    def __init__(self, width: int, hidden: int, dropout: float, sigma_init: float) -> None:
+        super().__init__()
+        self.trunk = _trunk(width, hidden, dropout)
+        self.to_shift = _zero_linear(hidden, width)
+        self.to_log_var = _zero_linear(hidden, width, 2 * math.log(sigma_init) - math.log(width))
+
+    def forward(self, h: Tensor) -> Gaussian:
+        """From (B, d) to B Gaussians with unit means."""
+        features = self.trunk(h)
+        return Gaussian(F.normalize(h + self.to_shift(features), dim=-1), self.to_log_var(features))
+
+
+class Fusion(nn.Module):
+    """gate * r + (1 - gate) * t + MLP([r; t]), which starts as (1 - w) * r + w * t.
+
+    A weight w nearer than GATE_MARGIN to 0 or 1 starts that far from it, so that the gate learns.
+    """
+
+    def __init__(self, width: int, hidden: int, dropout: float, text_weight: float) -> None:
+        super().__init__()
+        weight = min(max(text_weight, GATE_MARGIN), 1 - GATE_MARGIN)
+        self.gate = _zero_linear(2 * width, width, math.log((1 - weight) / weight))
+        self.mlp = nn.Sequential(_trunk(2 * width, hidden, dropout), _zero_linear(hidden, width))
+
+    def forward(self, reference: Tensor, text: Tensor) -> Tensor:
+        """Two (B, d) to one (B, d)."""
+        both = torch.cat([reference, text], dim=-1)
+        mixed = torch.lerp(text, reference, self.gate(both).sigmoid())
+        return mixed + torch.as_tensor(self.mlp(both))
+
+
+class Projection(nn.Module):
+    """Raw features (B, inputs) to unit vectors (B, d): normalise, drop out, project if need be."""
+
+    def __init__(self, inputs: int, width: int, identity: bool, dropout: float) -> None:
+        super().__init__()
+        self.inputs = inputs
+        self.dropout = nn.Dropout(dropout)
+        self.linear = None if identity else nn.Linear(inputs, width, bias=False)
+
+    def forward(self, features: Tensor, dtype: torch.dtype) -> Tensor:
+        """Project.
+
+        Raises:
+            ValueError: when the features have another width.
+        """
+        if features.ndim != 2 or features.shape[1] != self.inputs:
+            raise ValueError(f"features are {tuple(features.shape)}, not (B, {self.inputs})")
+        unit: Tensor = self.dropout(F.normalize(features.to(dtype), dim=-1))
+        return unit if self.linear is None else F.normalize(self.linear(unit), dim=-1)
+
+
+class ComposedHead(nn.Module):
+    """Source path (reference and caption) and target path (image), n UA blocks on each.
+
+    Features are raw, of any float type: (B, d_image) images, (B, d_text) captions.
+    In training mode with ISU each block but the last is sampled once and the last one
+    `config.samples` times; otherwise only means are used and every output is deterministic,
+    dropout aside.
+    """
+
+    log_temperature: Tensor
+
+    def __init__(self, config: HeadConfig) -> None:
+        super().__init__()
+        self.config = config
+        c, width = config, config.width
+        self.project_image = Projection(c.d_image, width, c.shared_space, c.input_dropout)
+        self.project_text = Projection(c.d_text, width, c.shared_space, c.input_dropout)
+        self.fusion = Fusion(width, c.hidden, c.dropout, c.text_weight)
+        self.source_blocks = self._stack()
+        self.target_blocks = None if c.shared else self._stack()
+        self._start_temperature()
+
+    def _stack(self) -> nn.ModuleList:
+        c = self.config
+        return nn.ModuleList(
+            UncertaintyAugmenter(c.width, c.hidden, c.dropout, c.sigma_init) for _ in range(c.n)
+        )
+
+    def _start_temperature(self) -> None:
+        value = torch.tensor(math.log(self.config.temperature))
+        if self.config.learn_temperature:
+            self.log_temperature = nn.Parameter(value)
+        else:
+            self.register_buffer("log_temperature", value)
+
+    @property
+    def temperature(self) -> Tensor:
+        """A scalar; a learned one stays in [TEMPERATURE_MIN, TEMPERATURE_MAX].
+
+        The bound passes gradients on, so that a temperature that reaches it can come back.
+        """
+        value = self.log_temperature
+        if self.config.learn_temperature:
+            bounded = value.detach().clamp(math.log(TEMPERATURE_MIN), math.log(TEMPERATURE_MAX))
+            value = value + (bounded - value.detach())
+        return value.exp()
+
+    def _path(self, h: Tensor, blocks: nn.ModuleList, generator: Generator | None) -> PathOutput:
+        sampling = self.training and self.config.isu
+        gaussians: list[Gaussian] = []
+        z = h
+        for block in blocks:
+            if gaussians:
+                z = gaussians[-1].sample(generator) if sampling else gaussians[-1].mean
+            gaussians.append(block(z))
+        mean = gaussians[-1].mean if gaussians else F.normalize(h, dim=-1)
+        draws: tuple[Tensor, ...] = (mean,)
+        if gaussians and sampling:
+            draws = gaussians[-1].sample_n(self.config.samples, generator).unbind()
+        return PathOutput(tuple(gaussians), mean, draws)
+
+    def forward_source(
+        self, reference: Tensor, text: Tensor, generator: Generator | None = None
+    ) -> PathOutput:
+        """Compose B queries from (B, d_image) and (B, d_text).
+
+        Raises:
+            ValueError: when features have other widths than the head was made for.
+        """
+        dtype = self.fusion.gate.weight.dtype
+        h = self.fusion(self.project_image(reference, dtype), self.project_text(text, dtype))
+        return self._path(h, self.source_blocks, generator)
+
+    def forward_target(self, target: Tensor, generator: Generator | None = None) -> PathOutput:
+        """Embed B target images, (B, d_image).
+
+        Raises:
+            ValueError: when features have another width than the head was made for.
+        """
+        blocks = self.source_blocks if self.target_blocks is None else self.target_blocks
+        h = self.project_image(target, self.fusion.gate.weight.dtype)
+        return self._path(h, blocks, generator)
+
+    @contextmanager
+    def _evaluating(self) -> Iterator[None]:
+        training = self.training
+        self.eval()
+        try:
+            with torch.no_grad():
+                yield
+        finally:
+            self.train(training)
+
+    def encode_query(self, reference: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
+        """Deterministic query vectors, unit (B, d), and their uncertainty, norm of sigma, (B,)."""
+        with self._evaluating():
+            output = self.forward_source(reference, text)
+            return output.mean, output.uncertainty
+
+    def encode_gallery(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Deterministic image vectors, unit (B, d), and their uncertainty, norm of sigma, (B,)."""
+        with self._evaluating():
+            output = self.forward_target(image)
+            return output.mean, output.uncertainty
