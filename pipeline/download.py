@@ -1,6 +1,6 @@
 """Stage `download`: images and annotations in the store, described by a manifest."""
 
-from pipeline import stage, workspace
+from pipeline import stage, store, workspace
 
 
 def main() -> None:
@@ -10,10 +10,10 @@ def main() -> None:
     from rau.schemas import MANIFEST, write_table
 
     dataset = workspace.load_params().dataset
-    root = workspace.store(dataset)
+    root = store.folder(dataset)
     drawn = dataset.name == "garments" and dataset.root is None
     if drawn:
-        garments.generate(root, workspace.garments_spec(dataset), workers=stage.cores())
+        garments.generate(root, store.garments_spec(dataset), workers=stage.cores())
     image_ids = fashioniq.read_annotations(root).image_ids
     source = "drawn" if drawn else "dataset.root"
     table = manifest.build(root, image_ids, source, workers=stage.cores())

@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from pipeline import stage, workspace
+from pipeline import stage, store, workspace
 
 
 def main() -> None:
     """Write `data/features/<dataset>/{images,texts}.parquet`."""
-    from rau import devices, encoder, features
+    from rau import cache, devices, encoder
     from rau.joins import all_texts
     from rau.schemas import MANIFEST, QUERIES, read_table
 
@@ -17,13 +17,13 @@ def main() -> None:
     manifest = read_table(workspace.manifest(name), MANIFEST, "download")
     queries = read_table(workspace.table(name, "queries"), QUERIES, "tables")
     loaded = encoder.load(workspace.ENCODER, devices.choose("auto"))
-    cache = features.Cache(workspace.parts(), loaded, params.features.dtype)
+    parts = cache.Cache(workspace.parts(), loaded, params.features.dtype)
     batch = params.features.batch_size
     workers = params.features.workers or stage.cores()
-    images = features.image_items(manifest, workspace.store(params.dataset))
-    cache.encode_images(workspace.features(name, "images"), images, batch, workers)
+    images = cache.image_items(manifest, store.folder(params.dataset))
+    parts.encode_images(workspace.features(name, "images"), images, batch, workers)
     texts = sorted({t for captions in queries["captions"].to_pylist() for t in all_texts(captions)})
-    cache.encode_texts(workspace.features(name, "texts"), texts, batch)
+    parts.encode_texts(workspace.features(name, "texts"), texts, batch)
 
 
 def outputs() -> list[Path]:

@@ -28,8 +28,8 @@ def run(main: Callable[..., None], outputs: Callable[[], Sequence[Path]] | None 
     app.command()(main)
     try:
         code = app(standalone_mode=False)
-        if code:
-            sys.exit(code)
+        if code is not None:
+            sys.exit(code)  # --help, or a command line that was refused
         if outputs is not None:
             _write_timing(Path(sys.argv[0]).stem, time.perf_counter() - started, outputs())
     except UserError as error:

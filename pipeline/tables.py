@@ -1,6 +1,6 @@
 """Stage `tables`: a data set's own layout becomes three tables that every data set shares."""
 
-from pipeline import stage, workspace
+from pipeline import stage, store, workspace
 
 
 def main() -> None:
@@ -10,7 +10,7 @@ def main() -> None:
 
     dataset = workspace.load_params().dataset
     manifest = read_table(workspace.manifest(dataset.name), MANIFEST, "download")
-    tables = fashioniq.build_tables(workspace.store(dataset), manifest)
+    tables = fashioniq.build_tables(store.folder(dataset), manifest)
     for name, schema in (("images", IMAGES), ("queries", QUERIES), ("galleries", GALLERIES)):
         write_table(workspace.table(dataset.name, name), tables[name], schema)
         print(f"{name}: {tables[name].num_rows:,} rows")

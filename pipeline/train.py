@@ -10,6 +10,7 @@ def main() -> None:
     from rau import checkpoint, devices, features, fitting
     from rau.evaluation import FeatureSet
     from rau.files import digest, digest_files, digest_sources, write_text
+    from rau.history import to_csv
     from rau.schemas import QUERIES, read_table
 
     params = workspace.load_params()
@@ -30,7 +31,7 @@ def main() -> None:
     state = workspace.parts() / "train" / f"{run}.safetensors"
     fitted = fitting.fit(params, on_device, queries, state)
     checkpoint.save(folder, fitted.head, fitted.extra)
-    write_text(folder / "history.csv", fitting.history_csv(fitted.progress))
+    write_text(folder / "history.csv", to_csv(fitted.progress.history))
     if fitted.text_map is not None:
         checkpoint.save_state(workspace.text_map(name), {"text_map": fitted.text_map}, {})
     print(f"kept epoch {fitted.progress.best_epoch} of {params.train.epochs}")

@@ -5,13 +5,9 @@ feature parts and the tracking database are shared and live under `DVC_ROOT`.
 """
 
 import os
-from dataclasses import asdict
 from pathlib import Path
 
 from rau import params as parameters
-from rau.datasets import garments
-from rau.errors import UserError
-from rau.files import digest, digest_sources
 
 PARAMS = Path("params.yaml")
 ENCODER = Path("data/encoder")
@@ -65,32 +61,6 @@ def rankings(dataset: str) -> Path:
 def parts() -> Path:
     """Folder of encoded parts, shared by all workspaces."""
     return main_checkout() / "data/.parts"
-
-
-def garments_spec(dataset: parameters.DatasetParams) -> garments.GarmentsSpec:
-    """What to draw, in the generator's own type."""
-    return garments.GarmentsSpec(**dataset.garments.model_dump())
-
-
-def store(dataset: parameters.DatasetParams) -> Path:
-    """Folder that holds images and annotations.
-
-    Raises:
-        UserError: when the user's folder does not exist, or none is named where one is needed.
-    """
-    if dataset.root is not None:
-        root = main_checkout() / Path(dataset.root).expanduser()
-        if not root.is_dir():
-            raise UserError(f"dataset.root: no folder {root}; check the path")
-        return root
-    if dataset.name != "garments":
-        raise UserError(
-            f"dataset.name={dataset.name} needs dataset.root=<folder in {dataset.name}'s layout>"
-        )
-    made_by = digest(
-        [asdict(garments_spec(dataset)), digest_sources(Path(garments.__file__).parent)]
-    )
-    return main_checkout() / "data/raw" / f"garments-{made_by}"
 
 
 def dataset_label(dataset: parameters.DatasetParams) -> dict[str, str]:

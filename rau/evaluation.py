@@ -46,12 +46,12 @@ class FeatureSet:
 
     @classmethod
     def on(cls, device: torch.device, images: Features, texts: Features) -> Self:
-        """Put both matrices on the device; on a CPU this copies nothing."""
+        """Put both matrices on the device."""
         return cls(
             images,
             texts,
-            torch.from_numpy(images.matrix).to(device),
-            torch.from_numpy(texts.matrix).to(device),
+            torch.tensor(images.matrix, device=device),
+            torch.tensor(texts.matrix, device=device),
         )
 
     @property

@@ -1,7 +1,5 @@
 """One trained head from parameters, features and queries."""
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,12 +75,3 @@ def fit(
         },
     }
     return Fitted(head, progress, text_map, extra)
-
-
-def history_csv(progress: Progress) -> str:
-    """One line an epoch; blank where a value is not known."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(progress.history[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(progress.history)
-    return text.getvalue()

@@ -1,7 +1,7 @@
 """Parameters, typed and ranged: what `params.yaml` may say, one section a stage."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -44,7 +44,7 @@ class EncoderParams(Section):
     name: Annotated[str, Field(min_length=1)] = "garments-clip"
     pretrained: str | None = None
     seed: Annotated[int, Field(ge=0)] = 0
-    steps: Annotated[int, Field(ge=1)] = 500
+    steps: Annotated[int, Field(ge=1)] = 400
     batch_size: Annotated[int, Field(ge=2)] = 256
     pairs: Annotated[int, Field(ge=2)] = 10000
 
@@ -152,3 +152,18 @@ def load(path: Path) -> Params:
             ) from None
         got = f", got {first['input']!r}" if not isinstance(first["input"], dict) else ""
         raise UserError(f"{path}: {key}: {first['msg']}{got}") from None
+
+
+def flat(params: Params) -> dict[str, Any]:
+    """Values by dotted name, as `dvc exp run -S` takes them."""
+    result: dict[str, Any] = {}
+
+    def visit(prefix: str, value: Any) -> None:
+        if isinstance(value, dict):
+            for key, inner in value.items():
+                visit(f"{prefix}.{key}" if prefix else key, inner)
+        else:
+            result[prefix] = value
+
+    visit("", params.model_dump())
+    return result

@@ -1,0 +1,37 @@
+"""The course of a training run as a table: one row an epoch, blank where a value is not known."""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rau.errors import UserError
+
+
+def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows with the same keys as CSV."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def read_history(path: Path) -> dict[str, NDArray[np.float64]]:
+    """Columns by name, NaN where blank.
+
+    Raises:
+        UserError: when the file is missing or not such a table.
+    """
+    remedy = "run `python -m pipeline.train` again"
+    try:
+        rows = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))))
+        return {name: np.array([float(row[name] or "nan") for row in rows]) for name in rows[0]}
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is missing; {remedy}") from error
+    except (ValueError, IndexError, TypeError) as error:
+        raise UserError(f"{path} is not a history of epochs ({error}); {remedy}") from error

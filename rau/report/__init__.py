@@ -1,0 +1,1 @@
+"""The page of results: figures, picture strips, tables."""

@@ -1,0 +1,64 @@
+"""Which queries the report shows: successes, near misses and failures, evenly spread."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from rau.report.strips import Strip, draw
+
+Row = Mapping[str, Any]
+SHOWN = 10
+GROUPS: Mapping[str, Callable[[int | None], bool]] = {
+    "Successes: the target comes first": lambda rank: rank == 1,
+    "Near misses: the target is second to tenth": lambda rank: rank is not None and 2 <= rank <= 10,
+    "Failures: the target is not among the first 50": lambda rank: rank is None or rank > 50,
+}
+
+
+def spread(rows: Sequence[Row], count: int) -> list[Row]:
+    """`count` rows at even distances."""
+    step = max(1, len(rows) // count)
+    return list(rows[step // 2 :: step][:count])
+
+
+def groups(
+    rankings: Sequence[Row],
+    paths: Mapping[str, Path],
+    relevant: Mapping[str, Sequence[str]],
+    count: int,
+) -> dict[str, list[tuple[str, Image.Image]]]:
+    """Strips with captions by group.
+
+    Args:
+        rankings: rows of one method under one protocol.
+        paths: image files by id; a query with an image that is not there is not shown.
+        relevant: true answers by query id, where they are known.
+        count: strips a group.
+    """
+    shown: dict[str, list[tuple[str, Image.Image]]] = {}
+    for title, belongs in GROUPS.items():
+        rows = [
+            row
+            for row in rankings
+            if belongs(row["target_rank"])
+            and {row["reference_id"], *row["top"][:SHOWN]} <= set(paths)
+        ]
+        strips = []
+        for row in spread(rows, count):
+            top = row["top"][:SHOWN]
+            strip = Strip(
+                reference=paths[row["reference_id"]],
+                caption=row["text"],
+                ranked=[paths[name] for name in top],
+                target_at=top.index(row["target_id"]) if row["target_id"] in top else None,
+                relevant_at=frozenset(
+                    i for i, name in enumerate(top) if name in relevant.get(row["query_id"], ())
+                ),
+            )
+            rank = row["target_rank"] or "none"
+            strips.append((f"{row['query_id']}: rank of the target {rank}", draw(strip)))
+        if strips:
+            shown[title] = strips
+    return shown

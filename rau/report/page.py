@@ -1,0 +1,140 @@
+"""The report as one HTML file that needs no network."""
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from matplotlib.figure import Figure
+from PIL import Image
+
+from rau.metrics import chance
+from rau.protocols import Protocol
+
+TEMPLATE = Path(__file__).with_name("page.html")
+COLUMNS = ("recall_at_1", "recall_at_5", "recall_at_10", "recall_at_50", "mean_of_r10_r50", "map")
+Nested = Mapping[str, Any]
+
+
+def png(figure: Figure) -> bytes:
+    """A figure as PNG."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def jpeg(image: Image.Image) -> bytes:
+    """A picture as JPEG."""
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=85)
+    return buffer.getvalue()
+
+
+def embed(data: bytes) -> str:
+    """Base64 for a data URL."""
+    return base64.b64encode(data).decode()
+
+
+def coverage_line(coverage: Nested) -> str:
+    """Coverage in words."""
+    return (
+        f"{coverage['images']:,} of {coverage['images_expected']:,} images; "
+        f"{coverage['val_queries_usable']:,} of {coverage['val_queries']:,} val queries usable"
+    )
+
+
+def _cells(values: Nested, intervals: Nested, names: Sequence[str]) -> list[dict[str, str | None]]:
+    cells: list[dict[str, str | None]] = []
+    for name in names:
+        ends = intervals.get(name)
+        interval = f"[{ends[0]:.1f}, {ends[1]:.1f}]" if ends else None
+        cells.append({"value": f"{values[name]:.2f}", "interval": interval})
+    return cells
+
+
+def tables(metrics: Nested, protocols: Sequence[Protocol]) -> list[dict[str, Any]]:
+    """One table a protocol and category (the mean first), the baselines above the head."""
+    result = []
+    for protocol in protocols:
+        ours = metrics["protocols"][protocol.name]
+        for category in sorted(ours, key=lambda name: (name != "mean", name)):
+            names = [name for name in COLUMNS if name in ours[category]]
+            rows = [
+                {
+                    "name": name,
+                    "ours": False,
+                    "cells": _cells(
+                        baseline[protocol.name][category],
+                        metrics["baseline_intervals"][name][protocol.name].get(category, {}),
+                        names,
+                    ),
+                }
+                for name, baseline in metrics["baselines"].items()
+            ]
+            own = metrics["intervals"][protocol.name].get(category, {})
+            rows.append(
+                {"name": "RAU head", "ours": True, "cells": _cells(ours[category], own, names)}
+            )
+            sizes = metrics["galleries"][protocol.name]
+            of = list(sizes.values()) if category == "mean" else [sizes[category]]
+            result.append(
+                {
+                    "protocol": protocol.name,
+                    "choices": protocol.choices,
+                    "category": category,
+                    "gallery": " + ".join(map(str, of)),
+                    "chance": sum(chance(size, 10) for size in of) / len(of),
+                    "metrics": names,
+                    "rows": rows,
+                }
+            )
+    return result
+
+
+def render(
+    metrics: Nested,
+    protocols: Sequence[Protocol],
+    params: Mapping[str, Any],
+    figures: Mapping[str, bytes],
+    groups: Mapping[str, Sequence[tuple[str, Image.Image]]],
+) -> str:
+    """The page.
+
+    Args:
+        metrics: what `metrics.json` holds.
+        protocols: those measured.
+        params: flat, by dotted name.
+        figures: PNG by caption.
+        groups: strips with their captions, by title.
+    """
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
+    return template.render(
+        metrics=metrics,
+        coverage=coverage_line(metrics["coverage"]),
+        tables=tables(metrics, protocols),
+        params=params,
+        figures=[{"caption": c, "data": embed(data)} for c, data in figures.items()],
+        groups=[
+            {
+                "title": title,
+                "strips": [{"caption": c, "data": embed(jpeg(image))} for c, image in strips],
+            }
+            for title, strips in groups.items()
+        ],
+    )
+
+
+def text_table(metrics: Nested) -> str:
+    """A compact table of the means for the terminal."""
+    lines = []
+    for protocol, values in metrics["protocols"].items():
+        names = [name for name in COLUMNS if name in values["mean"]]
+        lines.append(f"{'protocol ' + protocol:<28}" + "".join(f"{name:>17}" for name in names))
+        rows = {n: b[protocol]["mean"] for n, b in metrics["baselines"].items()}
+        rows["RAU head"] = values["mean"]
+        for method, row in rows.items():
+            lines.append(f"  {method:<26}" + "".join(f"{row[name]:>17.2f}" for name in names))
+    return "\n".join(lines)

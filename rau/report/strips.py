@@ -1,0 +1,61 @@
+"""Picture strips: the reference and its caption, then the ranked images, the target framed."""
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+TILE = 112
+GAP = 6
+COLUMNS = 5
+LINE = 15
+INK, PAPER, TARGET, RELEVANT = "#1a1a1a", "#ffffff", "#0a9d4b", "#7fb8e6"
+
+
+@dataclass(frozen=True)
+class Strip:
+    """What a strip shows; images are files, in rank order."""
+
+    reference: Path
+    caption: str
+    ranked: Sequence[Path]
+    target_at: int | None = None
+    relevant_at: frozenset[int] = frozenset()
+
+
+def _tile(path: Path, frame: str | None) -> Image.Image:
+    tile = Image.new("RGB", (TILE, TILE), frame or PAPER)
+    inner = TILE - 8
+    with Image.open(path) as image:
+        picture = ImageOps.contain(image.convert("RGB"), (inner, inner))
+    backing = Image.new("RGB", (inner, inner), PAPER)
+    backing.paste(picture, ((inner - picture.width) // 2, (inner - picture.height) // 2))
+    tile.paste(backing, (4, 4))
+    return tile
+
+
+def draw(strip: Strip) -> Image.Image:
+    """Draw a strip: the reference with its caption at the left, ranks in rows of five.
+
+    The target has a green frame; other true answers, where known, a blue one.
+    """
+    rows = max(1, -(-len(strip.ranked) // COLUMNS))
+    lines = textwrap.wrap(strip.caption, 26) or [""]
+    left = 2 * TILE
+    height = max(rows * (TILE + LINE + GAP), TILE + GAP + LINE * (len(lines) + 1)) + GAP
+    canvas = Image.new("RGB", (left + COLUMNS * (TILE + GAP) + GAP, height), PAPER)
+    pen = ImageDraw.Draw(canvas)
+    font = ImageFont.load_default(13)
+    canvas.paste(_tile(strip.reference, None), (GAP, GAP))
+    for number, line in enumerate(lines):
+        pen.text((GAP + 4, TILE + 2 * GAP + number * LINE), line, INK, font)
+    for index, path in enumerate(strip.ranked):
+        x = left + (index % COLUMNS) * (TILE + GAP)
+        y = GAP + (index // COLUMNS) * (TILE + LINE + GAP)
+        hit = RELEVANT if index in strip.relevant_at else None
+        frame = TARGET if index == strip.target_at else hit
+        canvas.paste(_tile(path, frame), (x, y))
+        pen.text((x + 4, y + TILE), str(index + 1), frame or INK, font)
+    return canvas
