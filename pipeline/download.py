@@ -1,5 +1,7 @@
 """Stage `download`: images and annotations in the store, described by a manifest."""
 
+from pathlib import Path
+
 from pipeline import stage, store, workspace
 
 
@@ -21,5 +23,10 @@ def main() -> None:
     write_table(workspace.manifest(dataset.name), table, MANIFEST)
 
 
+def outputs() -> list[Path]:
+    """The manifest."""
+    return [workspace.manifest(workspace.load_params().dataset.name)]
+
+
 if __name__ == "__main__":
-    stage.run(main, lambda: [workspace.manifest(workspace.load_params().dataset.name)])
+    stage.run(main, outputs)

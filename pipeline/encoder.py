@@ -1,5 +1,7 @@
 """Stage `encoder`: an open_clip `local-dir:` folder, after which nothing needs the network."""
 
+from pathlib import Path
+
 from pipeline import stage, workspace
 
 
@@ -17,5 +19,10 @@ def main() -> None:
         encoder.export(params.name, params.pretrained, workspace.ENCODER, workspace.main_checkout())
 
 
+def outputs() -> list[Path]:
+    """The weights."""
+    return [workspace.ENCODER / "open_clip_model.safetensors"]
+
+
 if __name__ == "__main__":
-    stage.run(main, lambda: [workspace.ENCODER / "open_clip_model.safetensors"])
+    stage.run(main, outputs)

@@ -1,5 +1,7 @@
 """Stage `tables`: a data set's own layout becomes three tables that every data set shares."""
 
+from pathlib import Path
+
 from pipeline import stage, store, workspace
 
 
@@ -16,5 +18,10 @@ def main() -> None:
         print(f"{name}: {tables[name].num_rows:,} rows")
 
 
+def outputs() -> list[Path]:
+    """The queries."""
+    return [workspace.table(workspace.load_params().dataset.name, "queries")]
+
+
 if __name__ == "__main__":
-    stage.run(main, lambda: [workspace.table(workspace.load_params().dataset.name, "queries")])
+    stage.run(main, outputs)

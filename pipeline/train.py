@@ -37,5 +37,10 @@ def main() -> None:
     print(f"kept epoch {fitted.progress.best_epoch} of {params.train.epochs}")
 
 
+def outputs() -> list[Path]:
+    """The head's description, which holds the digest of its weights."""
+    return [workspace.model(workspace.load_params().dataset.name) / "head.json"]
+
+
 if __name__ == "__main__":
-    stage.run(main, lambda: [workspace.model(workspace.load_params().dataset.name) / "head.json"])
+    stage.run(main, outputs)

@@ -1,0 +1,100 @@
+"""Stage `track`: the finished run in MLflow, also when DVC restored it without running."""
+
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from pipeline import stage, workspace
+
+STAGES = ("download", "tables", "encoder", "features", "train", "evaluate", "report")
+
+
+def final_metrics(metrics: dict[str, Any]) -> dict[str, float]:
+    """Every protocol's metrics as `<protocol>.<category>.<metric>`, the mean without category."""
+    values = {"headline": metrics["headline"]["value"]}
+    for protocol, categories in metrics["protocols"].items():
+        for category, row in categories.items():
+            place = protocol if category == "mean" else f"{protocol}.{category}"
+            values |= {f"{place}.{name}": value for name, value in row.items()}
+    return values
+
+
+def timings() -> Iterator[tuple[str, float]]:
+    """Time and peak memory of the stages that made the outputs that are here."""
+    from importlib import import_module
+
+    from rau.files import digest_files, read_json
+
+    for name in STAGES:
+        path = workspace.TIMINGS / f"{name}.json"
+        if not path.exists():
+            continue
+        timing = read_json(path, "timing")
+        written = import_module(f"pipeline.{name}").outputs()
+        if timing["outputs"] == digest_files(written):
+            yield f"time.{name}_seconds", timing["seconds"]
+            yield f"memory.{name}_bytes", timing["peak_memory_bytes"]
+
+
+def git_commit() -> str:
+    """The commit of the working folder."""
+    done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "unknown"
+
+
+def main() -> None:
+    """Create or complete the MLflow run of the results in `reports/`."""
+    from rau import tracking
+    from rau.files import digest, digest_files, read_json
+    from rau.history import read_history
+    from rau.params import flat
+    from rau.report.page import coverage_line
+
+    params = workspace.load_params()
+    name = params.dataset.name
+    metrics = read_json(workspace.METRICS, "metrics")
+    history = read_history(workspace.model(name) / "history.csv")
+    values = flat(params)
+    results = [workspace.METRICS, workspace.rankings(name), workspace.model(name) / "head.json"]
+    experiment = os.environ.get("DVC_EXP_NAME", "")
+    record = tracking.Record(
+        digest=digest([values, digest_files(results)], 32),
+        name=experiment or f"{name} theta={params.ua.theta} n={params.ua.n}",
+        params=values | {"theta": params.ua.theta, "n": params.ua.n},
+        metrics=final_metrics(metrics) | dict(timings()),
+        course=[
+            (f"epoch.{key}", int(epoch), float(value))
+            for key, column in history.items()
+            for epoch, value in zip(history["epoch"], column, strict=True)
+            if key != "epoch" and not math.isnan(value)
+        ],
+        tags={
+            "git_commit": git_commit(),
+            "dvc_experiment": experiment or "workspace",
+            "dataset": f"{metrics['dataset']['name']} ({metrics['dataset']['copy']})",
+            "encoder": f"{metrics['encoder']['encoder']} / {metrics['encoder']['weights']}",
+            "coverage": coverage_line(metrics["coverage"]),
+            "headline_protocol": metrics["headline"]["protocol"],
+        },
+        artifacts={
+            workspace.PAGE: "",
+            workspace.METRICS: "",
+            workspace.FIGURES: "figures",
+            workspace.rankings(name): "rankings",
+            workspace.model(name): "model",
+        },
+    )
+    root = workspace.main_checkout()
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root / 'mlflow.db'}"
+    try:
+        run, known = tracking.track(record, uri, root / "mlruns")
+        print(f"MLflow run {run}" + (" (tracked before)" if known else ""))
+    except tracking.TrackingUnavailable as error:
+        print(f"warning: {error}; run `python -m pipeline.track` later", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    stage.run(main)
