@@ -9,6 +9,7 @@ def main() -> None:
     """Draw or find the images of the data set and write `data/manifests/<dataset>.parquet`."""
     from rau import manifest
     from rau.datasets import fashioniq, garments
+    from rau.files import digest_files
     from rau.schemas import MANIFEST, write_table
 
     dataset = workspace.load_params().dataset
@@ -20,7 +21,9 @@ def main() -> None:
     source = "drawn" if drawn else "dataset.root"
     table = manifest.build(root, image_ids, source, workers=stage.cores())
     print(manifest.check_coverage(table, dataset.allow_missing, root))
-    write_table(workspace.manifest(dataset.name), table, MANIFEST)
+    # With the annotations' digest in it, the manifest changes when any of them does.
+    about = {"annotations": digest_files(fashioniq.annotation_files(root))}
+    write_table(workspace.manifest(dataset.name), table, MANIFEST, about)
 
 
 def outputs() -> list[Path]:

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import torch
 from tqdm import tqdm
 
-from rau.encoder import Encoder
+from rau.encoder import Encoder, prepare
 from rau.errors import UserError
 from rau.features import Matrix, to_array, to_matrix, write_features
 from rau.files import atomic_path
@@ -56,7 +56,7 @@ class Cache:
         """Write features (one row an image) to `path`; decoding overlaps with the forward pass."""
 
         def load(chunk: Sequence[Item]) -> torch.Tensor:
-            return torch.stack([_prepare(self.encoder, item) for item in chunk])
+            return torch.stack([prepare(self.encoder, Path(item.content)) for item in chunk])
 
         with ThreadPoolExecutor(max(1, workers)) as pool:
             # Small tasks keep every decoding thread busy while one batch is encoded.
@@ -161,15 +161,6 @@ class Cache:
             "preprocess": " ".join(repr(self.encoder.preprocess).split()),
             "key": self.encoder.key,
         }
-
-
-def _prepare(encoder: Encoder, item: Item) -> torch.Tensor:
-    try:
-        return encoder.prepare(Path(item.content))
-    except (OSError, ValueError, SyntaxError) as error:
-        raise UserError(
-            f"{item.content} cannot be read any more ({error}); run `python -m pipeline.download`"
-        ) from error
 
 
 def _ahead(

@@ -189,3 +189,28 @@ def load(folder: Path, device: torch.device) -> Encoder:
         weights=str(label["pretrained"] or "own"),
         key=key,
     )
+
+
+def prepare(encoder: Encoder, path: Path) -> Tensor:
+    """Decode one image file into the model's input, (3, height, width).
+
+    Raises:
+        UserError: when the file is no whole image.
+    """
+    try:
+        return encoder.prepare(path)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise UserError(f"{path} cannot be read as an image ({error}); check the file") from error
+
+
+def check_key(encoder: Encoder, metadata: dict[str, str]) -> None:
+    """Refuse an encoder that did not make the features.
+
+    Raises:
+        UserError: when the keys differ.
+    """
+    if encoder.key != metadata.get("key"):
+        raise UserError(
+            f"the features were made by another encoder (key {metadata.get('key')}, now "
+            f"{encoder.key}); run `python -m pipeline.features` again"
+        )

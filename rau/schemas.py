@@ -77,15 +77,18 @@ RANKINGS = pa.schema(
 )
 
 
-def write_table(path: Path, table: pa.Table, schema: pa.Schema) -> None:
-    """Write `table` as Parquet under `schema`, whole or not at all.
+def write_table(
+    path: Path, table: pa.Table, schema: pa.Schema, metadata: dict[str, str] | None = None
+) -> None:
+    """Write `table` as Parquet under `schema`, whole or not at all; `metadata` goes with it.
 
     Raises:
         UserError: when the disk is full.
         pa.ArrowInvalid: when the table does not fit the schema (a programming error).
     """
     with atomic_path(path) as temporary:
-        pq.write_table(table.select(schema.names).cast(schema), temporary, compression="zstd")
+        whole = table.select(schema.names).cast(schema).replace_schema_metadata(metadata)
+        pq.write_table(whole, temporary, compression="zstd")
 
 
 def read_table(path: Path, schema: pa.Schema, stage: str) -> pa.Table:

@@ -107,6 +107,12 @@ def read_annotations(root: Path) -> Annotations:
     return Annotations(splits, queries)
 
 
+def annotation_files(root: Path) -> list[Path]:
+    """Captions, split files and truth, in a fixed order."""
+    found = [*root.glob("captions/cap.*.json"), *root.glob("image_splits/split.*.json")]
+    return sorted(found) + [path for path in [root / "relevance.parquet"] if path.exists()]
+
+
 def read_relevance(path: Path) -> Relevance:
     """Read the optional `relevance.parquet`; a file without `split` speaks of val."""
     try:

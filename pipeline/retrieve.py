@@ -1,0 +1,91 @@
+"""Search with the trained head from the command line."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pipeline import stage, store, workspace
+
+
+def main(
+    image: Annotated[str, typer.Argument(help="an image id of the data set, or an image file")],
+    caption: Annotated[str, typer.Argument(help="what should be different")],
+    top_k: Annotated[int, typer.Option("-k", min=1, max=1000, help="how many to print")] = 10,
+    category: Annotated[str | None, typer.Option(help="only this category's gallery")] = None,
+    keep_reference: Annotated[bool, typer.Option(help="let the reference be an answer")] = False,
+    strip: Annotated[Path | None, typer.Option(help="write the ranked pictures here")] = None,
+) -> None:
+    """Print the images of the val gallery that IMAGE and CAPTION ask for, best first."""
+    import torch
+
+    from rau import checkpoint, devices, encoder, features, retrieval
+    from rau.files import write_bytes
+    from rau.joins import in_order
+    from rau.report.page import jpeg
+    from rau.report.strips import Strip, draw
+    from rau.schemas import GALLERIES, IMAGES, read_table
+
+    params = workspace.load_params()
+    name = params.dataset.name
+    device = devices.choose(params.train.device)
+    head, extra = checkpoint.load(workspace.model(name), device)
+    pair = features.read_pair(*(workspace.features(name, kind) for kind in ("images", "texts")))
+    features.check_made_for(pair, extra["features"], head.config.d_image, head.config.d_text)
+    loaded = encoder.load(workspace.ENCODER, device)
+    encoder.check_key(loaded, pair[0].metadata)
+    rows = read_table(workspace.table(name, "galleries"), GALLERIES, "tables").to_pylist()
+    ids = _gallery(rows, category, set(pair[0].names))
+    gallery = torch.tensor(pair[0].matrix[pair[0].rows(ids, "images")], device=device)
+    root = store.folder(params.dataset)
+    images = read_table(workspace.table(name, "images"), IMAGES, "tables").to_pylist()
+    paths = {row["image_id"]: root / row["path"] for row in images if row["status"] == "ok"}
+    reference = _reference(image, paths)
+    pixels = encoder.prepare(loaded, reference)
+    hits, uncertainty = retrieval.search(
+        head,
+        loaded.encode_images(pixels[None])[0].to(device),
+        loaded.encode_texts([in_order([caption])])[0].to(device),
+        retrieval.encode_gallery(head, gallery),
+        ids,
+        top_k,
+        ids.index(image) if image in ids and not keep_reference else -1,
+    )
+    for place, hit in enumerate(hits, 1):
+        print(f"{place:4}  {hit.score:.4f}  {hit.image_id}  {paths[hit.image_id]}")
+    print(f"uncertainty of the query: {uncertainty:.4f}")
+    if strip is not None:
+        picture = draw(Strip(reference, caption, [paths[hit.image_id] for hit in hits]))
+        write_bytes(strip, jpeg(picture))
+        print(f"strip: {strip}")
+
+
+def _gallery(rows: list[dict[str, Any]], category: str | None, present: set[str]) -> list[str]:
+    from rau.errors import UserError
+
+    known = sorted({row["category"] for row in rows})
+    if category is not None and category not in known:
+        raise UserError(f"--category {category}: choose from {', '.join(known)}")
+    return sorted(
+        {
+            row["image_id"]
+            for row in rows
+            if row["gallery"] == "original"
+            and category in (None, row["category"])
+            and row["image_id"] in present
+        }
+    )
+
+
+def _reference(image: str, paths: dict[str, Path]) -> Path:
+    from rau.errors import UserError
+
+    if image in paths:
+        return paths[image]
+    if Path(image).is_file():
+        return Path(image)
+    raise UserError(f"{image} is neither an image id of the data set nor a file")
+
+
+if __name__ == "__main__":
+    stage.run(main)

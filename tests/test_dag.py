@@ -1,0 +1,66 @@
+"""`dvc.yaml` names the sources that each stage imports, so that an edit reruns what it must."""
+
+import ast
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+STAGES: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+# What every stage shares and no result depends on.
+PLUMBING = {
+    "pipeline/__init__.py",
+    "pipeline/stage.py",
+    "pipeline/store.py",
+    "pipeline/workspace.py",
+    "rau/__init__.py",
+    "rau/datasets/__init__.py",
+    "rau/devices.py",
+    "rau/errors.py",
+    "rau/files.py",
+    "rau/params.py",
+    "rau/schemas.py",
+}
+GARMENTS = "rau/datasets/garments"
+REPORT = "rau/report"
+
+
+def imported(path: Path) -> set[Path]:
+    """Files of the project that a module imports anywhere."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        for name in names:
+            place = ROOT / name.replace(".", "/")
+            found |= {p for p in (place.with_suffix(".py"), place / "__init__.py") if p.is_file()}
+    return found
+
+
+def sources(stage: str) -> set[str]:
+    """Everything that a stage imports, packages that go together as their folder."""
+    waiting = [ROOT / "pipeline" / f"{stage}.py"]
+    seen: set[Path] = set()
+    while waiting:
+        path = waiting.pop()
+        # The store knows the garments package, but only `download` draws with it.
+        if path in seen or (path.name == "store.py" and stage != "download"):
+            continue
+        seen.add(path)
+        waiting += imported(path)
+    names = {str(path.relative_to(ROOT)) for path in seen} - PLUMBING
+    for folder in (GARMENTS, REPORT):
+        inside = {name for name in names if name.startswith(f"{folder}/")}
+        names = names - inside | ({folder} if inside else set())
+    return names
+
+
+@pytest.mark.parametrize("stage", [name for name in STAGES if name != "track"])
+def test_deps_are_the_imports(stage: str) -> None:
+    listed = {dep for dep in STAGES[stage]["deps"] if dep.startswith(("rau/", "pipeline/"))}
+    assert listed == sources(stage)
