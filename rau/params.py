@@ -61,10 +61,10 @@ class UaParams(Section):
     """The uncertainty augmenter (arXiv 2308.08131)."""
 
     n: Annotated[int, Field(ge=0, le=16)] = 1
-    theta: Annotated[float, Field(ge=-1, le=1)] = 0.7
+    theta: Annotated[float, Field(ge=-1, le=1)] = 0.8
     samples: Annotated[int, Field(ge=1, le=64)] = 1
     isu: bool = True
-    csu_weight: Weight = 0.5
+    csu_weight: Weight = 0.3
     dr_weight: Weight = 0.05
     dr_blocks: Literal["last", "all"] = "last"
     shared: bool = False
@@ -76,8 +76,8 @@ class HeadParams(Section):
 
     dim: Annotated[int, Field(ge=1)] = 512
     hidden: Annotated[int, Field(ge=1)] = 512
-    dropout: Share = 0.1
-    input_dropout: Share = 0.0
+    dropout: Share = 0.5
+    input_dropout: Share = 0.2
 
 
 class TrainParams(Section):
