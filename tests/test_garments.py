@@ -1,0 +1,175 @@
+"""The built-in data: deterministic, in FashionIQ's layout, with the truth that its rule says."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rau.datasets import fashioniq
+from rau.datasets.garments import GarmentsSpec, draw_pairs, generate, plan
+from rau.datasets.garments.attributes import ATTRIBUTES, ORDERS, VALUES, Garment, is_valid, sample
+from rau.datasets.garments.captions import Constraint, changes, describe, relative, vocabulary
+from rau.datasets.garments.drawing import draw
+from rau.datasets.garments.generate import Part
+from rau.datasets.garments.relevance import Demand, relevant
+
+TINY = GarmentsSpec(0, 60, 60, 60, 30, 48)
+BASE = Garment("dress", "red", "white", "stripes", "short", "round", "medium", "regular", "belt")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("garments")
+    generate(root, TINY, workers=1)
+    return root
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}
+
+
+def test_same_seed_same_bytes_whatever_the_workers(folder: Path, tmp_path: Path) -> None:
+    generate(tmp_path, TINY, workers=2)
+    assert contents(folder) == contents(tmp_path)
+
+
+def test_other_seed_other_pictures(folder: Path, tmp_path: Path) -> None:
+    generate(tmp_path, replace(TINY, seed=1), workers=1)
+    images = {name for name in contents(tmp_path) if name.startswith("images/")}
+    assert len(images) == 120
+    assert not images & set(contents(folder))
+
+
+def test_ordinary_reader_reads_it(folder: Path) -> None:
+    annotations = fashioniq.read_annotations(folder)
+    assert len(annotations.image_ids) == 120
+    assert len(annotations.queries) == 90
+    truth = fashioniq.read_relevance(folder / "relevance.parquet")
+    assert len(truth) == 90
+    for row in truth.values():
+        assert row["target"] in row["relevant"]
+        assert row["candidate"] not in row["relevant"]
+
+
+def test_stopped_drawing_goes_on(tmp_path: Path) -> None:
+    generate(tmp_path, TINY, workers=1)
+    before = contents(tmp_path)
+    images = sorted((tmp_path / "images").iterdir())
+    for path in images[::3]:
+        path.unlink()
+    (tmp_path / "garments.json").unlink()
+    kept = images[1].stat().st_mtime_ns
+    generate(tmp_path, TINY, workers=1)
+    assert contents(tmp_path) == before
+    assert images[1].stat().st_mtime_ns == kept
+
+
+def slow_answers(part: Part, row: int) -> list[int]:
+    """The rule in words, one image at a time."""
+    triplet = part.triplets[row]
+    reference, target = part.garments[triplet.reference], part.garments[triplet.target]
+    constraints = [c for caption in triplet.captions for c in caption.constraints]
+    said = {name for constraint in constraints for name in constraint.attributes}
+    allowed = max(1, len(set(changes(reference, target)) - said))
+    return [
+        index
+        for index, garment in enumerate(part.garments)
+        if index != triplet.reference
+        and all(constraint.holds(reference, garment) for constraint in constraints)
+        and len(set(changes(reference, garment)) - said) <= allowed
+    ]
+
+
+@pytest.fixture(scope="module")
+def parts() -> list[Part]:
+    return plan(GarmentsSpec(3, 600, 900, 300, 300, 64))
+
+
+def test_relevance_agrees_with_its_rule(parts: list[Part]) -> None:
+    for part in parts:
+        for row, answers in enumerate(part.answers()):
+            assert answers.tolist() == slow_answers(part, row)
+            assert part.triplets[row].target in answers
+
+
+def test_default_sizes_have_several_answers_a_query() -> None:
+    val = [
+        part
+        for part in plan(GarmentsSpec(train_images=60, train_queries=30))
+        if part.split == "val"
+    ]
+    sizes = [len(answers) for part in val for answers in part.answers()]
+    assert len(sizes) == 3000
+    assert np.median(sizes) >= 4
+    assert np.quantile(sizes, 0.9) < 60
+
+
+def test_queries_stay_in_their_pool(parts: list[Part]) -> None:
+    for part in parts:
+        assert all(part.pools[t.reference] == part.pools[t.target] for t in part.triplets)
+        assert all(t.reference != t.target for t in part.triplets)
+
+
+@pytest.mark.parametrize("attribute", ATTRIBUTES)
+def test_every_attribute_shows(attribute: str) -> None:
+    for value in VALUES[attribute]:
+        other = replace(BASE, **{attribute: value})
+        if other == BASE or not is_valid(other):
+            continue
+        one, two = (
+            np.asarray(draw(g, 96, np.random.default_rng(0)), dtype=float) for g in (BASE, other)
+        )
+        changed = (np.abs(one - two).max(2) > 24).mean()
+        assert changed > 0.0015, f"{attribute}={value} changes {changed:.4f} of the picture"
+
+
+def test_captions_hold_and_vary(parts: list[Part]) -> None:
+    vague = total = 0
+    for part in parts:
+        for triplet in part.triplets:
+            reference, target = part.garments[triplet.reference], part.garments[triplet.target]
+            assert len(triplet.captions) == 2
+            for caption in triplet.captions:
+                assert all(c.holds(reference, target) for c in caption.constraints)
+                vague += sum(c.value is None for c in caption.constraints)
+                total += len(caption.constraints)
+    assert 0.2 < vague / total < 0.7
+
+
+def test_constraint_of_an_order() -> None:
+    longer = Constraint("length", sign=1)
+    assert longer.holds(BASE, replace(BASE, length="long"))
+    assert not longer.holds(BASE, BASE)
+    assert longer.attributes == ORDERS["length"].attributes
+    unsaid = replace(BASE, length="long", fit="loose", detail="bow")
+    garments = [BASE, replace(BASE, length="long"), unsaid, replace(BASE, fit="loose")]
+    assert [a.tolist() for a in relevant(garments, [Demand(0, 1, (longer,))])] == [[1]]
+
+
+def test_same_garment_has_nothing_to_say() -> None:
+    with pytest.raises(ValueError, match="nothing to say"):
+        relative(BASE, BASE, np.random.default_rng(0))
+
+
+def test_descriptions_speak_the_same_language() -> None:
+    rng = np.random.default_rng(0)
+    words = {w for _ in range(300) for w in describe(sample("shirt", rng), rng).split()}
+    assert words - {"shirt"} <= vocabulary()
+
+
+def test_pairs_repeat_and_differ_by_seed() -> None:
+    pictures, captions = draw_pairs(8, 32, 5, workers=1)
+    again, same = draw_pairs(8, 32, 5, workers=1)
+    assert pictures.shape == (8, 32, 32, 3)
+    assert (pictures == again).all()
+    assert captions == same
+    assert draw_pairs(8, 32, 6, workers=1)[1] != captions
+
+
+def test_split_files_list_every_image(folder: Path) -> None:
+    listed = [i for p in (folder / "image_splits").iterdir() for i in json.loads(p.read_text())]
+    assert sorted(f"{i}.jpg" for i in listed) == sorted(
+        p.name for p in (folder / "images").iterdir()
+    )
