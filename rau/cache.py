@@ -99,7 +99,7 @@ class Cache:
             unit=kind[:-1],
         ) as bar:
             for chunk, features in batches(missing):
-                if not np.isfinite(features.astype(self.dtype)).all():
+                if not (np.abs(features) <= np.finfo(self.dtype).max).all():
                     raise UserError(f"the encoder gave a feature that {self.dtype} cannot hold")
                 keys += [item.key for item in chunk]
                 rows.append(features.astype(self.dtype))

@@ -1,0 +1,185 @@
+"""Feature caches encode only what is missing, and refuse what does not belong together."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from rau import cache, features
+from rau.cache import Cache, Item
+from rau.encoder import Encoder
+from rau.errors import UserError
+
+
+@dataclass(frozen=True)
+class Fake:
+    """Stands in for an encoder and counts what it is asked for."""
+
+    key: str = "k"
+    name: str = "fake"
+    weights: str = "none"
+    preprocess: str = "p"
+    seen: list[str] = field(default_factory=list)
+    limit: int = 10**9
+
+    def prepare(self, path: Path) -> torch.Tensor:
+        return torch.full((3, 2, 2), float(path.name))
+
+    def encode_images(self, pixels: torch.Tensor) -> torch.Tensor:
+        self._count([str(int(v)) for v in pixels[:, 0, 0, 0]])
+        return pixels[:, :, 0, 0] * torch.tensor([1.0, 2.0, 3.0])
+
+    def encode_texts(self, texts: Sequence[str]) -> torch.Tensor:
+        self._count(texts)
+        return torch.tensor([[float(len(t)), float(ord(t[0]))] for t in texts])
+
+    def _count(self, names: Sequence[str]) -> None:
+        if len(self.seen) + len(names) > self.limit:
+            raise KeyboardInterrupt
+        self.seen.extend(names)
+
+
+def make(folder: Path, fake: Fake, dtype: Any = "float32") -> Cache:
+    return Cache(folder / "parts", cast(Encoder, fake), dtype)
+
+
+def items(count: int) -> list[Item]:
+    return [Item(f"image{i}", f"sha{i}", Path(str(i))) for i in range(count)]
+
+
+def test_rows_and_metadata(tmp_path: Path) -> None:
+    fake = Fake()
+    make(tmp_path, fake).encode_images(tmp_path / "images.parquet", items(5), 2, 2)
+    table = features.read_features(tmp_path / "images.parquet", "image_id")
+    assert table.names == [f"image{i}" for i in range(5)]
+    assert table.matrix.dtype == np.float32
+    assert table.matrix.tolist() == [[i, 2 * i, 3 * i] for i in range(5)]
+    assert (table.metadata["key"], table.metadata["encoder"]) == ("k", "fake")
+
+
+def test_second_run_encodes_only_what_is_new(tmp_path: Path) -> None:
+    first, second = Fake(), Fake()
+    make(tmp_path, first).encode_images(tmp_path / "a.parquet", items(5), 2, 1)
+    make(tmp_path, second).encode_images(tmp_path / "b.parquet", items(7), 2, 1)
+    assert (len(first.seen), sorted(second.seen)) == (5, ["5", "6"])
+    assert features.read_features(tmp_path / "b.parquet", "image_id").matrix[:, 0].tolist() == list(
+        range(7)
+    )
+
+
+def test_another_encoder_or_dtype_starts_anew(tmp_path: Path) -> None:
+    make(tmp_path, Fake()).encode_texts(tmp_path / "a.parquet", ["x", "yy"], 8)
+    for other, dtype in ((Fake(key="k2"), "float32"), (Fake(), "float16")):
+        make(tmp_path, other, dtype).encode_texts(tmp_path / "b.parquet", ["x", "yy"], 8)
+        assert other.seen == ["x", "yy"]
+
+
+def test_same_picture_is_encoded_once(tmp_path: Path) -> None:
+    fake = Fake()
+    twins = [Item("a", "same", Path("3")), Item("b", "same", Path("3"))]
+    make(tmp_path, fake).encode_images(tmp_path / "a.parquet", twins, 8, 1)
+    assert fake.seen == ["3"]
+    table = features.read_features(tmp_path / "a.parquet", "image_id")
+    assert table.matrix.tolist() == [[3, 6, 9], [3, 6, 9]]
+
+
+def test_stopped_half_way_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "PART_ROWS", 4)
+    stopped, rest = Fake(limit=10), Fake()
+    with pytest.raises(KeyboardInterrupt):
+        make(tmp_path, stopped).encode_images(tmp_path / "a.parquet", items(20), 2, 2)
+    assert not (tmp_path / "a.parquet").exists()
+    make(tmp_path, rest).encode_images(tmp_path / "a.parquet", items(20), 2, 2)
+    assert sorted(map(int, rest.seen)) == list(range(8, 20))
+    whole = Fake()
+    make(tmp_path / "other", whole).encode_images(tmp_path / "b.parquet", items(20), 2, 2)
+    assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
+
+
+def test_damaged_part_is_encoded_again(tmp_path: Path) -> None:
+    make(tmp_path, Fake()).encode_texts(tmp_path / "a.parquet", ["x", "yy"], 8)
+    part = next((tmp_path / "parts").rglob("*.parquet"))
+    part.write_bytes(part.read_bytes()[:50])
+    again = Fake()
+    make(tmp_path, again).encode_texts(tmp_path / "b.parquet", ["x", "yy"], 8)
+    assert again.seen == ["x", "yy"]
+    assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
+
+
+def test_feature_too_large_for_half_precision(tmp_path: Path) -> None:
+    large = [Item("a", "a", Path("60000"))]
+    with pytest.raises(UserError, match="float16 cannot hold"):
+        make(tmp_path, Fake(), "float16").encode_images(tmp_path / "a.parquet", large, 1, 1)
+
+
+def test_real_encoder_gives_the_same_alone_and_in_a_batch(encoder: Encoder, tmp_path: Path) -> None:
+    texts = ["is red", "has no sleeves and is longer", "x"]
+    Cache(tmp_path, encoder, "float32").encode_texts(tmp_path / "t.parquet", texts, 2)
+    table = features.read_features(tmp_path / "t.parquet", "text")
+    for row, text in enumerate(texts):
+        alone = encoder.encode_texts([text])[0].numpy()
+        np.testing.assert_allclose(table.matrix[row], alone, atol=1e-5)
+
+
+def table_of(path: Path, column: str = "image_id", key: str = "k", width: int = 3) -> Path:
+    matrix = np.arange(2 * width, dtype=np.float16).reshape(2, width)
+    features.write_features(path, column, ["a", "b"], matrix, {"key": key, "encoder": "e"})
+    return path
+
+
+def test_many_row_groups_keep_their_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(features, "GROUP_ROWS", 3)
+    matrix = np.random.default_rng(0).random((10, 4)).astype(np.float32)
+    names = [str(i) for i in range(10)]
+    features.write_features(tmp_path / "x.parquet", "text", names, matrix, {})
+    table = features.read_features(tmp_path / "x.parquet", "text")
+    assert table.names == names
+    assert (table.matrix == matrix).all()
+    assert pq.ParquetFile(tmp_path / "x.parquet").num_row_groups == 4
+
+
+def test_missing_and_truncated(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"is missing; run `python -m pipeline\.features`"):
+        features.read_features(tmp_path / "no.parquet", "text")
+    path = table_of(tmp_path / "cut.parquet")
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(UserError, match="not a whole Parquet file"):
+        features.read_features(path, "image_id")
+
+
+def test_other_columns_and_types(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="has columns"):
+        features.read_features(table_of(tmp_path / "x.parquet"), "text")
+    pq.write_table(pa.table({"text": ["a"], "feature": [[1.0, 2.0]]}), tmp_path / "y.parquet")
+    with pytest.raises(UserError, match="not a fixed-size list"):
+        features.read_features(tmp_path / "y.parquet", "text")
+
+
+def test_tables_of_two_encoders_are_not_mixed(tmp_path: Path) -> None:
+    images = table_of(tmp_path / "i.parquet")
+    texts = table_of(tmp_path / "t.parquet", "text", key="other")
+    with pytest.raises(UserError, match="made by different encoders"):
+        features.read_pair(images, texts)
+
+
+def test_head_of_other_features_is_refused(tmp_path: Path) -> None:
+    pair = features.read_pair(
+        table_of(tmp_path / "i.parquet"), table_of(tmp_path / "t.parquet", "text", width=2)
+    )
+    features.check_made_for(pair, {"key": "k"}, 3, 2)
+    for metadata, widths in (({"key": "z"}, (3, 2)), ({"key": "k"}, (3, 3))):
+        with pytest.raises(UserError, match="the head was trained on"):
+            features.check_made_for(pair, metadata, *widths)
+
+
+def test_absent_names_are_counted(tmp_path: Path) -> None:
+    table = features.read_features(table_of(tmp_path / "i.parquet"), "image_id")
+    assert table.rows(["b", "a", "b"], "images").tolist() == [1, 0, 1]
+    with pytest.raises(UserError, match=r"2 images have no feature: 'x', 'y'"):
+        replace(table).rows(["x", "a", "y", "x"], "images")
