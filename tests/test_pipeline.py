@@ -1,0 +1,254 @@
+"""The whole DAG on a tiny setting, in a git repository of its own, through real DVC and MLflow."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+COPIED = ("rau", "pipeline", "dvc.yaml", "params.yaml", ".dvcignore", ".gitignore")
+TINY: dict[str, dict[str, Any]] = {
+    "dataset": {
+        "garments": {
+            "seed": 0,
+            "train_images": 240,
+            "val_images": 120,
+            "train_queries": 300,
+            "val_queries": 120,
+            "image_size": 48,
+        }
+    },
+    "encoder": {"steps": 3, "batch_size": 16, "pairs": 32},
+    "train": {"epochs": 2, "batch_size": 64},
+    "evaluate": {"bootstrap": 50},
+}
+
+
+def environment() -> dict[str, str]:
+    """As in a new shell, with this Python's commands first."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    kept = {
+        k: v for k, v in os.environ.items() if not k.startswith(("DVC_", "MLFLOW_", "PYTHONPATH"))
+    }
+    names = {
+        f"GIT_{who}_{what}": "t@t" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")
+    }
+    return kept | names | {"PATH": path, "MLFLOW_DISABLE_TELEMETRY": "true"}
+
+
+def call(folder: Path, *command: str, code: int = 0, **extra: str) -> str:
+    """Run a command and return all it printed."""
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env=environment() | extra,
+        capture_output=True,
+        text=True,
+        timeout=400,
+        check=False,
+    )
+    assert done.returncode == code, f"{command}\n{done.stdout}\n{done.stderr}"
+    return done.stdout + done.stderr
+
+
+def stage(folder: Path, name: str, *arguments: str, code: int = 0, **extra: str) -> str:
+    return call(folder, sys.executable, "-m", f"pipeline.{name}", *arguments, code=code, **extra)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny project after one `dvc repro`."""
+    folder = tmp_path_factory.mktemp("project")
+    for name in COPIED:
+        source = ROOT / name
+        copy = shutil.copytree if source.is_dir() else shutil.copy
+        copy(source, folder / name)
+    (folder / ".dvc").mkdir()
+    shutil.copy(ROOT / ".dvc/config", folder / ".dvc/config")
+    shutil.copy(ROOT / ".dvc/.gitignore", folder / ".dvc/.gitignore")
+    params = yaml.safe_load((folder / "params.yaml").read_text())
+    for section, values in TINY.items():
+        params[section] |= values
+    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    call(folder, "git", "init", "-q", "-b", "main")
+    call(folder, "git", "add", "-A")
+    call(folder, "git", "commit", "-qm", "start")
+    call(folder, "dvc", "repro")
+    call(folder, "git", "add", "-A")
+    call(folder, "git", "commit", "-qm", "results")
+    return folder
+
+
+def runs(project: Path, database: str = "mlflow.db") -> dict[str, dict[str, Any]]:
+    """Tracked runs by name."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{project / database}")
+    experiment = client.get_experiment_by_name("rau")
+    assert experiment is not None
+    return {
+        str(run.info.run_name): {
+            "params": run.data.params,
+            "metrics": run.data.metrics,
+            "tags": run.data.tags,
+            "files": {f.path for f in client.list_artifacts(run.info.run_id)},
+        }
+        for run in client.search_runs([experiment.experiment_id])
+    }
+
+
+def test_one_command_makes_everything(project: Path) -> None:
+    metrics = json.loads((project / "reports/metrics.json").read_text())
+    assert metrics["coverage"]["images"] == metrics["coverage"]["images_expected"] == 360
+    assert metrics["coverage"]["val_queries_usable"] == 120
+    assert set(metrics["protocols"]) == {"original", "val"}
+    assert set(metrics["protocols"]["original"]) == {"dress", "shirt", "toptee", "mean"}
+    assert set(metrics["baselines"]) == {"image only", "text only", "sum", "weighted sum"}
+    value = metrics["protocols"]["original"]["mean"]["mean_of_r10_r50"]
+    low, high = metrics["headline"]["interval"]
+    assert metrics["headline"]["value"] == value
+    assert low <= value <= high
+    page = (project / "reports/index.html").read_text()
+    assert f"{value:.2f}" in page
+    assert "data:image/jpeg;base64," in page
+    (run,) = runs(project).values()
+    assert (run["params"]["theta"], run["params"]["n"]) == ("0.8", "1")
+    assert run["params"]["ua.theta"] == run["params"]["theta"]
+    assert run["metrics"]["original.recall_at_10"] == pytest.approx(
+        metrics["protocols"]["original"]["mean"]["recall_at_10"]
+    )
+    assert run["metrics"]["headline"] == pytest.approx(value)
+    for name in ("download", "tables", "encoder", "features", "train", "evaluate", "report"):
+        assert run["metrics"][f"time.{name}_seconds"] > 0
+        assert run["metrics"][f"memory.{name}_bytes"] > 1e6
+    assert {"index.html", "metrics.json", "figures", "rankings", "model"} <= run["files"]
+    assert run["tags"]["headline_protocol"] == "original"
+    assert run["tags"]["coverage"].startswith("360 of 360 images")
+
+
+def test_nothing_to_do_tracks_nothing_new(project: Path) -> None:
+    before = set(runs(project))
+    printed = call(project, "dvc", "repro")
+    assert printed.count("didn't change, skipping") == 7
+    assert "tracked before" in printed
+    assert set(runs(project)) == before
+
+
+def test_queued_experiments_run_side_by_side_and_restore(project: Path) -> None:
+    call(project, "dvc", "exp", "run", "--queue", "-S", "ua.theta=0.3,0.5")
+    call(project, "dvc", "queue", "start", "-j", "2")
+    # The workers go on in the background; `logs --follow` of each waits for it.
+    status = call(project, "dvc", "queue", "status")
+    tasks = [
+        line.split()[0] for line in status.splitlines() if "Queued" in line or "Running" in line
+    ]
+    for task in tasks:
+        call(project, "dvc", "queue", "logs", "--follow", task)
+    found = {run["params"]["theta"]: run for run in runs(project).values()}
+    assert {"0.3", "0.5", "0.8"} <= set(found)
+    assert all(run["tags"]["rau.complete"] == "true" for run in found.values())
+    names = {run["tags"]["dvc_experiment"] for run in found.values()}
+    assert len(names) == len(found)
+    other = {"MLFLOW_TRACKING_URI": f"sqlite:///{project / 'other.db'}"}
+    printed = call(project, "dvc", "exp", "run", "-S", "ua.theta=0.5", **other)
+    assert "Running stage 'train'" not in printed
+    assert "Running stage 'track'" in printed
+    (restored,) = runs(project, "other.db").values()
+    assert restored["params"]["theta"] == "0.5"
+    assert "time.encoder_seconds" in restored["metrics"]
+    assert "time.train_seconds" not in restored["metrics"]
+    call(project, "git", "checkout", "-q", ".")
+    call(project, "dvc", "checkout", "-q")
+
+
+def test_stages_are_safe_to_run_twice(project: Path) -> None:
+    files = ["reports/metrics.json", "data/rankings/garments.parquet", "reports/index.html"]
+    before = [(project / name).read_bytes() for name in files]
+    for name in ("evaluate", "report"):
+        stage(project, name)
+    assert [(project / name).read_bytes() for name in files] == before
+
+
+def test_search_prints_the_best_and_draws_a_strip(project: Path) -> None:
+    splits = json.loads(
+        (project / "data/raw")
+        .joinpath(next((project / "data/raw").iterdir()).name, "image_splits/split.dress.val.json")
+        .read_text()
+    )
+    printed = stage(
+        project,
+        "retrieve",
+        splits[0],
+        "is red",
+        "-k",
+        "3",
+        "--category",
+        "dress",
+        "--strip",
+        "strip.jpg",
+    )
+    lines = [line.split() for line in printed.splitlines() if line.strip()[:1].isdigit()]
+    assert [line[0] for line in lines] == ["1", "2", "3"]
+    assert {line[2] for line in lines} <= set(splits[1:])
+    assert (project / "strip.jpg").stat().st_size > 1000
+    image = lines[0][3]
+    assert "uncertainty" in stage(project, "retrieve", image, "is longer")
+    for arguments in (["nowhere.jpg", "is red"], [splits[0], "is red", "--category", "hats"]):
+        one_line(stage(project, "retrieve", *arguments, code=1))
+
+
+def one_line(printed: str) -> str:
+    """The one line of an error."""
+    lines = [line for line in printed.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1, printed
+    assert "Traceback" not in printed
+    return lines[0]
+
+
+def test_bad_input_is_one_line(project: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(project, folder, ignore=shutil.ignore_patterns(".git", "tmp", "cache"))
+    params = yaml.safe_load((folder / "params.yaml").read_text())
+
+    def broken(section: str, **values: Any) -> None:
+        changed = {**params, section: params[section] | values}
+        (folder / "params.yaml").write_text(yaml.safe_dump(changed))
+
+    broken("ua", theta=1.5)
+    assert "ua.theta" in one_line(stage(folder, "train", code=1))
+    broken("train", device="cuda:7")
+    assert "train.device=cuda:7" in one_line(stage(folder, "train", code=1))
+    broken("dataset", root="nowhere")
+    assert "dataset.root" in one_line(stage(folder, "download", code=1))
+    broken("evaluate", headline="best")
+    assert "evaluate.headline" in one_line(stage(folder, "evaluate", code=1))
+    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    cut = folder / "data/features/garments/texts.parquet"
+    cut.write_bytes(cut.read_bytes()[:-9])
+    assert "texts.parquet is not a whole Parquet" in one_line(stage(folder, "evaluate", code=1))
+    (folder / "data/tables/garments/queries.parquet").unlink()
+    assert "queries.parquet is missing" in one_line(stage(folder, "evaluate", code=1))
+    image = next((next((folder / "data/raw").iterdir()) / "images").glob("*.jpg"))
+    image.write_bytes(image.read_bytes()[:300])
+    assert f"{image.stem} (corrupt)" in one_line(stage(folder, "download", code=1))
+    broken("dataset", allow_missing=True)
+    assert "359 of 360 images" in stage(folder, "download")
+    assert "unexpected extra argument" in one_line(stage(folder, "train", "x", code=1)).lower()
+
+
+def test_server_that_does_not_answer_stops_nothing(project: Path) -> None:
+    uri = "http://127.0.0.1:9"
+    printed = stage(project, "track", MLFLOW_TRACKING_URI=uri, MLFLOW_HTTP_REQUEST_MAX_RETRIES="0")
+    assert "warning: MLflow at" in printed
+    assert "later" in printed
+
+
+def test_help_is_quick_to_read(project: Path) -> None:
+    for name in ("download", "train", "retrieve"):
+        assert "Usage" in stage(project, name, "--help")
