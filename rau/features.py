@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from rau.errors import UserError
 from rau.files import atomic_path
+from rau.schemas import read_parquet
 
 GROUP_ROWS = 8192
 Matrix = NDArray[Any]
@@ -84,12 +85,7 @@ def read_features(path: Path, column: str) -> Features:
         UserError: when it is missing, cut short or of another form.
     """
     remedy = "run `python -m pipeline.features` again"
-    try:
-        table = pq.read_table(path)
-    except FileNotFoundError as error:
-        raise UserError(f"{path} is missing; {remedy}") from error
-    except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(f"{path} is not a whole Parquet file; {remedy}") from error
+    table = read_parquet(path, remedy)
     if table.column_names != [column, "feature"]:
         raise UserError(f"{path} has columns {table.column_names}, not {column} and feature")
     kind = table.schema.field("feature").type

@@ -91,6 +91,20 @@ def write_table(
         pq.write_table(whole, temporary, compression="zstd")
 
 
+def read_parquet(path: Path, remedy: str) -> pa.Table:
+    """Read a Parquet file of any schema; errors end with the remedy.
+
+    Raises:
+        UserError: when it is missing or truncated.
+    """
+    try:
+        return pq.read_table(path)
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is missing; {remedy}") from error
+    except (pa.ArrowInvalid, OSError) as error:
+        raise UserError(f"{path} is not a whole Parquet file; {remedy}") from error
+
+
 def read_table(path: Path, schema: pa.Schema, stage: str) -> pa.Table:
     """Read a Parquet table and check its columns.
 
@@ -103,12 +117,7 @@ def read_table(path: Path, schema: pa.Schema, stage: str) -> pa.Table:
         UserError: when it is missing, truncated or of another schema.
     """
     remedy = f"run `python -m pipeline.{stage}` again"
-    try:
-        table = pq.read_table(path)
-    except FileNotFoundError as error:
-        raise UserError(f"{path} is missing; {remedy}") from error
-    except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(f"{path} is not a whole Parquet file; {remedy}") from error
+    table = read_parquet(path, remedy)
     if table.schema.remove_metadata() != schema:
         raise UserError(f"{path} has columns {table.schema.names}, not {schema.names}; {remedy}")
     return table

@@ -9,8 +9,7 @@ from rau.datasets.garments.attributes import ATTRIBUTES, ORDERS, PAINTS, Garment
 
 VAGUE_SHARE = 0.45
 DOUBLE_SHARE = 0.2
-# How a value is said of a garment, "{}" standing for the value itself; the first one is used in
-# standalone captions too.
+# How a value is said of a garment, "{}" standing for the value itself.
 VALUE_PHRASES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "colour": {"": ("is {}", "is {} in color", "the color is {}", "is more {}", "comes in {}")},
     "accent": {"": ("has {} trim", "has {} accents", "is trimmed in {}", "has {} details")},
@@ -191,13 +190,10 @@ def relative(reference: Garment, target: Garment, rng: np.random.Generator) -> l
 
 
 def describe(garment: Garment, rng: np.random.Generator) -> str:
-    """A standalone caption in the words of the relative ones, for training an encoder."""
+    """A standalone caption, for training an encoder; it describes and, like those of pictures
+    anywhere, does not compare."""
     names = [name for name in rng.permutation(list(ATTRIBUTES)) if rng.random() < 0.65]
     phrases = [pick(rng, value_phrases(str(n), garment.value(str(n)))) for n in names]
-    for order, spec in ORDERS.items():
-        rank = spec.rank(garment)
-        if rng.random() < 0.25 and rank in (0, spec.top):
-            phrases.append(pick(rng, ORDER_PHRASES[order][rank > 0]))
     if not phrases:
         phrases = [pick(rng, value_phrases("colour", garment.colour))]
     noun = "top" if garment.category == "toptee" else garment.category
