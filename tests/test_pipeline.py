@@ -155,8 +155,8 @@ def test_queued_experiments_run_side_by_side_and_restore(project: Path) -> None:
     assert all(run["tags"]["rau.complete"] == "true" for run in found.values())
     names = {run["tags"]["dvc_experiment"] for run in found.values()}
     assert len(names) == len(found)
-    other = {"MLFLOW_TRACKING_URI": f"sqlite:///{project / 'other.db'}"}
-    printed = call(project, "dvc", "exp", "run", "-S", "ua.theta=0.5", **other)
+    other = f"sqlite:///{project / 'other.db'}"
+    printed = call(project, "dvc", "exp", "run", "-S", "ua.theta=0.5", MLFLOW_TRACKING_URI=other)
     assert "Running stage 'train'" not in printed
     assert "Running stage 'track'" in printed
     (restored,) = runs(project, "other.db").values()
