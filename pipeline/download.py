@@ -20,6 +20,11 @@ def main() -> None:
     image_ids = fashioniq.read_annotations(root).image_ids
     source = "drawn" if drawn else "dataset.root"
     table = manifest.build(root, image_ids, source, workers=stage.cores())
+    if drawn and (corrupt := manifest.corrupt_files(table, root)):
+        for path in corrupt:
+            path.unlink()
+        garments.generate(root, store.garments_spec(dataset), workers=stage.cores())
+        table = manifest.build(root, image_ids, source, workers=stage.cores())
     print(manifest.check_coverage(table, dataset.allow_missing, root))
     # With the annotations' digest in it, the manifest changes when any of them does.
     about = {"annotations": digest_files(fashioniq.annotation_files(root))}

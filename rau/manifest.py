@@ -75,6 +75,12 @@ def build(root: Path, image_ids: Sequence[str], source: str, workers: int = 4) -
     return pa.Table.from_pylist(rows, schema=MANIFEST)
 
 
+def corrupt_files(manifest: pa.Table, root: Path) -> list[Path]:
+    """Files that are there and are no whole images."""
+    rows = manifest.select(["path", "status"]).to_pylist()
+    return [root / row["path"] for row in rows if row["status"] == "corrupt"]
+
+
 def check_coverage(manifest: pa.Table, allow_missing: bool, root: Path) -> str:
     """Say how many images are there.
 

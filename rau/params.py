@@ -45,7 +45,7 @@ class EncoderParams(Section):
     pretrained: str | None = None
     seed: Annotated[int, Field(ge=0)] = 0
     steps: Annotated[int, Field(ge=1)] = 400
-    batch_size: Annotated[int, Field(ge=2)] = 256
+    batch_size: Annotated[int, Field(ge=2)] = 128
     pairs: Annotated[int, Field(ge=2)] = 10000
 
 

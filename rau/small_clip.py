@@ -6,7 +6,6 @@ from typing import Any
 
 import open_clip
 import torch
-from numpy.typing import NDArray
 from open_clip.model import set_model_preprocess_cfg
 from open_clip.transform import PreprocessCfg
 from torch import Tensor
@@ -44,9 +43,9 @@ def check(pretrained: str | None) -> None:
         raise UserError(f"encoder.pretrained must be null: {NAME} is trained by this stage")
 
 
-def _pixels(pictures: NDArray[Any], transform: PreprocessCfg) -> Tensor:
-    """Normalised (N, 3, size, size) of uint8 pictures (N, size, size, 3)."""
-    pixels = torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255
+def _pixels(pictures: Tensor, transform: PreprocessCfg) -> Tensor:
+    """Normalised (N, 3, size, size), channels last, of uint8 pictures (N, size, size, 3)."""
+    pixels = pictures.permute(0, 3, 1, 2).float() / 255
     mean = torch.tensor(transform.mean).view(3, 1, 1)
     std = torch.tensor(transform.std).view(3, 1, 1)
     return (pixels - mean) / std
@@ -65,23 +64,22 @@ def train(folder: Path, seed: int, steps: int, batch_size: int, pairs: int, work
     size = CONFIG["vision_cfg"]["image_size"]
     preprocess = PreprocessCfg(size=size)
     pictures, captions = draw_pairs(pairs, size, seed, workers)
-    pixels = _pixels(pictures, preprocess)
-    pixels = pixels.contiguous(memory_format=torch.channels_last)
     context = CONFIG["text_cfg"]["context_length"]
     tokens = open_clip.SimpleTokenizer(context_length=context)(captions)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = open_clip.CLIP(**CONFIG)
         set_model_preprocess_cfg(model, vars(preprocess))
-        loss = _fit(model, pixels, tokens, steps, batch_size, seed)
+        loss = _fit(model, torch.from_numpy(pictures), tokens, steps, batch_size, seed)
     with new_folder(folder) as temporary:
         save(temporary, model, CONFIG, {"name": NAME, "pretrained": f"{steps} steps, seed {seed}"})
     return loss
 
 
 def _fit(
-    model: Any, pixels: Tensor, tokens: Tensor, steps: int, batch_size: int, seed: int
+    model: Any, pictures: Tensor, tokens: Tensor, steps: int, batch_size: int, seed: int
 ) -> float:
+    transform = PreprocessCfg(**model.visual.preprocess_cfg)
     model.visual = model.visual.to(memory_format=torch.channels_last)
     generator = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.AdamW(
@@ -94,9 +92,9 @@ def _fit(
     with tqdm(total=steps, desc="train encoder", unit="step") as bar:
         for _ in range(steps):
             if len(order) < batch_size:
-                order = torch.randperm(len(pixels), generator=generator)
+                order = torch.randperm(len(pictures), generator=generator)
             rows, order = order[:batch_size], order[batch_size:]
-            image, text, scale = model(pixels[rows], tokens[rows])
+            image, text, scale = model(_pixels(pictures[rows], transform), tokens[rows])
             loss = criterion(image, text, scale)
             value = loss.item()
             if not math.isfinite(value):

@@ -119,7 +119,7 @@ class Trainer:
             torch.manual_seed(train.seed)
             self.head = ComposedHead(config).to(device)
         self.optimizer = torch.optim.AdamW(
-            self.head.parameters(), lr=train.lr, weight_decay=train.weight_decay, fused=True
+            _decayed_matrices(self.head, train.weight_decay), lr=train.lr, fused=True
         )
         self.category = queries.category.cpu()
         self.progress = Progress()
@@ -281,6 +281,15 @@ def _summary(values: Metrics, queries: int, steps: int, truth_known: bool) -> di
     row["csu_precision"] = true / added if truth_known and added else None
     row["csu_recall"] = true / wanted if truth_known and wanted else None
     return row
+
+
+def _decayed_matrices(head: ComposedHead, weight_decay: float) -> list[dict[str, Any]]:
+    """Parameter groups: biases, norms and the temperature have no reason to shrink to nought."""
+    parameters = list(head.parameters())
+    return [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
 
 
 def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

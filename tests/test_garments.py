@@ -1,19 +1,24 @@
 """The built-in data: deterministic, in FashionIQ's layout, with the truth that its rule says."""
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from rau.datasets import fashioniq
 from rau.datasets.garments import GarmentsSpec, draw_pairs, generate, plan
 from rau.datasets.garments.attributes import ATTRIBUTES, ORDERS, VALUES, Garment, is_valid, sample
 from rau.datasets.garments.captions import Constraint, changes, describe, relative, vocabulary
-from rau.datasets.garments.drawing import draw
+from rau.datasets.garments.drawing import Nuisance, draw
 from rau.datasets.garments.generate import Part
+from rau.datasets.garments.painting import ruffles
 from rau.datasets.garments.relevance import Demand, relevant
+from rau.datasets.garments.shapes import TOP_Y, shape
+from rau.errors import UserError
 
 TINY = GarmentsSpec(0, 60, 60, 60, 30, 48)
 BASE = Garment("dress", "red", "white", "stripes", "short", "round", "medium", "regular", "belt")
@@ -64,6 +69,53 @@ def test_stopped_drawing_goes_on(tmp_path: Path) -> None:
     generate(tmp_path, TINY, workers=1)
     assert contents(tmp_path) == before
     assert images[1].stat().st_mtime_ns == kept
+
+
+def test_lost_annotations_come_back(tmp_path: Path) -> None:
+    generate(tmp_path, TINY, workers=1)
+    before = contents(tmp_path)
+    (tmp_path / "captions" / "cap.dress.val.json").unlink()
+    generate(tmp_path, TINY, workers=1)
+    assert contents(tmp_path) == before
+
+
+def test_half_drawn_files_of_old_runs_are_removed(tmp_path: Path) -> None:
+    generate(tmp_path, TINY, workers=1)
+    old, young = (tmp_path / "images" / name for name in ("A.jpg.1.tmp", "B.jpg.2.tmp"))
+    for path in (old, young):
+        path.write_bytes(b"half")
+    os.utime(old, (0, 0))
+    generate(tmp_path, TINY, workers=1)
+    assert not old.exists()
+    assert young.exists()
+
+
+def test_folder_of_another_spec_is_refused(folder: Path) -> None:
+    with pytest.raises(UserError, match=r"holds garments of .*'seed': 0"):
+        generate(folder, replace(TINY, seed=1), workers=1)
+
+
+@pytest.mark.parametrize("category", ["dress", "shirt"])
+def test_largest_garments_stay_in_the_frame(category: str) -> None:
+    largest = replace(
+        BASE, category=category, length="longest", fit="loose", sleeve="long", detail="ruffles"
+    )
+    for seed in range(40):
+        nuisance = Nuisance.sample(np.random.default_rng(seed))
+        points = extent(largest, nuisance)
+        assert max(abs(points.real).max(), abs(points.imag).max()) <= 0.5, seed
+
+
+def extent(garment: Garment, nuisance: Nuisance) -> NDArray[np.complex128]:
+    """The corners of a garment in a picture whose middle is 0 and whose sides are 1."""
+    outlines = shape(garment, nuisance.arm)
+    rim = [c + r for c in ruffles(outlines) for r in (0.042, -0.042, 0.042j, -0.042j)]
+    points = np.array(
+        [*outlines.body, *outlines.band, *rim, *(z for sleeve in outlines.sleeves for z in sleeve)]
+    )
+    centre = complex(0, (TOP_Y + outlines.hem_y) / 2)
+    turned = nuisance.zoom * np.exp(1j * nuisance.turn) * (points - centre)
+    return np.asarray(turned + nuisance.offset)
 
 
 def slow_answers(part: Part, row: int) -> list[int]:

@@ -45,6 +45,12 @@ def test_gap_is_an_error_unless_allowed(store: Path) -> None:
     assert manifest.check_coverage(table, True, store) == "2 of 6 images"
 
 
+def test_files_that_are_no_images_are_named(store: Path) -> None:
+    table = manifest.build(store, IDS, "test")
+    names = [path.name for path in manifest.corrupt_files(table, store)]
+    assert names == ["cut.jpg", "empty.jpg", "page.jpg"]
+
+
 def test_too_many_pixels_are_refused(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(manifest, "MAX_PIXELS", 100)
     assert manifest.inspect_image(store, "test", "whole")["status"] == "corrupt"

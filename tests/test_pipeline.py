@@ -167,6 +167,14 @@ def test_queued_experiments_run_side_by_side_and_restore(project: Path) -> None:
     call(project, "dvc", "checkout", "-q")
 
 
+def test_a_broken_drawing_is_drawn_again(project: Path) -> None:
+    image = next((project / "data/raw").glob("garments-*/images/*.jpg"))
+    before = image.read_bytes()
+    image.write_bytes(before[:500])
+    assert "360 of 360 images" in stage(project, "download")
+    assert image.read_bytes() == before
+
+
 def test_stages_are_safe_to_run_twice(project: Path) -> None:
     files = ["reports/metrics.json", "data/rankings/garments.parquet", "reports/index.html"]
     before = [(project / name).read_bytes() for name in files]

@@ -9,9 +9,11 @@ from rau.datasets.garments.attributes import ATTRIBUTES, ORDERS, PAINTS, Garment
 
 VAGUE_SHARE = 0.45
 DOUBLE_SHARE = 0.2
-# How a value is said of a garment, "{}" standing for the value itself.
+DESCRIBE_SHARE = 0.5
+# How a value is said of a garment, "{}" standing for the value itself. All phrases are predicates,
+# so that any opening goes before them.
 VALUE_PHRASES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
-    "colour": {"": ("is {}", "is {} in color", "the color is {}", "is more {}", "comes in {}")},
+    "colour": {"": ("is {}", "is {} in color", "is colored {}", "is more {}", "comes in {}")},
     "accent": {"": ("has {} trim", "has {} accents", "is trimmed in {}", "has {} details")},
     "pattern": {
         "plain": ("is plain", "is solid colored", "has no pattern"),
@@ -23,7 +25,7 @@ VALUE_PHRASES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "graphic": ("has a graphic on the front", "has a logo", "has a star on the chest"),
     },
     "sleeve": {
-        "none": ("is sleeveless", "has no sleeves", "without sleeves"),
+        "none": ("is sleeveless", "has no sleeves", "is without sleeves"),
         "short": ("has short sleeves", "is short sleeved", "has cap sleeves"),
         "elbow": ("has elbow length sleeves", "has half sleeves", "has mid length sleeves"),
         "long": ("has long sleeves", "is long sleeved", "has full sleeves"),
@@ -192,7 +194,7 @@ def relative(reference: Garment, target: Garment, rng: np.random.Generator) -> l
 def describe(garment: Garment, rng: np.random.Generator) -> str:
     """A standalone caption, for training an encoder; it describes and, like those of pictures
     anywhere, does not compare."""
-    names = [name for name in rng.permutation(list(ATTRIBUTES)) if rng.random() < 0.65]
+    names = [name for name in rng.permutation(list(ATTRIBUTES)) if rng.random() < DESCRIBE_SHARE]
     phrases = [pick(rng, value_phrases(str(n), garment.value(str(n)))) for n in names]
     if not phrases:
         phrases = [pick(rng, value_phrases("colour", garment.colour))]

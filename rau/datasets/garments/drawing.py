@@ -36,9 +36,9 @@ class Nuisance:
         tone = rng.uniform(150, 250) + rng.uniform(-12, 12, 3)
         top = tone + rng.uniform(-14, 14)
         return cls(
-            zoom=rng.uniform(0.80, 0.96),
-            turn=rng.uniform(-0.14, 0.14),
-            offset=complex(rng.uniform(-0.04, 0.04), rng.uniform(-0.04, 0.04)),
+            zoom=rng.uniform(0.78, 0.90),
+            turn=rng.uniform(-0.10, 0.10),
+            offset=complex(rng.uniform(-0.03, 0.03), rng.uniform(-0.03, 0.03)),
             arm=rng.uniform(0.90, 1.15),
             phase=rng.uniform(),
             hue=tuple(rng.uniform(0.93, 1.06) + rng.uniform(-0.02, 0.02, 3)),

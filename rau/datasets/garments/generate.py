@@ -7,6 +7,7 @@ image then follows the pools and loses nothing.
 import hashlib
 import multiprocessing
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
@@ -30,7 +31,8 @@ from rau.datasets.garments.attributes import (
 from rau.datasets.garments.captions import Caption, describe, relative
 from rau.datasets.garments.drawing import draw
 from rau.datasets.garments.relevance import Demand, relevant
-from rau.files import write_json
+from rau.errors import UserError
+from rau.files import read_json, write_json
 from rau.schemas import RELEVANCE, write_table
 
 MARKER = "garments.json"
@@ -39,6 +41,7 @@ POOL = 40
 POOL_ATTRIBUTES = 5
 CHUNK = 64
 QUALITY = 88
+ABANDONED_SECONDS = 3600
 # First words of the random streams, so that no two purposes ever share numbers.
 POOLS, PICTURES, PAIRS = 0, 1, 2
 
@@ -152,9 +155,18 @@ def plan(spec: GarmentsSpec) -> list[Part]:
     return parts
 
 
+def _annotation_files(root: Path, parts: Sequence[Part]) -> list[tuple[Path, Path]]:
+    """Captions and split of each part."""
+    names = [f"{part.category}.{part.split}.json" for part in parts]
+    return [
+        (root / "captions" / f"cap.{name}", root / "image_splits" / f"split.{name}")
+        for name in names
+    ]
+
+
 def _write_annotations(root: Path, parts: Sequence[Part]) -> None:
     rows: list[dict[str, Any]] = []
-    for part in parts:
+    for part, (captions, split) in zip(parts, _annotation_files(root, parts), strict=True):
         entries = [
             {
                 "target": part.ids[t.target],
@@ -163,9 +175,8 @@ def _write_annotations(root: Path, parts: Sequence[Part]) -> None:
             }
             for t in part.triplets
         ]
-        name = f"{part.category}.{part.split}.json"
-        write_json(root / "captions" / f"cap.{name}", entries)
-        write_json(root / "image_splits" / f"split.{name}", part.ids)
+        write_json(captions, entries)
+        write_json(split, part.ids)
         for index, (entry, answer) in enumerate(zip(entries, part.answers(), strict=True)):
             rows.append(
                 {
@@ -226,14 +237,34 @@ def _in_chunks(
                 bar.update(len(chunk))
 
 
+def _claim(root: Path, spec: GarmentsSpec) -> None:
+    """Mark the folder with what is drawn in it."""
+    if not (root / MARKER).exists():
+        write_json(root / MARKER, asdict(spec))
+    elif (other := read_json(root / MARKER, "garments")) != asdict(spec):
+        raise UserError(f"{root} holds garments of {other}; take another folder or remove it")
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what killed runs left half-drawn; a younger file may be another run's work."""
+    for path in folder.glob("*.tmp"):
+        if time.time() - path.stat().st_mtime > ABANDONED_SECONDS:
+            path.unlink(missing_ok=True)
+
+
 def generate(root: Path, spec: GarmentsSpec, workers: int = 2) -> None:
     """Write the data set under `root`; what is there already is not drawn again.
 
-    The same seed gives the same bytes whatever the number of workers. `garments.json`, written
-    last, says that all is there.
+    The same seed gives the same bytes whatever the number of
+    workers. `garments.json`, written first, says what is drawn here.
+
+    Raises:
+        UserError: when `root` holds garments drawn from another spec.
     """
+    _claim(root, spec)
     parts = plan(spec)
     (root / "images").mkdir(parents=True, exist_ok=True)
+    _sweep(root / "images")
     jobs = [
         _Job(garment, str(path), spec.image_size, (PICTURES, spec.seed, s, row))
         for s, part in enumerate(parts)
@@ -243,9 +274,9 @@ def generate(root: Path, spec: GarmentsSpec, workers: int = 2) -> None:
     if jobs:
         for _ in _in_chunks(_draw_files, jobs, workers, "draw images"):
             pass
-    if jobs or not (root / MARKER).exists():
+    annotations = [path for pair in _annotation_files(root, parts) for path in pair]
+    if not all(path.exists() for path in (*annotations, root / "relevance.parquet")):
         _write_annotations(root, parts)
-        write_json(root / MARKER, asdict(spec))
 
 
 def draw_pairs(

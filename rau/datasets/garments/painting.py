@@ -112,13 +112,11 @@ def _checks(pen: Pen, cloth: Rgb, accent: Rgb, phase: float) -> None:
 def _floral(pen: Pen, cloth: Rgb, accent: Rgb, phase: float) -> None:
     heart = tint(accent, 0.5)
     for i, centre in enumerate(_grid(0.155, phase)):
-        turn = 0.7 * i + phase
-        petals = [
-            centre + cmath.rect(0.042 * (1 + 0.45 * math.cos(5 * a)), a + turn)
-            for a in np.linspace(0, 2 * math.pi, 20, endpoint=False)
-        ]
-        pen.fill(petals, accent)
-        pen.dot(centre, 0.016, heart)
+        for petal in range(5):
+            pen.dot(
+                centre + cmath.rect(0.034, 0.7 * i + phase + 0.4 * math.pi * petal), 0.026, accent
+            )
+        pen.dot(centre, 0.018, heart)
 
 
 def _graphic(pen: Pen, cloth: Rgb, accent: Rgb, phase: float) -> None:

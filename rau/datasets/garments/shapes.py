@@ -18,7 +18,7 @@ ARMPIT_Y = 0.30
 WAIST_Y = 0.45
 TOP_Y = 0.08
 # Half widths at these heights, by fit.
-HEIGHTS = (ARMPIT_Y, WAIST_Y, 0.60, 0.97)
+HEIGHTS = (ARMPIT_Y, WAIST_Y, 0.60, 0.95)
 WIDTHS = {
     "top": {
         "tight": (0.160, 0.125, 0.155, 0.165),
@@ -33,7 +33,7 @@ WIDTHS = {
 }
 HEMS = {
     "top": {"short": 0.50, "medium": 0.62, "long": 0.76, "longest": 0.92},
-    "dress": {"short": 0.58, "medium": 0.70, "long": 0.83, "longest": 0.98},
+    "dress": {"short": 0.58, "medium": 0.70, "long": 0.83, "longest": 0.95},
 }
 HEM_DIPS = {"dress": 0.030, "shirt": 0.060, "toptee": 0.010}
 SLEEVES = {"none": 0.0, "short": 0.13, "elbow": 0.26, "long": 0.46}
