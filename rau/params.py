@@ -44,7 +44,7 @@ class EncoderParams(Section):
     name: Annotated[str, Field(min_length=1)] = "garments-clip"
     pretrained: str | None = None
     seed: Annotated[int, Field(ge=0)] = 0
-    steps: Annotated[int, Field(ge=1)] = 400
+    steps: Annotated[int, Field(ge=1)] = 500
     batch_size: Annotated[int, Field(ge=2)] = 128
     pairs: Annotated[int, Field(ge=2)] = 10000
 

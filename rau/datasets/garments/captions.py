@@ -9,7 +9,7 @@ from rau.datasets.garments.attributes import ATTRIBUTES, ORDERS, PAINTS, Garment
 
 VAGUE_SHARE = 0.45
 DOUBLE_SHARE = 0.2
-DESCRIBE_SHARE = 0.5
+DESCRIBE_SHARE = 0.65
 # How a value is said of a garment, "{}" standing for the value itself. All phrases are predicates,
 # so that any opening goes before them.
 VALUE_PHRASES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
