@@ -19,9 +19,9 @@ from rau.files import digest_files, write_json
 def run(main: Callable[..., None], outputs: Callable[[], Sequence[Path]] | None = None) -> None:
     """Run `main` as a command line.
 
-    A `UserError` or a full disk is one line on stderr and exit code 1. Where `outputs` says what
-    the stage wrote, its time and peak memory go to an untracked file together with the outputs'
-    digest, so that a figure is never logged for outputs that another run made.
+    A `UserError`, a full disk or a file that cannot be used is one line on stderr and exit code 1.
+    Where `outputs` says what the stage wrote, its time and peak memory go to an untracked file
+    together with the outputs' digest: a figure is never logged for outputs of another run.
     """
     started = time.perf_counter()
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -35,9 +35,11 @@ def run(main: Callable[..., None], outputs: Callable[[], Sequence[Path]] | None 
     except UserError as error:
         _fail(str(error))
     except OSError as error:
-        if error.errno != errno.ENOSPC:
+        if error.errno == errno.ENOSPC:
+            _fail(f"no space left on the disk of {error.filename or Path.cwd()}; free some")
+        if error.filename is None:
             raise
-        _fail(f"no space left on the disk ({error.filename}); free some and run again")
+        _fail(f"{error.filename}: {error.strerror}; see that it is there and may be used")
     except (KeyboardInterrupt, typer.Abort):
         print("stopped; run it again to go on", file=sys.stderr)
         sys.exit(130)

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
+from rau.features import read_features, write_features
+
 ROOT = Path(__file__).resolve().parents[1]
 COPIED = ("rau", "pipeline", "dvc.yaml", "params.yaml", ".dvcignore", ".gitignore")
 TINY: dict[str, dict[str, Any]] = {
@@ -242,12 +244,26 @@ def test_bad_input_is_one_line(project: Path, tmp_path: Path) -> None:
     assert "texts.parquet is not a whole Parquet" in one_line(stage(folder, "evaluate", code=1))
     (folder / "data/tables/garments/queries.parquet").unlink()
     assert "queries.parquet is missing" in one_line(stage(folder, "evaluate", code=1))
-    image = next((next((folder / "data/raw").iterdir()) / "images").glob("*.jpg"))
+    (folder / "data/rankings/garments.parquet").unlink()
+    assert "garments.parquet" in one_line(stage(folder, "track", code=1))
+    root = next((folder / "data/raw").iterdir())
+    image = next((root / "images").glob("*.jpg"))
     image.write_bytes(image.read_bytes()[:300])
+    broken("dataset", root=str(root))
     assert f"{image.stem} (corrupt)" in one_line(stage(folder, "download", code=1))
-    broken("dataset", allow_missing=True)
+    broken("dataset", root=str(root), allow_missing=True)
     assert "359 of 360 images" in stage(folder, "download")
     assert "unexpected extra argument" in one_line(stage(folder, "train", "x", code=1)).lower()
+
+
+def test_features_of_another_encoder_are_refused(project: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "project"
+    shutil.copytree(project, folder, symlinks=True)
+    for kind, column in (("images", "image_id"), ("texts", "text")):
+        path = folder / f"data/features/garments/{kind}.parquet"
+        made = read_features(path, column)
+        write_features(path, column, made.names, made.matrix, made.metadata | {"key": "other"})
+    assert "the head was trained on features of" in one_line(stage(folder, "evaluate", code=1))
 
 
 def test_server_that_does_not_answer_stops_nothing(project: Path) -> None:
