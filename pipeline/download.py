@@ -8,7 +8,8 @@ from pipeline import stage, store, workspace
 def main() -> None:
     """Draw or find the images of the data set and write `data/manifests/<dataset>.parquet`."""
     from rau import manifest
-    from rau.datasets import fashioniq, garments
+    from rau.datasets import garments
+    from rau.datasets.readers import reader
     from rau.files import digest_files
     from rau.schemas import MANIFEST, write_table
 
@@ -17,17 +18,19 @@ def main() -> None:
     drawn = dataset.name == "garments" and dataset.root is None
     if drawn:
         garments.generate(root, store.garments_spec(dataset), workers=stage.cores())
-    image_ids = fashioniq.read_annotations(root).image_ids
+    layout = reader(dataset.name)
+    annotations = layout.read_annotations(root)
+    images = {image_id: annotations.places(image_id) for image_id in annotations.image_ids}
     source = "drawn" if drawn else "dataset.root"
-    table = manifest.build(root, image_ids, source, workers=stage.cores())
+    table = manifest.build(root, images, source, workers=stage.cores())
     if drawn and (corrupt := manifest.corrupt_files(table, root)):
         for path in corrupt:
             path.unlink()
         garments.generate(root, store.garments_spec(dataset), workers=stage.cores())
-        table = manifest.build(root, image_ids, source, workers=stage.cores())
+        table = manifest.build(root, images, source, workers=stage.cores())
     print(manifest.check_coverage(table, dataset.allow_missing, root))
     # With the annotations' digest in it, the manifest changes when any of them does.
-    about = {"annotations": digest_files(fashioniq.annotation_files(root))}
+    about = {"annotations": digest_files(layout.annotation_files(root))}
     write_table(workspace.manifest(dataset.name), table, MANIFEST, about)
 
 

@@ -7,10 +7,9 @@ from pipeline import stage, workspace
 
 def main() -> None:
     """Write metrics and their summary under `reports/`, rankings under `data/rankings/`."""
-    from rau import baselines, checkpoint, devices, features, scoreboard
+    from rau import baselines, checkpoint, devices, features, protocols, scoreboard
     from rau.evaluation import FeatureSet, Method
     from rau.files import write_json
-    from rau.protocols import Protocol
     from rau.schemas import GALLERIES, IMAGES, QUERIES, RANKINGS, read_table, write_table
     from rau.selection import weight_key
 
@@ -31,11 +30,12 @@ def main() -> None:
     if not head.config.shared_space:
         text_map = checkpoint.load_state(workspace.text_map(name))[0]["text_map"].to(device)
 
-    def untrained(protocol: Protocol) -> dict[str, Method]:
+    def untrained(protocol: protocols.Protocol) -> dict[str, Method]:
         weight = extra["text_weights"][weight_key(protocol.reference, protocol.join)]
         return dict(baselines.untrained(weight, text_map))
 
-    methods = scoreboard.protocols_with_methods(params.evaluate, head, untrained)
+    measured = protocols.select(name, params.evaluate)
+    methods = scoreboard.protocols_with_methods(measured, head, untrained)
     result, rankings = scoreboard.assess(
         methods, rows["queries"], rows["galleries"], on_device, params.evaluate
     )
@@ -44,7 +44,7 @@ def main() -> None:
         "encoder": pair[0].metadata,
         "coverage": scoreboard.coverage(rows["images"], rows["queries"]),
         "relevance": scoreboard.relevance([q for q in rows["queries"] if q["split"] == "val"]),
-        "headline": scoreboard.headline(result, params.evaluate.headline),
+        "headline": scoreboard.headline(result, measured[0]),
         "training": {
             key: extra[key] for key in ("select", "best_epoch", "text_weights", "queries")
         },

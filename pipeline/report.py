@@ -47,7 +47,7 @@ def main() -> None:
     queries = read_table(workspace.table(name, "queries"), QUERIES, "tables").to_pylist()
     relevant = {q["query_id"]: q["relevant"] for q in queries if q["relevant"] is not None}
     groups = examples.groups(mine, paths, relevant, STRIPS)
-    measured = protocols.select(params.evaluate)
+    measured = protocols.select(name, params.evaluate)
     text = page.render(metrics, measured, flat(params), pictures, groups)
     for caption, data in pictures.items():
         write_bytes(workspace.FIGURES / f"{caption.split()[0].lower()}.png", data)

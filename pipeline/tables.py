@@ -7,12 +7,12 @@ from pipeline import stage, store, workspace
 
 def main() -> None:
     """Write `data/tables/<dataset>/{images,queries,galleries}.parquet`."""
-    from rau.datasets import fashioniq
+    from rau.datasets.readers import reader
     from rau.schemas import GALLERIES, IMAGES, MANIFEST, QUERIES, read_table, write_table
 
     dataset = workspace.load_params().dataset
     manifest = read_table(workspace.manifest(dataset.name), MANIFEST, "download")
-    tables = fashioniq.build_tables(store.folder(dataset), manifest)
+    tables = reader(dataset.name).read_annotations(store.folder(dataset)).tables(manifest)
     for name, schema in (("images", IMAGES), ("queries", QUERIES), ("galleries", GALLERIES)):
         write_table(workspace.table(dataset.name, name), tables[name], schema)
         print(f"{name}: {tables[name].num_rows:,} rows")

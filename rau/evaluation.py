@@ -83,6 +83,8 @@ class Task:
         target: place in the gallery, (R,); -1 where the image is missing.
         removed: place of the reference to take out, (R,); -1 for none.
         relevant: places of all true answers, where the data set knows them.
+        subset: places of the other images of the query's set, (R, m), -1 for one that is missing;
+            None where the data set has no such sets.
     """
 
     category: str
@@ -98,6 +100,7 @@ class Task:
     target: NDArray[np.int64]
     removed: NDArray[np.int64]
     relevant: list[list[int]] | None
+    subset: NDArray[np.int64] | None
 
     @property
     def usable(self) -> NDArray[np.bool_]:
@@ -155,6 +158,7 @@ def build_task(
             [place.get(r, -1) if remove_reference else -1 for r in references], dtype=np.int64
         ),
         relevant=_relevant(owned, place),
+        subset=_subset(owned, place),
     )
 
 
@@ -167,6 +171,14 @@ def _relevant(queries: Sequence[Row], place: Mapping[str, int]) -> list[list[int
     if any(query["relevant"] is None for query in queries):
         return None
     return [[place[i] for i in query["relevant"] if i in place] for query in queries]
+
+
+def _subset(queries: Sequence[Row], place: Mapping[str, int]) -> NDArray[np.int64] | None:
+    if any(query["members"] is None for query in queries):
+        return None
+    width = max(len(query["members"]) for query in queries)
+    rows = [[place.get(member, -1) for member in query["members"]] for query in queries]
+    return np.array([row + [-1] * (width - len(row)) for row in rows], dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -199,6 +211,7 @@ def run(task: Task, method: Method, features: FeatureSet, top_k: int) -> Ranked:
         torch.from_numpy(task.removed).to(features.device),
         top_k,
         task.relevant,
+        None if task.subset is None else torch.from_numpy(task.subset).to(features.device),
     )
     own_spread = spread.float().cpu().numpy()[np.maximum(task.target, 0)]
     return Ranked(ranking, uncertainty.float().cpu().numpy(), own_spread)

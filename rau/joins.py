@@ -1,4 +1,4 @@
-"""Captions of a query joined into the texts that are encoded (FashionIQ's protocols)."""
+"""Captions of a query joined into the texts that are encoded."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -12,10 +12,7 @@ def clean(caption: str) -> str:
 
 
 def in_order(captions: Sequence[str]) -> str:
-    """Captions joined in the order given: the first capitalised, an empty side kept.
-
-    One caption stands alone.
-    """
+    """Captions joined in the order given: the first capitalised, an empty side kept."""
     first, *rest = (clean(caption) for caption in captions)
     return " and ".join([first.capitalize(), *rest])
 
@@ -23,17 +20,23 @@ def in_order(captions: Sequence[str]) -> str:
 def query_texts(captions: Sequence[str], join: Join) -> list[str]:
     """The texts of one query: one for `forward`, the two orders for `both` and `separate`.
 
-    A query with one caption has one order, and both are the same text.
+    A query with one caption (CIRR's) has that caption, untouched but for blanks around it, for
+    every order.
     """
-    forward = in_order(captions)
-    return [forward] if join == "forward" else [forward, in_order(list(captions)[::-1])]
+    if len(captions) == 1:
+        orders = [captions[0].strip()] * 2
+    else:
+        orders = [in_order(captions), in_order(list(captions)[::-1])]
+    return orders[:1] if join == "forward" else orders
 
 
 def training_texts(captions: Sequence[str]) -> list[str]:
     """The texts that training draws from: both orders and each caption that is not empty."""
-    both = query_texts(captions, "both") if len(captions) > 1 else []
+    if len(captions) == 1:
+        return query_texts(captions, "forward")
+    both = query_texts(captions, "both")
     singles = [in_order([caption]) for caption in captions if clean(caption)]
-    return both + singles or [in_order(captions)]
+    return both + singles
 
 
 def all_texts(captions: Sequence[str]) -> list[str]:

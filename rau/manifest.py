@@ -2,7 +2,7 @@
 
 import hashlib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from io import BytesIO
@@ -28,16 +28,15 @@ def check_image_id(image_id: str) -> str:
     return image_id
 
 
-def inspect_image(root: Path, source: str, image_id: str) -> dict[str, Any]:
+def inspect_image(root: Path, source: str, image_id: str, places: Sequence[str]) -> dict[str, Any]:
     """Decode one image in full and describe it as a manifest row (`ok`, `missing`, `corrupt`)."""
     row: dict[str, Any] = dict.fromkeys(MANIFEST.names)
     row |= {"image_id": image_id, "source": source, "status": "missing"}
-    candidates = (root / "images" / f"{image_id}{suffix}" for suffix in SUFFIXES)
-    path = next((path for path in candidates if path.is_file()), None)
+    path = next((path for place in places if (path := root / place).is_file()), None)
     if path is None:
         return row
     size = path.stat().st_size
-    row |= {"path": str(path.relative_to(root)), "bytes": size, "status": "corrupt"}
+    row |= {"path": path.relative_to(root).as_posix(), "bytes": size, "status": "corrupt"}
     if size > MAX_BYTES:
         return row
     content = path.read_bytes()
@@ -55,12 +54,12 @@ def inspect_image(root: Path, source: str, image_id: str) -> dict[str, Any]:
     return row
 
 
-def build(root: Path, image_ids: Sequence[str], source: str, workers: int = 4) -> pa.Table:
+def build(root: Path, images: Mapping[str, Sequence[str]], source: str, workers: int) -> pa.Table:
     """Inspect every image of a store.
 
     Args:
-        root: folder that holds `images/`.
-        image_ids: distinct ids, in the order of the rows.
+        root: the store's folder.
+        images: where under `root` the file of an image may lie, by id, in the order of the rows.
         source: where the images came from, kept in the manifest.
 
     Returns:
@@ -68,9 +67,9 @@ def build(root: Path, image_ids: Sequence[str], source: str, workers: int = 4) -
     """
     if ImageFile.LOAD_TRUNCATED_IMAGES:
         raise RuntimeError("Pillow is set to accept truncated images; the manifest would lie")
-    ids = [check_image_id(image_id) for image_id in image_ids]
+    ids = [check_image_id(image_id) for image_id in images]
     with ThreadPoolExecutor(workers) as pool:
-        found = pool.map(partial(inspect_image, root, source), ids)
+        found = pool.map(partial(inspect_image, root, source), ids, images.values())
         rows = list(tqdm(found, total=len(ids), desc="verify images", unit="image"))
     return pa.Table.from_pylist(rows, schema=MANIFEST)
 

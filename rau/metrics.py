@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from rau.ranking import MISSING, Ranking
 
 CUTS = (1, 5, 10, 50)
+SUBSET_CUTS = (1, 2, 3)
 Values = dict[str, NDArray[np.float64]]
 
 
@@ -20,12 +21,17 @@ def recall_at_k(target_rank: NDArray[np.int64], k: int) -> NDArray[np.float64]:
 def per_query(ranking: Ranking, usable: NDArray[np.bool_] | None = None) -> Values:
     """Every metric by name, (Q,) each.
 
-    `mean_of_r10_r50` is the mean of recall at 10 and 50 (FashionIQ's headline). Where relevance is
+    `mean_of_r10_r50` is the mean of recall at 10 and 50 (FashionIQ's headline). Where queries have
+    a subset also `subset_recall_at_K` and `mean_of_r5_rs1` (CIRR's headline). Where relevance is
     known also `map` over the whole gallery, `map_at_K`, divided by min(K, relevant), and
     `r_precision`. Rows that are not `usable` score 0.
     """
     values = {f"recall_at_{k}": recall_at_k(ranking.target_rank, k) for k in CUTS}
     values["mean_of_r10_r50"] = (values["recall_at_10"] + values["recall_at_50"]) / 2
+    if ranking.subset_rank is not None:
+        for k in SUBSET_CUTS:
+            values[f"subset_recall_at_{k}"] = recall_at_k(ranking.subset_rank, k)
+        values["mean_of_r5_rs1"] = (values["recall_at_5"] + values["subset_recall_at_1"]) / 2
     for cut, precision in ranking.average_precision.items():
         values["map" if cut is None else f"map_at_{cut}"] = 100 * precision
     if ranking.r_precision is not None:

@@ -32,7 +32,7 @@ class GarmentsParams(Section):
 class DatasetParams(Section):
     """Which data; `root` is a folder of the user's own in the data set's official layout."""
 
-    name: Literal["garments", "fashioniq"] = "garments"
+    name: Literal["garments", "fashioniq", "cirr"] = "garments"
     root: str | None = None
     allow_missing: bool = False
     garments: GarmentsParams = GarmentsParams()
@@ -109,7 +109,7 @@ class CustomProtocolParams(Section):
 class EvaluateParams(Section):
     """Protocols and their statistics."""
 
-    headline: str = "original"
+    headline: str | None = None
     top_k: Annotated[int, Field(ge=1, le=1000)] = 50
     bootstrap: Annotated[int, Field(ge=0, le=100000)] = 1000
     custom: CustomProtocolParams | None = None

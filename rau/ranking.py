@@ -26,6 +26,7 @@ class Ranking:
 
     Attributes:
         target_rank: 1-based, `MISSING` where the target is not there, (Q,).
+        subset_rank: 1-based among the query's subset, (Q,), or None.
         top: places in the gallery, best first, (Q, k); -1 past the gallery's end.
         scores: their cosines, (Q, k); NaN past the gallery's end.
         average_precision: by cut-off, None for the whole gallery, in 0..1, (Q,) each; empty where
@@ -34,6 +35,7 @@ class Ranking:
     """
 
     target_rank: NDArray[np.int64]
+    subset_rank: NDArray[np.int64] | None
     top: NDArray[np.int64]
     scores: NDArray[np.float32]
     average_precision: dict[int | None, NDArray[np.float64]]
@@ -47,6 +49,7 @@ def rank(
     removed: Tensor,
     top_k: int,
     relevant: Sequence[Sequence[int]] | None = None,
+    subset: Tensor | None = None,
     block: int | None = None,
 ) -> Ranking:
     """Rank the whole gallery for every query by cosine.
@@ -58,6 +61,7 @@ def rank(
         removed: place of an image to take out of the ranking and the truth, (Q,); -1 for none.
         top_k: how many to list.
         relevant: places of all true answers of each query, or None.
+        subset: places among which the target is also ranked (CIRR's image set), (Q, m); -1 pads.
         block: queries at a time; None for as many as fit `BLOCK_BYTES` of scores.
 
     Raises:
@@ -73,7 +77,9 @@ def rank(
         stop = start + rows
         scores = _scores(F.normalize(queries[start:stop].float(), dim=-1), gallery)
         truth = None if relevant is None else relevant[start:stop]
-        parts.append(_rank_block(scores, target[start:stop], removed[start:stop], top_k, truth))
+        few = None if subset is None else subset[start:stop]
+        goal = target[start:stop]
+        parts.append(_rank_block(scores, goal, removed[start:stop], top_k, truth, few))
     return _join(parts, top_k)
 
 
@@ -94,6 +100,7 @@ def _rank_block(
     removed: Tensor,
     top_k: int,
     relevant: Sequence[Sequence[int]] | None,
+    subset: Tensor | None,
 ) -> Ranking:
     gone = removed >= 0
     scores[gone.nonzero().flatten(), removed[gone]] = -torch.inf
@@ -104,6 +111,7 @@ def _rank_block(
         precision, r_precision = _precisions(scores, removed.tolist(), relevant)
     return Ranking(
         _target_ranks(scores, target).cpu().numpy(),
+        None if subset is None else _subset_ranks(scores, target, subset).cpu().numpy(),
         top.masked_fill(values == -torch.inf, -1).cpu().numpy(),
         values.masked_fill(values == -torch.inf, torch.nan).cpu().numpy(),
         precision,
@@ -117,6 +125,15 @@ def _target_ranks(scores: Tensor, target: Tensor) -> Tensor:
     places = torch.arange(scores.shape[1], device=scores.device)
     ahead = (scores > own).sum(1) + ((scores == own) & (places < target[:, None])).sum(1)
     return torch.where(target >= 0, ahead + 1, MISSING)
+
+
+def _subset_ranks(scores: Tensor, target: Tensor, subset: Tensor) -> Tensor:
+    """1 + the number of the subset's images ahead of the target, (B,), under the same tie rule."""
+    own = scores.gather(1, target.clamp(min=0)[:, None])
+    theirs = scores.gather(1, subset.clamp(min=0))
+    ahead = (theirs > own) | ((theirs == own) & (subset < target[:, None]))
+    rank = (ahead & (subset >= 0)).sum(1) + 1
+    return torch.where(target >= 0, rank, MISSING)
 
 
 def _top(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -169,14 +186,17 @@ def _join(parts: Sequence[Ranking], top_k: int) -> Ranking:
     if not parts:
         return Ranking(
             np.zeros(0, np.int64),
+            None,
             np.zeros((0, top_k), np.int64),
             np.zeros((0, top_k), np.float32),
             {},
             None,
         )
+    subset_ranks = [part.subset_rank for part in parts if part.subset_rank is not None]
     r_precisions = [part.r_precision for part in parts if part.r_precision is not None]
     return Ranking(
         np.concatenate([part.target_rank for part in parts]),
+        np.concatenate(subset_ranks) if subset_ranks else None,
         np.concatenate([part.top for part in parts]),
         np.concatenate([part.scores for part in parts]),
         {

@@ -5,13 +5,14 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from rau import bootstrap
 from rau.errors import UserError
 from rau.evaluation import FeatureSet, Method, Ranked, Task, build_task, run
-from rau.metrics import Values, per_query, stack, summarise
+from rau.metrics import CUTS, Values, per_query, stack, summarise
 from rau.params import EvaluateParams
-from rau.protocols import Protocol, select
+from rau.protocols import Protocol
 from rau.ranking import MISSING
 from rau.schemas import RANKINGS
 
@@ -71,7 +72,6 @@ def ranking_rows(method: str, protocol: str, task: Task, ranked: Ranked) -> pa.T
     ids = np.array([*task.gallery_ids, None], dtype=object)
     count = len(task.query_ids)
     precision = ranking.average_precision.get(None)
-    ranks = [int(rank) if rank != MISSING else None for rank in ranking.target_rank]
     return pa.table(
         {
             "query_id": task.query_ids,
@@ -81,8 +81,8 @@ def ranking_rows(method: str, protocol: str, task: Task, ranked: Ranked) -> pa.T
             "text": [" | ".join(texts) for texts in task.texts],
             "reference_id": task.reference_ids,
             "target_id": task.target_ids,
-            "target_rank": pa.array(ranks, pa.int64()),
-            "subset_rank": pa.nulls(count, pa.int64()),
+            "target_rank": _ranks(ranking.target_rank, count),
+            "subset_rank": _ranks(ranking.subset_rank, count),
             "average_precision": pa.array(
                 [None] * count if precision is None else precision, pa.float64()
             ),
@@ -93,6 +93,13 @@ def ranking_rows(method: str, protocol: str, task: Task, ranked: Ranked) -> pa.T
         },
         schema=RANKINGS,
     )
+
+
+def _ranks(ranks: NDArray[np.int64] | None, count: int) -> pa.Array:
+    """Ranks (count,), null where the target is missing or nothing was ranked."""
+    if ranks is None:
+        return pa.nulls(count, pa.int64())
+    return pa.array(ranks, mask=ranks == MISSING)
 
 
 def coverage(images: Sequence[Row], queries: Sequence[Row]) -> Nested:
@@ -171,19 +178,20 @@ def assess(
     return result, pa.concat_tables(tables)
 
 
-def headline(result: Nested, protocol: str, metric: str = "mean_of_r10_r50") -> Nested:
+def headline(result: Nested, protocol: Protocol) -> Nested:
     """The one number, with its protocol and its interval."""
     return {
-        "protocol": protocol,
-        "metric": metric,
-        "value": result["protocols"][protocol]["mean"][metric],
-        "interval": result["intervals"].get(protocol, {}).get("mean", {}).get(metric),
+        "protocol": protocol.name,
+        "metric": protocol.metric,
+        "value": result["protocols"][protocol.name]["mean"][protocol.metric],
+        "interval": result["intervals"].get(protocol.name, {}).get("mean", {}).get(protocol.metric),
     }
 
 
 def compact(result: Nested) -> Nested:
     """The few figures that runs are compared by: `<protocol>.<metric>`, the mean of categories."""
-    wanted = ("recall_at_1", "recall_at_10", "recall_at_50", "mean_of_r10_r50", "map")
+    recalls = [f"recall_at_{k}" for k in CUTS]
+    wanted = [*recalls, "mean_of_r10_r50", "subset_recall_at_1", "mean_of_r5_rs1", "map"]
     return {
         protocol: {name: values["mean"][name] for name in wanted if name in values["mean"]}
         for protocol, values in result["protocols"].items()
@@ -191,7 +199,7 @@ def compact(result: Nested) -> Nested:
 
 
 def protocols_with_methods(
-    evaluate: EvaluateParams, head: Method, baselines: Any
+    protocols: Sequence[Protocol], head: Method, baselines: Any
 ) -> dict[Protocol, dict[str, Method]]:
     """The head and the baselines of every protocol; `baselines` maps a protocol to methods."""
-    return {protocol: {HEAD: head, **baselines(protocol)} for protocol in select(evaluate)}
+    return {protocol: {HEAD: head, **baselines(protocol)} for protocol in protocols}

@@ -89,8 +89,9 @@ def train_queries(queries: Sequence[Row], features: FeatureSet) -> TrainQueries:
 def holdout_tasks(
     queries: Sequence[Row], features: FeatureSet, join: Join, remove_reference: bool
 ) -> list[Task]:
-    """The holdout by category; its gallery is its own references and targets."""
+    """The holdout by category; its gallery is its own references and targets, without subsets."""
     tasks = []
+    queries = [{**query, "members": None} for query in queries]
     for category in sorted({query["category"] for query in queries}):
         own = [query for query in queries if query["category"] == category]
         if remove_reference:

@@ -36,8 +36,10 @@ def test_tables_of_a_small_folder(tmp_path: Path) -> None:
     rows = [{"category": "dress", "query_index": 0, "candidate": "A", "target": "B"}]
     relevance = pa.Table.from_pylist([rows[0] | {"relevant": ["B", "C"]}])
     pq.write_table(relevance, tmp_path / "relevance.parquet")
-    images = manifest.build(tmp_path, ["C", "B", "A"], "test")
-    tables = fashioniq.build_tables(tmp_path, images)
+    annotations = fashioniq.read_annotations(tmp_path)
+    places = {image_id: annotations.places(image_id) for image_id in ("C", "B", "A")}
+    images = manifest.build(tmp_path, places, "test", 1)
+    tables = annotations.tables(images)
     query = tables["queries"].to_pylist()[0]
     assert query["query_id"] == "dress-val-0"
     assert (query["reference_id"], query["target_id"]) == ("A", "B")
@@ -88,7 +90,7 @@ def test_relevance_of_other_queries_is_refused(tmp_path: Path) -> None:
     table = pa.Table.from_pylist([row | {"relevant": ["A"]}], schema=RELEVANCE)
     pq.write_table(table, tmp_path / "relevance.parquet")
     with pytest.raises(UserError, match="names another query"):
-        fashioniq.build_tables(tmp_path, manifest.build(tmp_path, ["A", "B"], "test"))
+        fashioniq.read_annotations(tmp_path)
 
 
 @needs_real
@@ -107,7 +109,7 @@ def test_real_counts() -> None:
         "test": [2024, 2038, 2056],
     }
     assert len(annotations.image_ids) == 74381
-    galleries = fashioniq.galleries(annotations)
+    galleries = annotations.galleries
     assert [len(galleries["original"][c]) for c in fashioniq.CATEGORIES] == [3817, 6346, 5373]
     assert [len(galleries["val-union"][c]) for c in fashioniq.CATEGORIES] == [2628, 3089, 2902]
 

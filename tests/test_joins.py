@@ -36,8 +36,14 @@ def test_training_draws_four_texts() -> None:
 
 def test_training_skips_empty_singles() -> None:
     assert training_texts(["is red", " ?"]) == ["Is red and ", " and is red", "Is red"]
-    assert training_texts(["is red"]) == ["Is red"]
-    assert training_texts(["."]) == [""]
+    assert training_texts([".", ""]) == [" and ", " and "]
+
+
+def test_a_single_caption_stands_as_it_is() -> None:
+    assert training_texts([" turn it. "]) == ["turn it."]
+    assert query_texts(["turn it."], "forward") == ["turn it."]
+    assert query_texts(["turn it."], "separate") == ["turn it.", "turn it."]
+    assert all_texts(["turn it."]) == ["turn it."]
 
 
 def test_all_texts_cover_every_join() -> None:

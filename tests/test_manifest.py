@@ -25,10 +25,11 @@ def store(tmp_path: Path) -> Path:
 
 
 IDS = ["whole", "other", "cut", "empty", "page", "absent"]
+PLACES = {i: [f"images/{i}.jpg", f"images/{i}.png"] for i in IDS}
 
 
 def test_rows_follow_the_ids(store: Path) -> None:
-    rows = manifest.build(store, IDS, "test").to_pylist()
+    rows = manifest.build(store, PLACES, "test", 2).to_pylist()
     assert [row["image_id"] for row in rows] == IDS
     assert [row["status"] for row in rows] == ["ok", "ok"] + ["corrupt"] * 3 + ["missing"]
     first = rows[0]
@@ -39,25 +40,25 @@ def test_rows_follow_the_ids(store: Path) -> None:
 
 
 def test_gap_is_an_error_unless_allowed(store: Path) -> None:
-    table = manifest.build(store, IDS, "test")
+    table = manifest.build(store, PLACES, "test", 2)
     with pytest.raises(UserError, match=r"2 of 6 images.*cut \(corrupt\).*absent \(missing\)"):
         manifest.check_coverage(table, False, store)
     assert manifest.check_coverage(table, True, store) == "2 of 6 images"
 
 
 def test_files_that_are_no_images_are_named(store: Path) -> None:
-    table = manifest.build(store, IDS, "test")
+    table = manifest.build(store, PLACES, "test", 2)
     names = [path.name for path in manifest.corrupt_files(table, store)]
     assert names == ["cut.jpg", "empty.jpg", "page.jpg"]
 
 
 def test_too_many_pixels_are_refused(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(manifest, "MAX_PIXELS", 100)
-    assert manifest.inspect_image(store, "test", "whole")["status"] == "corrupt"
-    assert manifest.inspect_image(store, "test", "other")["status"] == "ok"
+    assert manifest.inspect_image(store, "test", "whole", PLACES["whole"])["status"] == "corrupt"
+    assert manifest.inspect_image(store, "test", "other", PLACES["other"])["status"] == "ok"
 
 
 @pytest.mark.parametrize("image_id", ["../secret", "a/b", "", ".hidden", "a\0b", "a\\b"])
 def test_ids_stay_in_the_folder(store: Path, image_id: str) -> None:
     with pytest.raises(UserError, match="not a plain file name"):
-        manifest.build(store, [image_id], "test")
+        manifest.build(store, {image_id: ["images/x.jpg"]}, "test", 1)

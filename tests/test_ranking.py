@@ -101,7 +101,15 @@ def test_agrees_with_a_slow_loop(seed: int, images: int, queries: int, top_k: in
     truth = [rng.choice(images, rng.integers(0, images + 1), replace=False) for _ in target]
     relevant = [answers.tolist() for answers in truth]
     results = [
-        rank(asked, gallery, torch.tensor(target), torch.tensor(removed), top_k, relevant, block)
+        rank(
+            asked,
+            gallery,
+            torch.tensor(target),
+            torch.tensor(removed),
+            top_k,
+            relevant,
+            block=block,
+        )
         for block in (None, 1, 4)
     ]
     unit = torch.nn.functional.normalize

@@ -10,7 +10,7 @@ from PIL import Image
 
 from rau.errors import UserError
 from rau.history import read_history, to_csv
-from rau.protocols import PRESETS
+from rau.protocols import FASHIONIQ
 from rau.report import examples, figures, page
 from rau.report.strips import GAP, RELEVANT, TARGET, TILE, Strip, draw
 
@@ -19,8 +19,8 @@ ENDS = {"recall_at_10": [39.0, 43.0]}
 
 
 def metrics() -> dict[str, Any]:
-    by_protocol = {p.name: {"mean": ROW, "dress": ROW} for p in PRESETS}
-    ends = {p.name: {"mean": ENDS, "dress": ENDS} for p in PRESETS}
+    by_protocol = {p.name: {"mean": ROW, "dress": ROW, "shirt": ROW} for p in FASHIONIQ}
+    ends = {p.name: {"mean": ENDS, "dress": ENDS, "shirt": ENDS} for p in FASHIONIQ}
     return {
         "dataset": {"name": "garments<script>", "copy": "built in"},
         "encoder": {"encoder": "e", "weights": "w"},
@@ -46,7 +46,7 @@ def metrics() -> dict[str, Any]:
         "intervals": ends,
         "baselines": {"image only": by_protocol},
         "baseline_intervals": {"image only": ends},
-        "galleries": {p.name: {"dress": 500} for p in PRESETS},
+        "galleries": {p.name: {"dress": 500, "shirt": 300} for p in FASHIONIQ},
     }
 
 
@@ -68,7 +68,7 @@ class Links(HTMLParser):
 def test_page_stands_alone_and_shows_the_numbers() -> None:
     picture = Image.new("RGB", (4, 4))
     params = {"ua.theta": 0.7, "ua.n": 1}
-    html = page.render(metrics(), PRESETS, params, {"σ": b"png"}, {"Hits": [("q1", picture)]})
+    html = page.render(metrics(), FASHIONIQ, params, {"σ": b"png"}, {"Hits": [("q1", picture)]})
     links = Links()
     links.feed(html)
     assert len(links.loaded) == 2

@@ -6,33 +6,21 @@ Layout: `captions/cap.<category>.<split>.json`, `image_splits/split.<category>.<
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from rau.datasets.annotations import Annotations, check_entry, check_listed, entries
 from rau.errors import UserError
 from rau.files import read_json
-from rau.schemas import GALLERIES, IMAGES, QUERIES, RELEVANCE
+from rau.manifest import SUFFIXES, check_image_id
+from rau.schemas import RELEVANCE
 
 CATEGORIES = ("dress", "shirt", "toptee")
 SPLITS = ("train", "val", "test")
 Relevance = dict[tuple[str, str, int], dict[str, Any]]
-
-
-@dataclass(frozen=True)
-class Annotations:
-    """Split files and queries of one folder, in file order."""
-
-    splits: dict[tuple[str, str], list[str]]
-    queries: list[dict[str, Any]]
-
-    @property
-    def image_ids(self) -> list[str]:
-        """Every distinct image id of every split, in order of first appearance."""
-        return list(dict.fromkeys(i for ids in self.splits.values() for i in ids))
 
 
 def _present(root: Path) -> Iterator[tuple[str, str, Path]]:
@@ -52,14 +40,8 @@ def _ids(path: Path) -> list[str]:
 
 def _query(entry: Any, row: int, category: str, split: str, path: Path) -> dict[str, Any]:
     where = f"{path}, row {row}"
-    if not isinstance(entry, dict):
-        raise UserError(f"{where}: not an object; fetch the file again")
-    needed = {"candidate", "captions"} | (set() if split == "test" else {"target"})
-    if missing := sorted(needed - set(entry)):
-        raise UserError(f"{where}: no key {missing[0]!r}; mend the row or fetch the file again")
-    for key in sorted(needed - {"captions"}):
-        if not isinstance(entry[key], str):
-            raise UserError(f"{where}: {key!r} is not a string; mend the row")
+    strings = ["candidate"] + ([] if split == "test" else ["target"])
+    check_entry(entry, where, strings, ["captions"])
     captions = entry["captions"]
     if (
         not isinstance(captions, list)
@@ -80,7 +62,9 @@ def _query(entry: Any, row: int, category: str, split: str, path: Path) -> dict[
 
 
 def read_annotations(root: Path) -> Annotations:
-    """Read captions and split files.
+    """Read captions, split files and, where it is there, the truth.
+
+    Galleries: `original` is the split file of val, `val-union` the references and targets of val.
 
     Raises:
         UserError: no captions, missing keys, or an id that its split file does not list.
@@ -91,20 +75,32 @@ def read_annotations(root: Path) -> Annotations:
         ids = _ids(root / "image_splits" / f"split.{category}.{split}.json")
         splits[category, split] = ids
         known = set(ids)
-        entries = read_json(path, "captions file")
-        if not isinstance(entries, list):
-            raise UserError(f"captions file {path} is not a list of queries")
-        for row, entry in enumerate(entries):
+        for row, entry in enumerate(entries(path)):
             query = _query(entry, row, category, split, path)
-            for key, image_id in (("candidate", "reference_id"), ("target", "target_id")):
-                if query[image_id] is not None and query[image_id] not in known:
-                    raise UserError(
-                        f"{path}, row {row}: {key} {query[image_id]!r} is not in its split file"
-                    )
+            ends = {"candidate": "reference_id", "target": "target_id"}
+            check_listed(query, f"{path}, row {row}", ends, known)
             queries.append(query)
     if not queries:
         raise UserError(f"{root} holds no captions/cap.<category>.<split>.json; check dataset.root")
-    return Annotations(splits, queries)
+    relevance_path = root / "relevance.parquet"
+    if relevance_path.exists():
+        _attach_relevance(queries, read_relevance(relevance_path), relevance_path)
+    return Annotations(splits, queries, _galleries(splits, queries), _places)
+
+
+def _places(image_id: str) -> list[str]:
+    return [f"images/{check_image_id(image_id)}{suffix}" for suffix in SUFFIXES]
+
+
+def _galleries(
+    splits: dict[tuple[str, str], list[str]], queries: list[dict[str, Any]]
+) -> dict[str, dict[str, list[str]]]:
+    original = {c: sorted(ids) for (c, s), ids in splits.items() if s == "val"}
+    union: dict[str, set[str]] = {category: set() for category in original}
+    for query in queries:
+        if query["split"] == "val":
+            union[query["category"]] |= {query["reference_id"], query["target_id"]}
+    return {"original": original, "val-union": {c: sorted(ids) for c, ids in union.items()}}
 
 
 def annotation_files(root: Path) -> list[Path]:
@@ -137,43 +133,3 @@ def _attach_relevance(queries: list[dict[str, Any]], relevance: Relevance, path:
         if (truth["candidate"], truth["target"]) != (query["reference_id"], query["target_id"]):
             raise UserError(f"{path}: row of {query['query_id']} names another query's images")
         query["relevant"] = truth["relevant"]
-
-
-def build_tables(root: Path, manifest: pa.Table) -> dict[str, pa.Table]:
-    """Read a folder into the three tables `images`, `queries` and `galleries`.
-
-    Galleries: `original` is the split file of val, `val-union` the references and targets of val.
-    """
-    annotations = read_annotations(root)
-    relevance_path = root / "relevance.parquet"
-    if relevance_path.exists():
-        _attach_relevance(annotations.queries, read_relevance(relevance_path), relevance_path)
-    category_of: dict[str, str] = {}
-    for (category, _), ids in annotations.splits.items():
-        for image_id in ids:
-            category_of.setdefault(image_id, category)
-    images = [
-        {name: row.get(name) for name in IMAGES.names} | {"category": category_of[row["image_id"]]}
-        for row in manifest.to_pylist()
-    ]
-    members_rows = [
-        {"gallery": gallery, "category": category, "image_id": image_id}
-        for gallery, members in galleries(annotations).items()
-        for category, ids in members.items()
-        for image_id in ids
-    ]
-    return {
-        "images": pa.Table.from_pylist(images, schema=IMAGES),
-        "queries": pa.Table.from_pylist(annotations.queries, schema=QUERIES),
-        "galleries": pa.Table.from_pylist(members_rows, schema=GALLERIES),
-    }
-
-
-def galleries(annotations: Annotations) -> dict[str, dict[str, list[str]]]:
-    """Members of each gallery by category, sorted by id: the order that breaks ties."""
-    original = {c: sorted(ids) for (c, s), ids in annotations.splits.items() if s == "val"}
-    union: dict[str, set[str]] = {category: set() for category in original}
-    for query in annotations.queries:
-        if query["split"] == "val":
-            union[query["category"]] |= {query["reference_id"], query["target_id"]}
-    return {"original": original, "val-union": {c: sorted(ids) for c, ids in union.items()}}

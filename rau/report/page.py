@@ -14,7 +14,10 @@ from rau.metrics import chance
 from rau.protocols import Protocol
 
 TEMPLATE = Path(__file__).with_name("page.html")
-COLUMNS = ("recall_at_1", "recall_at_5", "recall_at_10", "recall_at_50", "mean_of_r10_r50", "map")
+RECALLS = ("recall_at_1", "recall_at_5", "recall_at_10", "recall_at_50")
+SUBSET = ("subset_recall_at_1", "subset_recall_at_2", "subset_recall_at_3", "mean_of_r5_rs1")
+# CIRR's own metrics stand where it has them, FashionIQ's mean elsewhere.
+COLUMNS = (*RECALLS, "mean_of_r10_r50", *SUBSET, "map")
 Nested = Mapping[str, Any]
 
 
@@ -54,13 +57,25 @@ def _cells(values: Nested, intervals: Nested, names: Sequence[str]) -> list[dict
     return cells
 
 
+def columns(values: Nested) -> list[str]:
+    """The metrics that are shown, in order."""
+    skipped = {"mean_of_r10_r50"} if SUBSET[-1] in values else set()
+    return [name for name in COLUMNS if name in values and name not in skipped]
+
+
+def _categories(values: Nested) -> list[str]:
+    """The mean first; a single category is its own mean."""
+    own = sorted(name for name in values if name != "mean")
+    return own if len(own) == 1 else ["mean", *own]
+
+
 def tables(metrics: Nested, protocols: Sequence[Protocol]) -> list[dict[str, Any]]:
     """One table a protocol and category (the mean first), the baselines above the head."""
     result = []
     for protocol in protocols:
         ours = metrics["protocols"][protocol.name]
-        for category in sorted(ours, key=lambda name: (name != "mean", name)):
-            names = [name for name in COLUMNS if name in ours[category]]
+        for category in _categories(ours):
+            names = columns(ours[category])
             rows = [
                 {
                     "name": name,
@@ -131,7 +146,7 @@ def text_table(metrics: Nested) -> str:
     """A compact table of the means for the terminal."""
     lines = []
     for protocol, values in metrics["protocols"].items():
-        names = [name for name in COLUMNS if name in values["mean"]]
+        names = columns(values["mean"])
         lines.append(f"{'protocol ' + protocol:<28}" + "".join(f"{name:>17}" for name in names))
         rows = {n: b[protocol]["mean"] for n, b in metrics["baselines"].items()}
         rows["RAU head"] = values["mean"]

@@ -1,0 +1,98 @@
+"""What every data set's reader gives: images, queries and galleries, whatever its own layout."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from rau.errors import UserError
+from rau.files import read_json
+from rau.schemas import GALLERIES, IMAGES, QUERIES
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """One folder's annotation files, in file order.
+
+    Attributes:
+        splits: image ids by (category, split).
+        queries: rows of schema `QUERIES`.
+        galleries: members by gallery and category, sorted by id: the order that breaks ties.
+        places: where under the folder the file of an image id may lie, most likely first.
+    """
+
+    splits: dict[tuple[str, str], list[str]]
+    queries: list[dict[str, Any]]
+    galleries: dict[str, dict[str, list[str]]]
+    places: Callable[[str], list[str]]
+
+    @property
+    def image_ids(self) -> list[str]:
+        """Every distinct image id of every split, in order of first appearance."""
+        return list(dict.fromkeys(i for ids in self.splits.values() for i in ids))
+
+    def tables(self, manifest: pa.Table) -> dict[str, pa.Table]:
+        """The tables `images`, `queries` and `galleries`."""
+        category_of: dict[str, str] = {}
+        for (category, _), ids in self.splits.items():
+            for image_id in ids:
+                category_of.setdefault(image_id, category)
+        images = [
+            {name: row.get(name) for name in IMAGES.names}
+            | {"category": category_of[row["image_id"]]}
+            for row in manifest.to_pylist()
+        ]
+        members = [
+            {"gallery": gallery, "category": category, "image_id": image_id}
+            for gallery, categories in self.galleries.items()
+            for category, ids in categories.items()
+            for image_id in ids
+        ]
+        return {
+            "images": pa.Table.from_pylist(images, schema=IMAGES),
+            "queries": pa.Table.from_pylist(self.queries, schema=QUERIES),
+            "galleries": pa.Table.from_pylist(members, schema=GALLERIES),
+        }
+
+
+def entries(path: Path) -> list[Any]:
+    """The queries of a captions file.
+
+    Raises:
+        UserError: when it is missing or not a list.
+    """
+    found = read_json(path, "captions file")
+    if not isinstance(found, list):
+        raise UserError(f"captions file {path} is not a list of queries")
+    return found
+
+
+def check_entry(entry: Any, where: str, strings: list[str], others: list[str]) -> None:
+    """Refuse a query that lacks a key, or whose `strings` are none.
+
+    Raises:
+        UserError: naming the place and the key.
+    """
+    if not isinstance(entry, dict):
+        raise UserError(f"{where}: not an object; fetch the file again")
+    if missing := sorted({*strings, *others} - set(entry)):
+        raise UserError(f"{where}: no key {missing[0]!r}; mend the row or fetch the file again")
+    for key in sorted(strings):
+        if not isinstance(entry[key], str):
+            raise UserError(f"{where}: {key!r} is not a string; mend the row")
+
+
+def check_listed(entry: dict[str, Any], where: str, keys: dict[str, str], known: set[str]) -> None:
+    """Refuse a query of an image that its split file does not list.
+
+    Args:
+        keys: by the annotation's own name, the query's field.
+
+    Raises:
+        UserError: naming the place and the id.
+    """
+    for key, field in keys.items():
+        if entry[field] is not None and entry[field] not in known:
+            raise UserError(f"{where}: {key} {entry[field]!r} is not in its split file")
