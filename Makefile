@@ -35,4 +35,4 @@ ui: setup
 		--backend-store-uri sqlite:///mlflow.db --default-artifact-root mlruns
 
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache data/* reports/* mlflow.db mlruns .dvc/cache .dvc/tmp
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache data reports/* mlflow.db* mlruns .dvc/cache .dvc/tmp

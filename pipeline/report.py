@@ -37,8 +37,8 @@ def main() -> None:
     if params.ua.n:
         drawn["σ of source and target"] = figures.sigmas(
             history,
-            [row["uncertainty"] for row in mine],
-            [row["target_uncertainty"] for row in mine],
+            [row["uncertainty"] for row in mine if row["uncertainty"] is not None],
+            [row["target_uncertainty"] for row in mine if row["uncertainty"] is not None],
         )
     pictures = {caption: page.png(figure) for caption, figure in drawn.items()}
     root = store.folder(params.dataset)
@@ -55,7 +55,6 @@ def main() -> None:
     for number, (_, image) in enumerate(strips, 1):
         write_bytes(workspace.FIGURES / f"strip_{number:02}.jpg", page.jpeg(image))
     write_text(workspace.PAGE, text)
-    print(page.text_table(metrics))
     print(f"report: {workspace.PAGE}")
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from pipeline import stage, store, workspace
+from rau.errors import UserError
 
 
 def main(
@@ -26,6 +27,8 @@ def main(
     from rau.report.strips import Strip, draw
     from rau.schemas import GALLERIES, IMAGES, read_table
 
+    if strip is not None and strip.suffix.lower() not in (".jpg", ".jpeg"):
+        raise UserError(f"--strip {strip}: it is written as JPEG, name it .jpg")
     params = workspace.load_params()
     name = params.dataset.name
     device = devices.choose(params.train.device)
@@ -61,8 +64,6 @@ def main(
 
 
 def _gallery(rows: list[dict[str, Any]], category: str | None, present: set[str]) -> list[str]:
-    from rau.errors import UserError
-
     known = sorted({row["category"] for row in rows})
     if category is not None and category not in known:
         raise UserError(f"--category {category}: choose from {', '.join(known)}")
@@ -78,8 +79,6 @@ def _gallery(rows: list[dict[str, Any]], category: str | None, present: set[str]
 
 
 def _reference(image: str, paths: dict[str, Path]) -> Path:
-    from rau.errors import UserError
-
     if image in paths:
         return paths[image]
     if Path(image).is_file():

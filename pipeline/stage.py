@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import typer
 
@@ -61,12 +60,8 @@ def peak_memory_bytes() -> int:
 
 
 def _write_timing(stage: str, seconds: float, outputs: Sequence[Path]) -> None:
-    timing: dict[str, Any] = {
-        "seconds": round(seconds, 3),
-        "peak_memory_bytes": peak_memory_bytes(),
-        "outputs": digest_files(outputs),
-    }
-    write_json(workspace.TIMINGS / f"{stage}.json", timing)
+    timing = {"seconds": round(seconds, 3), "peak_memory_bytes": peak_memory_bytes()}
+    write_json(workspace.timing(stage, digest_files(outputs)), timing)
 
 
 def cores() -> int:

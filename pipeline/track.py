@@ -29,20 +29,26 @@ def timings() -> Iterator[tuple[str, float]]:
     from rau.files import digest_files, read_json
 
     for name in STAGES:
-        path = workspace.TIMINGS / f"{name}.json"
-        if not path.exists():
-            continue
-        timing = read_json(path, "timing")
         written = import_module(f"pipeline.{name}").outputs()
-        if timing["outputs"] == digest_files(written):
+        path = workspace.timing(name, digest_files(written))
+        if path.exists():
+            timing = read_json(path, "timing")
             yield f"time.{name}_seconds", timing["seconds"]
             yield f"memory.{name}_bytes", timing["peak_memory_bytes"]
 
 
-def git_commit() -> str:
-    """The commit of the working folder."""
-    done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    return done.stdout.strip() or "unknown"
+def git_state() -> dict[str, str]:
+    """The commit of the working folder, and whether tracked files differ from it."""
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
+        return done.stdout.strip()
+
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!dvc.lock")
+    return {
+        "git_commit": git("rev-parse", "HEAD") or "unknown",
+        "git_dirty": str(bool(changed)).lower(),
+    }
 
 
 def main() -> None:
@@ -51,7 +57,7 @@ def main() -> None:
     from rau.files import digest, digest_files, read_json
     from rau.history import read_history
     from rau.params import flat
-    from rau.report.page import coverage_line
+    from rau.report.page import coverage_line, text_table
 
     params = workspace.load_params()
     name = params.dataset.name
@@ -71,8 +77,8 @@ def main() -> None:
             for epoch, value in zip(history["epoch"], column, strict=True)
             if key != "epoch" and not math.isnan(value)
         ],
-        tags={
-            "git_commit": git_commit(),
+        tags=git_state()
+        | {
             "dvc_experiment": experiment or "workspace",
             "dataset": f"{metrics['dataset']['name']} ({metrics['dataset']['copy']})",
             "encoder": f"{metrics['encoder']['encoder']} / {metrics['encoder']['weights']}",
@@ -88,7 +94,9 @@ def main() -> None:
         },
     )
     root = workspace.main_checkout()
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root / 'mlflow.db'}"
+    uri = tracking.absolute(os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db", root)
+    print(text_table(metrics))
+    print(coverage_line(metrics["coverage"]))
     try:
         run, known = tracking.track(record, uri, root / "mlruns")
         print(f"MLflow run {run}" + (" (tracked before)" if known else ""))

@@ -7,13 +7,14 @@ from pipeline import stage, workspace
 
 def main() -> None:
     """Write `data/models/<dataset>/`: head.safetensors, head.json, history.csv."""
-    from rau import checkpoint, devices, features, fitting
+    from rau import checkpoint, devices, features, fitting, protocols
     from rau.evaluation import FeatureSet
     from rau.files import digest, digest_files, digest_sources, write_text
     from rau.history import to_csv
     from rau.schemas import QUERIES, read_table
 
     params = workspace.load_params()
+    protocols.select(params.dataset.name, params.evaluate)  # A wrong headline stops here already.
     stage.limit_threads(params.train.threads)
     name, folder = params.dataset.name, workspace.model(params.dataset.name)
     sources = [workspace.features(name, kind) for kind in ("images", "texts")]
@@ -34,6 +35,7 @@ def main() -> None:
     write_text(folder / "history.csv", to_csv(fitted.progress.history))
     if fitted.text_map is not None:
         checkpoint.save_state(workspace.text_map(name), {"text_map": fitted.text_map}, {})
+    state.unlink(missing_ok=True)
     print(f"kept epoch {fitted.progress.best_epoch} of {params.train.epochs}")
 
 

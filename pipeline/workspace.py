@@ -15,7 +15,6 @@ METRICS = Path("reports/metrics.json")
 SUMMARY = Path("reports/summary.json")
 PAGE = Path("reports/index.html")
 FIGURES = Path("reports/figures")
-TIMINGS = Path("data/.timings")
 
 
 def load_params() -> parameters.Params:
@@ -61,6 +60,11 @@ def rankings(dataset: str) -> Path:
 def parts() -> Path:
     """Folder of encoded parts, shared by all workspaces."""
     return main_checkout() / "data/.parts"
+
+
+def timing(stage: str, outputs: str) -> Path:
+    """Time and memory of the run of a stage that made these outputs, shared by all workspaces."""
+    return main_checkout() / "data/.timings" / f"{stage}-{outputs[:16]}.json"
 
 
 def dataset_label(dataset: parameters.DatasetParams) -> dict[str, str]:

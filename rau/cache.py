@@ -4,17 +4,21 @@ Parts are keyed by what was encoded (an image's SHA-256, a text itself) and lie 
 by the encoder's key: another encoder never meets them, more images only add to them.
 """
 
+import os
 import tempfile
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from rau.encoder import Encoder, prepare
@@ -55,17 +59,16 @@ class Cache:
     def encode_images(self, path: Path, items: Sequence[Item], batch: int, workers: int) -> None:
         """Write features (one row an image) to `path`; decoding overlaps with the forward pass."""
 
-        def load(chunk: Sequence[Item]) -> torch.Tensor:
-            return torch.stack([prepare(self.encoder, Path(item.content)) for item in chunk])
+        def load(item: Item) -> Tensor:
+            return prepare(self.encoder, Path(item.content))
 
         with ThreadPoolExecutor(max(1, workers)) as pool:
-            # Small tasks keep every decoding thread busy while one batch is encoded.
-            ahead = 2 * workers + 2
 
             def batches(missing: Sequence[Item]) -> Iterator[tuple[Sequence[Item], Matrix]]:
-                chunks = [missing[i : i + batch] for i in range(0, len(missing), batch)]
-                for chunk, pixels in _ahead(pool, load, chunks, min(ahead, 4)):
-                    yield chunk, self.encoder.encode_images(pixels).numpy()
+                decoded = _ahead(pool, load, missing, 2 * batch)
+                while ready := list(islice(decoded, batch)):
+                    pixels = torch.stack([tensor for _, tensor in ready])
+                    yield [i for i, _ in ready], self.encoder.encode_images(pixels).numpy()
 
             self._encode("images", items, batches)
         self._merge("images", "image_id", path, items)
@@ -135,10 +138,12 @@ class Cache:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path.parent) as scratch:
             matrix: Matrix | None = None
+            filled = np.zeros(len(items), dtype=bool)
             for part in self._parts(kind):
                 features = to_matrix(part["feature"])
                 if matrix is None:
                     shape = (len(items), features.shape[1])
+                    _reserve(scratch.fileno(), shape[0] * shape[1] * self.dtype.itemsize)
                     matrix = np.memmap(scratch, self.dtype, "w+", shape=shape)
                 wanted = [
                     (row, source)
@@ -148,8 +153,11 @@ class Cache:
                 if wanted:
                     target, source_rows = map(list, zip(*wanted, strict=True))
                     matrix[target] = features[source_rows]
+                    filled[target] = True
             if matrix is None:
                 raise UserError(f"there are no {kind} to encode; check the data set's tables")
+            if not filled.all():
+                raise UserError(f"{int((~filled).sum())} {kind} lost their part; run it again")
             names = [item.name for item in items]
             write_features(path, column, names, matrix, self.metadata())
 
@@ -163,15 +171,21 @@ class Cache:
         }
 
 
+def _reserve(file: int, size: int) -> None:
+    """Take the disk space now: a full disk under a memory map kills without a word."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file, 0, max(1, size))
+
+
 def _ahead(
-    pool: ThreadPoolExecutor, load: Callable[[Any], Any], chunks: Iterable[Any], depth: int
-) -> Iterator[tuple[Any, Any]]:
-    """Load chunks on the pool, at most `depth` of them before they are asked for."""
-    waiting: list[tuple[Any, Future[Any]]] = []
-    for chunk in chunks:
-        waiting.append((chunk, pool.submit(load, chunk)))
+    pool: ThreadPoolExecutor, load: Callable[[Item], Tensor], items: Iterable[Item], depth: int
+) -> Iterator[tuple[Item, Tensor]]:
+    """Load items on the pool, at most `depth` of them before they are asked for."""
+    waiting: deque[tuple[Item, Future[Tensor]]] = deque()
+    for item in items:
+        waiting.append((item, pool.submit(load, item)))
         if len(waiting) >= depth:
-            first, future = waiting.pop(0)
+            first, future = waiting.popleft()
             yield first, future.result()
-    for chunk, future in waiting:
-        yield chunk, future.result()
+    for item, future in waiting:
+        yield item, future.result()

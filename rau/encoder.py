@@ -17,15 +17,19 @@ from open_clip.push_to_hf_hub import save_config_for_hf
 from open_clip.tokenizer import HFTokenizer, SigLipTokenizer
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
 from rau.errors import UserError
-from rau.files import digest, digest_files, read_json, write_json
+from rau.files import digest, digest_files, old_siblings, read_json, write_json
 
 CONFIG = "open_clip_config.json"
 WEIGHTS = "open_clip_model.safetensors"
 LABEL = "rau_encoder.json"
+PICKLED = (".bin", ".pt", ".pth")
+# Raise it when preparing or encoding changes: every cached feature is dated by it.
+RECIPE = 1
 
 
 @dataclass(frozen=True)
@@ -66,14 +70,17 @@ class Encoder:
 def new_folder(folder: Path) -> Iterator[Path]:
     """Yield a temporary folder that takes the place of `folder` if the block succeeds."""
     folder.parent.mkdir(parents=True, exist_ok=True)
+    for abandoned in old_siblings(folder, ""):
+        shutil.rmtree(abandoned, ignore_errors=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         yield temporary
         temporary.chmod(0o755)
         shutil.rmtree(folder, ignore_errors=True)
         temporary.replace(folder)
-    except OSError as error:
-        raise UserError(f"cannot write {folder}: {error.strerror or error}") from error
+    except (OSError, SafetensorError) as error:
+        reason = error.strerror if isinstance(error, OSError) else None
+        raise UserError(f"cannot write {folder}: {reason or error}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -116,6 +123,11 @@ def _resolve(name: str, root: Path) -> str:
     folder = root / Path(name.removeprefix(LOCAL_DIR_PREFIX)).expanduser()
     if not (folder / CONFIG).is_file() or not list(folder.glob("*.safetensors")):
         raise UserError(f"encoder.name: {folder} lacks {CONFIG} or a .safetensors file")
+    if pickled := [path.name for path in folder.iterdir() if path.suffix in PICKLED]:
+        raise UserError(
+            f"encoder.name: {folder} holds {pickled[0]}, which open_clip would unpickle; keep the "
+            ".safetensors alone"
+        )
     return f"{LOCAL_DIR_PREFIX}{folder}"
 
 
@@ -179,7 +191,8 @@ def load(folder: Path, device: torch.device) -> Encoder:
         raise UserError(f"{folder} cannot be loaded ({error}); {remedy}") from error
     config = json.loads((folder / CONFIG).read_text())
     preprocess = image_transform_v2(PreprocessCfg(**model.visual.preprocess_cfg), is_train=False)
-    key = digest([config, digest_files([folder / WEIGHTS]), repr(preprocess)], 16)
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != LABEL)
+    key = digest([RECIPE, config, digest_files(files), repr(preprocess)], 16)
     return Encoder(
         model=model.eval(),
         preprocess=preprocess,

@@ -123,14 +123,22 @@ def build_task(
         gallery_ids: the gallery; images that have no feature stay out of it.
 
     Raises:
-        UserError: when a target is not in the gallery's list, or a text has no feature.
+        UserError: when no image of the gallery is there, a target is not in the gallery's list or
+            is removed with the reference, or a text has no feature.
     """
     listed = sorted(set(gallery_ids))
     image_row = {name: row for row, name in enumerate(features.images.names)}
     present = [name for name in listed if name in image_row]
     place = {name: index for index, name in enumerate(present)}
     known = set(listed)
+    if not present:
+        raise UserError(f"no image of the gallery of {category} is there; complete the images")
     for query in queries:
+        if remove_reference and query["target_id"] == query["reference_id"]:
+            raise UserError(
+                f"the target of {query['query_id']} is its own reference, which this protocol "
+                "removes; mend the query or evaluate with the reference kept"
+            )
         if query["target_id"] not in known:
             raise UserError(
                 f"target {query['target_id']} of {query['query_id']} is not in its gallery; "
@@ -202,7 +210,7 @@ def run(task: Task, method: Method, features: FeatureSet, top_k: int) -> Ranked:
     pairs = [_queries(task, method, features, rows) for rows in _slices(len(task.query_ids))]
     queries = torch.cat([vectors for vectors, _ in pairs])
     uncertainty = torch.cat([values for _, values in pairs])
-    # A row without its reference is ranked with nothing to rank by, and counts as a miss.
+    # A row without its reference or target counts as a miss, whatever its list looks like.
     target = np.where(task.usable, task.target, -1)
     ranking = rank(
         queries,

@@ -15,6 +15,8 @@ from rau.files import atomic_path
 from rau.schemas import read_parquet
 
 GROUP_ROWS = 8192
+# What made the features: the tables of the pipeline say it.
+METADATA = ("encoder", "weights", "preprocess", "key")
 Matrix = NDArray[Any]
 
 
@@ -92,7 +94,10 @@ def read_features(path: Path, column: str) -> Features:
     if not pa.types.is_fixed_size_list(kind) or kind.value_type not in (pa.float16(), pa.float32()):
         raise UserError(f"{path}: feature is {kind}, not a fixed-size list of float16 or float32")
     metadata = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()}
-    return Features(table[column].to_pylist(), to_matrix(table["feature"]), metadata)
+    names = table[column].to_pylist()
+    if len(set(names)) < len(names) or table[column].null_count or table["feature"].null_count:
+        raise UserError(f"{path} has {column} twice, or a row without one; {remedy}")
+    return Features(names, to_matrix(table["feature"]), metadata)
 
 
 def read_pair(images: Path, texts: Path) -> tuple[Features, Features]:
@@ -102,7 +107,13 @@ def read_pair(images: Path, texts: Path) -> tuple[Features, Features]:
         UserError: also where `read_features` does.
     """
     pair = read_features(images, "image_id"), read_features(texts, "text")
-    keys = [features.metadata.get("key") for features in pair]
+    for path, features in zip((images, texts), pair, strict=True):
+        if absent := [key for key in METADATA if key not in features.metadata]:
+            raise UserError(
+                f"{path} does not say its {absent[0]} in its metadata; run "
+                "`python -m pipeline.features` again"
+            )
+    keys = [features.metadata["key"] for features in pair]
     if keys[0] != keys[1]:
         raise UserError(
             f"{images} and {texts} were made by different encoders ({keys[0]}, {keys[1]}); "

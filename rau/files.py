@@ -1,15 +1,20 @@
 """Files that are either whole or absent, and digests of what they hold."""
 
+import glob
 import hashlib
 import json
 import os
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from rau.errors import UserError
+
+ABANDONED_SECONDS = 3600
+MAX_JSON_BYTES = 1 << 30
 
 
 @contextmanager
@@ -21,6 +26,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        for abandoned in old_siblings(path, ".tmp"):
+            abandoned.unlink(missing_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
         os.close(handle)
     except OSError as error:
@@ -36,6 +43,12 @@ def atomic_path(path: Path) -> Iterator[Path]:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def old_siblings(path: Path, suffix: str) -> list[Path]:
+    """Temporary names of `path` that a killed run left; a younger one may be another's work."""
+    found = path.parent.glob(f".{glob.escape(path.name)}.*{suffix}")
+    return [p for p in found if time.time() - p.stat().st_mtime > ABANDONED_SECONDS]
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -58,13 +71,18 @@ def read_json(path: Path, what: str) -> Any:
     """Read a JSON file.
 
     Raises:
-        UserError: when it is missing, cut short or not JSON.
+        UserError: when it is missing, cut short, not JSON, not Unicode or larger than 1 GiB.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        if path.stat().st_size > MAX_JSON_BYTES:
+            raise UserError(f"{what} {path} is larger than {MAX_JSON_BYTES} bytes")
+        value = json.loads(path.read_text(encoding="utf-8"))
+        # An escaped half of a surrogate pair is JSON, and text for nobody.
+        json.dumps(value, ensure_ascii=False).encode()
+        return value
     except FileNotFoundError as error:
         raise UserError(f"{what} {path} is missing") from error
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (UnicodeError, json.JSONDecodeError, RecursionError) as error:
         raise UserError(f"{what} {path} is not valid JSON ({error}); fetch it again") from error
 
 

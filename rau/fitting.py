@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from rau import selection
@@ -31,7 +32,7 @@ def fit(
     """Carve the holdout, choose the baselines' weights, train, keep the best epoch.
 
     Epochs are compared with the reference kept and captions joined forward. `state` is where a
-    stopped run goes on from; it is removed at the end.
+    stopped run goes on from; whoever has written the head somewhere may remove it.
 
     Raises:
         UserError: too few queries, a metric without truth, a loss that is not finite.
@@ -60,13 +61,13 @@ def fit(
 
     trainer = Trainer(config, train, params.ua, features, rows, validate)
     head, progress = trainer.run(state)
-    state.unlink(missing_ok=True)
     extra = {
         "features": features.images.metadata,
         "select": train.select,
         "best_epoch": progress.best_epoch,
         "best_value": progress.best_value,
         "text_weights": weights,
+        "threads": torch.get_num_threads(),
         "queries": {
             "train": len(split.train),
             "holdout": len(split.holdout),

@@ -15,14 +15,11 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from rau.gaussian import Gaussian, PathOutput
-from rau.params import HeadParams, Section, Share, TrainParams, UaParams
+from rau.params import HeadParams, Positive, Section, Share, TrainParams, UaParams, Width
 
 TEMPERATURE_MIN = 0.005
 TEMPERATURE_MAX = 1.0
 GATE_MARGIN = 1e-3
-
-Width = Annotated[int, Field(ge=1, le=65536)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class HeadConfig(Section):

@@ -10,6 +10,9 @@ from rau.errors import UserError
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+Width = Annotated[int, Field(ge=1, le=65536)]
 
 
 class Section(BaseModel):
@@ -21,7 +24,7 @@ class Section(BaseModel):
 class GarmentsParams(Section):
     """Sizes of the built-in data set."""
 
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
     train_images: Annotated[int, Field(ge=60)] = 7000
     val_images: Annotated[int, Field(ge=60)] = 3000
     train_queries: Annotated[int, Field(ge=30)] = 15000
@@ -43,7 +46,7 @@ class EncoderParams(Section):
 
     name: Annotated[str, Field(min_length=1)] = "garments-clip"
     pretrained: str | None = None
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
     steps: Annotated[int, Field(ge=1)] = 500
     batch_size: Annotated[int, Field(ge=2)] = 128
     pairs: Annotated[int, Field(ge=2)] = 10000
@@ -74,8 +77,8 @@ class UaParams(Section):
 class HeadParams(Section):
     """The composition head."""
 
-    dim: Annotated[int, Field(ge=1)] = 512
-    hidden: Annotated[int, Field(ge=1)] = 512
+    dim: Width = 512
+    hidden: Width = 512
     dropout: Share = 0.5
     input_dropout: Share = 0.2
 
@@ -83,16 +86,16 @@ class HeadParams(Section):
 class TrainParams(Section):
     """Optimisation and model selection."""
 
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
     epochs: Annotated[int, Field(ge=1)] = 20
     batch_size: Annotated[int, Field(ge=2)] = 512
-    lr: Annotated[float, Field(gt=0)] = 1e-3
+    lr: Positive = 1e-3
     weight_decay: Weight = 0.01
-    temperature: Annotated[float, Field(gt=0)] = 0.05
+    temperature: Positive = 0.05
     learn_temperature: bool = False
     two_way: bool = True
     batches: Literal["mixed", "category"] = "category"
-    device: str = "auto"
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
     threads: Annotated[int, Field(ge=0)] = 0
     holdout: Annotated[float, Field(gt=0, lt=0.5)] = 0.1
     select: Literal["mean_of_r10_r50", "recall_at_1", "recall_at_10", "map"] = "mean_of_r10_r50"
@@ -137,7 +140,7 @@ def load(path: Path) -> Params:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing; run from the project's root") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict | None):
         raise UserError(f"{path} is not a mapping of sections; see the project's own params.yaml")

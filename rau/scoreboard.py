@@ -72,6 +72,9 @@ def ranking_rows(method: str, protocol: str, task: Task, ranked: Ranked) -> pa.T
     ids = np.array([*task.gallery_ids, None], dtype=object)
     count = len(task.query_ids)
     precision = ranking.average_precision.get(None)
+    # Without its reference or target a row was ranked by nothing: only its miss is real.
+    usable = task.usable
+    lost = ~usable
     return pa.table(
         {
             "query_id": task.query_ids,
@@ -84,12 +87,20 @@ def ranking_rows(method: str, protocol: str, task: Task, ranked: Ranked) -> pa.T
             "target_rank": _ranks(ranking.target_rank, count),
             "subset_rank": _ranks(ranking.subset_rank, count),
             "average_precision": pa.array(
-                [None] * count if precision is None else precision, pa.float64()
+                [None] * count if precision is None else precision,
+                pa.float64(),
+                mask=None if precision is None else lost,
             ),
-            "uncertainty": ranked.uncertainty,
-            "target_uncertainty": ranked.target_uncertainty,
-            "top": [[i for i in ids[row] if i is not None] for row in ranking.top],
-            "scores": [row[~np.isnan(row)] for row in ranking.scores],
+            "uncertainty": pa.array(ranked.uncertainty, mask=lost),
+            "target_uncertainty": pa.array(ranked.target_uncertainty, mask=lost),
+            "top": [
+                [i for i in ids[row] if i is not None] if there else []
+                for row, there in zip(ranking.top, usable, strict=True)
+            ],
+            "scores": [
+                row[~np.isnan(row)] if there else row[:0]
+                for row, there in zip(ranking.scores, usable, strict=True)
+            ],
         },
         schema=RANKINGS,
     )

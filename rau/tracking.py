@@ -7,6 +7,7 @@ a run and never doubles it.
 import fcntl
 import logging
 import os
+import re
 import subprocess
 import sys
 import time
@@ -24,7 +25,7 @@ SQLITE = "sqlite:///"
 
 
 class TrackingUnavailable(Exception):
-    """The MLflow server or database does not answer; the run can be tracked later."""
+    """The MLflow store does not answer or cannot be used; the run can be tracked later."""
 
 
 @dataclass(frozen=True)
@@ -77,18 +78,36 @@ def _prepare(uri: str, artifacts: Path) -> tuple[Any, str]:
     database = Path(uri.removeprefix(SQLITE))
     with _locked(database.with_name(f"{database.name}.lock")):
         if not database.exists():
-            made = subprocess.run(
-                [sys.executable, "-m", "mlflow", "db", "upgrade", uri],
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            if made.returncode:
-                database.unlink(missing_ok=True)
-                last = made.stderr.strip().splitlines()[-1:]
-                raise TrackingUnavailable(f"{uri} cannot be created: {''.join(last)}")
+            _create(database)
         client = _client(uri)
         return client, _experiment(client, artifacts.resolve().as_uri())
+
+
+def _create(database: Path) -> None:
+    """Make an empty store under a temporary name: one that was cut short would stay broken."""
+    temporary = database.with_name(f"{database.name}.new")
+    temporary.unlink(missing_ok=True)
+    made = subprocess.run(
+        [sys.executable, "-m", "mlflow", "db", "upgrade", f"{SQLITE}{temporary}"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if made.returncode:
+        temporary.unlink(missing_ok=True)
+        last = made.stderr.strip().splitlines()[-1:]
+        raise TrackingUnavailable(f"{database} cannot be created: {''.join(last)}")
+    temporary.replace(database)
+
+
+def absolute(uri: str, root: Path) -> str:
+    """A store's URI, its file relative to `root` rather than to the working folder."""
+    return f"{SQLITE}{root / uri.removeprefix(SQLITE)}" if uri.startswith(SQLITE) else uri
+
+
+def shown(uri: str) -> str:
+    """A store's URI without the user's name and password."""
+    return re.sub(r"//[^/@]*@", "//", uri)
 
 
 def _experiment(client: Any, location: str | None) -> str:
@@ -113,15 +132,11 @@ def track(record: Record, uri: str, artifacts: Path) -> tuple[str, bool]:
     Raises:
         TrackingUnavailable: when the store does not answer.
     """
-    from mlflow.exceptions import MlflowException
-
     try:
         client, experiment = _prepare(uri, artifacts)
         query = f"tags.`{DIGEST}` = '{record.digest}'"
         found = client.search_runs([experiment], query, max_results=1)
         if found and found[0].data.tags.get(COMPLETE) == "true":
-            for key, value in record.tags.items():
-                client.set_tag(found[0].info.run_id, key, value)
             return str(found[0].info.run_id), True
         tags = {DIGEST: record.digest, "mlflow.runName": record.name}
         run_id = str(
@@ -129,9 +144,12 @@ def track(record: Record, uri: str, artifacts: Path) -> tuple[str, bool]:
         )
         _log(client, run_id, record)
         return run_id, False
-    except (MlflowException, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise TrackingUnavailable(f"MLflow at {uri} does not answer ({reason})") from error
+    except TrackingUnavailable:
+        raise
+    except Exception as error:
+        # MLflow, SQLAlchemy, drivers and sockets share no class, and none may stop a finished run.
+        reason = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+        raise TrackingUnavailable(f"MLflow at {shown(uri)} does not answer ({reason})") from error
 
 
 def _log(client: Any, run_id: str, record: Record) -> None:

@@ -9,7 +9,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 STAGES: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-# What every stage shares and no result depends on.
+# What every stage shares; an edit here is followed by `dvc repro --force` where it matters.
 PLUMBING = {
     "pipeline/__init__.py",
     "pipeline/stage.py",

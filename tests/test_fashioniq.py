@@ -15,6 +15,7 @@ from rau.schemas import GALLERIES, IMAGES, QUERIES, RELEVANCE
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 REAL = SHARED / "fashioniq"
+CATEGORIES = ("dress", "shirt", "toptee")
 needs_real = pytest.mark.skipif(not REAL.is_dir(), reason="no official annotation files at hand")
 
 
@@ -93,13 +94,57 @@ def test_relevance_of_other_queries_is_refused(tmp_path: Path) -> None:
         fashioniq.read_annotations(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"relevant": ["NOSUCH", "B"]}, "names 'NOSUCH', not in its split file"),
+        ({"relevant": ["A"]}, "lacks its target"),
+        ({"query_index": 1}, "has no row for dress-val-0"),
+    ],
+)
+def test_truth_is_checked(tmp_path: Path, changed: dict[str, Any], said: str) -> None:
+    write_layout(tmp_path, [ENTRY], ["A", "B"])
+    row = {"category": "dress", "split": "val", "query_index": 0}
+    row |= {"candidate": ENTRY["candidate"], "target": ENTRY["target"], "relevant": ["B"]} | changed
+    table = pa.Table.from_pylist([row], schema=RELEVANCE)
+    pq.write_table(table, tmp_path / "relevance.parquet")
+    with pytest.raises(UserError, match=said):
+        fashioniq.read_annotations(tmp_path)
+
+
+def test_truth_of_another_type(tmp_path: Path) -> None:
+    table = pa.table({name: ["x"] for name in RELEVANCE.names})
+    pq.write_table(table, tmp_path / "relevance.parquet")
+    with pytest.raises(UserError, match="holds another type"):
+        fashioniq.read_relevance(tmp_path / "relevance.parquet")
+
+
+def test_any_category_counts(tmp_path: Path) -> None:
+    write_layout(tmp_path, [ENTRY], ["A", "B"])
+    for path in list(tmp_path.glob("*/*.dress.val.json")):
+        path.rename(path.with_name(path.name.replace("dress", "shoes")))
+    assert fashioniq.read_annotations(tmp_path).queries[0]["query_id"] == "shoes-val-0"
+    (tmp_path / "captions/cap.shoes.dev.json").write_text("[]")
+    with pytest.raises(UserError, match=r"cap\.shoes\.dev\.json is not named"):
+        fashioniq.read_annotations(tmp_path)
+
+
+def test_text_that_is_no_text(tmp_path: Path) -> None:
+    write_layout(tmp_path, [ENTRY | {"captions": ["half a \ud83d", "pair"]}], ["A", "B"])
+    with pytest.raises(UserError, match="not valid JSON"):
+        fashioniq.read_annotations(tmp_path)
+    (tmp_path / "captions/cap.dress.val.json").write_text("[" * 100_000)
+    with pytest.raises(UserError, match="not valid JSON"):
+        fashioniq.read_annotations(tmp_path)
+
+
 @needs_real
 def test_real_counts() -> None:
     annotations = fashioniq.read_annotations(REAL)
     counts = {
         split: [
             sum(q["split"] == split and q["category"] == c for q in annotations.queries)
-            for c in fashioniq.CATEGORIES
+            for c in CATEGORIES
         ]
         for split in fashioniq.SPLITS
     }
@@ -110,8 +155,8 @@ def test_real_counts() -> None:
     }
     assert len(annotations.image_ids) == 74381
     galleries = annotations.galleries
-    assert [len(galleries["original"][c]) for c in fashioniq.CATEGORIES] == [3817, 6346, 5373]
-    assert [len(galleries["val-union"][c]) for c in fashioniq.CATEGORIES] == [2628, 3089, 2902]
+    assert [len(galleries["original"][c]) for c in CATEGORIES] == [3817, 6346, 5373]
+    assert [len(galleries["val-union"][c]) for c in CATEGORIES] == [2628, 3089, 2902]
 
 
 @needs_real

@@ -129,7 +129,8 @@ def test_real_encoder_gives_the_same_alone_and_in_a_batch(encoder: Encoder, tmp_
 
 def table_of(path: Path, column: str = "image_id", key: str = "k", width: int = 3) -> Path:
     matrix = np.arange(2 * width, dtype=np.float16).reshape(2, width)
-    features.write_features(path, column, ["a", "b"], matrix, {"key": key, "encoder": "e"})
+    made = {"key": key, "encoder": "e", "weights": "w", "preprocess": "p"}
+    features.write_features(path, column, ["a", "b"], matrix, made)
     return path
 
 
@@ -166,6 +167,16 @@ def test_tables_of_two_encoders_are_not_mixed(tmp_path: Path) -> None:
     texts = table_of(tmp_path / "t.parquet", "text", key="other")
     with pytest.raises(UserError, match="made by different encoders"):
         features.read_pair(images, texts)
+
+
+def test_features_of_unknown_make_or_twice_are_refused(tmp_path: Path) -> None:
+    unknown = tmp_path / "u.parquet"
+    features.write_features(unknown, "image_id", ["a"], np.ones((1, 3), np.float16), {})
+    with pytest.raises(UserError, match="does not say its encoder"):
+        features.read_pair(unknown, table_of(tmp_path / "t.parquet", "text"))
+    features.write_features(unknown, "image_id", ["a", "a"], np.ones((2, 3), np.float16), {})
+    with pytest.raises(UserError, match="image_id twice"):
+        features.read_features(unknown, "image_id")
 
 
 def test_head_of_other_features_is_refused(tmp_path: Path) -> None:

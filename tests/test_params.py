@@ -1,8 +1,10 @@
 """Parameters are checked before any work, and the error names the key."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from rau import params
 from rau.errors import UserError
@@ -50,3 +52,32 @@ def test_bad_yaml_is_one_line(tmp_path: Path, text: str) -> None:
     with pytest.raises(UserError) as caught:
         load(tmp_path, text)
     assert "\n" not in str(caught.value)
+
+
+def test_the_projects_own_file_names_every_parameter_at_its_default() -> None:
+    path = ROOT / "params.yaml"
+    assert params.load(path) == params.Params()
+    assert params.flat(params.Params()).keys() == flat_keys(yaml.safe_load(path.read_text()))
+
+
+@pytest.mark.parametrize(
+    ("section", "key"),
+    [
+        ("train: {temperature: .inf}", "train.temperature"),
+        ("train: {lr: .nan}", "train.lr"),
+        ("train: {seed: 100000000000000}", "train.seed"),
+        ("train: {device: meta}", "train.device"),
+        ("head: {hidden: 100000}", "head.hidden"),
+    ],
+)
+def test_what_would_fail_late_is_refused_early(tmp_path: Path, section: str, key: str) -> None:
+    with pytest.raises(UserError, match=key):
+        load(tmp_path, section)
+
+
+def flat_keys(values: Any, prefix: str = "") -> set[str]:
+    if not isinstance(values, dict):
+        return {prefix}
+    return {
+        k for key, v in values.items() for k in flat_keys(v, f"{prefix}.{key}" if prefix else key)
+    }

@@ -40,7 +40,7 @@ def metrics() -> dict[str, Any]:
         "training": {
             "best_epoch": 3,
             "select": "map",
-            "queries": {"train": 8, "holdout": 2},
+            "queries": {"train": 8, "holdout": 2, "dropped": 1, "unusable": 0},
         },
         "protocols": by_protocol,
         "intervals": ends,

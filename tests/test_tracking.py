@@ -7,7 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from rau.tracking import COMPLETE, EXPERIMENT, Record, TrackingUnavailable, track
+from rau.tracking import (
+    COMPLETE,
+    EXPERIMENT,
+    Record,
+    TrackingUnavailable,
+    absolute,
+    shown,
+    track,
+)
 
 RECORD = Record(
     digest="abc",
@@ -90,3 +98,19 @@ def test_server_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(TrackingUnavailable, match="does not answer"):
         track(RECORD, "http://127.0.0.1:9", tmp_path)
+
+
+def test_stores_that_cannot_be_used_say_so(tmp_path: Path) -> None:
+    garbage = tmp_path / "mlflow.db"
+    garbage.write_bytes(b"not a database" * 100)
+    for uri in (f"sqlite:///{garbage}", "postgresql://me:secret@127.0.0.1:9/x"):
+        with pytest.raises(TrackingUnavailable) as error:
+            track(RECORD, uri, tmp_path / "runs")
+        assert "secret" not in str(error.value)
+
+
+def test_addresses() -> None:
+    assert absolute("sqlite:///mlflow.db", Path("/here")) == "sqlite:////here/mlflow.db"
+    assert absolute("sqlite:////there/m.db", Path("/here")) == "sqlite:////there/m.db"
+    assert absolute("http://host", Path("/here")) == "http://host"
+    assert shown("http://me:secret@host/x") == "http://host/x"

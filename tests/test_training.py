@@ -140,7 +140,8 @@ def test_same_seed_same_digits_and_learns(tmp_path: Path, d_text: int) -> None:
     assert losses[-1] is not None
     assert losses[0] is not None
     assert losses[-1] < losses[0]
-    assert not list(tmp_path.iterdir())
+    again = fit(params(), features, queries, tmp_path / "0")
+    assert again.progress.history == one.progress.history
 
 
 class Stop(Exception):
@@ -192,7 +193,9 @@ def test_map_without_truth_is_refused(tmp_path: Path) -> None:
 def test_theta_one_adds_nothing_and_no_block_works(tmp_path: Path) -> None:
     features, queries = world()
     for ua in (UaParams(theta=1.0), UaParams(n=0)):
-        fitted = fit(params().model_copy(update={"ua": ua}), features, queries, tmp_path / "s")
+        fitted = fit(
+            params().model_copy(update={"ua": ua}), features, queries, tmp_path / str(ua.n)
+        )
         last = fitted.progress.history[-1]
         if ua.n:
             assert last["csu_added_per_row"] == 0
@@ -208,6 +211,20 @@ def test_weighted_sum_by_hand_and_its_ends() -> None:
     methods = untrained(0.25, None)
     assert methods["image only"].encode_query(reference, text)[0].tolist() == [[1, 0]]
     assert methods["text only"].encode_query(reference, text)[0].tolist() == [[0, 1]]
+
+
+def test_target_that_is_removed_is_named() -> None:
+    features, queries = world()
+    own = queries[0] | {"target_id": queries[0]["reference_id"]}
+    gallery = [query["reference_id"] for query in queries]
+    with pytest.raises(UserError, match=f"target of {own['query_id']} is its own reference"):
+        build_task("dress", [own], gallery, "forward", True, features)
+
+
+def test_gallery_without_images_is_named() -> None:
+    features, queries = world()
+    with pytest.raises(UserError, match="no image of the gallery of dress"):
+        build_task("dress", queries[:1], ["absent"], "forward", False, features)
 
 
 def test_ridge_against_its_normal_equations() -> None:

@@ -5,30 +5,30 @@ Layout: `captions/cap.<category>.<split>.json`, `image_splits/split.<category>.<
 (https://github.com/XiaoxiaoGuo/fashion-iq). Counts are those of the files; nothing is assumed.
 """
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from rau.datasets.annotations import Annotations, check_entry, check_listed, entries
 from rau.errors import UserError
 from rau.files import read_json
 from rau.manifest import SUFFIXES, check_image_id
-from rau.schemas import RELEVANCE
+from rau.schemas import RELEVANCE, read_parquet
 
-CATEGORIES = ("dress", "shirt", "toptee")
 SPLITS = ("train", "val", "test")
+CAPTIONS = re.compile(r"cap\.(?P<category>[^.]+)\.(?P<split>train|val|test)\.json")
 Relevance = dict[tuple[str, str, int], dict[str, Any]]
 
 
 def _present(root: Path) -> Iterator[tuple[str, str, Path]]:
-    for split in SPLITS:
-        for category in CATEGORIES:
-            path = root / "captions" / f"cap.{category}.{split}.json"
-            if path.exists():
-                yield category, split, path
+    named = [(CAPTIONS.fullmatch(path.name), path) for path in root.glob("captions/cap.*.json")]
+    if strange := [path for match, path in named if match is None]:
+        raise UserError(f"{strange[0]} is not named cap.<category>.<train|val|test>.json")
+    found = [(m["category"], m["split"], path) for m, path in named if m is not None]
+    yield from sorted(found, key=lambda row: (SPLITS.index(row[1]), row[0]))
 
 
 def _ids(path: Path) -> list[str]:
@@ -84,7 +84,7 @@ def read_annotations(root: Path) -> Annotations:
         raise UserError(f"{root} holds no captions/cap.<category>.<split>.json; check dataset.root")
     relevance_path = root / "relevance.parquet"
     if relevance_path.exists():
-        _attach_relevance(queries, read_relevance(relevance_path), relevance_path)
+        _attach_relevance(queries, splits, read_relevance(relevance_path), relevance_path)
     return Annotations(splits, queries, _galleries(splits, queries), _places)
 
 
@@ -110,26 +110,47 @@ def annotation_files(root: Path) -> list[Path]:
 
 
 def read_relevance(path: Path) -> Relevance:
-    """Read the optional `relevance.parquet`; a file without `split` speaks of val."""
-    try:
-        names = pq.read_schema(path).names
-    except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(f"{path} is not a whole Parquet file; write it again") from error
+    """Read the optional `relevance.parquet`; a file without `split` speaks of val.
+
+    Raises:
+        UserError: when it is cut short, lacks a column or holds another type.
+    """
+    table = read_parquet(path, "write it again")
+    names = table.column_names
     if absent := sorted(set(RELEVANCE.names) - {"split"} - set(names)):
         raise UserError(f"{path} has no column {absent[0]!r}")
-    table = pq.read_table(path)
     if "split" not in names:
         table = table.append_column("split", pa.array(["val"] * table.num_rows))
-    rows = table.select(RELEVANCE.names).cast(RELEVANCE).to_pylist()
+    try:
+        rows = table.select(RELEVANCE.names).cast(RELEVANCE).to_pylist()
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise UserError(f"{path} holds another type than {RELEVANCE.types}: {error}") from error
     return {(row["category"], row["split"], row["query_index"]): row for row in rows}
 
 
-def _attach_relevance(queries: list[dict[str, Any]], relevance: Relevance, path: Path) -> None:
-    for query in queries:
-        row = int(query["query_id"].rsplit("-", 1)[1])
-        truth = relevance.get((query["category"], query["split"], row))
-        if truth is None:
-            continue
-        if (truth["candidate"], truth["target"]) != (query["reference_id"], query["target_id"]):
-            raise UserError(f"{path}: row of {query['query_id']} names another query's images")
-        query["relevant"] = truth["relevant"]
+def _attach_relevance(
+    queries: list[dict[str, Any]],
+    splits: dict[tuple[str, str], list[str]],
+    relevance: Relevance,
+    path: Path,
+) -> None:
+    """Give each query its true answers, which every query of a split has or none."""
+    listed = {place: set(ids) for place, ids in splits.items()}
+    for split in {split for _, split, _ in relevance}:
+        mine = [query for query in queries if query["split"] == split]
+        for query in mine:
+            category = query["category"]
+            row = int(query["query_id"].rsplit("-", 1)[1])
+            truth = relevance.get((category, split, row))
+            if truth is None:
+                raise UserError(f"{path} has no row for {query['query_id']}; write all of {split}")
+            if (truth["candidate"], truth["target"]) != (query["reference_id"], query["target_id"]):
+                raise UserError(f"{path}: row of {query['query_id']} names another query's images")
+            answers = truth["relevant"]
+            if answers is None or truth["target"] not in answers:
+                raise UserError(f"{path}: {query['query_id']} lacks its target among the answers")
+            if strange := sorted(set(answers) - listed[category, split], key=str):
+                raise UserError(
+                    f"{path}: {query['query_id']} names {strange[0]!r}, not in its split file"
+                )
+            query["relevant"] = answers

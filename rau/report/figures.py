@@ -15,7 +15,11 @@ def losses(history: Columns) -> Figure:
     axes = figure.subplots()
     for name in ("loss", "base", "csu", "dr"):
         axes.plot(history["epoch"], history[name], label=name)
-    axes.set(xlabel="epoch", ylabel="loss, mean over queries", title="Loss terms (unweighted)")
+    axes.set(
+        xlabel="epoch",
+        ylabel="loss, mean over queries",
+        title="Loss and its unweighted terms",
+    )
     axes.legend()
     return figure
 

@@ -32,7 +32,7 @@ from rau.datasets.garments.captions import Caption, describe, relative
 from rau.datasets.garments.drawing import draw
 from rau.datasets.garments.relevance import Demand, relevant
 from rau.errors import UserError
-from rau.files import read_json, write_json
+from rau.files import ABANDONED_SECONDS, read_json, write_json
 from rau.schemas import RELEVANCE, write_table
 
 MARKER = "garments.json"
@@ -41,7 +41,6 @@ POOL = 40
 POOL_ATTRIBUTES = 5
 CHUNK = 64
 QUALITY = 88
-ABANDONED_SECONDS = 3600
 # First words of the random streams, so that no two purposes ever share numbers.
 POOLS, PICTURES, PAIRS = 0, 1, 2
 
