@@ -1,13 +1,15 @@
 """Stage `evaluate`: recalls under every protocol, beside the untrained baselines."""
 
+import sys
 from pathlib import Path
+from typing import Any
 
 from pipeline import stage, workspace
 
 
 def main() -> None:
-    """Write metrics and their summary under `reports/`, rankings under `data/rankings/`."""
-    from rau import baselines, checkpoint, devices, features, protocols, scoreboard
+    """Write metrics and their summary under `reports/`, rankings and submissions under `data/`."""
+    from rau import baselines, checkpoint, devices, features, protocols, scoreboard, submissions
     from rau.evaluation import FeatureSet, Method
     from rau.files import write_json
     from rau.schemas import GALLERIES, IMAGES, QUERIES, RANKINGS, read_table, write_table
@@ -53,6 +55,29 @@ def main() -> None:
     write_table(workspace.rankings(name), rankings, RANKINGS)
     write_json(workspace.METRICS, metrics)
     write_json(workspace.SUMMARY, scoreboard.compact(result))
+    _submit(submissions.truth(rows["queries"], rows["galleries"]), head, on_device)
+
+
+def _submit(hidden: Any, head: Any, features: Any) -> None:
+    """The files for a hidden split's server, or a line that says why there are none."""
+    from rau import submissions
+    from rau.errors import UserError
+    from rau.files import write_json
+
+    for outdated in workspace.SUBMISSIONS.glob("*.json"):
+        outdated.unlink()
+    status: dict[str, Any] = {"files": [], "reason": "the data set has no hidden image sets"}
+    if hidden is not None:
+        try:
+            documents = submissions.build(hidden, head, features)
+        except UserError as error:
+            status["reason"] = str(error)
+            print(f"warning: {error}", file=sys.stderr)
+        else:
+            paths = submissions.write(workspace.SUBMISSIONS, documents, hidden)
+            status = {"files": [path.name for path in paths], "reason": None}
+            print(f"submissions: {', '.join(map(str, paths))}")
+    write_json(workspace.SUBMISSIONS / "status.json", status)
 
 
 def outputs() -> list[Path]:

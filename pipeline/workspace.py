@@ -13,6 +13,7 @@ PARAMS = Path("params.yaml")
 ENCODER = Path("data/encoder")
 METRICS = Path("reports/metrics.json")
 SUMMARY = Path("reports/summary.json")
+SUBMISSIONS = Path("data/submissions")
 PAGE = Path("reports/index.html")
 FIGURES = Path("reports/figures")
 

@@ -119,7 +119,7 @@ def build_task(
     """Look up rows and places for the queries of one category.
 
     Args:
-        queries: rows of the queries table, all with targets.
+        queries: rows of the queries table; a hidden target (None) is a missing one.
         gallery_ids: the gallery; images that have no feature stay out of it.
 
     Raises:
@@ -139,7 +139,7 @@ def build_task(
                 f"the target of {query['query_id']} is its own reference, which this protocol "
                 "removes; mend the query or evaluate with the reference kept"
             )
-        if query["target_id"] not in known:
+        if query["target_id"] is not None and query["target_id"] not in known:
             raise UserError(
                 f"target {query['target_id']} of {query['query_id']} is not in its gallery; "
                 "mend the split files"
@@ -161,7 +161,7 @@ def build_task(
         text=flat.reshape(len(texts), -1),
         gallery=np.array([image_row[name] for name in present], dtype=np.int64),
         gallery_ids=present,
-        target=np.array([place.get(q["target_id"], -1) for q in owned], dtype=np.int64),
+        target=np.array([place.get(q["target_id"] or "", -1) for q in owned], dtype=np.int64),
         removed=np.array(
             [place.get(r, -1) if remove_reference else -1 for r in references], dtype=np.int64
         ),

@@ -27,6 +27,7 @@ class Ranking:
     Attributes:
         target_rank: 1-based, `MISSING` where the target is not there, (Q,).
         subset_rank: 1-based among the query's subset, (Q,), or None.
+        subset_top: places of the query's subset, best first, (Q, m), -1 pads, or None.
         top: places in the gallery, best first, (Q, k); -1 past the gallery's end.
         scores: their cosines, (Q, k); NaN past the gallery's end.
         average_precision: by cut-off, None for the whole gallery, in 0..1, (Q,) each; empty where
@@ -36,6 +37,7 @@ class Ranking:
 
     target_rank: NDArray[np.int64]
     subset_rank: NDArray[np.int64] | None
+    subset_top: NDArray[np.int64] | None
     top: NDArray[np.int64]
     scores: NDArray[np.float32]
     average_precision: dict[int | None, NDArray[np.float64]]
@@ -112,6 +114,7 @@ def _rank_block(
     return Ranking(
         _target_ranks(scores, target).cpu().numpy(),
         None if subset is None else _subset_ranks(scores, target, subset).cpu().numpy(),
+        None if subset is None else _subset_top(scores, subset).cpu().numpy(),
         top.masked_fill(values == -torch.inf, -1).cpu().numpy(),
         values.masked_fill(values == -torch.inf, torch.nan).cpu().numpy(),
         precision,
@@ -134,6 +137,13 @@ def _subset_ranks(scores: Tensor, target: Tensor, subset: Tensor) -> Tensor:
     ahead = (theirs > own) | ((theirs == own) & (subset < target[:, None]))
     rank = (ahead & (subset >= 0)).sum(1) + 1
     return torch.where(target >= 0, rank, MISSING)
+
+
+def _subset_top(scores: Tensor, subset: Tensor) -> Tensor:
+    """The subset by score under the same tie rule, what pads it last, (B, m)."""
+    places = subset.sort(dim=1).values
+    theirs = scores.gather(1, places.clamp(min=0)).masked_fill(places < 0, -torch.inf)
+    return places.gather(1, theirs.argsort(dim=1, descending=True, stable=True))
 
 
 def _top(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -187,16 +197,19 @@ def _join(parts: Sequence[Ranking], top_k: int) -> Ranking:
         return Ranking(
             np.zeros(0, np.int64),
             None,
+            None,
             np.zeros((0, top_k), np.int64),
             np.zeros((0, top_k), np.float32),
             {},
             None,
         )
     subset_ranks = [part.subset_rank for part in parts if part.subset_rank is not None]
+    subset_tops = [part.subset_top for part in parts if part.subset_top is not None]
     r_precisions = [part.r_precision for part in parts if part.r_precision is not None]
     return Ranking(
         np.concatenate([part.target_rank for part in parts]),
         np.concatenate(subset_ranks) if subset_ranks else None,
+        np.concatenate(subset_tops) if subset_tops else None,
         np.concatenate([part.top for part in parts]),
         np.concatenate([part.scores for part in parts]),
         {

@@ -309,6 +309,62 @@ def test_features_of_another_encoder_are_refused(project: Path, tmp_path: Path) 
     assert "the head was trained on features of" in one_line(stage(folder, "evaluate", code=1))
 
 
+def write_cirr(root: Path, pictures: list[Path]) -> None:
+    """A small folder in CIRR's layout: three splits of six-image sets, one query an image."""
+    for folder in ("captions", "image_splits", "img_raw"):
+        (root / folder).mkdir(parents=True)
+    for number, split in enumerate(("train", "val", "test1")):
+        names = [f"{split}-{i}-0-img0" for i in range(72)]
+        for name, picture in zip(names, pictures[72 * number :], strict=False):
+            shutil.copy(picture, root / "img_raw" / f"{name}.png")
+        entries = []
+        for i, reference in enumerate(names):
+            members = names[i - i % 6 : i - i % 6 + 6]
+            target = members[(i + 1) % 6]
+            entry = {"pairid": 100 * number + i, "reference": reference, "caption": f"like {i % 6}"}
+            entry["img_set"] = {"id": i // 6, "members": members}
+            entries.append(entry if split == "test1" else entry | {"target_hard": target})
+        (root / f"captions/cap.rc2.{split}.json").write_text(json.dumps(entries))
+        paths = {name: f"./{name}.png" for name in names}
+        (root / f"image_splits/split.rc2.{split}.json").write_text(json.dumps(paths))
+
+
+def test_cirr_end_to_end(project: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "project"
+    shutil.copytree(project, folder, symlinks=True)
+    pictures = sorted((next((folder / "data/raw").iterdir()) / "images").glob("*.jpg"))
+    write_cirr(tmp_path / "cirr", pictures)
+    params = yaml.safe_load((folder / "params.yaml").read_text())
+    params["dataset"] |= {"name": "cirr", "root": str(tmp_path / "cirr")}
+    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    assert "216 of 216 images" in stage(folder, "download")
+    for name in ("tables", "features", "train"):
+        stage(folder, name)
+    assert "cirr_test1_recall_subset.json" in stage(folder, "evaluate")
+    metrics = json.loads((folder / "reports/metrics.json").read_text())
+    values = metrics["protocols"]["cirr"]["all"]
+    assert metrics["headline"]["metric"] == "mean_of_r5_rs1"
+    assert values["mean_of_r5_rs1"] == pytest.approx(
+        (values["recall_at_5"] + values["subset_recall_at_1"]) / 2, abs=1e-3
+    )
+    assert values["subset_recall_at_1"] <= values["subset_recall_at_3"] <= 100
+    recall = json.loads((folder / "data/submissions/cirr_test1_recall.json").read_text())
+    assert len(recall) == 72 + 2
+    assert len(recall["200"]) == 50
+    stage(folder, "report")
+    assert "subset_recall_at_1" in (folder / "reports/index.html").read_text()
+    (tmp_path / "cirr/img_raw/test1-0-0-img0.png").unlink()
+    assert "test1-0-0-img0 (missing)" in one_line(stage(folder, "download", code=1))
+    params["dataset"]["allow_missing"] = True
+    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    for name in ("download", "tables", "features"):
+        stage(folder, name)
+    assert "no submission: 1 of 72 test1 images are missing" in stage(folder, "evaluate")
+    status = json.loads((folder / "data/submissions/status.json").read_text())
+    assert status["files"] == []
+    assert [p.name for p in (folder / "data/submissions").iterdir()] == ["status.json"]
+
+
 def test_server_that_does_not_answer_stops_nothing(project: Path) -> None:
     uri = "http://127.0.0.1:9"
     printed = stage(project, "track", MLFLOW_TRACKING_URI=uri, MLFLOW_HTTP_REQUEST_MAX_RETRIES="0")
