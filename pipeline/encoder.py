@@ -9,9 +9,12 @@ def main() -> None:
     """Write `data/encoder/`, trained here or exported from open_clip."""
     from rau import encoder, small_clip
 
-    params = workspace.load_params().encoder
+    everything = workspace.load_params()
+    params = everything.encoder
     stage.limit_threads(0)
-    if params.name == small_clip.NAME:
+    if everything.features.source is not None:
+        encoder.mark_unused(workspace.ENCODER)
+    elif params.name == small_clip.NAME:
         small_clip.check(params.pretrained)
         recipe = params.model_dump(exclude={"name", "pretrained"})
         small_clip.train(workspace.ENCODER, **recipe, workers=stage.cores())
@@ -20,8 +23,8 @@ def main() -> None:
 
 
 def outputs() -> list[Path]:
-    """The weights."""
-    return [workspace.ENCODER / "open_clip_model.safetensors"]
+    """The label, and the weights where there are any."""
+    return sorted(path for path in workspace.ENCODER.glob("*") if path.is_file())
 
 
 if __name__ == "__main__":

@@ -1,35 +1,66 @@
 """Stage `features`: every image and every distinct text encoded once, cached as Parquet."""
 
 from pathlib import Path
+from typing import Annotated, Any
+
+import typer
 
 from pipeline import stage, store, workspace
 
+KINDS = ("images", "texts")
 
-def main() -> None:
+
+def main(
+    listed: Annotated[
+        Path | None,
+        typer.Option("--list", help="write what is needed to this folder as JSON, and stop"),
+    ] = None,
+) -> None:
     """Write `data/features/<dataset>/{images,texts}.parquet`."""
-    from rau import cache, devices, encoder
+    from rau import own_features
+    from rau.files import write_json
     from rau.joins import all_texts
     from rau.schemas import MANIFEST, QUERIES, read_table
 
     params = workspace.load_params()
-    stage.limit_threads(params.train.threads)
     name = params.dataset.name
     manifest = read_table(workspace.manifest(name), MANIFEST, "download")
     queries = read_table(workspace.table(name, "queries"), QUERIES, "tables")
+    rows = manifest.select(["image_id", "status"]).to_pylist()
+    images = [row["image_id"] for row in rows if row["status"] == "ok"]
+    texts = sorted({t for captions in queries["captions"].to_pylist() for t in all_texts(captions)})
+    if listed is not None:
+        write_json(listed / "image_ids.json", images)
+        write_json(listed / "texts.json", texts)
+        print(f"{len(images):,} image ids and {len(texts):,} texts: {listed}")
+        raise typer.Exit
+    if params.features.source is not None:
+        source = workspace.main_checkout() / Path(params.features.source).expanduser()
+        targets = {kind: workspace.features(name, kind) for kind in KINDS}
+        own_features.take(source, {"images": images, "texts": texts}, targets)
+    else:
+        _encode(params, manifest, texts)
+
+
+def _encode(params: Any, manifest: Any, texts: list[str]) -> None:
+    """Encode what the cache of parts does not hold yet."""
+    from rau import cache, devices, encoder
+
+    stage.limit_threads(params.train.threads)
+    name = params.dataset.name
     loaded = encoder.load(workspace.ENCODER, devices.choose("auto"))
     parts = cache.Cache(workspace.parts(), loaded, params.features.dtype)
     batch = params.features.batch_size
     workers = params.features.workers or stage.cores()
     images = cache.image_items(manifest, store.folder(params.dataset))
     parts.encode_images(workspace.features(name, "images"), images, batch, workers)
-    texts = sorted({t for captions in queries["captions"].to_pylist() for t in all_texts(captions)})
     parts.encode_texts(workspace.features(name, "texts"), texts, batch)
 
 
 def outputs() -> list[Path]:
     """Both feature files."""
     name = workspace.load_params().dataset.name
-    return [workspace.features(name, kind) for kind in ("images", "texts")]
+    return [workspace.features(name, kind) for kind in KINDS]
 
 
 if __name__ == "__main__":

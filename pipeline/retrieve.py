@@ -30,6 +30,8 @@ def main(
     if strip is not None and strip.suffix.lower() not in (".jpg", ".jpeg"):
         raise UserError(f"--strip {strip}: it is written as JPEG, name it .jpg")
     params = workspace.load_params()
+    if params.features.source is not None:
+        raise UserError("features.source names features, not an encoder: a caption has no feature")
     name = params.dataset.name
     device = devices.choose(params.train.device)
     head, extra = checkpoint.load(workspace.model(name), device)

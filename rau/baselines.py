@@ -70,7 +70,7 @@ def untrained(text_weight: float, text_map: Tensor | None) -> dict[str, Weighted
     """All four by the names that reports use; `text_weight` was chosen on the holdout."""
     suffix = "" if text_map is None else " (ridge map)"
     return {
-        "image only": WeightedSum(0.0),
+        "image only": WeightedSum(0.0, text_map),
         f"text only{suffix}": WeightedSum(1.0, text_map),
         f"sum{suffix}": WeightedSum(0.5, text_map),
         f"weighted sum{suffix}": WeightedSum(text_weight, text_map),

@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from rau.encoder import Encoder, prepare
 from rau.errors import UserError
-from rau.features import Matrix, to_array, to_matrix, write_features
+from rau.features import SHARED, Matrix, to_array, to_matrix, write_features
 from rau.files import atomic_path
 
 PART_ROWS = 2048
@@ -168,6 +168,7 @@ class Cache:
             "weights": self.encoder.weights,
             "preprocess": " ".join(repr(self.encoder.preprocess).split()),
             "key": self.encoder.key,
+            "space": SHARED,
         }
 
 

@@ -93,6 +93,12 @@ def save(folder: Path, model: Any, config: dict[str, Any], label: dict[str, str 
     write_json(folder / LABEL, label)
 
 
+def mark_unused(folder: Path) -> None:
+    """Leave only a label: the features come from the user."""
+    with new_folder(folder) as temporary:
+        write_json(temporary / LABEL, {"name": "features.source", "pretrained": None})
+
+
 def _check_tag(name: str, pretrained: str | None) -> None:
     """Refuse what open_clip only warns of, before anything is fetched."""
     if name not in open_clip.list_models():

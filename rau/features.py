@@ -16,7 +16,8 @@ from rau.schemas import read_parquet
 
 GROUP_ROWS = 8192
 # What made the features: the tables of the pipeline say it.
-METADATA = ("encoder", "weights", "preprocess", "key")
+METADATA = ("encoder", "weights", "preprocess", "key", "space")
+SHARED, SEPARATE = "shared", "separate"
 Matrix = NDArray[Any]
 
 
@@ -62,6 +63,11 @@ class Features:
     names: list[str]
     matrix: Matrix
     metadata: dict[str, str]
+
+    @property
+    def shared_space(self) -> bool:
+        """Whether image and text features may be compared as they are."""
+        return self.metadata.get("space") == SHARED
 
     def rows(self, names: Iterable[str], what: str) -> NDArray[np.int64]:
         """Row numbers of `names`.

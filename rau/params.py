@@ -53,8 +53,9 @@ class EncoderParams(Section):
 
 
 class FeaturesParams(Section):
-    """How features are computed and kept."""
+    """How features are computed and kept; `source` is a folder of the user's own features."""
 
+    source: str | None = None
     dtype: Literal["float16", "float32"] = "float16"
     batch_size: Annotated[int, Field(ge=1)] = 256
     workers: Annotated[int, Field(ge=0)] = 0

@@ -64,8 +64,8 @@ def fit_text_map(
     train: TrainQueries, tasks: Sequence[Task], features: FeatureSet, metric: str
 ) -> Tensor | None:
     """The ridge map from text to target, its penalty chosen on the holdout; None where the two
-    features have the same width."""
-    if features.images.matrix.shape[1] == features.texts.matrix.shape[1]:
+    features share a space."""
+    if features.images.shared_space:
         return None
     text = features.text_rows(train.texts[:, 0])
     target = features.image_rows(train.target)

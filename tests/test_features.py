@@ -129,7 +129,7 @@ def test_real_encoder_gives_the_same_alone_and_in_a_batch(encoder: Encoder, tmp_
 
 def table_of(path: Path, column: str = "image_id", key: str = "k", width: int = 3) -> Path:
     matrix = np.arange(2 * width, dtype=np.float16).reshape(2, width)
-    made = {"key": key, "encoder": "e", "weights": "w", "preprocess": "p"}
+    made = {"key": key, "encoder": "e", "weights": "w", "preprocess": "p", "space": "shared"}
     features.write_features(path, column, ["a", "b"], matrix, made)
     return path
 

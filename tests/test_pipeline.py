@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
@@ -307,6 +308,32 @@ def test_features_of_another_encoder_are_refused(project: Path, tmp_path: Path) 
         made = read_features(path, column)
         write_features(path, column, made.names, made.matrix, made.metadata | {"key": "other"})
     assert "the head was trained on features of" in one_line(stage(folder, "evaluate", code=1))
+
+
+def test_features_of_the_users_own(project: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "project"
+    shutil.copytree(project, folder, symlinks=True)
+    params = yaml.safe_load((folder / "params.yaml").read_text())
+    params["features"] |= {"source": "own"}
+    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    assert "360 image ids" in stage(folder, "features", "--list", "needed")
+    (folder / "own").mkdir()
+    rng = np.random.default_rng(0)
+    for kind, column, file, width in (
+        ("images", "image_id", "image_ids", 24),
+        ("texts", "text", "texts", 12),
+    ):
+        names = json.loads((folder / f"needed/{file}.json").read_text())
+        matrix = rng.standard_normal((len(names), width)).astype(np.float32)
+        write_features(folder / f"own/{kind}.parquet", column, names, matrix, {})
+    for name in ("encoder", "features", "train", "evaluate", "report"):
+        stage(folder, name)
+    assert [path.name for path in (folder / "data/encoder").iterdir()] == ["rau_encoder.json"]
+    metrics = json.loads((folder / "reports/metrics.json").read_text())
+    assert metrics["encoder"]["encoder"] == "features.source"
+    assert "weighted sum (ridge map)" in metrics["baselines"]
+    line = one_line(stage(folder, "retrieve", names[0], "is red", code=1))
+    assert "features.source" in line
 
 
 def write_cirr(root: Path, pictures: list[Path]) -> None:

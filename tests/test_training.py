@@ -54,7 +54,8 @@ def world(d_text: int = 16, pools: int = 24) -> tuple[FeatureSet, list[dict[str,
             )
     texts = sorted({text for q in queries for text in all_texts(q["captions"])})
     rows = np.stack([words[int(t[-1])] + 0.05 * rng.normal(size=d_text) for t in texts])
-    images = Features(names, np.stack(vectors).astype(np.float32), {"key": "k"})
+    made = {"key": "k", "space": "shared" if d_text == 16 else "separate"}
+    images = Features(names, np.stack(vectors).astype(np.float32), made)
     return FeatureSet.on(CPU, images, Features(texts, rows.astype(np.float32), {})), queries
 
 
@@ -117,7 +118,7 @@ def test_holdout_shares_no_image_with_train() -> None:
 
 def test_queries_without_images_are_counted() -> None:
     features, queries = world()
-    gone = Features(features.images.names[1:], features.images.matrix[1:], {})
+    gone = Features(features.images.names[1:], features.images.matrix[1:], {"space": "shared"})
     split = trainset.divide(
         [q | {"split": "train"} for q in queries], FeatureSet.on(CPU, gone, features.texts), 0.2, 0
     )
