@@ -100,6 +100,12 @@ def digest_sources(folder: Path) -> str:
     return total.hexdigest()
 
 
+def digest_file(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def digest_files(paths: Iterable[Path]) -> str:
     """SHA-256 over the contents of files, in the order given."""
     total = hashlib.sha256()

@@ -1,0 +1,148 @@
+"""Fetching files over HTTP: bounded, patient with slow and broken servers, resumed by range."""
+
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import requests
+import urllib3
+from requests.adapters import HTTPAdapter
+from urllib3 import Retry
+
+TRANSIENT = (408, 425, 429, 500, 502, 503, 504)
+NO_USE = (
+    requests.exceptions.InvalidURL,
+    requests.exceptions.InvalidSchema,
+    requests.exceptions.MissingSchema,
+    requests.exceptions.TooManyRedirects,
+)
+CHUNK = 1 << 16
+PARTIAL, PAST_THE_END = 206, 416
+
+
+class Refused(Exception):
+    """The server will not give this file, now or later: asking again is no use."""
+
+
+class Unreachable(Exception):
+    """The server did not give the whole file this time."""
+
+
+class Client:
+    """An HTTP client for many files, safe to share between threads.
+
+    Args:
+        connections: the most connections at once.
+        attempts: how often a file is asked for, each time from where the last attempt stopped.
+        timeout: seconds without an answer or a byte.
+        backoff: seconds before the second attempt, doubled for each further one.
+        slowest: bytes per second below which an attempt is given up, measured from `patience`
+            seconds on.
+        patience: seconds.
+    """
+
+    def __init__(
+        self,
+        connections: int,
+        *,
+        attempts: int = 5,
+        timeout: float = 20.0,
+        backoff: float = 0.5,
+        slowest: float = 512.0,
+        patience: float = 10.0,
+    ) -> None:
+        self._attempts = attempts
+        self._timeout = timeout
+        self._backoff = backoff
+        self._slowest = slowest
+        self._patience = patience
+        # Servers that are busy say so before the body: urllib3 waits for as long as they ask.
+        retry = Retry(
+            total=attempts,
+            connect=2,
+            backoff_factor=backoff,
+            backoff_max=60,
+            backoff_jitter=backoff,
+            status_forcelist=TRANSIENT,
+            retry_after_max=120,
+            raise_on_status=False,
+        )
+        self._session = requests.Session()
+        # Ranges and lengths count the bytes as they travel, so no compression on the way.
+        self._session.headers.update({"Accept-Encoding": "identity", "User-Agent": "rau"})
+        for scheme in ("http://", "https://"):
+            adapter = HTTPAdapter(pool_maxsize=connections, pool_block=True, max_retries=retry)
+            self._session.mount(scheme, adapter)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        self._session.close()
+
+    def fetch(self, url: str, part: Path, limit: int) -> None:
+        """Fetch `url` into `part`; what an earlier run left there is not fetched again.
+
+        Raises:
+            Refused: the server says no, or the file is larger than `limit` bytes.
+            Unreachable: it does not answer, or every attempt broke off.
+        """
+        reason = ""
+        for attempt in range(self._attempts):
+            if attempt:
+                time.sleep(min(60.0, self._backoff * 2 ** (attempt - 1)))
+            have = part.stat().st_size if part.exists() else 0
+            with self._open(url, have) as answer:
+                if answer.status_code == PAST_THE_END:
+                    if answer.headers.get("Content-Range") == f"bytes */{have}":
+                        return
+                    part.unlink()
+                    reason = "another file than before"
+                    continue
+                goes_on = answer.headers.get("Content-Range", "").startswith(f"bytes {have}-")
+                start = have if answer.status_code == PARTIAL and goes_on else 0
+                try:
+                    if self._receive(answer, part, start, limit):
+                        return
+                    reason = f"less than {self._slowest:.0f} bytes a second"
+                except urllib3.exceptions.HTTPError as error:
+                    reason = type(error).__name__
+        raise Unreachable(f"{url}: {reason} in each of {self._attempts} attempts")
+
+    def _open(self, url: str, have: int) -> requests.Response:
+        headers = {"Range": f"bytes={have}-"} if have else {}
+        try:
+            answer = self._session.get(url, headers=headers, stream=True, timeout=self._timeout)
+        except NO_USE as error:
+            raise Refused(f"{url}: {type(error).__name__}") from error
+        except requests.RequestException as error:
+            raise Unreachable(f"{url}: {type(error).__name__}") from error
+        if answer.status_code in TRANSIENT:
+            answer.close()
+            raise Unreachable(f"{url}: status {answer.status_code}")
+        if not answer.ok and answer.status_code != PAST_THE_END:
+            answer.close()
+            raise Refused(f"{url}: status {answer.status_code}")
+        return answer
+
+    def _receive(self, answer: requests.Response, part: Path, start: int, limit: int) -> bool:
+        """Write the body from `start` on; False where it came too slowly to wait for."""
+        begun, got = time.monotonic(), 0
+        with part.open("r+b" if start else "wb") as file:
+            file.seek(start)
+            # `read1` gives what has come; `read` would wait for a whole chunk from a slow server.
+            while chunk := answer.raw.read1(CHUNK):
+                got += len(chunk)
+                if start + got > limit:
+                    raise Refused(f"{answer.url}: larger than {limit} bytes")
+                file.write(chunk)
+                passed = time.monotonic() - begun
+                if passed > self._patience and got < self._slowest * passed:
+                    return False
+        return True

@@ -1,0 +1,82 @@
+"""What came from where, and what is not to be asked for again: one JSON object a line, appended.
+
+A line is written before the image that it speaks of is put in place, and a torn last line (the
+process was killed) is passed over: stopped at any point, the journal is true of every image there.
+"""
+
+import json
+import os
+import threading
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+
+class Journal:
+    """The journal of one store.
+
+    Attributes:
+        origin: source by image id.
+        refused: reason by (image id, source), for images that a source will never give.
+        finished: image ids by (source, file), for files that were read to their end.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.origin: dict[str, str] = {}
+        self.refused: dict[tuple[str, str], str] = {}
+        self.finished: dict[tuple[str, str], frozenset[str]] = {}
+        self._lock = threading.Lock()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torn = self._read(path) if path.exists() else False
+        self._file = path.open("a", encoding="utf-8")
+        if torn:
+            self._file.write("\n")
+
+    def _read(self, path: Path) -> bool:
+        """Take in what is written; True where the last line has no end."""
+        line = ""
+        with path.open(encoding="utf-8", errors="replace") as file:
+            for line in file:
+                try:
+                    self._take(json.loads(line))
+                except (json.JSONDecodeError, KeyError, TypeError):
+                    continue  # Torn by a kill: what it would have said is asked for again.
+        return bool(line) and not line.endswith("\n")
+
+    def _take(self, entry: dict[str, str]) -> None:
+        if "refused" in entry:
+            self.refused[entry["image"], entry["source"]] = entry["refused"]
+        elif "image" in entry:
+            self.origin[entry["image"]] = entry["source"]
+        else:
+            self.finished[entry["source"], entry["file"]] = frozenset(entry["holds"])
+
+    def _add(self, entry: dict[str, object]) -> None:
+        with self._lock:
+            self._take(entry)  # type: ignore[arg-type]
+            self._file.write(json.dumps(entry) + "\n")
+            self._file.flush()
+
+    def comes(self, image_id: str, source: str) -> None:
+        """An image is about to be put in place."""
+        self._add({"image": image_id, "source": source})
+
+    def refuse(self, image_id: str, source: str, reason: str) -> None:
+        """A source will not give this image, now or later."""
+        self._add({"image": image_id, "source": source, "refused": reason})
+
+    def finish(self, source: str, file: str, holds: list[str]) -> None:
+        """A file was read to its end; it holds these images."""
+        self._add({"source": source, "file": file, "holds": holds})
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        os.fsync(self._file.fileno())
+        self._file.close()
