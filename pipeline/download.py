@@ -1,36 +1,44 @@
 """Stage `download`: images and annotations in the store, described by a manifest."""
 
+import json
 from pathlib import Path
 
 from pipeline import stage, store, workspace
 
 
 def main() -> None:
-    """Draw or find the images of the data set and write `data/manifests/<dataset>.parquet`."""
-    from rau import manifest
-    from rau.datasets import garments
+    """Fetch, draw or find the images; write `data/manifests/<dataset>.parquet`."""
+    from rau import coverage, manifest
+    from rau.datasets import official
     from rau.datasets.readers import reader
-    from rau.files import digest_files
+    from rau.datasets.records import RECORDS
+    from rau.files import digest_files, write_text
     from rau.schemas import MANIFEST, write_table
 
     dataset = workspace.load_params().dataset
     root = store.folder(dataset)
-    drawn = dataset.name == "garments" and dataset.root is None
-    if drawn:
-        garments.generate(root, store.garments_spec(dataset), workers=stage.cores())
+    record = RECORDS.get(dataset.name)
     layout = reader(dataset.name)
+    sources = store.fill(dataset, root, stage.cores())
     annotations = layout.read_annotations(root)
     images = {image_id: annotations.places(image_id) for image_id in annotations.image_ids}
-    source = "drawn" if drawn else "dataset.root"
-    table = manifest.build(root, images, source, workers=stage.cores())
-    if drawn and (corrupt := manifest.corrupt_files(table, root)):
+    placeholders = record is not None and record.placeholders
+    table = manifest.build(root, images, sources, stage.cores(), placeholders)
+    if dataset.root is None and (corrupt := manifest.corrupt_files(table, root)):
         for path in corrupt:
             path.unlink()
-        garments.generate(root, store.garments_spec(dataset), workers=stage.cores())
-        table = manifest.build(root, images, source, workers=stage.cores())
-    print(manifest.check_coverage(table, dataset.allow_missing, root))
+        sources = store.fill(dataset, root, stage.cores())
+        table = manifest.build(root, images, sources, stage.cores(), placeholders)
+    print(coverage.table(annotations, table))
+    listing = workspace.lacking(dataset.name)
+    write_text(listing, coverage.lacking(table))
+    coverage.check(table, dataset.allow_missing, root, listing)
+    files = layout.annotation_files(root)
+    label = workspace.dataset_label(dataset)
+    if record is not None:
+        label |= official.compare(record, root, files).as_dict()
     # With the annotations' digest in it, the manifest changes when any of them does.
-    about = {"annotations": digest_files(layout.annotation_files(root))}
+    about = {"annotations": digest_files(files), "dataset": json.dumps(label)}
     write_table(workspace.manifest(dataset.name), table, MANIFEST, about)
 
 

@@ -1,5 +1,6 @@
 """Stage `evaluate`: recalls under every protocol, beside the untrained baselines."""
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,16 @@ from pipeline import stage, workspace
 
 def main() -> None:
     """Write metrics and their summary under `reports/`, rankings and submissions under `data/`."""
-    from rau import baselines, checkpoint, devices, features, protocols, scoreboard, submissions
+    from rau import (
+        baselines,
+        checkpoint,
+        coverage,
+        devices,
+        features,
+        protocols,
+        scoreboard,
+        submissions,
+    )
     from rau.evaluation import FeatureSet, Method
     from rau.files import write_json
     from rau.schemas import GALLERIES, IMAGES, QUERIES, RANKINGS, read_table, write_table
@@ -19,10 +29,11 @@ def main() -> None:
     stage.limit_threads(params.train.threads)
     name = params.dataset.name
     schemas = {"images": IMAGES, "queries": QUERIES, "galleries": GALLERIES}
-    rows = {
-        table: read_table(workspace.table(name, table), schema, "tables").to_pylist()
+    tables = {
+        table: read_table(workspace.table(name, table), schema, "tables")
         for table, schema in schemas.items()
     }
+    rows = {table: values.to_pylist() for table, values in tables.items()}
     pair = features.read_pair(*(workspace.features(name, kind) for kind in ("images", "texts")))
     device = devices.choose(params.train.device)
     on_device = FeatureSet.on(device, *pair)
@@ -42,9 +53,10 @@ def main() -> None:
         methods, rows["queries"], rows["galleries"], on_device, params.evaluate
     )
     metrics = {
-        "dataset": workspace.dataset_label(params.dataset),
+        "dataset": json.loads(tables["queries"].schema.metadata[b"dataset"]),
         "encoder": pair[0].metadata,
-        "coverage": scoreboard.coverage(rows["images"], rows["queries"]),
+        "coverage": coverage.measure(rows["images"], rows["queries"])
+        | {"unusable": params.evaluate.unusable},
         "relevance": scoreboard.relevance([q for q in rows["queries"] if q["split"] == "val"]),
         "headline": scoreboard.headline(result, measured[0]),
         "training": {

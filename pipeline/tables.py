@@ -14,7 +14,9 @@ def main() -> None:
     manifest = read_table(workspace.manifest(dataset.name), MANIFEST, "download")
     tables = reader(dataset.name).read_annotations(store.folder(dataset)).tables(manifest)
     for name, schema in (("images", IMAGES), ("queries", QUERIES), ("galleries", GALLERIES)):
-        write_table(workspace.table(dataset.name, name), tables[name], schema)
+        # What the manifest says of the copy goes along to the stages that measure.
+        about = manifest.schema.metadata
+        write_table(workspace.table(dataset.name, name), tables[name], schema, about)
         print(f"{name}: {tables[name].num_rows:,} rows")
 
 

@@ -53,11 +53,11 @@ def git_state() -> dict[str, str]:
 
 def main() -> None:
     """Create or complete the MLflow run of the results in `reports/`."""
-    from rau import tracking
+    from rau import coverage, tracking
     from rau.files import digest, digest_files, read_json
     from rau.history import read_history
     from rau.params import flat
-    from rau.report.page import coverage_line, text_table
+    from rau.report.page import text_table
 
     params = workspace.load_params()
     name = params.dataset.name
@@ -82,7 +82,7 @@ def main() -> None:
             "dvc_experiment": experiment or "workspace",
             "dataset": f"{metrics['dataset']['name']} ({metrics['dataset']['copy']})",
             "encoder": f"{metrics['encoder']['encoder']} / {metrics['encoder']['weights']}",
-            "coverage": coverage_line(metrics["coverage"]),
+            "coverage": coverage.line(metrics["coverage"]),
             "headline_protocol": metrics["headline"]["protocol"],
         },
         artifacts={
@@ -96,7 +96,7 @@ def main() -> None:
     root = workspace.main_checkout()
     uri = tracking.absolute(os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db", root)
     print(text_table(metrics))
-    print(coverage_line(metrics["coverage"]))
+    print(coverage.line(metrics["coverage"]))
     try:
         run, known = tracking.track(record, uri, root / "mlruns")
         print(f"MLflow run {run}" + (" (tracked before)" if known else ""))

@@ -6,6 +6,7 @@ feature parts and the tracking database are shared and live under `DVC_ROOT`.
 
 import os
 from pathlib import Path
+from typing import Any
 
 from rau import params as parameters
 
@@ -31,6 +32,11 @@ def main_checkout() -> Path:
 def manifest(dataset: str) -> Path:
     """Manifest of a data set."""
     return Path("data/manifests") / f"{dataset}.parquet"
+
+
+def lacking(dataset: str) -> Path:
+    """Every image of a data set that is not there, for the user; no stage reads it."""
+    return Path("data/manifests") / f"{dataset}.lacking.csv"
 
 
 def table(dataset: str, name: str) -> Path:
@@ -68,8 +74,7 @@ def timing(stage: str, outputs: str) -> Path:
     return main_checkout() / "data/.timings" / f"{stage}-{outputs[:16]}.json"
 
 
-def dataset_label(dataset: parameters.DatasetParams) -> dict[str, str]:
-    """Name of the data set and what kind of copy it is."""
-    if dataset.root is not None:
-        return {"name": dataset.name, "copy": "custom", "root": dataset.root}
-    return {"name": dataset.name, "copy": "built in"}
+def dataset_label(dataset: parameters.DatasetParams) -> dict[str, Any]:
+    """Name of the data set, what kind of copy it is, and the folder where it is the user's."""
+    label = {"name": dataset.name, "copy": "built in" if dataset.root is None else "custom"}
+    return label if dataset.root is None else label | {"root": dataset.root}

@@ -33,10 +33,16 @@ class GarmentsParams(Section):
 
 
 class DatasetParams(Section):
-    """Which data; `root` is a folder of the user's own in the data set's official layout."""
+    """Which data; `root` is a folder of the user's own in the data set's official layout.
+
+    Without it the data set is fetched; `images` is a folder of images that the user has already.
+    """
 
     name: Literal["garments", "fashioniq", "cirr"] = "garments"
     root: str | None = None
+    images: str | None = None
+    accept_terms: bool = False
+    connections: Annotated[int, Field(ge=1, le=64)] = 16
     allow_missing: bool = False
     garments: GarmentsParams = GarmentsParams()
 
@@ -116,6 +122,7 @@ class EvaluateParams(Section):
     headline: str | None = None
     top_k: Annotated[int, Field(ge=1, le=1000)] = 50
     bootstrap: Annotated[int, Field(ge=0, le=100000)] = 1000
+    unusable: Literal["miss", "leave_out"] = "miss"
     custom: CustomProtocolParams | None = None
 
 

@@ -1,6 +1,8 @@
 """Arrow schemas of every table that one stage hands to another, checked on write and on read."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -78,7 +80,7 @@ RANKINGS = pa.schema(
 
 
 def write_table(
-    path: Path, table: pa.Table, schema: pa.Schema, metadata: dict[str, str] | None = None
+    path: Path, table: pa.Table, schema: pa.Schema, metadata: Mapping[Any, Any] | None = None
 ) -> None:
     """Write `table` as Parquet under `schema`, whole or not at all; `metadata` goes with it.
 

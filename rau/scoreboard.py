@@ -40,19 +40,33 @@ def protocol_tasks(
 
 
 def summary_with_intervals(
-    tasks: Sequence[Task], ranked: Sequence[Ranked], resamples: int
+    tasks: Sequence[Task], ranked: Sequence[Ranked], evaluate: EvaluateParams
 ) -> tuple[Nested, Nested]:
-    """Means and intervals, `<category or mean>.<metric>` each."""
-    values: dict[str, Values] = {
-        task.category: per_query(result.ranking, task.usable)
-        for task, result in zip(tasks, ranked, strict=True)
-    }
+    """Means and intervals, `<category or mean>.<metric>` each.
+
+    Raises:
+        UserError: when unusable queries are left out and none is left.
+    """
+    values: dict[str, Values] = {}
+    clusters: dict[str, NDArray[np.int64]] = {}
+    for task, result in zip(tasks, ranked, strict=True):
+        kept = np.full(len(task.clusters), True)
+        if evaluate.unusable == "leave_out":
+            kept = task.usable
+            if not kept.any():
+                raise UserError(
+                    f"no query of {task.category} has its images; complete the images or set "
+                    "evaluate.unusable=miss"
+                )
+        whole = per_query(result.ranking, task.usable)
+        values[task.category] = {name: value[kept] for name, value in whole.items()}
+        clusters[task.category] = task.clusters[kept]
     means = summarise(values)
     names = list(means["mean"])
     found = bootstrap.intervals(
         {category: stack(value, names) for category, value in values.items()},
-        {task.category: task.clusters for task in tasks},
-        resamples,
+        clusters,
+        evaluate.bootstrap,
         BOOTSTRAP_SEED,
     )
     ends = {
@@ -113,21 +127,6 @@ def _ranks(ranks: NDArray[np.int64] | None, count: int) -> pa.Array:
     return pa.array(ranks, mask=ranks == MISSING)
 
 
-def coverage(images: Sequence[Row], queries: Sequence[Row]) -> Nested:
-    """Images that are there, and val queries that can be answered."""
-    whole = {row["image_id"] for row in images if row["status"] == "ok"}
-    val = [q for q in queries if q["split"] == "val"]
-    usable = sum({q["reference_id"], q["target_id"]} <= whole for q in val)
-    return {
-        "images": len(whole),
-        "images_expected": len(images),
-        "missing": sum(row["status"] == "missing" for row in images),
-        "corrupt": sum(row["status"] == "corrupt" for row in images),
-        "val_queries_usable": usable,
-        "val_queries": len(val),
-    }
-
-
 def relevance(queries: Sequence[Row]) -> Nested | None:
     """How many true answers a val query has, where that is known."""
     sizes = [len(q["relevant"]) for q in queries if q["relevant"] is not None]
@@ -175,7 +174,7 @@ def assess(
         result["galleries"][protocol.name] = {t.category: len(t.gallery) for t in tasks}
         for name, method in by_name.items():
             ranked = [run(task, method, features, evaluate.top_k) for task in tasks]
-            means, ends = summary_with_intervals(tasks, ranked, evaluate.bootstrap)
+            means, ends = summary_with_intervals(tasks, ranked, evaluate)
             if name == HEAD:
                 result["protocols"][protocol.name] = means
                 result["intervals"][protocol.name] = ends

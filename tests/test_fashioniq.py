@@ -39,7 +39,7 @@ def test_tables_of_a_small_folder(tmp_path: Path) -> None:
     pq.write_table(relevance, tmp_path / "relevance.parquet")
     annotations = fashioniq.read_annotations(tmp_path)
     places = {image_id: annotations.places(image_id) for image_id in ("C", "B", "A")}
-    images = manifest.build(tmp_path, places, "test", 1)
+    images = manifest.build(tmp_path, places, {}, 1)
     tables = annotations.tables(images)
     query = tables["queries"].to_pylist()[0]
     assert query["query_id"] == "dress-val-0"

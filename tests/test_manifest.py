@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from rau import manifest
+from rau import coverage, manifest, pictures
 from rau.errors import UserError
 
 
@@ -29,36 +29,44 @@ PLACES = {i: [f"images/{i}.jpg", f"images/{i}.png"] for i in IDS}
 
 
 def test_rows_follow_the_ids(store: Path) -> None:
-    rows = manifest.build(store, PLACES, "test", 2).to_pylist()
+    rows = manifest.build(store, PLACES, {"whole": "a mirror"}, 2).to_pylist()
     assert [row["image_id"] for row in rows] == IDS
     assert [row["status"] for row in rows] == ["ok", "ok"] + ["corrupt"] * 3 + ["missing"]
     first = rows[0]
     assert (first["width"], first["height"], first["path"]) == (20, 30, "images/whole.jpg")
     content = (store / "images/whole.jpg").read_bytes()
     assert (first["bytes"], first["sha256"]) == (len(content), hashlib.sha256(content).hexdigest())
-    assert rows[-1]["path"] is None
+    assert [row["source"] for row in rows[:2]] == ["a mirror", "the folder"]
+    assert (rows[-1]["path"], rows[-1]["source"]) == (None, None)
 
 
 def test_gap_is_an_error_unless_allowed(store: Path) -> None:
-    table = manifest.build(store, PLACES, "test", 2)
-    with pytest.raises(UserError, match=r"2 of 6 images.*cut \(corrupt\).*absent \(missing\)"):
-        manifest.check_coverage(table, False, store)
-    assert manifest.check_coverage(table, True, store) == "2 of 6 images"
+    table = manifest.build(store, PLACES, {}, 2)
+    listing = store / "lacking.csv"
+    with pytest.raises(UserError, match=r"4 of 6 images.*cut \(corrupt\).*absent \(missing\)"):
+        coverage.check(table, False, store, listing)
+    coverage.check(table, True, store, listing)
+    assert coverage.lacking(table).splitlines()[1:] == [
+        "cut,corrupt,the folder",
+        "empty,corrupt,the folder",
+        "page,corrupt,the folder",
+        "absent,missing,",
+    ]
 
 
 def test_files_that_are_no_images_are_named(store: Path) -> None:
-    table = manifest.build(store, PLACES, "test", 2)
+    table = manifest.build(store, PLACES, {"whole": "a mirror"}, 2)
     names = [path.name for path in manifest.corrupt_files(table, store)]
     assert names == ["cut.jpg", "empty.jpg", "page.jpg"]
 
 
 def test_too_many_pixels_are_refused(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(manifest, "MAX_PIXELS", 100)
-    assert manifest.inspect_image(store, "test", "whole", PLACES["whole"])["status"] == "corrupt"
-    assert manifest.inspect_image(store, "test", "other", PLACES["other"])["status"] == "ok"
+    monkeypatch.setattr(pictures, "MAX_PIXELS", 100)
+    rows = manifest.build(store, PLACES, {}, 1).to_pylist()
+    assert [row["status"] for row in rows[:2]] == ["corrupt", "ok"]
 
 
 @pytest.mark.parametrize("image_id", ["../secret", "a/b", "", ".hidden", "a\0b", "a\\b"])
 def test_ids_stay_in_the_folder(store: Path, image_id: str) -> None:
     with pytest.raises(UserError, match="not a plain file name"):
-        manifest.build(store, {image_id: ["images/x.jpg"]}, "test", 1)
+        manifest.build(store, {image_id: ["images/x.jpg"]}, {}, 1)

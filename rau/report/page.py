@@ -10,6 +10,7 @@ import jinja2
 from matplotlib.figure import Figure
 from PIL import Image
 
+from rau import coverage
 from rau.metrics import chance
 from rau.protocols import Protocol
 
@@ -38,14 +39,6 @@ def jpeg(image: Image.Image) -> bytes:
 def embed(data: bytes) -> str:
     """Base64 for a data URL."""
     return base64.b64encode(data).decode()
-
-
-def coverage_line(coverage: Nested) -> str:
-    """Coverage in words."""
-    return (
-        f"{coverage['images']:,} of {coverage['images_expected']:,} images; "
-        f"{coverage['val_queries_usable']:,} of {coverage['val_queries']:,} val queries usable"
-    )
 
 
 def _cells(values: Nested, intervals: Nested, names: Sequence[str]) -> list[dict[str, str | None]]:
@@ -128,7 +121,7 @@ def render(
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
     return template.render(
         metrics=metrics,
-        coverage=coverage_line(metrics["coverage"]),
+        coverage=coverage.line(metrics["coverage"]),
         tables=tables(metrics, protocols),
         params=params,
         figures=[{"caption": c, "data": embed(data)} for c, data in figures.items()],

@@ -1,0 +1,110 @@
+"""How much of a data set is there: images, and the queries that can be answered with them."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from rau.datasets.annotations import Annotations
+from rau.errors import UserError
+
+Row = Mapping[str, Any]
+
+
+def usable(query: Row, whole: set[str]) -> bool:
+    """Whether the reference is there, and the target, unless it is hidden."""
+    ends = {query["reference_id"], query["target_id"]} - {None}
+    return ends <= whole
+
+
+def measure(images: Sequence[Row], queries: Sequence[Row]) -> dict[str, int]:
+    """Images that are there, and val queries that can be answered."""
+    whole = {row["image_id"] for row in images if row["status"] == "ok"}
+    val = [query for query in queries if query["split"] == "val"]
+    return {
+        "images": len(whole),
+        "images_expected": len(images),
+        "missing": sum(row["status"] == "missing" for row in images),
+        "corrupt": sum(row["status"] == "corrupt" for row in images),
+        "val_queries_usable": sum(usable(query, whole) for query in val),
+        "val_queries": len(val),
+    }
+
+
+def line(coverage: Mapping[str, Any]) -> str:
+    """Coverage in words."""
+    words = (
+        f"{coverage['images']:,} of {coverage['images_expected']:,} images; "
+        f"{coverage['val_queries_usable']:,} of {coverage['val_queries']:,} val queries usable"
+    )
+    if coverage["val_queries_usable"] < coverage["val_queries"] and "unusable" in coverage:
+        words += {"miss": ", the others count as misses", "leave_out": ", the others left out"}[
+            coverage["unusable"]
+        ]
+    return words
+
+
+def complete(coverage: Mapping[str, Any]) -> bool:
+    """Whether no image is lacking."""
+    return bool(coverage["images"] == coverage["images_expected"])
+
+
+def table(annotations: Annotations, manifest: pa.Table) -> str:
+    """Images and usable queries of every category and split, then images by source, as text."""
+    rows = manifest.select(["image_id", "source", "status"]).to_pylist()
+    whole = {row["image_id"] for row in rows if row["status"] == "ok"}
+    lines = [f"{'category':<14}{'split':<8}{'images':>20}{'queries usable':>20}"]
+    for (category, split), ids in annotations.splits.items():
+        there = len(set(ids) & whole)
+        own = [
+            query
+            for query in annotations.queries
+            if (query["category"], query["split"]) == (category, split)
+        ]
+        answerable = sum(usable(query, whole) for query in own)
+        lines.append(
+            f"{category:<14}{split:<8}{_of(there, len(set(ids))):>20}{_of(answerable, len(own)):>20}"
+        )
+    lines += ["", f"{'source':<34}{'images':>8}", *_by_source(rows), ""]
+    return "\n".join([*lines, line(measure(rows, annotations.queries))])
+
+
+def _by_source(rows: Sequence[Row]) -> Iterator[str]:
+    sources = Counter(row["source"] for row in rows if row["status"] == "ok")
+    gaps = Counter(row["status"] for row in rows if row["status"] != "ok")
+    for name, count in [*sources.most_common(), *gaps.most_common()]:
+        yield f"{name:<34}{count:>8,}"
+
+
+def lacking(manifest: pa.Table) -> str:
+    """Every image that is not there, as CSV."""
+    rows = manifest.select(["image_id", "status", "source"]).to_pylist()
+    gaps = [
+        f"{r['image_id']},{r['status']},{r['source'] or ''}" for r in rows if r["status"] != "ok"
+    ]
+    return "\n".join(["image_id,status,source", *gaps]) + "\n"
+
+
+def _of(part: int, total: int) -> str:
+    return f"{part:,} of {total:,}"
+
+
+def check(manifest: pa.Table, allow_missing: bool, root: Path, listing: Path) -> None:
+    """Refuse a gap.
+
+    Args:
+        listing: where every image that is lacking is listed, named in the error.
+
+    Raises:
+        UserError: on a gap, unless `allow_missing`.
+    """
+    rows = manifest.select(["image_id", "status"]).to_pylist()
+    gaps = [f"{row['image_id']} ({row['status']})" for row in rows if row["status"] != "ok"]
+    if gaps and not allow_missing:
+        named = ", ".join(gaps[:5]) + (", …" if len(gaps) > 5 else "")
+        raise UserError(
+            f"{len(gaps):,} of {len(rows):,} images are lacking in {root}: {named} (all in "
+            f"{listing}); complete the folder, run again, or set dataset.allow_missing=true"
+        )
