@@ -29,7 +29,7 @@ def main() -> None:
             path.unlink()
         sources = store.fill(dataset, root, stage.cores())
         table = manifest.build(root, images, sources, stage.cores(), placeholders)
-    print(coverage.table(annotations, table))
+    print(coverage.table(annotations.splits, annotations.queries, table))
     listing = workspace.lacking(dataset.name)
     write_text(listing, coverage.lacking(table))
     coverage.check(table, dataset.allow_missing, root, listing)

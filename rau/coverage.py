@@ -7,7 +7,6 @@ from typing import Any
 
 import pyarrow as pa
 
-from rau.datasets.annotations import Annotations
 from rau.errors import UserError
 
 Row = Mapping[str, Any]
@@ -51,24 +50,23 @@ def complete(coverage: Mapping[str, Any]) -> bool:
     return bool(coverage["images"] == coverage["images_expected"])
 
 
-def table(annotations: Annotations, manifest: pa.Table) -> str:
+def table(
+    splits: Mapping[tuple[str, str], Sequence[str]], queries: Sequence[Row], manifest: pa.Table
+) -> str:
     """Images and usable queries of every category and split, then images by source, as text."""
     rows = manifest.select(["image_id", "source", "status"]).to_pylist()
     whole = {row["image_id"] for row in rows if row["status"] == "ok"}
     lines = [f"{'category':<14}{'split':<8}{'images':>20}{'queries usable':>20}"]
-    for (category, split), ids in annotations.splits.items():
+    for (category, split), ids in splits.items():
         there = len(set(ids) & whole)
         own = [
-            query
-            for query in annotations.queries
-            if (query["category"], query["split"]) == (category, split)
+            query for query in queries if (query["category"], query["split"]) == (category, split)
         ]
         answerable = sum(usable(query, whole) for query in own)
-        lines.append(
-            f"{category:<14}{split:<8}{_of(there, len(set(ids))):>20}{_of(answerable, len(own)):>20}"
-        )
+        counts = f"{_of(there, len(set(ids))):>20}{_of(answerable, len(own)):>20}"
+        lines.append(f"{category:<14}{split:<8}{counts}")
     lines += ["", f"{'source':<34}{'images':>8}", *_by_source(rows), ""]
-    return "\n".join([*lines, line(measure(rows, annotations.queries))])
+    return "\n".join([*lines, line(measure(rows, queries))])
 
 
 def _by_source(rows: Sequence[Row]) -> Iterator[str]:

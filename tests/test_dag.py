@@ -23,8 +23,7 @@ PLUMBING = {
     "rau/params.py",
     "rau/schemas.py",
 }
-GARMENTS = "rau/datasets/garments"
-REPORT = "rau/report"
+FOLDERS = ("rau/datasets/garments", "rau/report", "rau/sources")
 
 
 def imported(path: Path) -> set[Path]:
@@ -48,13 +47,13 @@ def sources(stage: str) -> set[str]:
     seen: set[Path] = set()
     while waiting:
         path = waiting.pop()
-        # The store knows the garments package, but only `download` draws with it.
+        # The store knows how to draw and fetch, but only `download` does.
         if path in seen or (path.name == "store.py" and stage != "download"):
             continue
         seen.add(path)
         waiting += imported(path)
     names = {str(path.relative_to(ROOT)) for path in seen} - PLUMBING
-    for folder in (GARMENTS, REPORT):
+    for folder in FOLDERS:
         inside = {name for name in names if name.startswith(f"{folder}/")}
         names = names - inside | ({folder} if inside else set())
     return names

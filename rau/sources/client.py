@@ -134,12 +134,16 @@ class Client:
     def _receive(self, answer: requests.Response, part: Path, start: int, limit: int) -> bool:
         """Write the body from `start` on; False where it came too slowly to wait for."""
         begun, got = time.monotonic(), 0
+        declared = answer.headers.get("Content-Length", "")
+        if declared.isdecimal() and start + int(declared) > limit:
+            raise Refused(f"{answer.url}: larger than {limit} bytes")
         with part.open("r+b" if start else "wb") as file:
             file.seek(start)
             # `read1` gives what has come; `read` would wait for a whole chunk from a slow server.
             while chunk := answer.raw.read1(CHUNK):
                 got += len(chunk)
                 if start + got > limit:
+                    part.unlink()
                     raise Refused(f"{answer.url}: larger than {limit} bytes")
                 file.write(chunk)
                 passed = time.monotonic() - begun
