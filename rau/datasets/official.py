@@ -36,7 +36,7 @@ def compare(record: Record, root: Path, files: Sequence[Path]) -> Comparison:
     """
     known = record.annotations.digests
     found = {path.relative_to(root).as_posix(): digest_file(path) for path in files}
-    differs = [path for path, value in found.items() if known.get(path, value) != value]
+    differs = [path for path, value in found.items() if (known.get(path) or value) != value]
     differs += sorted(set(found) - set(known))
     differs += sorted(set(known) - set(found) - record.optional)
     unverified = {path: found[path] for path in found if path in known and known[path] is None}

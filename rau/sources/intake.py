@@ -1,9 +1,11 @@
 """Taking images into a store: each is examined, noted in the journal and put in place at once."""
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from rau.errors import UserError
 from rau.manifest import check_image_id
 from rau.pictures import MAX_BYTES, Picture, examine
 from rau.sources.journal import Journal
@@ -54,9 +56,9 @@ class Intake:
         if reason is not None:
             self.journal.refuse(image_id, source, reason)
             return reason
-        written = self._incoming / f"{image_id}.new"
-        written.write_bytes(content)
-        self._place(image_id, written, picture, source)
+        with self._writing(image_id) as written:
+            written.write_bytes(content)
+            self._place(image_id, written, picture, source)
         return None
 
     def link(self, image_id: str, path: Path, source: str) -> bool:
@@ -64,11 +66,21 @@ class Intake:
         picture, reason = self._examine(path.read_bytes() if path.stat().st_size else b"")
         if reason is not None:
             return False
-        written = self._incoming / f"{image_id}.new"
-        written.unlink(missing_ok=True)
-        written.symlink_to(path.resolve())
-        self._place(image_id, written, picture, source)
+        with self._writing(image_id) as written:
+            written.unlink(missing_ok=True)
+            written.symlink_to(path.resolve())
+            self._place(image_id, written, picture, source)
         return True
+
+    @contextmanager
+    def _writing(self, image_id: str) -> Iterator[Path]:
+        written = self._incoming / f"{image_id}.new"
+        try:
+            yield written
+        except OSError as error:
+            raise UserError(
+                f"cannot write {image_id} to {self.root}: {error.strerror}; free or change the disk"
+            ) from error
 
     def is_image(self, content: bytes) -> bool:
         """Whether the bytes would be taken."""
