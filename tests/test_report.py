@@ -11,7 +11,7 @@ from PIL import Image
 from rau.errors import UserError
 from rau.history import read_history, to_csv
 from rau.protocols import FASHIONIQ
-from rau.report import examples, figures, page
+from rau.report import examples, figures, page, published
 from rau.report.strips import GAP, RELEVANT, TARGET, TILE, Strip, draw
 
 ROW = {"recall_at_1": 5.0, "recall_at_10": 41.25, "mean_of_r10_r50": 60.0}
@@ -167,3 +167,58 @@ def test_history_round_trip_and_damage(tmp_path: Path) -> None:
             read_history(path)
     with pytest.raises(UserError, match="is missing"):
         read_history(tmp_path / "no.csv")
+
+
+def render(**changed: Any) -> str:
+    """The text of a page whose metrics differ from `metrics()`."""
+    links = Links()
+    params = {"ua.theta": 0.7, "ua.n": 1}
+    links.feed(page.render(metrics() | changed, FASHIONIQ, params, {}, {}))
+    return " ".join(links.text.split())
+
+
+OFFICIAL = {"name": "fashioniq", "copy": "official", "differs": [], "unverified": {}}
+WHOLE = {"images": 10, "images_expected": 10, "val_queries": 4, "val_queries_usable": 4}
+
+
+def test_published_figures_stand_beside_the_same_protocol_of_official_data() -> None:
+    text = render(dataset=OFFICIAL, coverage=WHOLE)
+    original, val = text.split("Protocol val: mean")
+    assert "SPRC" in original
+    assert "SPRC" not in val
+    assert "RAU (the paper) survey arXiv 2409.05405; protocol inferredCLIP RN50" in val
+    assert "55.27" in val
+    assert "55.27" not in original
+    assert "not comparable" not in text
+
+
+@pytest.mark.parametrize("copy", ["custom", "built in"])
+def test_other_copies_have_no_published_figures(copy: str) -> None:
+    text = render(dataset=OFFICIAL | {"copy": copy, "differs": ["captions/x.json"]})
+    assert "CLIP4Cir" not in text
+    assert ("it differs in captions/x.json" in text) == (copy == "custom")
+
+
+def test_gaps_stand_in_every_table_and_make_figures_incomparable() -> None:
+    gaps = metrics()["coverage"] | {"unusable": "miss"}
+    text = render(dataset=OFFICIAL, coverage=gaps)
+    line = "9 of 10 images; 3 of 4 val queries usable, the others count as misses"
+    tables = 2 * 3
+    assert text.count(line) == 1 + tables
+    assert "not comparable: ours lacks images" in text
+    assert "the others left out" in render(coverage=gaps | {"unusable": "leave_out"})
+
+
+def test_figures_of_another_split_are_marked() -> None:
+    cirr = metrics() | {"dataset": OFFICIAL | {"name": "cirr"}, "coverage": WHOLE}
+    rows = published.of(published.beside(cirr), "cirr", "all")
+    assert len(rows) > 5
+    assert {note for row in rows for note in row.notes} == {"not comparable: measured on test1"}
+
+
+def test_every_published_row_is_used() -> None:
+    counted = 0
+    for name in ("fashioniq", "cirr"):
+        of = metrics() | {"dataset": OFFICIAL | {"name": name}, "coverage": WHOLE}
+        counted += sum(len(row.values) for row in published.beside(of))
+    assert counted == len(published.read()) == 157

@@ -13,6 +13,7 @@ from PIL import Image
 from rau import coverage
 from rau.metrics import chance
 from rau.protocols import Protocol
+from rau.report import published
 
 TEMPLATE = Path(__file__).with_name("page.html")
 RECALLS = ("recall_at_1", "recall_at_5", "recall_at_10", "recall_at_50")
@@ -63,8 +64,13 @@ def _categories(values: Nested) -> list[str]:
 
 
 def tables(metrics: Nested, protocols: Sequence[Protocol]) -> list[dict[str, Any]]:
-    """One table a protocol and category (the mean first), the baselines above the head."""
+    """One table a protocol and category (the mean first).
+
+    The baselines stand above the head, what papers report below it; every row names its encoder.
+    """
     result = []
+    encoder = f"{metrics['encoder']['encoder']}, {metrics['encoder']['weights']}"
+    reported = published.beside(metrics)
     for protocol in protocols:
         ours = metrics["protocols"][protocol.name]
         for category in _categories(ours):
@@ -72,6 +78,7 @@ def tables(metrics: Nested, protocols: Sequence[Protocol]) -> list[dict[str, Any
             rows = [
                 {
                     "name": name,
+                    "encoder": encoder,
                     "ours": False,
                     "cells": _cells(
                         baseline[protocol.name][category],
@@ -83,7 +90,12 @@ def tables(metrics: Nested, protocols: Sequence[Protocol]) -> list[dict[str, Any
             ]
             own = metrics["intervals"][protocol.name].get(category, {})
             rows.append(
-                {"name": "RAU head", "ours": True, "cells": _cells(ours[category], own, names)}
+                {
+                    "name": "RAU head",
+                    "encoder": encoder,
+                    "ours": True,
+                    "cells": _cells(ours[category], own, names),
+                }
             )
             sizes = metrics["galleries"][protocol.name]
             of = list(sizes.values()) if category == "mean" else [sizes[category]]
@@ -96,9 +108,26 @@ def tables(metrics: Nested, protocols: Sequence[Protocol]) -> list[dict[str, Any
                     "chance": sum(chance(size, 10) for size in of) / len(of),
                     "metrics": names,
                     "rows": rows,
+                    "published": _published(reported, protocol.name, category, names),
                 }
             )
     return result
+
+
+def _published(
+    reported: Sequence[published.Published], protocol: str, category: str, names: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Rows of one table, a dash where a paper gives no figure."""
+    return [
+        {
+            "name": row.method,
+            "encoder": row.backbone,
+            "source": row.source,
+            "notes": row.notes,
+            "cells": [f"{row.values[n]:.2f}" if n in row.values else "–" for n in names],
+        }
+        for row in published.of(reported, protocol, category)
+    ]
 
 
 def render(
@@ -137,7 +166,8 @@ def render(
 
 def text_table(metrics: Nested) -> str:
     """A compact table of the means for the terminal."""
-    lines = []
+    dataset = metrics["dataset"]
+    lines = [f"{dataset['name']} ({dataset['copy']}): {coverage.line(metrics['coverage'])}"]
     for protocol, values in metrics["protocols"].items():
         names = columns(values["mean"])
         lines.append(f"{'protocol ' + protocol:<28}" + "".join(f"{name:>17}" for name in names))
