@@ -52,10 +52,11 @@ def main() -> None:
     result, rankings = scoreboard.assess(
         methods, rows["queries"], rows["galleries"], on_device, params.evaluate
     )
+    val_gallery = {r["image_id"] for r in rows["galleries"] if r["gallery"] == "original"}
     metrics = {
         "dataset": json.loads(tables["queries"].schema.metadata[b"dataset"]),
         "encoder": pair[0].metadata,
-        "coverage": coverage.measure(rows["images"], rows["queries"])
+        "coverage": coverage.measure(rows["images"], rows["queries"], val_gallery)
         | {"unusable": params.evaluate.unusable},
         "relevance": scoreboard.relevance([q for q in rows["queries"] if q["split"] == "val"]),
         "headline": scoreboard.headline(result, measured[0]),

@@ -1,7 +1,7 @@
 """How much of a data set is there: images, and the queries that can be answered with them."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +18,24 @@ def usable(query: Row, whole: set[str]) -> bool:
     return ends <= whole
 
 
-def measure(images: Sequence[Row], queries: Sequence[Row]) -> dict[str, int]:
-    """Images that are there, and val queries that can be answered."""
+def measure(
+    images: Sequence[Row], queries: Sequence[Row], val_gallery: Collection[str]
+) -> dict[str, int]:
+    """Images that are there, in all and in the val gallery, and val queries that can be answered.
+
+    Args:
+        val_gallery: ids of its images, of all categories.
+    """
     whole = {row["image_id"] for row in images if row["status"] == "ok"}
     val = [query for query in queries if query["split"] == "val"]
+    gallery = set(val_gallery)
     return {
         "images": len(whole),
         "images_expected": len(images),
         "missing": sum(row["status"] == "missing" for row in images),
         "corrupt": sum(row["status"] == "corrupt" for row in images),
+        "val_images": len(gallery & whole),
+        "val_images_expected": len(gallery),
         "val_queries_usable": sum(usable(query, whole) for query in val),
         "val_queries": len(val),
     }
@@ -45,11 +54,6 @@ def line(coverage: Mapping[str, Any]) -> str:
     return words
 
 
-def complete(coverage: Mapping[str, Any]) -> bool:
-    """Whether no image is lacking."""
-    return bool(coverage["images"] == coverage["images_expected"])
-
-
 def table(
     splits: Mapping[tuple[str, str], Sequence[str]], queries: Sequence[Row], manifest: pa.Table
 ) -> str:
@@ -65,8 +69,9 @@ def table(
         answerable = sum(usable(query, whole) for query in own)
         counts = f"{_of(there, len(set(ids))):>20}{_of(answerable, len(own)):>20}"
         lines.append(f"{category:<14}{split:<8}{counts}")
+    val_gallery = {i for (_, split), ids in splits.items() if split == "val" for i in ids}
     lines += ["", f"{'source':<34}{'images':>8}", *_by_source(rows), ""]
-    return "\n".join([*lines, line(measure(rows, queries))])
+    return "\n".join([*lines, line(measure(rows, queries, val_gallery))])
 
 
 def _by_source(rows: Sequence[Row]) -> Iterator[str]:

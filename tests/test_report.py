@@ -27,6 +27,8 @@ def metrics() -> dict[str, Any]:
         "coverage": {
             "images": 9,
             "images_expected": 10,
+            "val_images": 5,
+            "val_images_expected": 6,
             "val_queries": 4,
             "val_queries_usable": 3,
         },
@@ -178,7 +180,14 @@ def render(**changed: Any) -> str:
 
 
 OFFICIAL = {"name": "fashioniq", "copy": "official", "differs": [], "unverified": {}}
-WHOLE = {"images": 10, "images_expected": 10, "val_queries": 4, "val_queries_usable": 4}
+WHOLE = {
+    "images": 10,
+    "images_expected": 10,
+    "val_images": 6,
+    "val_images_expected": 6,
+    "val_queries": 4,
+    "val_queries_usable": 4,
+}
 
 
 def test_published_figures_stand_beside_the_same_protocol_of_official_data() -> None:
@@ -205,7 +214,10 @@ def test_gaps_stand_in_every_table_and_make_figures_incomparable() -> None:
     line = "9 of 10 images; 3 of 4 val queries usable, the others count as misses"
     tables = 2 * 3
     assert text.count(line) == 1 + tables
-    assert "not comparable: ours lacks images" in text
+    assert "not comparable: ours lacks val images" in text
+    outside = render(dataset=OFFICIAL, coverage=gaps | {"val_images": 6})
+    assert "not comparable" not in outside
+    assert "ours lacks images outside val" in outside
     assert "the others left out" in render(coverage=gaps | {"unusable": "leave_out"})
 
 

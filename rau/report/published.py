@@ -55,7 +55,7 @@ def beside(metrics: Mapping[str, Any]) -> list[Published]:
         if row["dataset"] == dataset["name"]:
             values = found.setdefault(tuple(row[key] for key in keys), {})
             values[row["metric"]] = float(row["value"])
-    lacking = metrics["coverage"]["images"] < metrics["coverage"]["images_expected"]
+    there = metrics["coverage"]
     result = []
     for (split, protocol, category, method, backbone, source), values in found.items():
         notes: list[str] = []
@@ -64,8 +64,10 @@ def beside(metrics: Mapping[str, Any]) -> list[Published]:
             notes.append("protocol inferred")
         if split != MEASURED_SPLIT[dataset["name"]]:
             notes.append(f"not comparable: measured on {split}")
-        if lacking:
-            notes.append("not comparable: ours lacks images")
+        if there["val_images"] < there["val_images_expected"]:
+            notes.append("not comparable: ours lacks val images")
+        elif there["images"] < there["images_expected"]:
+            notes.append("ours lacks images outside val")
         result.append(Published(protocol, category, method, backbone, source, values, tuple(notes)))
     return result
 
