@@ -37,7 +37,8 @@ def main(
     if params.features.source is not None:
         source = workspace.main_checkout() / Path(params.features.source).expanduser()
         targets = {kind: workspace.features(name, kind) for kind in KINDS}
-        own_features.take(source, {"images": images, "texts": texts}, targets)
+        needed = {"images": images, "texts": texts}
+        own_features.take(source, needed, targets, params.features.shared_space)
     else:
         _encode(params, manifest, texts)
 

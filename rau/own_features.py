@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from rau.errors import UserError
-from rau.features import SEPARATE, Features, read_features, write_features
-from rau.files import digest_files
+from rau.features import SEPARATE, SHARED, Features, read_features, write_features
+from rau.files import digest, digest_files
 
 COLUMNS = {"images": "image_id", "texts": "text"}
 
@@ -32,30 +32,44 @@ def _needed(features: Features, names: Sequence[str], path: Path, column: str) -
     return Features(list(names), matrix, {})
 
 
-def take(source: Path, needed: Mapping[str, Sequence[str]], targets: Mapping[str, Path]) -> None:
+def take(
+    source: Path,
+    needed: Mapping[str, Sequence[str]],
+    targets: Mapping[str, Path],
+    shared_space: bool = False,
+) -> None:
     """Copy what is needed from the user's folder into the pipeline's tables.
 
     Args:
         source: the user's folder.
         needed: image ids under `images`, strings under `texts`.
         targets: where the tables go, by the same names.
+        shared_space: whether a text and the image it describes lie close together, as with CLIP.
 
     Raises:
-        UserError: when a file is missing or of another form, lacks rows, or is not finite.
+        UserError: when a file is missing or of another form, lacks rows, or is not finite, or the
+            widths of a shared space differ.
     """
     paths = {kind: source / f"{kind}.parquet" for kind in COLUMNS}
     if missing := [path for path in paths.values() if not path.is_file()]:
         raise UserError(f"features.source: {missing[0]} is missing; see the README for its form")
+    space = SHARED if shared_space else SEPARATE
     metadata = {
         "encoder": "features.source",
         "weights": source.name,
         "preprocess": "the user's own",
-        "key": digest_files(paths.values())[:16],
-        "space": SEPARATE,
+        "key": digest([digest_files(paths.values()), space], 16),
+        "space": space,
     }
     taken = {
         kind: _needed(read_features(paths[kind], column), needed[kind], paths[kind], column)
         for kind, column in COLUMNS.items()
     }
+    widths = {kind: features.matrix.shape[1] for kind, features in taken.items()}
+    if shared_space and len(set(widths.values())) > 1:
+        raise UserError(
+            f"features.shared_space=true: images are {widths['images']} wide, texts "
+            f"{widths['texts']}; a shared space has one width"
+        )
     for kind, column in COLUMNS.items():
         write_features(targets[kind], column, taken[kind].names, taken[kind].matrix, metadata)

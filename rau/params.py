@@ -62,6 +62,7 @@ class FeaturesParams(Section):
     """How features are computed and kept; `source` is a folder of the user's own features."""
 
     source: str | None = None
+    shared_space: bool = False
     dtype: Literal["float16", "float32"] = "float16"
     batch_size: Annotated[int, Field(ge=1)] = 256
     workers: Annotated[int, Field(ge=0)] = 0

@@ -59,3 +59,17 @@ def test_features_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     source = write_source(tmp_path / "own", ["a", "b"], float("nan"))
     with pytest.raises(UserError, match="feature of 'a' is not finite"):
         take(source, tmp_path / "out")
+
+
+def test_a_shared_space_is_said_so_and_has_one_width(tmp_path: Path) -> None:
+    source = write_source(tmp_path / "own", ["a", "b"])
+    targets = {kind: tmp_path / "out" / f"{kind}.parquet" for kind in NEEDED}
+    with pytest.raises(UserError, match="images are 5 wide, texts 3"):
+        own_features.take(source, NEEDED, targets, shared_space=True)
+    write_features(source / "texts.parquet", "text", ["Is red"], np.ones((1, 5), np.float32), {})
+    own_features.take(source, NEEDED, targets)
+    apart = read_pair(targets["images"], targets["texts"])[0]
+    own_features.take(source, NEEDED, targets, shared_space=True)
+    together = read_pair(targets["images"], targets["texts"])[0]
+    assert (apart.shared_space, together.shared_space) == (False, True)
+    assert apart.metadata["key"] != together.metadata["key"]
