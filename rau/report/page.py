@@ -166,8 +166,7 @@ def render(
 
 def text_table(metrics: Nested) -> str:
     """A compact table of the means for the terminal."""
-    dataset = metrics["dataset"]
-    lines = [f"{dataset['name']} ({dataset['copy']}): {coverage.line(metrics['coverage'])}"]
+    lines = []
     for protocol, values in metrics["protocols"].items():
         names = columns(values["mean"])
         lines.append(f"{'protocol ' + protocol:<28}" + "".join(f"{name:>17}" for name in names))
