@@ -22,18 +22,13 @@ def main() -> None:
     )
     from rau.evaluation import FeatureSet, Method
     from rau.files import write_json
-    from rau.schemas import GALLERIES, IMAGES, QUERIES, RANKINGS, read_table, write_table
+    from rau.schemas import RANKINGS, write_table
     from rau.selection import weight_key
 
     params = workspace.load_params()
     stage.limit_threads(params.train.threads)
     name = params.dataset.name
-    schemas = {"images": IMAGES, "queries": QUERIES, "galleries": GALLERIES}
-    tables = {
-        table: read_table(workspace.table(name, table), schema, "tables")
-        for table, schema in schemas.items()
-    }
-    rows = {table: values.to_pylist() for table, values in tables.items()}
+    rows, label = _tables(name)
     pair = features.read_pair(*(workspace.features(name, kind) for kind in ("images", "texts")))
     device = devices.choose(params.train.device)
     on_device = FeatureSet.on(device, *pair)
@@ -54,7 +49,7 @@ def main() -> None:
     )
     val_gallery = {r["image_id"] for r in rows["galleries"] if r["gallery"] == "original"}
     metrics = {
-        "dataset": json.loads(tables["queries"].schema.metadata[b"dataset"]),
+        "dataset": label,
         "encoder": pair[0].metadata,
         "coverage": coverage.measure(rows["images"], rows["queries"], val_gallery)
         | {"unusable": params.evaluate.unusable},
@@ -69,6 +64,23 @@ def main() -> None:
     write_json(workspace.METRICS, metrics)
     write_json(workspace.SUMMARY, scoreboard.compact(result))
     _submit(submissions.truth(rows["queries"], rows["galleries"]), head, on_device)
+
+
+def _tables(dataset: str) -> tuple[dict[str, list[dict[str, Any]]], dict[str, Any]]:
+    """The rows of the three tables, and what kind of copy of the data set they were made from."""
+    from rau.errors import UserError
+    from rau.schemas import GALLERIES, IMAGES, QUERIES, read_table
+
+    schemas = {"images": IMAGES, "queries": QUERIES, "galleries": GALLERIES}
+    paths = {name: workspace.table(dataset, name) for name in schemas}
+    tables = {name: read_table(paths[name], schema, "tables") for name, schema in schemas.items()}
+    metadata = tables["queries"].schema.metadata or {}
+    if b"dataset" not in metadata:
+        raise UserError(
+            f"{paths['queries']} does not say which data it is of; run `python -m pipeline.tables`"
+        )
+    rows = {name: table.to_pylist() for name, table in tables.items()}
+    return rows, json.loads(metadata[b"dataset"])
 
 
 def _submit(hidden: Any, head: Any, features: Any) -> None:
