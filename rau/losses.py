@@ -5,6 +5,7 @@ contrastive learning (Khosla 2020), the mean of log p over the positives. Half p
 widened to float32. B is the batch, d the width.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -30,22 +31,36 @@ def _cosines(source: Tensor, target: Tensor) -> Tensor:
 
 @torch.no_grad()
 def csu_positives(
-    mu_source: Tensor, mu_target: Tensor, base_positives: Tensor, theta: float
+    mu_source: Tensor,
+    mu_target: Tensor,
+    base_positives: Tensor,
+    theta: float,
+    quantile: float | None = None,
 ) -> Tensor:
     """Positives of cross-sample uncertainty: the base ones and every j with cosine >= theta.
 
     The mask carries no gradient. Theta >= 1 adds nothing, whatever rounding makes of the cosine
-    of equal vectors; theta <= -1 adds everything.
+    of equal vectors; theta <= -1 adds everything. Cosines differ from encoder to encoder and from
+    epoch to epoch; with a quantile the threshold follows them, and the share 1 - quantile of the
+    batch's other pairs is added, those of the largest cosines.
 
     Args:
         mu_source: means of the source path, (B, d).
         mu_target: means of the target path, (B, d).
         base_positives: the rows of the same target, (B, B) bool.
         theta: threshold.
+        quantile: of the cosines of pairs that are not base positives, in place of theta.
 
     Returns:
         (B, B) bool, rows are sources.
     """
+    if quantile is not None:
+        cosines = _cosines(mu_source, mu_target)
+        others = cosines[~base_positives]
+        if not len(others):
+            return base_positives
+        threshold = others.kthvalue(max(1, math.ceil(quantile * len(others)))).values
+        return base_positives | (cosines > threshold)
     if theta >= 1:
         return base_positives
     return base_positives | (_cosines(mu_source, mu_target).clamp(-1, 1) >= theta)
@@ -191,7 +206,7 @@ def total_loss(
     positives = same_target(target_ids)
     total = base
     if ua.csu_weight > 0:
-        positives = csu_positives(source.mean, target.mean, positives, ua.theta)
+        positives = csu_positives(source.mean, target.mean, positives, ua.theta, ua.theta_quantile)
         csu = csu_loss(source.draws, target.draws, positives, temperature, two_way)
         total = total + ua.csu_weight * csu
     if ua.dr_weight > 0:

@@ -73,6 +73,7 @@ class UaParams(Section):
 
     n: Annotated[int, Field(ge=0, le=16)] = 1
     theta: Annotated[float, Field(ge=-1, le=1)] = 0.8
+    theta_quantile: Annotated[float, Field(ge=0, le=1)] | None = None
     samples: Annotated[int, Field(ge=1, le=64)] = 1
     isu: bool = True
     csu_weight: Weight = 0.3

@@ -277,3 +277,26 @@ def test_total_gradients() -> None:
         return total_loss(paths[0], paths[1], IDS, ua, 0.5, True).total
 
     assert torch.autograd.gradcheck(loss, parts)
+
+
+@pytest.mark.parametrize("quantile", [0.0, 0.5, 0.9, 1.0])
+@pytest.mark.parametrize("scale", [0.01, 1.0])
+def test_a_quantile_adds_the_same_share_whatever_the_cosines(quantile: float, scale: float) -> None:
+    rows = torch.randn(2, 12, 5, generator=torch.Generator().manual_seed(0))
+    rows = rows * scale + 3 * (1 - scale)  # The smaller the scale, the more alike the rows.
+    base = same_target(torch.tensor([0, 0, *range(1, 11)]))
+    positives = csu_positives(rows[0], rows[1], base, 1.0, quantile)
+    cosines = torch.nn.functional.cosine_similarity(rows[0][:, None], rows[1][None], dim=-1)
+    others = sorted(cosines[~base].tolist())
+    added = positives & ~base
+    wanted = len(others) - max(1, math.ceil(quantile * len(others)))
+    assert int(added.sum()) == wanted
+    if wanted:
+        assert cosines[added].min() >= others[-wanted] - 1e-6
+    assert bool(positives[base].all())
+
+
+def test_a_batch_of_one_target_has_no_other_pairs() -> None:
+    rows = torch.randn(2, 3, 4)
+    base = same_target(torch.zeros(3, dtype=torch.long))
+    assert bool(csu_positives(rows[0], rows[1], base, 0.5, 0.9).all())
