@@ -280,7 +280,7 @@ def test_total_gradients() -> None:
 
 
 @pytest.mark.parametrize("quantile", [0.0, 0.5, 0.9, 1.0])
-@pytest.mark.parametrize("scale", [0.01, 1.0])
+@pytest.mark.parametrize("scale", [0.2, 1.0])
 def test_a_quantile_adds_the_same_share_whatever_the_cosines(quantile: float, scale: float) -> None:
     rows = torch.randn(2, 12, 5, generator=torch.Generator().manual_seed(0))
     rows = rows * scale + 3 * (1 - scale)  # The smaller the scale, the more alike the rows.
