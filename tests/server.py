@@ -142,6 +142,10 @@ class Handler(BaseHTTPRequestHandler):
         """Gone."""
         self._send(404, PAGE)
 
+    def forbidden(self) -> None:
+        """Not you, or not now."""
+        self._send(403, PAGE)
+
     def endless(self) -> None:
         """More than anyone wants."""
         self._send(200, b"", length=1 << 40)

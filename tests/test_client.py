@@ -48,6 +48,15 @@ def test_a_no_is_a_no(host: server.Server, client: Client, tmp_path: Path, mood:
         client.fetch(f"{host.url}/file", tmp_path / "part", LIMIT)
 
 
+def test_a_host_that_forbids_may_be_asked_again(
+    host: server.Server, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(server.PERMANENT, "forbidden", server.Handler.forbidden)
+    host.moods["/file"] = "forbidden"
+    with pytest.raises(Unreachable, match="status 403"):
+        client.fetch(f"{host.url}/file", tmp_path / "part", LIMIT)
+
+
 def test_the_limit_holds_whatever_is_declared(
     host: server.Server, client: Client, tmp_path: Path
 ) -> None:

@@ -84,6 +84,10 @@ def _fill(
             outcome = f"not used: {error}"
         print(f"{mirror.repository}: {outcome}")
     if record.url_tables is not None and intake.askable(urls.SOURCE):
-        annotations.fetch_files(record.url_tables, intake.root, client)
-        table = urls.read_tables(intake.root / path for path in record.url_tables.digests)
-        print(f"{urls.SOURCE}: {urls.fetch_images(table, intake, client, choices.connections)}")
+        try:
+            annotations.fetch_files(record.url_tables, intake.root, client)
+            table = urls.read_tables(intake.root / path for path in record.url_tables.digests)
+            outcome = urls.fetch_images(table, intake, client, choices.connections)
+        except annotations.Unavailable as error:
+            outcome = f"not used: {error}"
+        print(f"{urls.SOURCE}: {outcome}")

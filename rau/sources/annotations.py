@@ -11,6 +11,10 @@ MAX_BYTES = 256 * 2**20
 FIRST_SEEN = ".first_seen.json"
 
 
+class Unavailable(UserError):
+    """A file that no revision gives, or not as the record knows it."""
+
+
 def fetch_files(files: Files, root: Path, client: Client) -> None:
     """Fetch every file of `files` that is not yet there, whole.
 
@@ -18,7 +22,7 @@ def fetch_files(files: Files, root: Path, client: Client) -> None:
     its digest is kept in `.first_seen.json` beside it.
 
     Raises:
-        UserError: when no revision gives a file, or none the one that the record knows.
+        Unavailable: when no revision gives a file, or none the one that the record knows.
     """
     seen_path = root / FIRST_SEEN
     seen = read_json(seen_path, "list of digests") if seen_path.exists() else {}
@@ -54,7 +58,7 @@ def _fetch(files: Files, path: str, expected: str | None, target: Path, client: 
             if not resumed:
                 reasons.append(f"{url}: SHA-256 {found[:12]}…, not {str(expected)[:12]}…")
                 break
-    raise UserError(
+    raise Unavailable(
         f"cannot fetch {files.repository}'s {path} ({'; '.join(reasons)}); "
         f"check the network or put the file at {target}"
     )

@@ -11,6 +11,7 @@ from requests.adapters import HTTPAdapter
 from urllib3 import Retry
 
 TRANSIENT = (408, 425, 429, 500, 502, 503, 504)
+GONE = (404, 410)
 NO_USE = (
     requests.exceptions.InvalidURL,
     requests.exceptions.InvalidSchema,
@@ -123,13 +124,12 @@ class Client:
             raise Refused(f"{url}: {type(error).__name__}") from error
         except requests.RequestException as error:
             raise Unreachable(f"{url}: {type(error).__name__}") from error
-        if answer.status_code in TRANSIENT:
-            answer.close()
-            raise Unreachable(f"{url}: status {answer.status_code}")
-        if not answer.ok and answer.status_code != PAST_THE_END:
-            answer.close()
-            raise Refused(f"{url}: status {answer.status_code}")
-        return answer
+        if answer.ok or answer.status_code == PAST_THE_END:
+            return answer
+        answer.close()
+        # A host that forbids may only think that we ask too much; one that knows of nothing knows.
+        kind = Refused if answer.status_code in GONE else Unreachable
+        raise kind(f"{url}: status {answer.status_code}")
 
     def _receive(self, answer: requests.Response, part: Path, start: int, limit: int) -> bool:
         """Write the body from `start` on; False where it came too slowly to wait for."""
