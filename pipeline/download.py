@@ -36,7 +36,11 @@ def main() -> None:
     files = layout.annotation_files(root)
     label = workspace.dataset_label(dataset)
     if record is not None:
-        label |= official.compare(record, root, files).as_dict()
+        comparison = official.compare(record, root, files)
+        label |= comparison.as_dict()
+        if comparison.copy == "official":
+            for note in official.unexpected(record, annotations.queries):
+                print(f"note: {note}")
     # With the annotations' digest in it, the manifest changes when any of them does.
     about = {"annotations": digest_files(files), "dataset": json.dumps(label)}
     write_table(workspace.manifest(dataset.name), table, MANIFEST, about)

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import cycle
 from pathlib import Path
 
@@ -139,6 +140,31 @@ def test_mirrors_that_are_gone_are_said_so(
     printed = capsys.readouterr().out
     assert "mteb/mbeir_fashioniq_task7: not used: " in printed
     assert f"URL tables: {len(ids):,} images; 0 dead, 0 not reached" in printed
+
+
+def test_two_at_once_fetch_everything_once(
+    host: server.Server, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    annotations = fashioniq.read_annotations(folder)
+    ids = annotations.image_ids
+    world.serve(host, folder, annotations, {}, {}, dict.fromkeys(ids, "kind"))
+    root = tmp_path / "store"
+    with ThreadPoolExecutor(2) as pool:
+        runs = [pool.submit(world.fetch, host.url, folder, root) for _ in range(2)]
+        first, second = (run.result() for run in runs)
+    assert first == second == dict.fromkeys(ids, "URL tables")
+    assert {n for (_, path), n in host.asked.items() if "/img/" in path} == {1}
+    assert "another process fetches fashioniq; waiting for it" in capsys.readouterr().out
+
+
+def test_a_store_that_cannot_be_written_is_one_line(
+    host: server.Server, folder: Path, tmp_path: Path
+) -> None:
+    annotations = fashioniq.read_annotations(folder)
+    world.serve(host, folder, annotations, {}, {}, {})
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot write .*file/store"):
+        world.fetch(host.url, folder, tmp_path / "file/store")
 
 
 def test_killed_twenty_times(host: server.Server, tmp_path: Path) -> None:

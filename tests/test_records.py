@@ -83,6 +83,11 @@ def test_cirr_without_its_train_captions_is_custom_and_with_them_unverified(
     assert found.unverified == {"captions/cap.rc2.train.json": digest_file(train)}
 
 
+def test_another_number_of_queries_is_said(tmp_path: Path) -> None:
+    queries = [{"category": "all", "split": "val"}] * 4181 + [{"category": "all", "split": "train"}]
+    assert official.unexpected(CIRR, queries) == ["all train: 1 queries, 28,225 expected"]
+
+
 def test_one_more_file_makes_a_copy_custom(tmp_path: Path) -> None:
     world.write_annotations(tmp_path, 9)
     (tmp_path / "image_url").mkdir()

@@ -1,6 +1,7 @@
 """Whether a copy of a data set is the published one."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,19 @@ class Comparison:
     def as_dict(self) -> dict[str, Any]:
         """For a JSON document."""
         return asdict(self)
+
+
+def unexpected(record: Record, queries: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Numbers of queries that are not the record's, in words; a split without any is passed over.
+
+    It matters for files whose digest is not known: their count is expected, not insisted upon.
+    """
+    counts = Counter((query["category"], query["split"]) for query in queries)
+    return [
+        f"{category} {split}: {counts[category, split]:,} queries, {expected:,} expected"
+        for (category, split), expected in record.queries.items()
+        if counts[category, split] not in (0, expected)
+    ]
 
 
 def compare(record: Record, root: Path, files: Sequence[Path]) -> Comparison:

@@ -1,10 +1,11 @@
 """From a record to a store that is as whole as its sources allow."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from rau.datasets.annotations import Annotations
 from rau.datasets.readers import Reader
@@ -49,14 +50,33 @@ def acquire(
     Raises:
         UserError: when annotations cannot be had, or the images' terms are not agreed to.
     """
-    root.mkdir(parents=True, exist_ok=True)
-    with FileLock(root / ".lock"):
+    with _alone(root, record.name):
         annotations.fetch_files(record.annotations, root, client)
         found = reader.read_annotations(root)
         with Journal(root / JOURNAL) as journal:
             intake = Intake(root, found.image_ids, found.places, record.placeholders, journal)
             _fill(record, found, intake, choices, client)
             return dict(journal.origin)
+
+
+@contextmanager
+def _alone(root: Path, name: str) -> Iterator[None]:
+    """Keep other processes out of a store, or wait for the one that is in it."""
+    lock = FileLock(root / ".lock")
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout:
+        print(f"another process fetches {name}; waiting for it")
+        lock.acquire()
+    except OSError as error:
+        raise UserError(
+            f"cannot write {root}: {error.strerror}; free or change the disk"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _fill(
