@@ -163,7 +163,7 @@ def test_a_store_that_cannot_be_written_is_one_line(
     annotations = fashioniq.read_annotations(folder)
     world.serve(host, folder, annotations, {}, {}, {})
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="cannot write .*file/store"):
+    with pytest.raises(UserError, match=r"cannot write .*file/store"):
         world.fetch(host.url, folder, tmp_path / "file/store")
 
 
