@@ -132,6 +132,13 @@ def test_placeholders_are_known_also_when_drawn_anew() -> None:
             assert examine(buffer.getvalue(), placeholders=True).status == "missing"
 
 
+@pytest.mark.parametrize("kind", ["GIF", "JPEG"])
+def test_a_single_pixel_is_no_photo(kind: str) -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (1, 1)).save(buffer, kind)
+    assert examine(buffer.getvalue(), placeholders=True).status == "missing"
+
+
 @pytest.mark.skipif(not BROKEN.is_dir(), reason="shared/data/realphotos is not here")
 def test_products_are_no_placeholders() -> None:
     photos = sorted((SHARED / "realphotos/images").glob("*.jpg"))[::5]
