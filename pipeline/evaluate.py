@@ -1,4 +1,4 @@
-"""Stage `evaluate`: recalls under every protocol, beside the untrained baselines."""
+"""Stage `evaluate`: recalls under every protocol, beside the baselines."""
 
 import json
 import sys
@@ -10,60 +10,91 @@ from pipeline import stage, workspace
 
 def main() -> None:
     """Write metrics and their summary under `reports/`, rankings and submissions under `data/`."""
-    from rau import (
-        baselines,
-        checkpoint,
-        coverage,
-        devices,
-        features,
-        protocols,
-        scoreboard,
-        submissions,
-    )
-    from rau.evaluation import FeatureSet, Method
+    from rau import coverage, devices, features, protocols, scoreboard, submissions
+    from rau.evaluation import FeatureSet
     from rau.files import write_json
+    from rau.methods import METHODS
     from rau.schemas import RANKINGS, write_table
-    from rau.selection import weight_key
 
     params = workspace.load_params()
     stage.limit_threads(params.train.threads)
     name = params.dataset.name
-    rows, label = _tables(name)
+    rows, data = _tables(name)
     pair = features.read_pair(*(workspace.features(name, kind) for kind in ("images", "texts")))
     device = devices.choose(params.train.device)
     on_device = FeatureSet.on(device, *pair)
-    head, extra = checkpoint.load(workspace.model(name), device)
-    features.check_made_for(pair, extra["features"], head.config.d_image, head.config.d_text)
-    text_map = None
-    if not head.config.shared_space:
-        text_map = checkpoint.load_state(workspace.text_map(name))[0]["text_map"].to(device)
-
-    def untrained(protocol: protocols.Protocol) -> dict[str, Method]:
-        weight = extra["text_weights"][weight_key(protocol.reference, protocol.join)]
-        return dict(baselines.untrained(weight, text_map))
-
+    head, extra = _head(workspace.model(name), pair, device)
+    twin, _ = _head(workspace.deterministic(name), pair, device)
+    label, twin_label = METHODS[head.config.name].label, METHODS["deterministic"].label
+    heads = {twin_label: twin, label: head}
+    untrained = _untrained(workspace.model(name), extra["text_weights"], head.config.shared_space)
     measured = protocols.select(name, params.evaluate)
-    methods = scoreboard.protocols_with_methods(measured, head, untrained)
     result, rankings = scoreboard.assess(
-        methods, rows["queries"], rows["galleries"], on_device, params.evaluate
+        {protocol: untrained(protocol) | heads for protocol in measured},
+        rows["queries"],
+        rows["galleries"],
+        on_device,
+        params.evaluate,
+        label,
+        None if label == twin_label else twin_label,
     )
     val_gallery = {r["image_id"] for r in rows["galleries"] if r["gallery"] == "original"}
     metrics = {
-        "dataset": label,
+        "method": label,
+        "dataset": data,
         "encoder": pair[0].metadata,
         "coverage": coverage.measure(rows["images"], rows["queries"], val_gallery)
         | {"unusable": params.evaluate.unusable},
         "relevance": scoreboard.relevance([q for q in rows["queries"] if q["split"] == "val"]),
         "headline": scoreboard.headline(result, measured[0]),
         "training": {
-            key: extra[key] for key in ("select", "best_epoch", "text_weights", "queries")
+            key: extra[key]
+            for key in ("select", "best_epoch", "text_weights", "queries", "alignment")
         },
+        "signatures": _signatures(params, extra, result["against"].get(measured[0].name)),
         **result,
     }
     write_table(workspace.rankings(name), rankings, RANKINGS)
     write_json(workspace.METRICS, metrics)
     write_json(workspace.SUMMARY, scoreboard.compact(result))
     _submit(submissions.truth(rows["queries"], rows["galleries"]), head, on_device)
+
+
+def _head(folder: Path, pair: Any, device: Any) -> tuple[Any, dict[str, Any]]:
+    """A trained head and its extra, made for these features."""
+    from rau import checkpoint, features
+
+    head, extra = checkpoint.load(folder, device)
+    features.check_made_for(pair, extra["features"], head.config.d_image, head.config.d_text)
+    return head, extra
+
+
+def _untrained(folder: Path, weights: dict[str, float], shared_space: bool) -> Any:
+    """The untrained baselines of a protocol."""
+    from rau import baselines, checkpoint
+    from rau.selection import weight_key
+
+    text_map = None
+    if not shared_space:
+        text_map = checkpoint.load_state(folder / workspace.TEXT_MAP)[0]["text_map"]
+
+    def of(protocol: Any) -> dict[str, Any]:
+        weight = weights[weight_key(protocol.reference, protocol.join)]
+        return dict(baselines.untrained(weight, text_map))
+
+    return of
+
+
+def _signatures(params: Any, extra: dict[str, Any], against: Any) -> list[dict[str, str]]:
+    """What the run's own figures say went wrong."""
+    from rau.history import read_history
+    from rau.methods import canonical
+    from rau.signatures import diagnose
+
+    history = read_history(workspace.model(params.dataset.name) / workspace.HISTORY)
+    mean = None if against is None else against["mean"]
+    found = diagnose(canonical(params).ua, history, extra["alignment"], mean)
+    return [signature.as_dict() for signature in found]
 
 
 def _tables(dataset: str) -> tuple[dict[str, list[dict[str, Any]]], dict[str, Any]]:

@@ -14,19 +14,19 @@ def main() -> None:
     from rau import protocols
     from rau.files import read_json, write_bytes, write_text
     from rau.history import read_history
+    from rau.methods import METHODS
     from rau.params import flat
     from rau.report import examples, figures, page
     from rau.schemas import MANIFEST, QUERIES, RANKINGS, read_table
-    from rau.scoreboard import HEAD
 
     params = workspace.load_params()
     name = params.dataset.name
     metrics = read_json(workspace.METRICS, "metrics")
-    history = read_history(workspace.model(name) / "history.csv")
+    history = read_history(workspace.model(name) / workspace.HISTORY)
     rankings = read_table(workspace.rankings(name), RANKINGS, "evaluate")
     protocol = metrics["headline"]["protocol"]
     mine = rankings.filter(
-        (pc.field("method") == HEAD) & (pc.field("protocol") == protocol)
+        (pc.field("method") == metrics["method"]) & (pc.field("protocol") == protocol)
     ).to_pylist()
     drawn = {
         "Loss terms by epoch": figures.losses(history),
@@ -34,7 +34,7 @@ def main() -> None:
             history, metrics["training"]["best_epoch"]
         ),
     }
-    if params.ua.n:
+    if METHODS[params.head.name].uncertain and params.ua.n:
         drawn["σ of source and target"] = figures.sigmas(
             history,
             [row["uncertainty"] for row in mine if row["uncertainty"] is not None],

@@ -9,7 +9,16 @@ from typing import Any
 
 from pipeline import stage, workspace
 
-STAGES = ("download", "tables", "encoder", "features", "train", "evaluate", "report")
+STAGES = (
+    "download",
+    "tables",
+    "encoder",
+    "features",
+    "deterministic",
+    "train",
+    "evaluate",
+    "report",
+)
 
 
 def final_metrics(metrics: dict[str, Any]) -> dict[str, float]:
@@ -19,7 +28,19 @@ def final_metrics(metrics: dict[str, Any]) -> dict[str, float]:
         for category, row in categories.items():
             place = protocol if category == "mean" else f"{protocol}.{category}"
             values |= {f"{place}.{name}": value for name, value in row.items()}
+    for protocol, categories in metrics["against"].items():
+        for name, found in categories["mean"].items():
+            values[f"{protocol}.{name}.over_deterministic"] = found["difference"]
     return values
+
+
+def signature_tags(metrics: dict[str, Any]) -> dict[str, str]:
+    """The names of all signatures, and the evidence and remedy of each."""
+    found = metrics["signatures"]
+    tags = {"signatures": ", ".join(one["name"] for one in found) or "none"}
+    return tags | {
+        f"signature.{one['name']}": f"{one['evidence']}; {one['remedy']}" for one in found
+    }
 
 
 def timings() -> Iterator[tuple[str, float]]:
@@ -62,13 +83,13 @@ def main() -> None:
     params = workspace.load_params()
     name = params.dataset.name
     metrics = read_json(workspace.METRICS, "metrics")
-    history = read_history(workspace.model(name) / "history.csv")
+    history = read_history(workspace.model(name) / workspace.HISTORY)
     values = flat(params)
     results = [workspace.METRICS, workspace.rankings(name), workspace.model(name) / "head.json"]
     experiment = os.environ.get("DVC_EXP_NAME", "")
     record = tracking.Record(
         digest=digest([values, digest_files(results)], 32),
-        name=experiment or f"{name} theta={params.ua.theta} n={params.ua.n}",
+        name=experiment or f"{name} {params.head.name} theta={params.ua.theta} n={params.ua.n}",
         params=values | {"theta": params.ua.theta, "n": params.ua.n},
         metrics=final_metrics(metrics) | dict(timings()),
         course=[
@@ -78,7 +99,9 @@ def main() -> None:
             if key != "epoch" and not math.isnan(value)
         ],
         tags=git_state()
+        | signature_tags(metrics)
         | {
+            "method": metrics["method"],
             "dvc_experiment": experiment or "workspace",
             "dataset": f"{metrics['dataset']['name']} ({metrics['dataset']['copy']})",
             "encoder": f"{metrics['encoder']['encoder']} / {metrics['encoder']['weights']}",

@@ -1,22 +1,33 @@
 """Stage `train`: the head, trained on cached features."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipeline import stage, workspace
+
+if TYPE_CHECKING:
+    from rau.params import Params
 
 
 def main() -> None:
     """Write `data/models/<dataset>/`: head.safetensors, head.json, history.csv."""
-    from rau import checkpoint, devices, features, fitting, protocols
+    from rau import protocols
+
+    params = workspace.load_params()
+    protocols.select(params.dataset.name, params.evaluate)  # A wrong headline stops here already.
+    train(params, workspace.model(params.dataset.name))
+
+
+def train(params: "Params", folder: Path) -> None:
+    """Write the head of these parameters to `folder`."""
+    from rau import checkpoint, devices, features, fitting
     from rau.evaluation import FeatureSet
     from rau.files import digest, digest_files, digest_sources, write_text
     from rau.history import to_csv
     from rau.schemas import QUERIES, read_table
 
-    params = workspace.load_params()
-    protocols.select(params.dataset.name, params.evaluate)  # A wrong headline stops here already.
     stage.limit_threads(params.train.threads)
-    name, folder = params.dataset.name, workspace.model(params.dataset.name)
+    name = params.dataset.name
     sources = [workspace.features(name, kind) for kind in ("images", "texts")]
     pair = features.read_pair(*sources)
     queries = read_table(workspace.table(name, "queries"), QUERIES, "tables").to_pylist()
@@ -30,11 +41,13 @@ def main() -> None:
     )
     on_device = FeatureSet.on(devices.choose(params.train.device), *pair)
     state = workspace.parts() / "train" / f"{run}.safetensors"
-    fitted = fitting.fit(params, on_device, queries, state)
+    prepared = fitting.prepare(params.train, on_device, queries)
+    print(prepared.split.summary())
+    fitted = fitting.fit(params, on_device, prepared, state)
     checkpoint.save(folder, fitted.head, fitted.extra)
-    write_text(folder / "history.csv", to_csv(fitted.progress.history))
+    write_text(folder / workspace.HISTORY, to_csv(fitted.progress.history))
     if fitted.text_map is not None:
-        checkpoint.save_state(workspace.text_map(name), {"text_map": fitted.text_map}, {})
+        checkpoint.save_state(folder / workspace.TEXT_MAP, {"text_map": fitted.text_map}, {})
     state.unlink(missing_ok=True)
     print(f"kept epoch {fitted.progress.best_epoch} of {params.train.epochs}")
 

@@ -17,6 +17,8 @@ SUMMARY = Path("reports/summary.json")
 SUBMISSIONS = Path("data/submissions")
 PAGE = Path("reports/index.html")
 FIGURES = Path("reports/figures")
+HISTORY = "history.csv"
+TEXT_MAP = "text_map.safetensors"
 
 
 def load_params() -> parameters.Params:
@@ -54,9 +56,9 @@ def model(dataset: str) -> Path:
     return Path("data/models") / dataset
 
 
-def text_map(dataset: str) -> Path:
-    """The ridge map of the baselines, where image and text features differ in width."""
-    return model(dataset) / "text_map.safetensors"
+def deterministic(dataset: str) -> Path:
+    """Folder of the same head without uncertainty."""
+    return Path("data/models") / f"{dataset}-deterministic"
 
 
 def rankings(dataset: str) -> Path:

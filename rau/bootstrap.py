@@ -1,17 +1,68 @@
-"""Percentile bootstrap over queries, stratified by category (Efron 1979)."""
+"""Percentile bootstrap over queries and seeds, stratified by category (Efron 1979).
 
-from collections.abc import Mapping
+Seeds are crossed with queries: every seed ranks the same queries. A resample draws seeds once and
+queries inside every category, so that an interval covers both sources of chance.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 MEAN = "mean"
 BLOCK = 128
-Interval = tuple[NDArray[np.float64], NDArray[np.float64]]
+Floats = NDArray[np.float64]
+Interval = tuple[Floats, Floats]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A mean difference with its interval and a two-sided p-value; NaN ends where none was drawn.
+
+    `p` is twice the share of resamples on the other side of zero, never below 2 / (resamples + 1).
+    """
+
+    value: float
+    low: float
+    high: float
+    p: float
+
+
+def means(values: Mapping[str, Floats], clusters: Mapping[str, NDArray[np.int64]]) -> Floats:
+    """The mean over categories of every metric's mean, (M,); arguments as in `draws`."""
+    own = [_seeds_first(values[category]).mean((0, 1)) for category in sorted(clusters)]
+    return np.asarray(np.mean(own, axis=0))
+
+
+def draws(
+    values: Mapping[str, Floats],
+    clusters: Mapping[str, NDArray[np.int64]],
+    resamples: int,
+    seed: int,
+) -> dict[str, Floats]:
+    """Resampled means of every metric, (resamples, M), by category and under `mean`.
+
+    Args:
+        values: rows by metrics, (R, M), or seeds by rows by metrics, (S, R, M), by category.
+        clusters: number of the query each row belongs to, (R,), by category; the rows of a query
+            go together.
+        resamples: how many, at least 1.
+    """
+    rng = np.random.default_rng(seed)
+    count = len(_seeds_first(next(iter(values.values()))))
+    # One seed has no chance of its own to draw from.
+    seeds = np.ones((resamples, 1)) if count == 1 else _multinomial(rng, count, resamples) / count
+    found = {
+        category: _category(_seeds_first(values[category]), clusters[category], seeds, rng)
+        for category in sorted(values)
+    }
+    found[MEAN] = np.mean(list(found.values()), axis=0)
+    return found
 
 
 def intervals(
-    values: Mapping[str, NDArray[np.float64]],
+    values: Mapping[str, Floats],
     clusters: Mapping[str, NDArray[np.int64]],
     resamples: int,
     seed: int,
@@ -19,11 +70,8 @@ def intervals(
 ) -> dict[str, Interval]:
     """Intervals of every metric's mean, by category and for the mean over categories.
 
-    Queries are drawn with replacement inside their category; all rows of a query go together.
-
     Args:
-        values: rows by metrics, (R, M), by category.
-        clusters: number of the query each row belongs to, (R,), by category.
+        values, clusters: as in `draws`.
         resamples: 0 gives no interval.
         level: of confidence.
 
@@ -32,28 +80,97 @@ def intervals(
     """
     if resamples == 0:
         return {}
-    rng = np.random.default_rng(seed)
-    means = {c: _means(values[c], clusters[c], resamples, rng) for c in sorted(values)}
-    means[MEAN] = np.mean(list(means.values()), axis=0)
     tails = [(1 - level) / 2, (1 + level) / 2]
-    return {c: tuple(np.quantile(draws, tails, axis=0)) for c, draws in means.items()}
+    found = draws(values, clusters, resamples, seed)
+    return {c: tuple(np.quantile(drawn, tails, axis=0)) for c, drawn in found.items()}
 
 
-def _means(
-    values: NDArray[np.float64],
-    clusters: NDArray[np.int64],
+def differences(
+    ours: Mapping[str, Floats],
+    theirs: Mapping[str, Floats],
+    clusters: Mapping[str, NDArray[np.int64]],
     resamples: int,
-    rng: np.random.Generator,
-) -> NDArray[np.float64]:
+    seed: int,
+) -> dict[str, list[Difference]]:
+    """Paired differences ours - theirs of every metric, by category and for their mean.
+
+    Rows are the same queries in the same order, and where there are several seeds, seed s of one
+    side is paired with seed s of the other.
+
+    Raises:
+        ValueError: when the two sides have different categories or shapes.
+    """
+    if {c: v.shape for c, v in ours.items()} != {c: v.shape for c, v in theirs.items()}:
+        raise ValueError("the two sides have different categories, rows or metrics")
+    gaps = {c: _seeds_first(ours[c]) - _seeds_first(theirs[c]) for c in ours}
+    points = {c: gap.mean((0, 1)) for c, gap in gaps.items()} | {MEAN: means(gaps, clusters)}
+    if resamples == 0:
+        return {
+            c: [Difference(float(v), np.nan, np.nan, np.nan) for v in p] for c, p in points.items()
+        }
+    found = draws(gaps, clusters, resamples, seed)
+    return {category: _differences(points[category], drawn) for category, drawn in found.items()}
+
+
+def as_dict(found: Difference) -> dict[str, float | list[float] | None]:
+    """JSON-able: difference, interval and p; the latter two None where nothing was drawn."""
+    if np.isnan(found.p):
+        return {"difference": round(found.value, 4), "interval": None, "p": None}
+    return {
+        "difference": round(found.value, 4),
+        "interval": [round(found.low, 4), round(found.high, 4)],
+        "p": round(found.p, 6),
+    }
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p-values adjusted for their number (Holm 1979), in the order given."""
+    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
+    adjusted = [0.0] * len(p_values)
+    largest = 0.0
+    for place, index in enumerate(order):
+        largest = max(largest, min(1.0, (len(p_values) - place) * p_values[index]))
+        adjusted[index] = largest
+    return adjusted
+
+
+def mark(p: float) -> str:
+    """The usual stars of a p-value: *** below 0.001, ** below 0.01, * below 0.05."""
+    return "*" * sum(p < limit for limit in (0.05, 0.01, 0.001))
+
+
+def _differences(points: Floats, drawn: Floats) -> list[Difference]:
+    ends = np.quantile(drawn, [0.025, 0.975], axis=0)
+    sides = np.minimum((drawn <= 0).sum(0), (drawn >= 0).sum(0))
+    p = np.minimum(1.0, 2 * (sides + 1) / (len(drawn) + 1))
+    return [
+        Difference(float(points[i]), float(ends[0, i]), float(ends[1, i]), float(p[i]))
+        for i in range(len(points))
+    ]
+
+
+def _seeds_first(values: Floats) -> Floats:
+    return values[None] if values.ndim == 2 else values
+
+
+def _multinomial(rng: np.random.Generator, count: int, size: int) -> Floats:
+    return rng.multinomial(count, np.full(count, 1 / count), size=size).astype(np.float64)
+
+
+def _category(
+    values: Floats, clusters: NDArray[np.int64], seeds: Floats, rng: np.random.Generator
+) -> Floats:
     """Resampled means, (resamples, M), as products of multinomial counts with query sums."""
     _, owner = np.unique(clusters, return_inverse=True)
     count = int(owner.max()) + 1
-    sums = np.zeros((count, values.shape[1] + 1))
-    np.add.at(sums, owner, np.column_stack([values, np.ones(len(values))]))
-    even = np.full(count, 1 / count)
-    blocks = [
-        rng.multinomial(count, even, size=min(BLOCK, resamples - start)) @ sums
-        for start in range(0, resamples, BLOCK)
-    ]
-    totals = np.concatenate(blocks)
-    return totals[:, :-1] / totals[:, -1:]
+    seed_count, rows, metrics = values.shape
+    sums = np.zeros((count, seed_count * metrics + 1))
+    flat = values.transpose(1, 0, 2).reshape(rows, -1)
+    np.add.at(sums, owner, np.column_stack([flat, np.ones(rows)]))
+    blocks = []
+    for start in range(0, len(seeds), BLOCK):
+        part = seeds[start : start + BLOCK]
+        totals = _multinomial(rng, count, len(part)) @ sums
+        by_seed = totals[:, :-1].reshape(len(part), seed_count, metrics)
+        blocks.append(np.einsum("rs,rsm->rm", part, by_seed) / totals[:, -1:])
+    return np.concatenate(blocks)

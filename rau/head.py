@@ -1,7 +1,7 @@
 """The composition head: reference image and caption to a query, target image to a gallery vector.
 
 The uncertainty augmenter follows RAU (arXiv 2308.08131) as far as its public abstract and tables
-go. The fusion is ours: it starts as the weighted sum of the two features and learns what to add.
+go. Other methods are the same head with another fusion or another loss.
 """
 
 import math
@@ -14,12 +14,22 @@ from pydantic import Field, model_validator
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
+from rau.fusion import (
+    Combiner,
+    FixedSum,
+    GatedResidual,
+    LearnedSum,
+    OneSide,
+    Tirg,
+    trunk,
+    zero_linear,
+)
 from rau.gaussian import Gaussian, PathOutput
-from rau.params import HeadParams, Positive, Section, Share, TrainParams, UaParams, Width
+from rau.params import HeadName, HeadParams, Positive, Section, Share, TrainParams, UaParams, Width
+from rau.pcmepp import Matching
 
 TEMPERATURE_MIN = 0.005
 TEMPERATURE_MAX = 1.0
-GATE_MARGIN = 1e-3
 
 
 class HeadConfig(Section):
@@ -30,6 +40,7 @@ class HeadConfig(Section):
     sum that the fusion starts from.
     """
 
+    name: HeadName = "rau"
     d_image: Width
     d_text: Width
     shared_space: bool
@@ -71,7 +82,7 @@ class HeadConfig(Section):
         shared_space: bool,
         text_weight: float,
     ) -> Self:
-        """Take over what `params.yaml` says.
+        """Take over what `params.yaml` says; `methods.canonical` before drops what has no effect.
 
         Raises:
             pydantic.ValidationError: when a shared space has features of two widths.
@@ -81,25 +92,29 @@ class HeadConfig(Section):
             d_text=d_text,
             shared_space=shared_space,
             text_weight=text_weight,
-            **head.model_dump(include={"dim", "hidden", "dropout", "input_dropout"}),
+            **head.model_dump(include={"name", "dim", "hidden", "dropout", "input_dropout"}),
             **ua.model_dump(include={"n", "isu", "samples", "shared", "sigma_init"}),
             **train.model_dump(include={"temperature", "learn_temperature"}),
         )
 
 
-def _zero_linear(inputs: int, outputs: int, bias: float = 0.0) -> nn.Linear:
-    """A linear layer that starts as the constant `bias`."""
-    layer = nn.Linear(inputs, outputs)
-    nn.init.zeros_(layer.weight)
-    nn.init.constant_(layer.bias, bias)
-    return layer
-
-
-def _trunk(inputs: int, hidden: int, dropout: float) -> nn.Sequential:
-    """The hidden layer of every MLP here; the norm is needed because unit vectors are small."""
-    return nn.Sequential(
-        nn.Linear(inputs, hidden), nn.LayerNorm(hidden), nn.GELU(), nn.Dropout(dropout)
-    )
+def make_fusion(config: HeadConfig) -> nn.Module:
+    """The fusion of a method."""
+    c, width = config, config.width
+    match c.name:
+        case "image_only" | "text_only":
+            return OneSide(text=c.name == "text_only")
+        case "sum":
+            return FixedSum(0.5)
+        case "weighted_sum":
+            # What the holdout chose is final where nothing else is trained.
+            return FixedSum(c.text_weight) if c.shared_space else LearnedSum(c.text_weight)
+        case "tirg":
+            return Tirg(width, c.dropout)
+        case "combiner":
+            return Combiner(width, c.hidden, c.dropout)
+        case _:
+            return GatedResidual(width, c.hidden, c.dropout, c.text_weight)
 
 
 class UncertaintyAugmenter(nn.Module):
@@ -110,33 +125,14 @@ class UncertaintyAugmenter(nn.Module):
 
     def __init__(self, width: int, hidden: int, dropout: float, sigma_init: float) -> None:
         super().__init__()
-        self.trunk = _trunk(width, hidden, dropout)
-        self.to_shift = _zero_linear(hidden, width)
-        self.to_log_var = _zero_linear(hidden, width, 2 * math.log(sigma_init) - math.log(width))
+        self.trunk = trunk(width, hidden, dropout)
+        self.to_shift = zero_linear(hidden, width)
+        self.to_log_var = zero_linear(hidden, width, 2 * math.log(sigma_init) - math.log(width))
 
     def forward(self, h: Tensor) -> Gaussian:
         """From (B, d) to B Gaussians with unit means."""
         features = self.trunk(h)
         return Gaussian(F.normalize(h + self.to_shift(features), dim=-1), self.to_log_var(features))
-
-
-class Fusion(nn.Module):
-    """gate * r + (1 - gate) * t + MLP([r; t]), which starts as (1 - w) * r + w * t.
-
-    A weight w nearer than GATE_MARGIN to 0 or 1 starts that far from it, so that the gate learns.
-    """
-
-    def __init__(self, width: int, hidden: int, dropout: float, text_weight: float) -> None:
-        super().__init__()
-        weight = min(max(text_weight, GATE_MARGIN), 1 - GATE_MARGIN)
-        self.gate = _zero_linear(2 * width, width, math.log((1 - weight) / weight))
-        self.mlp = nn.Sequential(_trunk(2 * width, hidden, dropout), _zero_linear(hidden, width))
-
-    def forward(self, reference: Tensor, text: Tensor) -> Tensor:
-        """Two (B, d) to one (B, d)."""
-        both = torch.cat([reference, text], dim=-1)
-        mixed = torch.lerp(text, reference, self.gate(both).sigmoid())
-        return mixed + torch.as_tensor(self.mlp(both))
 
 
 class Projection(nn.Module):
@@ -177,7 +173,8 @@ class ComposedHead(nn.Module):
         c, width = config, config.width
         self.project_image = Projection(c.d_image, width, c.shared_space, c.input_dropout)
         self.project_text = Projection(c.d_text, width, c.shared_space, c.input_dropout)
-        self.fusion = Fusion(width, c.hidden, c.dropout, c.text_weight)
+        self.fusion = make_fusion(c)
+        self.matching = Matching() if c.name == "pcmepp" else None
         self.source_blocks = self._stack()
         self.target_blocks = None if c.shared else self._stack()
         self._start_temperature()
@@ -229,7 +226,7 @@ class ComposedHead(nn.Module):
         Raises:
             ValueError: when features have other widths than the head was made for.
         """
-        dtype = self.fusion.gate.weight.dtype
+        dtype = self.log_temperature.dtype
         h = self.fusion(self.project_image(reference, dtype), self.project_text(text, dtype))
         return self._path(h, self.source_blocks, generator)
 
@@ -240,11 +237,12 @@ class ComposedHead(nn.Module):
             ValueError: when features have another width than the head was made for.
         """
         blocks = self.source_blocks if self.target_blocks is None else self.target_blocks
-        h = self.project_image(target, self.fusion.gate.weight.dtype)
+        h = self.project_image(target, self.log_temperature.dtype)
         return self._path(h, blocks, generator)
 
     @contextmanager
-    def _evaluating(self) -> Iterator[None]:
+    def evaluating(self) -> Iterator[None]:
+        """Evaluation mode without gradients; the mode comes back after."""
         training = self.training
         self.eval()
         try:
@@ -254,13 +252,18 @@ class ComposedHead(nn.Module):
             self.train(training)
 
     def encode_query(self, reference: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
-        """Deterministic query vectors, unit (B, d), and their uncertainty, norm of sigma, (B,)."""
-        with self._evaluating():
+        """Deterministic query vectors, unit (B, d), and their uncertainty, norm of sigma, (B,).
+
+        PCME++'s vectors are two wider: their cosine ranks by its distance.
+        """
+        with self.evaluating():
             output = self.forward_source(reference, text)
-            return output.mean, output.uncertainty
+            vectors = output.mean if self.matching is None else self.matching.as_queries(output)
+            return vectors, output.uncertainty
 
     def encode_gallery(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Deterministic image vectors, unit (B, d), and their uncertainty, norm of sigma, (B,)."""
-        with self._evaluating():
+        with self.evaluating():
             output = self.forward_target(image)
-            return output.mean, output.uncertainty
+            vectors = output.mean if self.matching is None else self.matching.as_gallery(output)
+            return vectors, output.uncertainty

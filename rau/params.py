@@ -68,6 +68,20 @@ class FeaturesParams(Section):
     workers: Annotated[int, Field(ge=0)] = 0
 
 
+HeadName = Literal[
+    "rau",
+    "deterministic",
+    "mur",
+    "pcmepp",
+    "combiner",
+    "tirg",
+    "weighted_sum",
+    "sum",
+    "text_only",
+    "image_only",
+]
+
+
 class UaParams(Section):
     """The uncertainty augmenter (arXiv 2308.08131)."""
 
@@ -84,8 +98,9 @@ class UaParams(Section):
 
 
 class HeadParams(Section):
-    """The composition head."""
+    """The composition head; `rau/methods.py` says what each name stands for."""
 
+    name: HeadName = "rau"
     dim: Width = 512
     hidden: Width = 512
     dropout: Share = 0.5

@@ -16,7 +16,6 @@ from rau.protocols import Protocol
 from rau.ranking import MISSING
 from rau.schemas import RANKINGS
 
-HEAD = "rau"
 BOOTSTRAP_SEED = 0
 Row = Mapping[str, Any]
 Nested = dict[str, Any]
@@ -47,20 +46,7 @@ def summary_with_intervals(
     Raises:
         UserError: when unusable queries are left out and none is left.
     """
-    values: dict[str, Values] = {}
-    clusters: dict[str, NDArray[np.int64]] = {}
-    for task, result in zip(tasks, ranked, strict=True):
-        kept = np.full(len(task.clusters), True)
-        if evaluate.unusable == "leave_out":
-            kept = task.usable
-            if not kept.any():
-                raise UserError(
-                    f"no query of {task.category} has its images; complete the images or set "
-                    "evaluate.unusable=miss"
-                )
-        whole = per_query(result.ranking, task.usable)
-        values[task.category] = {name: value[kept] for name, value in whole.items()}
-        clusters[task.category] = task.clusters[kept]
+    values, clusters = measured(tasks, ranked, evaluate)
     means = summarise(values)
     names = list(means["mean"])
     found = bootstrap.intervals(
@@ -78,6 +64,50 @@ def summary_with_intervals(
     }
     rounded = {c: {n: round(v, 4) for n, v in metrics.items()} for c, metrics in means.items()}
     return rounded, ends
+
+
+def measured(
+    tasks: Sequence[Task], ranked: Sequence[Ranked], evaluate: EvaluateParams
+) -> tuple[dict[str, Values], dict[str, NDArray[np.int64]]]:
+    """Every metric of every row that counts, and the rows' queries, by category.
+
+    Raises:
+        UserError: when unusable queries are left out and none is left.
+    """
+    values: dict[str, Values] = {}
+    clusters: dict[str, NDArray[np.int64]] = {}
+    for task, result in zip(tasks, ranked, strict=True):
+        kept = np.full(len(task.clusters), True)
+        if evaluate.unusable == "leave_out":
+            kept = task.usable
+            if not kept.any():
+                raise UserError(
+                    f"no query of {task.category} has its images; complete the images or set "
+                    "evaluate.unusable=miss"
+                )
+        whole = per_query(result.ranking, task.usable)
+        values[task.category] = {name: value[kept] for name, value in whole.items()}
+        clusters[task.category] = task.clusters[kept]
+    return values, clusters
+
+
+def against(
+    tasks: Sequence[Task],
+    ours: Sequence[Ranked],
+    theirs: Sequence[Ranked],
+    evaluate: EvaluateParams,
+) -> Nested:
+    """Paired differences ours - theirs, `<category or mean>.<metric>`, with intervals and p."""
+    (left, clusters), (right, _) = (measured(tasks, side, evaluate) for side in (ours, theirs))
+    names = list(summarise(left)["mean"])
+    sides = [{c: stack(value, names) for c, value in side.items()} for side in (left, right)]
+    found = bootstrap.differences(sides[0], sides[1], clusters, evaluate.bootstrap, BOOTSTRAP_SEED)
+    return {
+        category: {
+            name: bootstrap.as_dict(one) for name, one in zip(names, differences, strict=True)
+        }
+        for category, differences in found.items()
+    }
 
 
 def ranking_rows(method: str, protocol: str, task: Task, ranked: Ranked) -> pa.Table:
@@ -145,15 +175,20 @@ def assess(
     galleries: Sequence[Row],
     features: FeatureSet,
     evaluate: EvaluateParams,
+    head: str,
+    reference_head: str | None = None,
 ) -> tuple[Nested, pa.Table]:
     """Rank and measure.
 
     Args:
-        methods: by protocol and name; `HEAD` is the trained one, the others are baselines.
+        methods: by protocol and name.
         queries: rows of the queries table; those of val are measured.
+        head: name of the method that the run is about; the others are baselines.
+        reference_head: name of the baseline that it is paired with, query by query.
 
     Returns:
-        `protocols`, `intervals`, `baselines` and `baseline_intervals`, and the rankings table.
+        `protocols`, `intervals`, `baselines`, `baseline_intervals` and `against` (the differences
+        to `reference_head`), and the rankings table.
 
     Raises:
         UserError: when there are no val queries, or a target is not in its gallery.
@@ -167,15 +202,23 @@ def assess(
         "baselines": {},
         "baseline_intervals": {},
         "galleries": {},
+        "against": {},
     }
     tables = []
     for protocol, by_name in methods.items():
         tasks = protocol_tasks(protocol, val, galleries, features)
         result["galleries"][protocol.name] = {t.category: len(t.gallery) for t in tasks}
-        for name, method in by_name.items():
-            ranked = [run(task, method, features, evaluate.top_k) for task in tasks]
+        lists = {
+            name: [run(task, method, features, evaluate.top_k) for task in tasks]
+            for name, method in by_name.items()
+        }
+        if reference_head is not None:
+            result["against"][protocol.name] = against(
+                tasks, lists[head], lists[reference_head], evaluate
+            )
+        for name, ranked in lists.items():
             means, ends = summary_with_intervals(tasks, ranked, evaluate)
-            if name == HEAD:
+            if name == head:
                 result["protocols"][protocol.name] = means
                 result["intervals"][protocol.name] = ends
             else:
@@ -206,10 +249,3 @@ def compact(result: Nested) -> Nested:
         protocol: {name: values["mean"][name] for name in wanted if name in values["mean"]}
         for protocol, values in result["protocols"].items()
     }
-
-
-def protocols_with_methods(
-    protocols: Sequence[Protocol], head: Method, baselines: Any
-) -> dict[Protocol, dict[str, Method]]:
-    """The head and the baselines of every protocol; `baselines` maps a protocol to methods."""
-    return {protocol: {HEAD: head, **baselines(protocol)} for protocol in protocols}

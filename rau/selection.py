@@ -45,12 +45,22 @@ def weight_key(reference: Reference, join: Join) -> str:
     return f"{reference}-{join}"
 
 
+Choice = tuple[Reference, Join]
+# Epochs are compared this way, and the fusion starts from this way's weight.
+TRAINED_FOR: Choice = ("kept", "forward")
+ALL_CHOICES: tuple[Choice, ...] = tuple(product(get_args(Reference), get_args(Join)))
+
+
 def choose_weights(
-    holdout: Sequence[Any], features: FeatureSet, metric: str, text_map: Tensor | None
+    holdout: Sequence[Any],
+    features: FeatureSet,
+    metric: str,
+    text_map: Tensor | None,
+    choices: Sequence[Choice] = ALL_CHOICES,
 ) -> Weights:
     """The weighted sum's weight for each way to treat reference and captions."""
     weights = {}
-    for reference, join in product(get_args(Reference), get_args(Join)):
+    for reference, join in choices:
         tasks = holdout_tasks(holdout, features, join, reference == "removed")
 
         def value(method: WeightedSum, tasks: Sequence[Task] = tasks) -> float:

@@ -1,6 +1,8 @@
-"""Training the head on cached features, all of them on the device.
+"""Training a head on cached features, all of them on the device.
 
 Every epoch reseeds from the run's seed, so a run that was stopped goes on with the same digits.
+Batches and captions are drawn apart from the head's own noise: for one seed every method sees the
+same batches.
 """
 
 import math
@@ -12,13 +14,15 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.utils import get_total_norm
+from torch.optim import Optimizer
 from tqdm import tqdm
 
 from rau import checkpoint
 from rau.errors import UserError
 from rau.evaluation import FeatureSet
 from rau.head import ComposedHead, HeadConfig
-from rau.losses import Terms, same_target, total_loss
+from rau.losses import Terms, same_target
+from rau.objectives import loss_terms
 from rau.params import TrainParams, UaParams
 from rau.schedule import factor
 
@@ -118,31 +122,49 @@ class Trainer:
         with torch.random.fork_rng(self.devices):
             torch.manual_seed(train.seed)
             self.head = ComposedHead(config).to(device)
-        self.optimizer = torch.optim.AdamW(
-            _decayed_matrices(self.head, train.weight_decay), lr=train.lr, fused=True
-        )
+        self.optimizer = None
+        if list(self.head.parameters()):
+            self.optimizer = torch.optim.AdamW(
+                _decayed_matrices(self.head, train.weight_decay), lr=train.lr, fused=True
+            )
         self.category = queries.category.cpu()
         self.progress = Progress()
         self.best: dict[str, Tensor] = {}
 
-    def run(self, state: Path) -> tuple[ComposedHead, Progress]:
+    def run(self, state: Path | None, quiet: bool = False) -> tuple[ComposedHead, Progress]:
         """Train to the last epoch, from `state` where an earlier run was stopped.
+
+        A head that has nothing to learn is measured once, as epoch 0.
+
+        Args:
+            state: where to keep what a stopped run goes on from; None keeps nothing.
+            quiet: without a progress bar.
 
         Returns the head with the weights of the best epoch.
 
         Raises:
             UserError: when the loss is not finite.
         """
-        if state.exists():
+        if self.optimizer is None:
+            holdout = self._holdout()
+            row = {"epoch": 0} | dict.fromkeys(_summary_names()) | holdout
+            self.progress = Progress(best_value=holdout[self._selected], history=[row])
+            return self.head.eval(), self.progress
+        if state is not None and state.exists():
             self._restore(state)
         epochs = self.train_params.epochs
         with tqdm(
-            total=epochs, initial=self.progress.epoch, desc="train head", unit="epoch"
+            total=epochs,
+            initial=self.progress.epoch,
+            desc="train head",
+            unit="epoch",
+            disable=quiet,
         ) as bar:
             while self.progress.epoch < epochs:
-                row = self._epoch(self.progress.epoch)
+                row = self._epoch(self.progress.epoch, self.optimizer)
                 self._keep(row)
-                self._save(state)
+                if state is not None:
+                    self._save(state, self.optimizer)
                 bar.update()
                 bar.set_postfix(
                     {"loss": row["loss"], self.train_params.select: row[self._selected]}
@@ -154,7 +176,10 @@ class Trainer:
     def _selected(self) -> str:
         return f"holdout_{self.train_params.select}"
 
-    def _epoch(self, epoch: int) -> dict[str, float | int | None]:
+    def _holdout(self) -> dict[str, float]:
+        return {f"holdout_{name}": value for name, value in self.validate(self.head).items()}
+
+    def _epoch(self, epoch: int, optimizer: Optimizer) -> dict[str, float | int | None]:
         train = self.train_params
         with torch.random.fork_rng(self.devices):
             torch.manual_seed(train.seed * SEED_STRIDE + epoch + 1)
@@ -162,42 +187,47 @@ class Trainer:
             rows = list(
                 batches(self.category, train.batch_size, train.batches == "mixed", generator)
             )
+            texts = self._draw_texts(generator)
             self.head.train()
             sums = torch.zeros(len(STATISTICS), device=self.features.device)
-            for number, batch in enumerate(rows):
-                self._set_lr(epoch * len(rows) + number, train.epochs * len(rows))
-                sums += self._step(batch.to(self.features.device))
+            steps = train.epochs * len(rows)
+            for number, batch in enumerate(rows, epoch * len(rows)):
+                for group in optimizer.param_groups:
+                    group["lr"] = train.lr * factor(number, steps)
+                batch = batch.to(self.features.device)
+                sums += self._step(batch, texts[batch], number / steps, optimizer)
         values = dict(zip(STATISTICS, sums.tolist(), strict=True))
         self._check_finite(values, epoch)
-        row = _summary(values, len(self.queries), len(rows), self.queries.truth is not None)
+        known = self.queries.truth is not None and self.ua.csu_weight > 0
+        row = _summary(values, len(self.queries), len(rows), known)
         row |= {
             "temperature": self.head.temperature.item(),
-            "lr": self.optimizer.param_groups[0]["lr"],
+            "lr": optimizer.param_groups[0]["lr"],
         }
-        holdout = self.validate(self.head)
-        return {"epoch": epoch + 1} | row | {f"holdout_{k}": v for k, v in holdout.items()}
+        return {"epoch": epoch + 1} | row | self._holdout()
 
-    def _set_lr(self, step: int, steps: int) -> None:
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.train_params.lr * factor(step, steps)
+    def _draw_texts(self, generator: torch.Generator) -> Tensor:
+        """A text for every query, as rows of the text features, (Q,)."""
+        queries = self.queries
+        drawn = torch.rand(len(queries), generator=generator).to(queries.text_count.device)
+        place = (drawn * queries.text_count).long()
+        return queries.texts.gather(1, place[:, None]).squeeze(1)
 
-    def _step(self, batch: Tensor) -> Tensor:
+    def _step(self, batch: Tensor, texts: Tensor, progress: float, optimizer: Optimizer) -> Tensor:
         """One update; returns what `STATISTICS` names, without waiting for the device."""
         queries = self.queries
-        draw = (torch.rand(len(batch), device=batch.device) * queries.text_count[batch]).long()
         target = queries.target[batch]
         source = self.head.forward_source(
-            self.features.image_rows(queries.reference[batch]),
-            self.features.text_rows(queries.texts[batch, draw]),
+            self.features.image_rows(queries.reference[batch]), self.features.text_rows(texts)
         )
         goal = self.head.forward_target(self.features.image_rows(target))
-        terms = total_loss(
-            source, goal, target, self.ua, self.head.temperature, self.train_params.two_way
+        terms = loss_terms(
+            self.head, source, goal, target, self.ua, self.train_params.two_way, progress
         )
-        self.optimizer.zero_grad(set_to_none=True)
+        optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(terms.total)
         norm = get_total_norm([p.grad for p in self.head.parameters() if p.grad is not None])
-        self.optimizer.step()
+        optimizer.step()
         return self._statistics(terms, source.uncertainty, goal.uncertainty, norm, batch, target)
 
     @torch.no_grad()
@@ -211,7 +241,7 @@ class Trainer:
         target: Tensor,
     ) -> Tensor:
         losses = torch.stack([terms.total, terms.base, terms.csu, terms.dr]).detach()
-        truth = self.queries.true_pairs(batch, target)
+        truth = self.queries.true_pairs(batch, target) if self.ua.csu_weight > 0 else None
         base = same_target(target)
         counts = csu_counts(terms.positives, base, truth)
         pairs = (~base).sum().float()
@@ -236,10 +266,10 @@ class Trainer:
             progress.best_value, progress.best_epoch = float(value), progress.epoch
             self.best = {k: v.detach().clone() for k, v in self.head.state_dict().items()}
 
-    def _save(self, path: Path) -> None:
+    def _save(self, path: Path, optimizer: Optimizer) -> None:
         tensors = {f"head.{k}": v for k, v in self.head.state_dict().items()}
         tensors |= {f"best.{k}": v for k, v in self.best.items()}
-        for number, values in self.optimizer.state_dict()["state"].items():
+        for number, values in optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{number}.{k}": v for k, v in values.items()}
         checkpoint.save_state(path, tensors, vars(self.progress))
 
@@ -252,6 +282,7 @@ class Trainer:
         for name, value in _under(tensors, "optimizer.").items():
             number, key = name.split(".")
             state.setdefault(int(number), {})[key] = value
+        assert self.optimizer is not None  # Only a head that learns is ever saved.
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": state, "param_groups": groups})
 
@@ -281,6 +312,11 @@ def _summary(values: Metrics, queries: int, steps: int, truth_known: bool) -> di
     row["csu_precision"] = true / added if truth_known and added else None
     row["csu_recall"] = true / wanted if truth_known and wanted else None
     return row
+
+
+def _summary_names() -> list[str]:
+    nothing = dict.fromkeys(STATISTICS, 0.0)
+    return [*_summary(nothing, 1, 1, False), "temperature", "lr"]
 
 
 def _decayed_matrices(head: ComposedHead, weight_decay: float) -> list[dict[str, Any]]:

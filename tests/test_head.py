@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from rau.fusion import GatedResidual
 from rau.head import ComposedHead, HeadConfig
 from rau.losses import total_loss
 from rau.params import HeadParams, TrainParams, UaParams
@@ -46,6 +47,7 @@ def test_extreme_text_weight_can_still_learn(weight: float) -> None:
     only = features(2) if weight else features(1)
     assert (query * normalize(only)).sum(1).min() > 0.9999
     torch.autograd.backward(head.forward_source(features(1), features(2)).mean[:, 0].sum())
+    assert isinstance(head.fusion, GatedResidual)
     assert head.fusion.gate.bias.grad is not None
     assert head.fusion.gate.bias.grad.ne(0).any()
 

@@ -21,7 +21,7 @@ from rau.features import Features
 from rau.joins import all_texts
 from rau.params import EvaluateParams
 from rau.protocols import presets
-from rau.scoreboard import HEAD, assess
+from rau.scoreboard import assess
 
 REAL = Path(__file__).resolve().parents[2] / "shared/data"
 HALF = 32
@@ -64,8 +64,9 @@ def ours(dataset: str) -> Any:
         return Features(names, np.stack([signs(kind, n) for n in names]).astype(np.float16), {})
 
     features = FeatureSet.on(torch.device("cpu"), made("image", images), made("text", texts))
-    methods = {protocol: {HEAD: Halves()} for protocol in presets(dataset)}
-    result, _ = assess(methods, val, tables["galleries"], features, EvaluateParams(bootstrap=0))
+    methods = {protocol: {"halves": Halves()} for protocol in presets(dataset)}
+    evaluate = EvaluateParams(bootstrap=0)
+    result, _ = assess(methods, val, tables["galleries"], features, evaluate, "halves")
     return result["protocols"]
 
 

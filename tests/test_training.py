@@ -14,7 +14,8 @@ from rau.baselines import WeightedSum, apply_map, fit_ridge, untrained
 from rau.errors import UserError
 from rau.evaluation import FeatureSet, build_task, run
 from rau.features import Features
-from rau.fitting import fit
+from rau.fitting import Fitted, prepare
+from rau.fitting import fit as fit_prepared
 from rau.joins import all_texts
 from rau.params import HeadParams, Params, TrainParams, UaParams
 from rau.training import Trainer, batches, csu_counts
@@ -65,6 +66,10 @@ def params(**train: Any) -> Params:
         head=HeadParams(dim=16, hidden=32, dropout=0.1, input_dropout=0.0),
         train=TrainParams(**(defaults | train)),
     )
+
+
+def fit(chosen: Params, features: FeatureSet, queries: list[dict[str, Any]], state: Path) -> Fitted:
+    return fit_prepared(chosen, features, prepare(chosen.train, features, queries), state)
 
 
 @pytest.fixture(autouse=True)
@@ -158,10 +163,12 @@ def test_stopped_run_goes_on_with_the_same_digits(
     whole = fit(chosen, features, queries, tmp_path / "whole")
     real = Trainer._epoch
 
-    def stop_at_two(self: Trainer, epoch: int) -> dict[str, float | int | None]:
+    def stop_at_two(
+        self: Trainer, epoch: int, optimizer: torch.optim.Optimizer
+    ) -> dict[str, float | int | None]:
         if epoch == 2:
             raise Stop
-        return real(self, epoch)
+        return real(self, epoch, optimizer)
 
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "_epoch", stop_at_two)

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from rau import coverage
+from rau.bootstrap import mark
 from rau.metrics import chance
 from rau.protocols import Protocol
 from rau.report import published
@@ -91,7 +92,7 @@ def tables(metrics: Nested, protocols: Sequence[Protocol]) -> list[dict[str, Any
             own = metrics["intervals"][protocol.name].get(category, {})
             rows.append(
                 {
-                    "name": "RAU head",
+                    "name": metrics["method"],
                     "encoder": encoder,
                     "ours": True,
                     "cells": _cells(ours[category], own, names),
@@ -109,9 +110,30 @@ def tables(metrics: Nested, protocols: Sequence[Protocol]) -> list[dict[str, Any
                     "metrics": names,
                     "rows": rows,
                     "published": _published(reported, protocol.name, category, names),
+                    "against": _against(metrics, protocol.name, category, names),
                 }
             )
     return result
+
+
+def _against(
+    metrics: Nested, protocol: str, category: str, names: Sequence[str]
+) -> list[dict[str, str]] | None:
+    """The head less the deterministic head, query by query; None where there is no such pair."""
+    found = metrics["against"].get(protocol)
+    if found is None:
+        return None
+    cells = []
+    for name in names:
+        one = found[category][name]
+        low_high = one["interval"]
+        cells.append(
+            {
+                "value": f"{one['difference']:+.2f}{mark(one['p']) if low_high else ''}",
+                "interval": f"[{low_high[0]:+.1f}, {low_high[1]:+.1f}]" if low_high else "",
+            }
+        )
+    return cells
 
 
 def _published(
@@ -171,7 +193,7 @@ def text_table(metrics: Nested) -> str:
         names = columns(values["mean"])
         lines.append(f"{'protocol ' + protocol:<28}" + "".join(f"{name:>17}" for name in names))
         rows = {n: b[protocol]["mean"] for n, b in metrics["baselines"].items()}
-        rows["RAU head"] = values["mean"]
+        rows[metrics["method"]] = values["mean"]
         for method, row in rows.items():
             lines.append(f"  {method:<26}" + "".join(f"{row[name]:>17.2f}" for name in names))
     return "\n".join(lines)

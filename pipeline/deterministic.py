@@ -1,0 +1,23 @@
+"""Stage `deterministic`: the same head without uncertainty, which every run is compared with."""
+
+from pathlib import Path
+
+from pipeline import stage, workspace
+from pipeline.train import train
+
+
+def main() -> None:
+    """Write `data/models/<dataset>-deterministic/`."""
+    from rau.methods import without_uncertainty
+
+    params = workspace.load_params()
+    train(without_uncertainty(params), workspace.deterministic(params.dataset.name))
+
+
+def outputs() -> list[Path]:
+    """The head's description, which holds the digest of its weights."""
+    return [workspace.deterministic(workspace.load_params().dataset.name) / "head.json"]
+
+
+if __name__ == "__main__":
+    stage.run(main, outputs)

@@ -1,0 +1,59 @@
+"""MUR (Chen et al. 2024, arXiv 2211.07394): noise on the target from its own mean and spread."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from rau.losses import base_loss
+
+SPREAD_MIN = 1e-8
+
+
+def augment(target: Tensor) -> Tensor:
+    """Noisy targets alpha * whitened + beta, (B, d) (equations 3 to 5).
+
+    Whitened is a row less its own mean, over its own spread, both taken over the d entries; alpha
+    is drawn from N(1, spread) and beta from N(mean, spread), one of each an entry. Nothing is
+    learned, and neither alpha nor beta carries a gradient.
+    """
+    spread, mean = torch.std_mean(target, dim=-1, keepdim=True)
+    spread = spread.clamp(min=SPREAD_MIN)
+    whitened = (target - mean) / spread
+    loc, scale = mean.detach(), spread.detach()
+    alpha = 1 + scale * torch.randn_like(target)
+    beta = loc + scale * torch.randn_like(target)
+    return alpha * whitened + beta
+
+
+def share(progress: float) -> float:
+    """Weight gamma of the noisy loss: exp(-progress), progress from 0 to 1 over the training."""
+    return math.exp(-progress)
+
+
+def loss(
+    source: Tensor,
+    target: Tensor,
+    target_ids: Tensor,
+    temperature: Tensor,
+    two_way: bool,
+    progress: float,
+) -> Tensor:
+    """gamma * noisy + (1 - gamma) * InfoNCE, a scalar (equations 6 to 8).
+
+    The noisy term is (exp(-s) * InfoNCE(source, noisy target) + s) / 2 with s the spread of all
+    noisy entries; gamma decays over the epochs from 1.
+
+    Args:
+        source, target: (B, d).
+        target_ids: (B,), equal where the target image is the same.
+        temperature: divides the cosines.
+        two_way: both directions of InfoNCE.
+        progress: of the training, from 0 to 1.
+    """
+    noisy = augment(target)
+    spread = noisy.std()
+    coarse = base_loss([source], [noisy], target_ids, temperature, two_way)
+    fine = base_loss([source], [target], target_ids, temperature, two_way)
+    gamma = share(progress)
+    return gamma * ((-spread).exp() * coarse + spread) / 2 + (1 - gamma) * fine

@@ -1,0 +1,163 @@
+"""Signs that a training with uncertainty went wrong, after RAU's own account (arXiv 2308.08131).
+
+Each is named with its evidence and the parameter to turn. The limits are ours.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rau.params import UaParams
+
+# Sigma counts as collapsed below this share of where it started.
+COLLAPSED = 0.2
+# Of queries that are nearer to their target than to a stranger; half would be chance.
+CLOSER_MIN = 0.6
+# The gradient's norm at the end, over its median.
+EXPLODING, VANISHING = 100.0, 1e-4
+# Extra positives a query below which CSU is idle, and the share of all pairs that floods it.
+STARVED, FLOODED = 0.05, 0.2
+# Share of extra positives that are true answers, where truth is known.
+PRECISION_MIN = 0.2
+
+Columns = Mapping[str, NDArray[np.float64]]
+# Metric to {"difference", "interval", "p"}, ours less the deterministic head's.
+Against = Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Signature:
+    """One diagnosis.
+
+    Attributes:
+        name: a short tag.
+        evidence: the figures that it rests on.
+        remedy: the parameter to turn, and which way.
+    """
+
+    name: str
+    evidence: str
+    remedy: str
+
+    def as_dict(self) -> dict[str, str]:
+        """JSON-able."""
+        return asdict(self)
+
+
+def diagnose(
+    ua: UaParams,
+    history: Columns,
+    alignment: Mapping[str, float | None],
+    against: Against | None,
+) -> list[Signature]:
+    """All signatures that a run shows, none where it shows none.
+
+    Args:
+        ua: canonical: what the method does not have weighs nothing.
+        history: the training's columns by epoch.
+        alignment: what `alignment.measure` found on the holdout.
+        against: differences to the deterministic head under one protocol; None where there is none.
+    """
+    found = [
+        _over_uncertain(ua, against),
+        _under_uncertain(ua, history, against),
+        _misaligned(alignment),
+        *_gradients(history),
+        *_csu(ua, history),
+    ]
+    return [signature for signature in found if signature is not None]
+
+
+def _show(name: str, found: Mapping[str, Any]) -> str:
+    low, high = found["interval"]
+    return f"{name} {found['difference']:+.2f} [{low:+.2f}, {high:+.2f}]"
+
+
+def _sign(found: Mapping[str, Any]) -> int:
+    """1 or -1 where the interval lies on one side of zero, else 0."""
+    if not found["interval"]:
+        return 0
+    low, high = found["interval"]
+    return int(low > 0) - int(high < 0)
+
+
+def _over_uncertain(ua: UaParams, against: Against | None) -> Signature | None:
+    if against is None or not (ua.isu or ua.csu_weight):
+        return None
+    first, deep = against["recall_at_1"], against["recall_at_50"]
+    if not (_sign(first) < 0 < _sign(deep)):
+        return None
+    part = "ua.sigma_init" if ua.isu else "ua.csu_weight"
+    return Signature(
+        "over-uncertainty",
+        f"against the deterministic head {_show('R@50', deep)} and {_show('R@1', first)}",
+        f"lower {part}" + ("" if not ua.csu_weight else " or raise ua.theta"),
+    )
+
+
+def _under_uncertain(ua: UaParams, history: Columns, against: Against | None) -> Signature | None:
+    sigma = _last(history, "sigma_source")
+    if not ua.isu or sigma is None or sigma >= COLLAPSED * ua.sigma_init:
+        return None
+    evidence = f"the norm of sigma fell from {ua.sigma_init:g} to {sigma:.4f}"
+    if against is not None:
+        recalls = [against[f"recall_at_{k}"] for k in (1, 10, 50)]
+        if any(_sign(found) for found in recalls):
+            return None
+        evidence += f", and {_show('R@10', recalls[1])} against the deterministic head"
+    return Signature("under-uncertainty", evidence, "raise ua.sigma_init")
+
+
+def _misaligned(alignment: Mapping[str, float | None]) -> Signature | None:
+    pairs, strangers, closer = (alignment[k] for k in ("pairs", "strangers", "closer"))
+    if pairs is None or strangers is None or closer is None:
+        return None
+    if pairs < strangers and closer >= CLOSER_MIN:
+        return None
+    return Signature(
+        "misaligned distributions",
+        f"mean W2^2 of pairs {pairs:.4f}, of strangers {strangers:.4f}; {100 * closer:.0f} % of "
+        "the holdout's queries are nearer to their target",
+        "lower ua.dr_weight or train.lr",
+    )
+
+
+def _gradients(history: Columns) -> list[Signature]:
+    norms = history["gradient_norm"][np.isfinite(history["gradient_norm"])]
+    if len(norms) == 0:
+        return []
+    middle, last = float(np.median(norms)), float(norms[-1])
+    evidence = f"gradient norm {last:.3g} in the last epoch, median {middle:.3g}"
+    if last > EXPLODING * middle:
+        return [Signature("exploding gradients", evidence, "lower train.lr or ua.dr_weight")]
+    if last < VANISHING * float(norms[0]):
+        return [Signature("vanishing gradients", evidence, "raise train.temperature or train.lr")]
+    return []
+
+
+def _csu(ua: UaParams, history: Columns) -> list[Signature]:
+    added, share = _last(history, "csu_added_per_row"), _last(history, "csu_share")
+    if not ua.csu_weight or added is None or share is None:
+        return []
+    at = "theta" if ua.theta_quantile is None else "theta_quantile"
+    value = getattr(ua, at)
+    evidence = f"{added:.2f} extra positives a query at {at} = {value:g}"
+    if added < STARVED:
+        return [Signature("CSU starved", evidence, f"lower ua.{at}")]
+    if share > FLOODED:
+        evidence += f", {100 * share:.0f} % of all pairs of a batch"
+        return [Signature("CSU flooded", evidence, f"raise ua.{at}, or set ua.theta_quantile")]
+    precision = _last(history, "csu_precision")
+    if precision is not None and precision < PRECISION_MIN:
+        evidence += f", of which {100 * precision:.0f} % are true"
+        return [Signature("CSU flooded", evidence, f"raise ua.{at} or lower ua.csu_weight")]
+    return []
+
+
+def _last(history: Columns, name: str) -> float | None:
+    """The last epoch's value, None where it is not known."""
+    value = float(history[name][-1])
+    return value if np.isfinite(value) else None
