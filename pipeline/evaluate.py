@@ -87,13 +87,13 @@ def _untrained(folder: Path, weights: dict[str, float], shared_space: bool) -> A
 
 def _signatures(params: Any, extra: dict[str, Any], against: Any) -> list[dict[str, str]]:
     """What the run's own figures say went wrong."""
-    from rau.history import read_history
+    from rau.history import course, read_history
     from rau.methods import canonical
     from rau.signatures import diagnose
 
     history = read_history(workspace.model(params.dataset.name) / workspace.HISTORY)
     mean = None if against is None else against["mean"]
-    found = diagnose(canonical(params).ua, history, extra["alignment"], mean)
+    found = diagnose(canonical(params).ua, course(history), extra["alignment"], mean)
     return [signature.as_dict() for signature in found]
 
 

@@ -117,7 +117,7 @@ def main() -> None:
         },
     )
     root = workspace.main_checkout()
-    uri = tracking.absolute(os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db", root)
+    uri = tracking.store_uri(root)
     print(text_table(metrics))
     print(coverage.line(metrics["coverage"]))
     try:

@@ -61,6 +61,16 @@ def deterministic(dataset: str) -> Path:
     return Path("data/models") / f"{dataset}-deterministic"
 
 
+def studies(dataset: str) -> Path:
+    """Tables of the studies."""
+    return Path("data/studies") / dataset
+
+
+def study_page(dataset: str) -> Path:
+    """The studies' report; its figures lie beside it."""
+    return Path("reports/studies") / dataset / "index.html"
+
+
 def rankings(dataset: str) -> Path:
     """Ranked lists of every query under every protocol."""
     return Path("data/rankings") / f"{dataset}.parquet"

@@ -143,6 +143,16 @@ class EvaluateParams(Section):
     custom: CustomProtocolParams | None = None
 
 
+class StudyParams(Section):
+    """The studies of `pipeline/dvc.yaml`; null leaves a size to the preset."""
+
+    preset: Literal["smoke", "quick", "full"] = "quick"
+    seeds: Annotated[int, Field(ge=1, le=100)] | None = None
+    epochs: Annotated[int, Field(ge=1)] | None = None
+    trials: Annotated[int, Field(ge=1, le=1000)] | None = None
+    jobs: Annotated[int, Field(ge=0)] = 0
+
+
 class Params(Section):
     """All sections of `params.yaml`."""
 
@@ -153,6 +163,7 @@ class Params(Section):
     head: HeadParams = HeadParams()
     train: TrainParams = TrainParams()
     evaluate: EvaluateParams = EvaluateParams()
+    study: StudyParams = StudyParams()
 
 
 def load(path: Path) -> Params:

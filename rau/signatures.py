@@ -7,9 +7,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from rau.params import UaParams
 
 # Sigma counts as collapsed below this share of where it started.
@@ -23,7 +20,7 @@ STARVED, FLOODED = 0.05, 0.2
 # Share of extra positives that are true answers, where truth is known.
 PRECISION_MIN = 0.2
 
-Columns = Mapping[str, NDArray[np.float64]]
+Course = Mapping[str, float | None]
 # Metric to {"difference", "interval", "p"}, ours less the deterministic head's.
 Against = Mapping[str, Mapping[str, Any]]
 
@@ -49,7 +46,7 @@ class Signature:
 
 def diagnose(
     ua: UaParams,
-    history: Columns,
+    course: Course,
     alignment: Mapping[str, float | None],
     against: Against | None,
 ) -> list[Signature]:
@@ -57,16 +54,16 @@ def diagnose(
 
     Args:
         ua: canonical: what the method does not have weighs nothing.
-        history: the training's columns by epoch.
+        course: of the training, as `history.course` gives it.
         alignment: what `alignment.measure` found on the holdout.
         against: differences to the deterministic head under one protocol; None where there is none.
     """
     found = [
         _over_uncertain(ua, against),
-        _under_uncertain(ua, history, against),
+        _under_uncertain(ua, course, against),
         _misaligned(alignment),
-        *_gradients(history),
-        *_csu(ua, history),
+        _gradients(course),
+        _csu(ua, course),
     ]
     return [signature for signature in found if signature is not None]
 
@@ -98,8 +95,8 @@ def _over_uncertain(ua: UaParams, against: Against | None) -> Signature | None:
     )
 
 
-def _under_uncertain(ua: UaParams, history: Columns, against: Against | None) -> Signature | None:
-    sigma = _last(history, "sigma_source")
+def _under_uncertain(ua: UaParams, course: Course, against: Against | None) -> Signature | None:
+    sigma = course["sigma_source"]
     if not ua.isu or sigma is None or sigma >= COLLAPSED * ua.sigma_init:
         return None
     evidence = f"the norm of sigma fell from {ua.sigma_init:g} to {sigma:.4f}"
@@ -125,39 +122,32 @@ def _misaligned(alignment: Mapping[str, float | None]) -> Signature | None:
     )
 
 
-def _gradients(history: Columns) -> list[Signature]:
-    norms = history["gradient_norm"][np.isfinite(history["gradient_norm"])]
-    if len(norms) == 0:
-        return []
-    middle, last = float(np.median(norms)), float(norms[-1])
-    evidence = f"gradient norm {last:.3g} in the last epoch, median {middle:.3g}"
+def _gradients(course: Course) -> Signature | None:
+    names = ("gradient_norm_first", "gradient_norm_median", "gradient_norm")
+    first, middle, last = (course[name] for name in names)
+    if first is None or middle is None or last is None:
+        return None
+    evidence = f"gradient norm {last:.3g} in the last epoch, median {middle:.3g}, first {first:.3g}"
     if last > EXPLODING * middle:
-        return [Signature("exploding gradients", evidence, "lower train.lr or ua.dr_weight")]
-    if last < VANISHING * float(norms[0]):
-        return [Signature("vanishing gradients", evidence, "raise train.temperature or train.lr")]
-    return []
+        return Signature("exploding gradients", evidence, "lower train.lr or ua.dr_weight")
+    if last < VANISHING * first:
+        return Signature("vanishing gradients", evidence, "raise train.temperature or train.lr")
+    return None
 
 
-def _csu(ua: UaParams, history: Columns) -> list[Signature]:
-    added, share = _last(history, "csu_added_per_row"), _last(history, "csu_share")
+def _csu(ua: UaParams, course: Course) -> Signature | None:
+    added, share = course["csu_added_per_row"], course["csu_share"]
     if not ua.csu_weight or added is None or share is None:
-        return []
+        return None
     at = "theta" if ua.theta_quantile is None else "theta_quantile"
-    value = getattr(ua, at)
-    evidence = f"{added:.2f} extra positives a query at {at} = {value:g}"
+    evidence = f"{added:.2f} extra positives a query at {at} = {getattr(ua, at):g}"
     if added < STARVED:
-        return [Signature("CSU starved", evidence, f"lower ua.{at}")]
+        return Signature("CSU starved", evidence, f"lower ua.{at}")
     if share > FLOODED:
         evidence += f", {100 * share:.0f} % of all pairs of a batch"
-        return [Signature("CSU flooded", evidence, f"raise ua.{at}, or set ua.theta_quantile")]
-    precision = _last(history, "csu_precision")
+        return Signature("CSU flooded", evidence, f"raise ua.{at}, or set ua.theta_quantile")
+    precision = course["csu_precision"]
     if precision is not None and precision < PRECISION_MIN:
         evidence += f", of which {100 * precision:.0f} % are true"
-        return [Signature("CSU flooded", evidence, f"raise ua.{at} or lower ua.csu_weight")]
-    return []
-
-
-def _last(history: Columns, name: str) -> float | None:
-    """The last epoch's value, None where it is not known."""
-    value = float(history[name][-1])
-    return value if np.isfinite(value) else None
+        return Signature("CSU flooded", evidence, f"raise ua.{at} or lower ua.csu_weight")
+    return None

@@ -8,7 +8,10 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
-STAGES: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+FILES: dict[str, dict[str, Any]] = {
+    name: yaml.safe_load((ROOT / name).read_text())["stages"]
+    for name in ("dvc.yaml", "pipeline/dvc.yaml")
+}
 # What every stage shares; an edit here is followed by `dvc repro --force` where it matters.
 PLUMBING = {
     "pipeline/__init__.py",
@@ -22,6 +25,7 @@ PLUMBING = {
     "rau/files.py",
     "rau/params.py",
     "rau/schemas.py",
+    "rau/studies/__init__.py",
 }
 FOLDERS = ("rau/datasets/garments", "rau/report", "rau/sources")
 
@@ -41,14 +45,20 @@ def imported(path: Path) -> set[Path]:
     return found
 
 
-def sources(stage: str) -> set[str]:
-    """Everything that a stage imports, packages that go together as their folder."""
-    waiting = [ROOT / "pipeline" / f"{stage}.py"]
+def sources(cmd: str) -> set[str]:
+    """Everything that a stage's command imports."""
+    module = cmd.split()[2]
+    return sources_of(ROOT / f"{module.replace('.', '/')}.py")
+
+
+def sources_of(start: Path) -> set[str]:
+    """A module and all that it imports, packages that go together as their folder."""
+    waiting = [start]
     seen: set[Path] = set()
     while waiting:
         path = waiting.pop()
         # The store knows how to draw and fetch, but only `download` does.
-        if path in seen or (path.name == "store.py" and stage != "download"):
+        if path in seen or (path.name == "store.py" and start.name != "download.py"):
             continue
         seen.add(path)
         waiting += imported(path)
@@ -59,7 +69,11 @@ def sources(stage: str) -> set[str]:
     return names
 
 
-@pytest.mark.parametrize("stage", [name for name in STAGES if name != "track"])
-def test_deps_are_the_imports(stage: str) -> None:
-    listed = {dep for dep in STAGES[stage]["deps"] if dep.startswith(("rau/", "pipeline/"))}
-    assert listed == sources(stage)
+@pytest.mark.parametrize(
+    ("file", "stage"),
+    [(file, name) for file, stages in FILES.items() for name in stages if name != "track"],
+)
+def test_deps_are_the_imports(file: str, stage: str) -> None:
+    found = FILES[file][stage]
+    listed = {dep for dep in found["deps"] if dep.startswith(("rau/", "pipeline/"))}
+    assert listed == sources(found["cmd"])

@@ -17,6 +17,7 @@ from rau.protocols import Protocol
 from rau.report import published
 
 TEMPLATE = Path(__file__).with_name("page.html")
+STYLE = Path(__file__).with_name("style.css")
 RECALLS = ("recall_at_1", "recall_at_5", "recall_at_10", "recall_at_50")
 SUBSET = ("subset_recall_at_1", "subset_recall_at_2", "subset_recall_at_3", "mean_of_r5_rs1")
 # CIRR's own metrics stand where it has them, FashionIQ's mean elsewhere.
@@ -36,6 +37,11 @@ def jpeg(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=85)
     return buffer.getvalue()
+
+
+def style() -> str:
+    """The style sheet of every page."""
+    return STYLE.read_text(encoding="utf-8")
 
 
 def embed(data: bytes) -> str:
@@ -171,6 +177,7 @@ def render(
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
     return template.render(
+        style=style(),
         metrics=metrics,
         coverage=coverage.line(metrics["coverage"]),
         tables=tables(metrics, protocols),

@@ -1,0 +1,99 @@
+"""Stage `track` of the studies: a run a study in MLflow, its runs nested in it."""
+
+import math
+import sys
+from typing import Any
+
+from pipeline import stage, workspace
+
+# Params of a nested run, by the name of its column.
+VARIED = ("head", "theta", "theta_quantile", "n", "seed", "isu", "csu", "dr")
+
+
+def main() -> None:
+    """Create or complete the MLflow runs of the studies' tables."""
+    from rau import tracking
+    from rau.studies import plan
+
+    params = workspace.load_params()
+    root = workspace.main_checkout()
+    uri = tracking.store_uri(root)
+    for study in plan.STUDIES:
+        parent, children = _records(params.dataset.name, study)
+        try:
+            run, known = tracking.track_study(parent, children, uri, root / "mlruns")
+        except tracking.TrackingUnavailable as error:
+            print(f"warning: {error}; run `python -m pipeline.study_track` later", file=sys.stderr)
+            return
+        print(f"{study}: MLflow run {run}, {len(children)} nested ({known} tracked before)")
+
+
+def _records(dataset: str, study: str) -> tuple[Any, list[Any]]:
+    """The study's own record and those of its runs."""
+    import pandas as pd
+
+    from rau.files import digest, digest_files, read_json
+    from rau.tracking import Record
+
+    folder, page = workspace.studies(dataset) / study, workspace.study_page(dataset)
+    document = read_json(folder / "study.json", "study")
+    runs, summary = (pd.read_csv(folder / f"{kind}.csv") for kind in ("runs", "summary"))
+    name = f"{dataset} study {study}"
+    own = digest([dataset, study, digest_files([folder / "study.json", folder / "runs.csv"])], 32)
+    metrics = {
+        f"{line.protocol}.{line.metric}.{_safe(line.variant)}": float(line["mean"])
+        for _, line in summary.iterrows()
+    }
+    parent = Record(
+        digest=own,
+        name=name,
+        params={key: document[key] for key in ("study", "preset", "seeds", "reference")},
+        metrics=metrics,
+        tags={"dataset": dataset, "study": study},
+        artifacts={folder: "study", page: "", page.with_name(f"{study}.png"): "figures"},
+    )
+    signatures = {
+        (label, seed): ", ".join(one["name"] for one in found) or "none"
+        for label, by_seed in document["signatures"].items()
+        for seed, found in enumerate(by_seed)
+    }
+    children = [
+        _child(own, study, dict(row), signatures[row["variant"], row["seed"]])
+        for _, row in runs.iterrows()
+    ]
+    return parent, children
+
+
+def _child(parent: str, study: str, row: dict[str, Any], signatures: str) -> Any:
+    """One run: what varied as parameters, every other figure as a metric."""
+    from rau.files import digest
+    from rau.tracking import Record
+
+    known = {key: value for key, value in row.items() if not _blank(value)}
+    label, seed = known["variant"], known["seed"]
+    metrics = {
+        _safe(key): float(value)
+        for key, value in known.items()
+        if key not in (*VARIED, "variant", "run")
+    }
+    return Record(
+        digest=digest([parent, label, seed], 32),
+        name=f"{label}, seed {seed}",
+        params={key: known[key] for key in VARIED if key in known},
+        metrics=metrics,
+        tags={"study": study, "variant": label, "run": known["run"], "signatures": signatures},
+    )
+
+
+def _safe(name: str) -> str:
+    """A name as MLflow takes it: letters, digits, and a few signs."""
+    plain = name.replace("θ", "theta").replace("+", "and").replace("=", "")
+    return " ".join("".join(c if c.isalnum() or c in "_-. /" else " " for c in plain).split())
+
+
+def _blank(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+if __name__ == "__main__":
+    stage.run(main)

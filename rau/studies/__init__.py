@@ -1,0 +1,1 @@
+"""Studies: many runs on one set of features, compared pair by pair."""

@@ -1,0 +1,156 @@
+"""Figures of the studies, from their tables alone."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from rau.studies.runs import EDGES
+
+Document = Mapping[str, Any]
+
+
+def _figure(columns: int, height: float = 3.8) -> tuple[Figure, list[Axes]]:
+    figure = Figure(figsize=(4.6 * columns, height), layout="constrained")
+    return figure, list(np.atleast_1d(figure.subplots(1, columns)))
+
+
+def _pick(summary: pd.DataFrame, protocol: str, metric: str) -> pd.DataFrame:
+    rows: pd.DataFrame = summary[(summary.protocol == protocol) & (summary.metric == metric)]
+    return rows.set_index("variant")
+
+
+def points(summary: pd.DataFrame, document: Document, metrics: Sequence[str]) -> Figure:
+    """Differences to the reference with their intervals, one panel a protocol and metric."""
+    protocols = list(summary.protocol.unique())
+    panels = [(protocol, metric) for protocol in protocols for metric in metrics]
+    height = 1.2 + 0.3 * len(document["variants"])
+    figure, axes = _figure(len(panels), height)
+    for place, (axis, (protocol, metric)) in enumerate(zip(axes, panels, strict=True)):
+        rows: pd.DataFrame = _pick(summary, protocol, metric).drop(index=document["reference"])
+        y = np.arange(len(rows))[::-1]
+        low = rows.difference - rows.difference_low
+        high = rows.difference_high - rows.difference
+        axis.errorbar(rows.difference, y, xerr=[low, high], fmt="o", capsize=3, color="#1f5fa8")
+        axis.axvline(0, color="grey", linewidth=1)
+        axis.set_yticks(y, rows.index if place == 0 else [""] * len(rows))
+        axis.set(title=f"{protocol}: {metric}", xlabel=f"less {document['reference']}, points")
+    return figure
+
+
+def _band(axis: Axes, x: Sequence[float], rows: pd.DataFrame, label: str) -> None:
+    (line,) = axis.plot(x, rows["mean"], "o-", label=label, markersize=4)
+    axis.fill_between(x, rows.low, rows.high, alpha=0.15, color=line.get_color())
+
+
+def _sweep(
+    figure_of: tuple[Axes, Axes],
+    summary: pd.DataFrame,
+    runs: pd.DataFrame,
+    document: Document,
+    axis_name: str,
+) -> None:
+    """Metrics against a threshold at the left, what CSU added at the right."""
+    places = {v["label"]: v["x"][axis_name] for v in document["variants"] if axis_name in v["x"]}
+    labels, x = list(places), list(places.values())
+    protocol = summary.protocol.iloc[0]
+    left, right = figure_of
+    for metric in ("recall_at_10", "recall_at_50", "map"):
+        rows = _pick(summary, protocol, metric)
+        if rows.empty:
+            continue
+        _band(left, x, rows.loc[labels], metric)
+        flat = float(rows["mean"].loc[document["reference"]])
+        left.axhline(flat, linestyle=":", color=left.get_lines()[-1].get_color())
+    left.set(xlabel=axis_name, ylabel="percent", title=f"{protocol}; dotted: deterministic head")
+    left.legend(fontsize="small")
+    means = runs.groupby("variant")[["csu_added_per_row", "csu_precision", "csu_recall"]].mean()
+    right.plot(x, means.loc[labels, "csu_added_per_row"], "ko-", label="extra positives a query")
+    right.set(xlabel=axis_name, yscale="symlog", title="what CSU adds, last epoch")
+    right.set_ylabel("extra positives a query")
+    if means.loc[labels, "csu_precision"].notna().any():
+        rates = right.twinx()
+        for name, colour in (("csu_precision", "tab:green"), ("csu_recall", "tab:orange")):
+            rates.plot(x, 100 * means.loc[labels, name], "s--", color=colour, label=name)
+        rates.set(ylabel="percent", ylim=(0, 105))
+        rates.legend(fontsize="small", loc="center right")
+
+
+def theta(summary: pd.DataFrame, runs: pd.DataFrame, document: Document) -> Figure:
+    """Recalls and extra positives against θ and against its quantile form, and the cosines."""
+    figure, axes = _figure(5)
+    _sweep((axes[0], axes[1]), summary, runs, document, "theta")
+    _sweep((axes[2], axes[3]), summary, runs, document, "theta_quantile")
+    cosines(axes[4], document["cosines"][document["reference"]])
+    return figure
+
+
+def cosines(axis: Axes, histograms: Mapping[str, Sequence[float]]) -> None:
+    """Cosines of query and image means on the holdout, by kind of pair."""
+    middles = (EDGES[:-1] + EDGES[1:]) / 2
+    names = {
+        "pairs": "query and its target",
+        "others": "query and other targets",
+        "true": "… that answer it too",
+    }
+    for kind, label in names.items():
+        share = np.asarray(histograms[kind])
+        if share.sum():
+            axis.step(middles, 100 * share, where="mid", label=label)
+    axis.set(xlabel="cosine", ylabel="percent of pairs", title="holdout, deterministic head")
+    axis.legend(fontsize="small")
+
+
+def blocks(summary: pd.DataFrame, runs: pd.DataFrame, document: Document) -> Figure:
+    """R@1 against R@50 by n, and what n costs."""
+    protocol = summary.protocol.iloc[0]
+    figure, axes = _figure(3)
+    first, deep = (_pick(summary, protocol, f"recall_at_{k}") for k in (1, 50))
+    labels = [v["label"] for v in document["variants"]]
+    n = [v["x"]["n"] for v in document["variants"]]
+    axes[0].errorbar(
+        first.loc[labels, "mean"],
+        deep.loc[labels, "mean"],
+        xerr=_ends(first.loc[labels]),
+        yerr=_ends(deep.loc[labels]),
+        fmt="o",
+        elinewidth=0.6,
+    )
+    for label in labels:
+        axes[0].annotate(label, (first.loc[label, "mean"], deep.loc[label, "mean"]))
+    axes[0].set(xlabel="R@1", ylabel="R@50", title=f"protocol {protocol}")
+    means = runs.groupby("variant")[["parameters", "seconds"]].median().loc[labels]
+    axes[1].plot(n, means.parameters / 1e6, "o-")
+    axes[1].set(xlabel="n", ylabel="million weights", title="size", ylim=(0, None))
+    axes[2].plot(n, means.seconds, "o-")
+    axes[2].set(xlabel="n", ylabel="seconds", title="training, median of seeds", ylim=(0, None))
+    return figure
+
+
+def _ends(rows: pd.DataFrame) -> list[pd.Series]:
+    return [rows["mean"] - rows.low, rows.high - rows["mean"]]
+
+
+def headline_metrics(summary: pd.DataFrame) -> list[str]:
+    """The metrics that the point figures show."""
+    known = set(summary.metric)
+    lead = "mean_of_r5_rs1" if "mean_of_r5_rs1" in known else "mean_of_r10_r50"
+    return [lead, *(["map"] if "map" in known else [])]
+
+
+Draw = Callable[[pd.DataFrame, pd.DataFrame, Document], Figure]
+
+
+def _points(summary: pd.DataFrame, runs: pd.DataFrame, document: Document) -> Figure:
+    return points(summary, document, headline_metrics(summary))
+
+
+DRAWN: Mapping[str, Draw] = {
+    "methods": _points,
+    "ablation": _points,
+    "theta": theta,
+    "n": blocks,
+}

@@ -1,0 +1,216 @@
+"""What each study runs: variants of the parameters, and how large a preset makes them."""
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import product
+from typing import Any, Literal, get_args
+
+from rau.methods import METHODS, canonical, without_uncertainty
+from rau.params import HeadName, Params, StudyParams
+
+Study = Literal["methods", "ablation", "theta", "n"]
+STUDIES: tuple[Study, ...] = get_args(Study)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Sizes of the studies.
+
+    Attributes:
+        seeds: of every configuration.
+        epochs: of every run; None for `train.epochs`.
+        trials: configurations that a method may try, its first the parameters as they stand.
+        thetas, quantiles: of the θ study.
+        blocks: of the n study.
+    """
+
+    seeds: int
+    epochs: int | None
+    trials: int
+    thetas: tuple[float, ...]
+    quantiles: tuple[float, ...]
+    blocks: tuple[int, ...]
+
+
+PRESETS: Mapping[str, Plan] = {
+    "smoke": Plan(2, 2, 2, (0.3, 0.8), (0.99,), (0, 1, 2)),
+    "quick": Plan(5, 10, 6, (0.1, 0.3, 0.5, 0.7, 0.9), (0.98, 0.995), (0, 1, 2, 4, 6)),
+    "full": Plan(
+        5,
+        None,
+        16,
+        tuple(round(0.1 * step, 1) for step in range(1, 10)),
+        (0.9, 0.95, 0.98, 0.99, 0.995, 0.998),
+        tuple(range(7)),
+    ),
+}
+
+
+def plan(study: StudyParams) -> Plan:
+    """The preset's sizes, with what the parameters say in its place."""
+    sizes = PRESETS[study.preset]
+    return Plan(
+        study.seeds or sizes.seeds,
+        study.epochs or sizes.epochs,
+        study.trials or sizes.trials,
+        sizes.thetas,
+        sizes.quantiles,
+        sizes.blocks,
+    )
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One configuration of a study, run with every seed.
+
+    Attributes:
+        label: as tables print it.
+        params: canonical, of seed 0.
+        x: its place on the study's axes, by name.
+    """
+
+    label: str
+    params: Params
+    x: Mapping[str, float | bool | None]
+
+    def with_seed(self, seed: int) -> Params:
+        """The parameters of one run."""
+        return changed(self.params, {"train.seed": seed})
+
+
+def changed(params: Params, changes: Mapping[str, Any]) -> Params:
+    """Parameters with values of dotted names replaced, checked as a file's would be."""
+    values = params.model_dump()
+    for name, value in changes.items():
+        section, key = name.split(".")
+        values[section][key] = value
+    return Params.model_validate(values)
+
+
+def _variant(label: str, params: Params, changes: Mapping[str, Any], **x: Any) -> Variant:
+    return Variant(label, canonical(changed(params, changes)), x)
+
+
+def base(params: Params, sizes: Plan) -> Params:
+    """The parameters that every study varies: those of the file, of the plan's epochs.
+
+    What has no part in training or measuring is at its default, so that runs are told apart by
+    nothing else.
+    """
+    epochs = sizes.epochs or params.train.epochs
+    kept = {name: getattr(params, name) for name in ("dataset", "features", "ua", "head")}
+    own = Params(**kept, train=params.train, evaluate=params.evaluate)
+    return changed(own, {"train.epochs": epochs, "train.seed": 0, "train.threads": 1})
+
+
+def variants(
+    study: Study, params: Params, sizes: Plan, tuned: Mapping[str, Mapping[str, Any]]
+) -> list[Variant]:
+    """The configurations of a study; the one that others are compared with is named `reference`.
+
+    Args:
+        params: what `base` gave.
+        tuned: changes that the tuning chose, by method; used by `methods` only.
+    """
+    match study:
+        case "methods":
+            return [
+                _variant(method.label, params, {"head.name": name, **tuned.get(name, {})})
+                for name, method in METHODS.items()
+            ]
+        case "ablation":
+            return _ablation(params)
+        case "theta":
+            return _theta(params, sizes)
+        case "n":
+            return [
+                _variant(f"n = {n}", params, {"head.name": "rau", "ua.n": n}, n=n)
+                for n in sizes.blocks
+            ]
+
+
+REFERENCE: Mapping[Study, str] = {
+    "methods": METHODS["deterministic"].label,
+    "ablation": METHODS["deterministic"].label,
+    "theta": METHODS["deterministic"].label,
+    "n": "n = 0",
+}
+
+
+def _ablation(params: Params) -> list[Variant]:
+    """All on/off combinations of ISU, CSU and DR; a part that is on has the file's weight."""
+    rows = []
+    for isu, csu, dr in product((False, True), repeat=3):
+        on = [name for name, there in (("ISU", isu), ("CSU", csu), ("DR", dr)) if there]
+        changes = {
+            "head.name": "rau",
+            "ua.isu": isu,
+            "ua.csu_weight": (params.ua.csu_weight or 1.0) if csu else 0.0,
+            "ua.dr_weight": (params.ua.dr_weight or 0.05) if dr else 0.0,
+        }
+        label = " + ".join(on) or METHODS["deterministic"].label
+        rows.append(_variant(label, params, changes, isu=isu, csu=csu, dr=dr))
+    return rows
+
+
+def _theta(params: Params, sizes: Plan) -> list[Variant]:
+    """Absolute thresholds, then quantiles, then the deterministic head as the line to beat."""
+    weight = params.ua.csu_weight or 1.0
+    common = {"head.name": "rau", "ua.csu_weight": weight}
+    rows = [
+        _variant(
+            f"θ = {theta:g}",
+            params,
+            {**common, "ua.theta": theta, "ua.theta_quantile": None},
+            theta=theta,
+        )
+        for theta in sizes.thetas
+    ]
+    rows += [
+        _variant(
+            f"quantile {quantile:g}",
+            params,
+            {**common, "ua.theta_quantile": quantile},
+            theta_quantile=quantile,
+        )
+        for quantile in sizes.quantiles
+    ]
+    return [*rows, Variant(METHODS["deterministic"].label, without_uncertainty(params), {})]
+
+
+# What the tuning may change: the same for all that has it, so that budgets are equal.
+COMMON: Mapping[str, tuple[Any, ...]] = {
+    "train.lr": (1e-4, 3e-4, 6e-4, 1e-3, 2e-3),
+    "train.temperature": (0.03, 0.05, 0.07, 0.1, 0.15),
+    "train.batches": ("category", "mixed"),
+    "head.dropout": (0.2, 0.5, 0.7),
+    "head.input_dropout": (0.0, 0.2, 0.4),
+}
+OWN: Mapping[HeadName, Mapping[str, tuple[Any, ...]]] = {
+    "rau": {
+        "ua.isu": (True,),
+        "ua.sigma_init": (0.05, 0.1, 0.3, 0.6),
+        "ua.csu_weight": (0.0, 0.1, 0.3, 1.0),
+        "ua.theta_quantile": (0.98, 0.99, 0.995, 0.998),
+        "ua.dr_weight": (0.0, 0.02, 0.05, 0.2),
+    },
+    "pcmepp": {"ua.sigma_init": (0.05, 0.1, 0.3, 0.6)},
+}
+
+
+def trials(name: HeadName, params: Params, sizes: Plan) -> list[dict[str, Any]]:
+    """The changes that a method may try: none first, then draws from its space.
+
+    Draws of the common names are the same for every method: what one method's learning rate is
+    tried at, every other's is too.
+    """
+    own = OWN.get(name, {})
+    rows: list[dict[str, Any]] = [{}]
+    for number in range(1, sizes.trials):
+        common, extra = random.Random(number), random.Random(number)
+        row = {key: common.choice(values) for key, values in COMMON.items()}
+        row |= {key: extra.choice(values) for key, values in own.items()}
+        rows.append(row)
+    unique = {canonical(changed(params, {"head.name": name, **row})): row for row in rows}
+    return list(unique.values())

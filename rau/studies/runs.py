@@ -1,0 +1,231 @@
+"""One run of a study: a head trained and measured, kept by a digest so that none is done twice."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from rau import alignment, checkpoint, devices, fitting, selection
+from rau.evaluation import FeatureSet, Task, run
+from rau.features import read_pair
+from rau.files import digest, digest_files
+from rau.history import columns, course
+from rau.metrics import stack
+from rau.params import Params, flat
+from rau.protocols import Protocol, select
+from rau.schemas import GALLERIES, QUERIES, read_table
+from rau.scoreboard import measured, protocol_tasks
+
+Row = Mapping[str, Any]
+TOP_K = 1
+EDGES: NDArray[np.float64] = np.linspace(-1, 1, 101)
+# Every module that a run's figures depend on: an edit makes old runs unknown.
+SOURCES = (
+    "alignment.py",
+    "baselines.py",
+    "bootstrap.py",
+    "checkpoint.py",
+    "evaluation.py",
+    "features.py",
+    "fitting.py",
+    "fusion.py",
+    "gaussian.py",
+    "head.py",
+    "history.py",
+    "holdout.py",
+    "joins.py",
+    "losses.py",
+    "methods.py",
+    "metrics.py",
+    "mur.py",
+    "objectives.py",
+    "pcmepp.py",
+    "protocols.py",
+    "ranking.py",
+    "schedule.py",
+    "scoreboard.py",
+    "selection.py",
+    "studies/runs.py",
+    "training.py",
+    "trainset.py",
+)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What is kept of a run.
+
+    Attributes:
+        params: flat, by dotted name.
+        summary: figures by name: epoch, time, number of weights, last epoch's statistics,
+            the holdout's metrics, alignment; None where not known.
+        names: of the metrics.
+        values: rows by metrics, (R, M), by `<protocol>/<category>`; empty where val was not ranked.
+        clusters: number of the query each row belongs to, (R,), by the same keys.
+        cosines: shares of `EDGES`' bins by kind of pair.
+    """
+
+    params: dict[str, Any]
+    summary: dict[str, float | None]
+    names: list[str]
+    values: dict[str, NDArray[np.float64]]
+    clusters: dict[str, NDArray[np.int64]]
+    cosines: dict[str, NDArray[np.float64]]
+
+
+@dataclass
+class World:
+    """Features, queries and protocols that all runs of a study share.
+
+    What a seed's runs share is prepared once and kept.
+    """
+
+    features: FeatureSet
+    queries: Sequence[Row]
+    galleries: Sequence[Row]
+    _prepared: dict[int, fitting.Prepared] = field(default_factory=dict)
+    _tasks: dict[str, list[Task]] = field(default_factory=dict)
+
+    def prepared(self, params: Params) -> fitting.Prepared:
+        """The split and the baselines' weight of a seed."""
+        seed = params.train.seed
+        if seed not in self._prepared:
+            choices = [selection.TRAINED_FOR]
+            self._prepared[seed] = fitting.prepare(
+                params.train, self.features, self.queries, choices
+            )
+        return self._prepared[seed]
+
+    def tasks(self, protocol: Protocol) -> list[Task]:
+        """The val queries of a protocol."""
+        if protocol.name not in self._tasks:
+            val = [query for query in self.queries if query["split"] == "val"]
+            made = protocol_tasks(protocol, val, self.galleries, self.features)
+            self._tasks[protocol.name] = made
+        return self._tasks[protocol.name]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a world is read from: the tables and features of one data set, and the device."""
+
+    images: Path
+    texts: Path
+    queries: Path
+    galleries: Path
+    device: str
+
+    def read(self) -> World:
+        """The world.
+
+        Raises:
+            UserError: when a file is missing or of another form.
+        """
+        features = FeatureSet.on(devices.choose(self.device), *read_pair(self.images, self.texts))
+        return World(
+            features,
+            read_table(self.queries, QUERIES, "tables").to_pylist(),
+            read_table(self.galleries, GALLERIES, "tables").to_pylist(),
+        )
+
+    def digest(self) -> str:
+        """Of the files' contents."""
+        return digest_files([self.images, self.texts, self.queries, self.galleries])
+
+
+def code_digest() -> str:
+    """Of the modules in `SOURCES`."""
+    folder = Path(__file__).parents[1]
+    return digest_files(folder / name for name in SOURCES)
+
+
+def key(params: Params, data: str, code: str, with_val: bool) -> str:
+    """Name of a run in the store.
+
+    Args:
+        params: canonical.
+        data: digest of features, queries and galleries.
+        code: what `code_digest` gave.
+        with_val: val is ranked too.
+    """
+    kept = params.model_dump(include={"ua", "head", "train", "evaluate"})
+    return digest([kept, data, code, with_val], 24)
+
+
+def execute(params: Params, world: World, with_val: bool) -> Result:
+    """Train a head and measure it on the holdout, and on val where asked.
+
+    Raises:
+        UserError: as `fitting.fit` does.
+    """
+    started = time.perf_counter()
+    prepared = world.prepared(params)
+    fitted = fitting.fit(params, world.features, prepared, None, quiet=True)
+    seconds = time.perf_counter() - started
+    history = fitted.progress.history
+    best = next(row for row in history if row["epoch"] == fitted.progress.best_epoch)
+    summary: dict[str, float | None] = {
+        "best_epoch": fitted.progress.best_epoch,
+        "seconds": round(seconds, 2),
+        "parameters": sum(p.numel() for p in fitted.head.parameters()),
+        **course(columns(history)),
+        **{k: v for k, v in best.items() if k.startswith("holdout_")},
+        **{f"alignment_{k}": v for k, v in fitted.extra["alignment"].items()},
+    }
+    cosines = alignment.cosine_histogram(fitted.head, prepared.tasks, world.features, EDGES)
+    names, values, clusters = _val(params, fitted.head, world) if with_val else ([], {}, {})
+    return Result(flat(params), summary, names, values, clusters, cosines)
+
+
+def _val(
+    params: Params, head: Any, world: World
+) -> tuple[list[str], dict[str, NDArray[np.float64]], dict[str, NDArray[np.int64]]]:
+    """Every metric of every val row, by `<protocol>/<category>`."""
+    names: list[str] = []
+    values: dict[str, NDArray[np.float64]] = {}
+    clusters: dict[str, NDArray[np.int64]] = {}
+    for protocol in select(params.dataset.name, params.evaluate):
+        tasks = world.tasks(protocol)
+        ranked = [run(task, head, world.features, TOP_K) for task in tasks]
+        by_category, rows = measured(tasks, ranked, params.evaluate)
+        names = sorted(set.intersection(*(set(v) for v in by_category.values())))
+        for category, metrics in by_category.items():
+            values[f"{protocol.name}/{category}"] = stack(metrics, names)
+            clusters[f"{protocol.name}/{category}"] = rows[category]
+    return names, values, clusters
+
+
+def save(path: Path, result: Result) -> None:
+    """Write a result, whole or not at all."""
+    tensors = {f"values/{k}": torch.from_numpy(v).float() for k, v in result.values.items()}
+    tensors |= {f"clusters/{k}": torch.from_numpy(v) for k, v in result.clusters.items()}
+    tensors |= {f"cosines/{k}": torch.from_numpy(v) for k, v in result.cosines.items()}
+    meta = {"params": result.params, "summary": result.summary, "names": result.names}
+    checkpoint.save_state(path, tensors, meta)
+
+
+def load(path: Path) -> Result:
+    """Read what `save` wrote.
+
+    Raises:
+        UserError: when the file is damaged.
+    """
+    tensors, meta = checkpoint.load_state(path)
+
+    def under(prefix: str) -> dict[str, Any]:
+        start = f"{prefix}/"
+        return {
+            name.removeprefix(start): value.numpy()
+            for name, value in tensors.items()
+            if name.startswith(start)
+        }
+
+    values = {name: value.astype(np.float64) for name, value in under("values").items()}
+    return Result(
+        meta["params"], meta["summary"], meta["names"], values, under("clusters"), under("cosines")
+    )

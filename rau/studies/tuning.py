@@ -1,0 +1,89 @@
+"""Equal budgets: every method tries as many configurations, chosen on the holdout alone."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from rau.methods import METHODS, canonical
+from rau.params import HeadName, Params
+from rau.studies.plan import Plan, changed, trials
+
+FINALISTS = 3
+FINAL_SEEDS = (0, 1, 2)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One configuration that a method tried, and what the holdout said with each seed."""
+
+    method: HeadName
+    changes: Mapping[str, Any]
+    scores: tuple[float, ...]
+    chosen: bool
+
+
+Entry = tuple[HeadName, int]
+Measure = Callable[[Sequence[Params]], Sequence[float]]
+
+
+def _configured(params: Params, name: HeadName, changes: Mapping[str, Any], seed: int) -> Params:
+    return canonical(changed(params, {"head.name": name, "train.seed": seed, **changes}))
+
+
+def tune(params: Params, sizes: Plan, measure: Measure) -> list[Trial]:
+    """Try every method's configurations with one seed, its best few with more, and choose one.
+
+    Args:
+        params: what the studies vary.
+        sizes: says how many configurations.
+        measure: trains all the parameters that it is given and returns the holdout's metric that
+            `train.select` names, in the same order.
+
+    Returns:
+        All trials, by method; one a method is chosen, by its mean over the finalists' seeds.
+    """
+    tried = {name: trials(name, params, sizes) for name in METHODS}
+    flat = [(name, changes) for name, rows in tried.items() for changes in rows]
+    first = measure([_configured(params, name, row, FINAL_SEEDS[0]) for name, row in flat])
+    scores: dict[Entry, list[float]] = {
+        (name, i): [] for name, rows in tried.items() for i in range(len(rows))
+    }
+    for (name, i), score in zip(scores, first, strict=True):
+        scores[name, i] = [score]
+    finals = [(name, i) for name in METHODS for i in _best(scores, name, FINALISTS)]
+    again = [
+        _configured(params, name, tried[name][i], seed)
+        for name, i in finals
+        for seed in FINAL_SEEDS[1:]
+    ]
+    more = iter(measure(again))
+    for entry in finals:
+        scores[entry] += [next(more) for _ in FINAL_SEEDS[1:]]
+    winners = {name: _winner(scores, name) for name in METHODS}
+    return [
+        Trial(name, tried[name][i], tuple(found), winners[name] == i)
+        for (name, i), found in scores.items()
+    ]
+
+
+def _best(scores: Mapping[Entry, list[float]], name: HeadName, count: int) -> list[int]:
+    """Numbers of the best trials of a method, the earlier one first among equals."""
+    own = [(-found[0], i) for (method, i), found in scores.items() if method == name]
+    return [i for _, i in sorted(own)[:count]]
+
+
+def _winner(scores: Mapping[Entry, list[float]], name: HeadName) -> int:
+    """Number of the finalist with the best mean."""
+    finalists = {
+        i: float(np.mean(found))
+        for (method, i), found in scores.items()
+        if method == name and len(found) == len(FINAL_SEEDS)
+    }
+    return max(finalists, key=lambda i: (finalists[i], -i))
+
+
+def chosen(found: Sequence[Trial]) -> dict[str, dict[str, Any]]:
+    """The changes that won, by method."""
+    return {trial.method: dict(trial.changes) for trial in found if trial.chosen}
