@@ -174,7 +174,7 @@ class ComposedHead(nn.Module):
         self.project_image = Projection(c.d_image, width, c.shared_space, c.input_dropout)
         self.project_text = Projection(c.d_text, width, c.shared_space, c.input_dropout)
         self.fusion = make_fusion(c)
-        self.matching = Matching() if c.name == "pcmepp" else None
+        self.matching = Matching(c.temperature) if c.name == "pcmepp" else None
         self.source_blocks = self._stack()
         self.target_blocks = None if c.shared else self._stack()
         self._start_temperature()

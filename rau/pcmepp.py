@@ -9,8 +9,6 @@ from torch.nn import functional as F
 
 from rau.gaussian import PathOutput, at_least_float32
 
-# The starting values of the paper's a and b.
-SCALE, SHIFT = 5.0, 5.0
 # The sum of an image's variances counts up to here in a ranking; means have norm 1.
 MOST_VARIANCE = 4.0
 
@@ -31,12 +29,17 @@ def sampled_distances(source: PathOutput, target: PathOutput) -> Tensor:
 
 
 class Matching(nn.Module):
-    """Probability that a pair matches, sigmoid(b - a * distance), with learned a and b."""
+    """Probability that a pair matches, sigmoid(b - a * distance), with learned a and b.
 
-    def __init__(self) -> None:
+    Both start at 1 / (2 * temperature): for unit means the logit is then their cosine over the
+    temperature and a constant. A temperature of 0.1 gives the paper's start, 5.
+    """
+
+    def __init__(self, temperature: float) -> None:
         super().__init__()
-        self.scale = nn.Parameter(torch.tensor(SCALE))
-        self.shift = nn.Parameter(torch.tensor(SHIFT))
+        start = 1 / (2 * temperature)
+        self.scale = nn.Parameter(torch.tensor(start))
+        self.shift = nn.Parameter(torch.tensor(start))
 
     def loss(self, source: PathOutput, target: PathOutput, positives: Tensor) -> Tensor:
         """Binary cross-entropy over all pairs of the batch, a scalar (equation 2).

@@ -7,6 +7,7 @@ import torch
 
 from rau import small_clip
 from rau.encoder import Encoder, load
+from tests.project import make
 
 
 @pytest.fixture(scope="session")
@@ -21,3 +22,9 @@ def encoder_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def encoder(encoder_folder: Path) -> Encoder:
     """The same, loaded."""
     return load(encoder_folder, torch.device("cpu"))
+
+
+@pytest.fixture(scope="session")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny project after one `dvc repro`."""
+    return make(tmp_path_factory.mktemp("project"))

@@ -194,7 +194,7 @@ def test_sampled_distance_is_what_sampling_gives() -> None:
 
 def test_pcmepp_loss_by_hand_and_its_cosine_ranks_by_distance() -> None:
     left, right = gaussians(1, 5), gaussians(2, 5)
-    matching = Matching()
+    matching = Matching(0.1)
     positives = torch.eye(5, dtype=torch.bool)
     total = 0.0
     distances = sampled_distances(left, right)

@@ -1,7 +1,6 @@
 """The whole DAG on a tiny setting, in a git repository of its own, through real DVC and MLflow."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -13,97 +12,14 @@ import pytest
 import yaml
 
 from rau.features import read_features, write_features
-
-ROOT = Path(__file__).resolve().parents[1]
-COPIED = ("rau", "pipeline", "dvc.yaml", "params.yaml", ".dvcignore", ".gitignore")
-TINY: dict[str, dict[str, Any]] = {
-    "dataset": {
-        "garments": {
-            "seed": 0,
-            "train_images": 240,
-            "val_images": 120,
-            "train_queries": 300,
-            "val_queries": 120,
-            "image_size": 48,
-        }
-    },
-    "encoder": {"steps": 3, "batch_size": 16, "pairs": 32},
-    "train": {"epochs": 2, "batch_size": 64},
-    "evaluate": {"bootstrap": 50},
-}
+from tests.project import call, environment, runs, stage
+from tests.test_report import Links
 
 
-def environment() -> dict[str, str]:
-    """As in a new shell, with this Python's commands first."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    kept = {
-        k: v for k, v in os.environ.items() if not k.startswith(("DVC_", "MLFLOW_", "PYTHONPATH"))
-    }
-    names = {
-        f"GIT_{who}_{what}": "t@t" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")
-    }
-    return kept | names | {"PATH": path, "MLFLOW_DISABLE_TELEMETRY": "true"}
-
-
-def call(folder: Path, *command: str, code: int = 0, **extra: str) -> str:
-    """Run a command and return all it printed."""
-    done = subprocess.run(
-        command,
-        cwd=folder,
-        env=environment() | extra,
-        capture_output=True,
-        text=True,
-        timeout=400,
-        check=False,
-    )
-    assert done.returncode == code, f"{command}\n{done.stdout}\n{done.stderr}"
-    return done.stdout + done.stderr
-
-
-def stage(folder: Path, name: str, *arguments: str, code: int = 0, **extra: str) -> str:
-    return call(folder, sys.executable, "-m", f"pipeline.{name}", *arguments, code=code, **extra)
-
-
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny project after one `dvc repro`."""
-    folder = tmp_path_factory.mktemp("project")
-    for name in COPIED:
-        source = ROOT / name
-        copy = shutil.copytree if source.is_dir() else shutil.copy
-        copy(source, folder / name)
-    (folder / ".dvc").mkdir()
-    shutil.copy(ROOT / ".dvc/config", folder / ".dvc/config")
-    shutil.copy(ROOT / ".dvc/.gitignore", folder / ".dvc/.gitignore")
-    params = yaml.safe_load((folder / "params.yaml").read_text())
-    for section, values in TINY.items():
-        params[section] |= values
-    (folder / "params.yaml").write_text(yaml.safe_dump(params))
-    call(folder, "git", "init", "-q", "-b", "main")
-    call(folder, "git", "add", "-A")
-    call(folder, "git", "commit", "-qm", "start")
-    call(folder, "dvc", "repro")
-    call(folder, "git", "add", "-A")
-    call(folder, "git", "commit", "-qm", "results")
-    return folder
-
-
-def runs(project: Path, database: str = "mlflow.db") -> dict[str, dict[str, Any]]:
-    """Tracked runs by name."""
-    from mlflow import MlflowClient
-
-    client = MlflowClient(f"sqlite:///{project / database}")
-    experiment = client.get_experiment_by_name("rau")
-    assert experiment is not None
-    return {
-        str(run.info.run_name): {
-            "params": run.data.params,
-            "metrics": run.data.metrics,
-            "tags": run.data.tags,
-            "files": {f.path for f in client.list_artifacts(run.info.run_id)},
-        }
-        for run in client.search_runs([experiment.experiment_id])
-    }
+def page_text(page: str) -> str:
+    links = Links()
+    links.feed(page)
+    return links.text
 
 
 def test_one_command_makes_everything(project: Path) -> None:
@@ -112,7 +28,14 @@ def test_one_command_makes_everything(project: Path) -> None:
     assert metrics["coverage"]["val_queries_usable"] == 120
     assert set(metrics["protocols"]) == {"original", "val"}
     assert set(metrics["protocols"]["original"]) == {"dress", "shirt", "toptee", "mean"}
-    assert set(metrics["baselines"]) == {"image only", "text only", "sum", "weighted sum"}
+    untrained = {"image only", "text only", "sum", "weighted sum"}
+    assert set(metrics["baselines"]) == untrained | {"deterministic head"}
+    assert metrics["method"] == "RAU head"
+    deterministic = metrics["baselines"]["deterministic head"]["original"]["mean"]
+    gap = metrics["against"]["original"]["mean"]["recall_at_10"]
+    ours = metrics["protocols"]["original"]["mean"]["recall_at_10"]
+    assert gap["difference"] == pytest.approx(ours - deterministic["recall_at_10"], abs=1e-3)
+    assert gap["interval"][0] <= gap["difference"] <= gap["interval"][1]
     value = metrics["protocols"]["original"]["mean"]["mean_of_r10_r50"]
     low, high = metrics["headline"]["interval"]
     assert metrics["headline"]["value"] == value
@@ -127,18 +50,22 @@ def test_one_command_makes_everything(project: Path) -> None:
         metrics["protocols"]["original"]["mean"]["recall_at_10"]
     )
     assert run["metrics"]["headline"] == pytest.approx(value)
-    for name in ("download", "tables", "encoder", "features", "train", "evaluate", "report"):
+    for name in STAGES:
         assert run["metrics"][f"time.{name}_seconds"] > 0
         assert run["metrics"][f"memory.{name}_bytes"] > 1e6
     assert {"index.html", "metrics.json", "figures", "rankings", "model"} <= run["files"]
     assert run["tags"]["headline_protocol"] == "original"
+    assert run["tags"]["method"] == "RAU head"
+    signatures = [found["name"] for found in metrics["signatures"]]
+    assert run["tags"]["signatures"] == (", ".join(signatures) or "none")
+    assert all(f"{found['evidence']}" in page_text(page) for found in metrics["signatures"])
     assert run["tags"]["coverage"].startswith("360 of 360 images")
 
 
 def test_nothing_to_do_tracks_nothing_new(project: Path) -> None:
     before = set(runs(project))
     printed = call(project, "dvc", "repro")
-    assert printed.count("didn't change, skipping") == 7
+    assert printed.count("didn't change, skipping") == 8
     assert "tracked before" in printed
     assert set(runs(project)) == before
 
@@ -161,6 +88,7 @@ def test_queued_experiments_run_side_by_side_and_restore(project: Path) -> None:
     other = f"sqlite:///{project / 'other.db'}"
     printed = call(project, "dvc", "exp", "run", "-S", "ua.theta=0.5", MLFLOW_TRACKING_URI=other)
     assert "Running stage 'train'" not in printed
+    assert "Running stage 'deterministic'" not in printed
     assert "Running stage 'track'" in printed
     (restored,) = runs(project, "other.db").values()
     assert restored["params"]["theta"] == "0.5"
@@ -169,15 +97,26 @@ def test_queued_experiments_run_side_by_side_and_restore(project: Path) -> None:
         key = f"time.{name}_seconds"
         assert restored["metrics"][key] == first["metrics"][key] > 0
     call(project, "git", "checkout", "-q", ".")
-    call(project, "dvc", "checkout", "-q")
+    call(project, "dvc", "checkout", "-q", "dvc.yaml")
 
 
+STAGES = (
+    "download",
+    "tables",
+    "encoder",
+    "features",
+    "deterministic",
+    "train",
+    "evaluate",
+    "report",
+)
 OUTPUTS = {
     "download": "data/manifests",
     "tables": "data/tables",
     "encoder": "data/encoder",
     "features": "data/features",
-    "train": "data/models",
+    "deterministic": "data/models/garments-deterministic",
+    "train": "data/models/garments",
     "evaluate": "data/rankings",
     "report": "reports/index.html",
 }
@@ -326,7 +265,7 @@ def test_features_of_the_users_own(project: Path, tmp_path: Path) -> None:
         names = json.loads((folder / f"needed/{file}.json").read_text())
         matrix = rng.standard_normal((len(names), width)).astype(np.float32)
         write_features(folder / f"own/{kind}.parquet", column, names, matrix, {})
-    for name in ("encoder", "features", "train", "evaluate", "report"):
+    for name in ("encoder", "features", "deterministic", "train", "evaluate", "report"):
         stage(folder, name)
     assert [path.name for path in (folder / "data/encoder").iterdir()] == ["rau_encoder.json"]
     metrics = json.loads((folder / "reports/metrics.json").read_text())
@@ -365,7 +304,7 @@ def test_cirr_end_to_end(project: Path, tmp_path: Path) -> None:
     params["dataset"] |= {"name": "cirr", "root": str(tmp_path / "cirr")}
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
     assert "216 of 216 images" in stage(folder, "download")
-    for name in ("tables", "features", "train"):
+    for name in ("tables", "features", "deterministic", "train"):
         stage(folder, name)
     assert "cirr_test1_recall_subset.json" in stage(folder, "evaluate")
     metrics = json.loads((folder / "reports/metrics.json").read_text())

@@ -163,8 +163,8 @@ def execute(params: Params, world: World, with_val: bool) -> Result:
     Raises:
         UserError: as `fitting.fit` does.
     """
-    started = time.perf_counter()
     prepared = world.prepared(params)
+    started = time.perf_counter()
     fitted = fitting.fit(params, world.features, prepared, None, quiet=True)
     seconds = time.perf_counter() - started
     history = fitted.progress.history

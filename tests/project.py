@@ -1,0 +1,99 @@
+"""A tiny project of its own, made by real commands."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+COPIED = ("rau", "pipeline", "dvc.yaml", "params.yaml", ".dvcignore", ".gitignore")
+TINY: dict[str, dict[str, Any]] = {
+    "dataset": {
+        "garments": {
+            "seed": 0,
+            "train_images": 240,
+            "val_images": 120,
+            "train_queries": 300,
+            "val_queries": 120,
+            "image_size": 48,
+        }
+    },
+    "encoder": {"steps": 3, "batch_size": 16, "pairs": 32},
+    "train": {"epochs": 2, "batch_size": 64},
+    "evaluate": {"bootstrap": 50},
+}
+
+
+def environment() -> dict[str, str]:
+    """As in a new shell, with this Python's commands first."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    kept = {
+        k: v for k, v in os.environ.items() if not k.startswith(("DVC_", "MLFLOW_", "PYTHONPATH"))
+    }
+    names = {
+        f"GIT_{who}_{what}": "t@t" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")
+    }
+    return kept | names | {"PATH": path, "MLFLOW_DISABLE_TELEMETRY": "true"}
+
+
+def call(folder: Path, *command: str, code: int = 0, **extra: str) -> str:
+    """Run a command and return all it printed."""
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env=environment() | extra,
+        capture_output=True,
+        text=True,
+        timeout=400,
+        check=False,
+    )
+    assert done.returncode == code, f"{command}\n{done.stdout}\n{done.stderr}"
+    return done.stdout + done.stderr
+
+
+def stage(folder: Path, name: str, *arguments: str, code: int = 0, **extra: str) -> str:
+    return call(folder, sys.executable, "-m", f"pipeline.{name}", *arguments, code=code, **extra)
+
+
+def make(folder: Path) -> Path:
+    """A tiny project after one `dvc repro`, in a git repository of its own."""
+    for name in COPIED:
+        source = ROOT / name
+        copy = shutil.copytree if source.is_dir() else shutil.copy
+        copy(source, folder / name)
+    (folder / ".dvc").mkdir()
+    shutil.copy(ROOT / ".dvc/config", folder / ".dvc/config")
+    shutil.copy(ROOT / ".dvc/.gitignore", folder / ".dvc/.gitignore")
+    params = yaml.safe_load((folder / "params.yaml").read_text())
+    for section, values in TINY.items():
+        params[section] |= values
+    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    call(folder, "git", "init", "-q", "-b", "main")
+    call(folder, "git", "add", "-A")
+    call(folder, "git", "commit", "-qm", "start")
+    call(folder, "dvc", "repro")
+    call(folder, "git", "add", "-A")
+    call(folder, "git", "commit", "-qm", "results")
+    return folder
+
+
+def runs(project: Path, database: str = "mlflow.db") -> dict[str, dict[str, Any]]:
+    """Tracked runs by name."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{project / database}")
+    experiment = client.get_experiment_by_name("rau")
+    assert experiment is not None
+    return {
+        str(run.info.run_name): {
+            "params": run.data.params,
+            "metrics": run.data.metrics,
+            "tags": run.data.tags,
+            "files": {f.path for f in client.list_artifacts(run.info.run_id)},
+        }
+        for run in client.search_runs([experiment.experiment_id])
+    }
