@@ -72,7 +72,7 @@ def _child(parent: str, study: str, row: dict[str, Any], signatures: str) -> Any
     known = {key: value for key, value in row.items() if not _blank(value)}
     label, seed = known["variant"], known["seed"]
     metrics = {
-        _safe(key): float(value)
+        _grouped(key): float(value)
         for key, value in known.items()
         if key not in (*VARIED, "variant", "run")
     }
@@ -83,6 +83,16 @@ def _child(parent: str, study: str, row: dict[str, Any], signatures: str) -> Any
         metrics=metrics,
         tags={"study": study, "variant": label, "run": known["run"], "signatures": signatures},
     )
+
+
+def _grouped(name: str) -> str:
+    """A column as MLflow lists it: val's metrics by protocol, and three groups of others."""
+    if "." in name:
+        return name
+    for group in ("holdout", "alignment"):
+        if name.startswith(f"{group}_"):
+            return f"{group}.{name.removeprefix(f'{group}_')}"
+    return f"train.{name}"
 
 
 def _safe(name: str) -> str:

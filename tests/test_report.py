@@ -15,6 +15,7 @@ from rau.report import examples, figures, page, published
 from rau.report.strips import GAP, RELEVANT, TARGET, TILE, Strip, draw
 
 ROW = {"recall_at_1": 5.0, "recall_at_10": 41.25, "mean_of_r10_r50": 60.0}
+PAIRED = {"difference": -0.75, "interval": [-1.5, -0.1], "p": 0.004}
 ENDS = {"recall_at_10": [39.0, 43.0]}
 
 
@@ -22,6 +23,12 @@ def metrics() -> dict[str, Any]:
     by_protocol = {p.name: {"mean": ROW, "dress": ROW, "shirt": ROW} for p in FASHIONIQ}
     ends = {p.name: {"mean": ENDS, "dress": ENDS, "shirt": ENDS} for p in FASHIONIQ}
     return {
+        "method": "RAU head",
+        "signatures": [{"name": "CSU starved", "evidence": "0.01 extra", "remedy": "lower it"}],
+        "against": {
+            p.name: dict.fromkeys(("mean", "dress", "shirt"), dict.fromkeys(ROW, PAIRED))
+            for p in FASHIONIQ
+        },
         "dataset": {"name": "garments<script>", "copy": "built in"},
         "encoder": {"encoder": "e", "weights": "w"},
         "coverage": {
@@ -86,6 +93,9 @@ def test_page_stands_alone_and_shows_the_numbers() -> None:
         "original / kept / forward",
         "val-union / removed / separate",
         "chance R@10 2.00",
+        "less the deterministic head",
+        "-0.75** [-1.5, -0.1]",
+        "CSU starved: 0.01 extra; lower it.",
     ):
         assert shown in links.text, shown
     assert "<script" not in html
@@ -95,6 +105,9 @@ def test_terminal_table_has_every_method() -> None:
     text = page.text_table(metrics())
     assert text.count("RAU head") == text.count("image only") == 2
     assert "41.25" in text
+    assert text.count("less the deterministic head") == 2
+    assert "-0.75" in text
+    assert "CSU starved: 0.01 extra; lower it" in text
 
 
 @pytest.fixture

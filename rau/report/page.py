@@ -203,4 +203,9 @@ def text_table(metrics: Nested) -> str:
         rows[metrics["method"]] = values["mean"]
         for method, row in rows.items():
             lines.append(f"  {method:<26}" + "".join(f"{row[name]:>17.2f}" for name in names))
+        if protocol in metrics["against"]:
+            gaps = metrics["against"][protocol]["mean"]
+            cells = "".join(f"{gaps[name]['difference']:>+17.2f}" for name in names)
+            lines.append(f"{'  less the deterministic head':<28}{cells[1:]}")
+    lines += [f"{one['name']}: {one['evidence']}; {one['remedy']}" for one in metrics["signatures"]]
     return "\n".join(lines)

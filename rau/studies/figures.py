@@ -81,10 +81,12 @@ def _sweep(
 
 def theta(summary: pd.DataFrame, runs: pd.DataFrame, document: Document) -> Figure:
     """Recalls and extra positives against θ and against its quantile form, and the cosines."""
-    figure, axes = _figure(5)
-    _sweep((axes[0], axes[1]), summary, runs, document, "theta")
-    _sweep((axes[2], axes[3]), summary, runs, document, "theta_quantile")
-    cosines(axes[4], document["cosines"][document["reference"]])
+    figure = Figure(figsize=(13, 7.5), layout="constrained")
+    grid = figure.add_gridspec(2, 3)
+    for row, name in enumerate(("theta", "theta_quantile")):
+        panels = figure.add_subplot(grid[row, 0]), figure.add_subplot(grid[row, 1])
+        _sweep(panels, summary, runs, document, name)
+    cosines(figure.add_subplot(grid[:, 2]), document["cosines"][document["reference"]])
     return figure
 
 
