@@ -58,11 +58,17 @@ def test_one_command_makes_every_study(studied: tuple[Path, str]) -> None:
 def test_shared_configurations_ran_once(studied: tuple[Path, str]) -> None:
     folder, _ = studied
     tables = folder / "data/studies/garments"
-    keys = {s: pd.read_csv(tables / s / "runs.csv").run for s in ("ablation", "theta", "n")}
-    shared = set(keys["ablation"]) & set(keys["theta"])
-    assert len(shared) == 2  # The deterministic head, of both seeds.
+    found = {s: pd.read_csv(tables / s / "runs.csv") for s in ("ablation", "theta", "n")}
+    same = [
+        list(rows[rows.variant == "deterministic head"].run)
+        for rows in (found["ablation"], found["theta"])
+    ]
+    assert same[0] == same[1]
+    assert len(set(same[0])) == 2
+    everything = found["ablation"][found["ablation"].variant == "ISU + CSU + DR"]
+    assert set(everything.run) <= set(found["n"].run)
     kept = {path.stem for path in (folder / "data/.parts/runs").glob("*.safetensors")}
-    assert set().union(*keys.values()) <= kept
+    assert set().union(*(rows.run for rows in found.values())) <= kept
 
 
 def test_nested_runs_in_mlflow(studied: tuple[Path, str]) -> None:

@@ -198,14 +198,14 @@ def text_table(metrics: Nested) -> str:
     lines = []
     for protocol, values in metrics["protocols"].items():
         names = columns(values["mean"])
-        lines.append(f"{'protocol ' + protocol:<28}" + "".join(f"{name:>17}" for name in names))
+        lines.append(f"{'protocol ' + protocol:<31}" + "".join(f"{name:>17}" for name in names))
         rows = {n: b[protocol]["mean"] for n, b in metrics["baselines"].items()}
         rows[metrics["method"]] = values["mean"]
         for method, row in rows.items():
-            lines.append(f"  {method:<26}" + "".join(f"{row[name]:>17.2f}" for name in names))
+            lines.append(f"  {method:<29}" + "".join(f"{row[name]:>17.2f}" for name in names))
         if protocol in metrics["against"]:
             gaps = metrics["against"][protocol]["mean"]
             cells = "".join(f"{gaps[name]['difference']:>+17.2f}" for name in names)
-            lines.append(f"{'  less the deterministic head':<28}{cells[1:]}")
+            lines.append(f"{'  less the deterministic head':<31}{cells}")
     lines += [f"{one['name']}: {one['evidence']}; {one['remedy']}" for one in metrics["signatures"]]
     return "\n".join(lines)
