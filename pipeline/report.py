@@ -14,8 +14,8 @@ def main() -> None:
     from rau import protocols
     from rau.files import read_json, write_bytes, write_text
     from rau.history import read_history
-    from rau.methods import METHODS
-    from rau.params import flat
+    from rau.methods import is_uncertain
+    from rau.params import of_a_run
     from rau.report import examples, figures, page
     from rau.schemas import MANIFEST, QUERIES, RANKINGS, read_table
 
@@ -34,7 +34,7 @@ def main() -> None:
             history, metrics["training"]["best_epoch"]
         ),
     }
-    if METHODS[params.head.name].uncertain and params.ua.n:
+    if is_uncertain(params):
         drawn["σ of source and target"] = figures.sigmas(
             history,
             [row["uncertainty"] for row in mine if row["uncertainty"] is not None],
@@ -48,7 +48,7 @@ def main() -> None:
     relevant = {q["query_id"]: q["relevant"] for q in queries if q["relevant"] is not None}
     groups = examples.groups(mine, paths, relevant, STRIPS)
     measured = protocols.select(name, params.evaluate)
-    text = page.render(metrics, measured, flat(params), pictures, groups)
+    text = page.render(metrics, measured, of_a_run(params), pictures, groups)
     for caption, data in pictures.items():
         write_bytes(workspace.FIGURES / f"{caption.split()[0].lower()}.png", data)
     strips = [strip for group in groups.values() for strip in group]

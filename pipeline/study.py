@@ -1,6 +1,7 @@
 """Studies: `python -m pipeline.study methods`, or ablation, theta, n, or the tuning before them."""
 
 import json
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -45,7 +46,8 @@ class Bench:
             workspace.table(name, "galleries"),
             params.train.device,
         )
-        self.jobs = pool.jobs_for(params.study.jobs, device)
+        self.device = device.type
+        self.jobs = pool.jobs_for(params.study.jobs, device, stage.cores())
         self.with_val, self.title = with_val, title
         self.data, self.code = self.source.digest(), runs.code_digest()
         self.store = workspace.parts() / "runs"
@@ -54,7 +56,7 @@ class Bench:
         """Name of a run in the store."""
         from rau.studies import runs
 
-        return runs.key(params, self.data, self.code, self.with_val)
+        return runs.key(params, self.data, self.code, self.device, self.with_val)
 
     def complete(self, wanted: "Sequence[Params]") -> "list[Result]":
         """Results of all runs, in order."""
@@ -64,7 +66,7 @@ class Bench:
         by_key = dict(zip(keys, wanted, strict=True))
         todo = list(pool.missing(by_key, self.store).values())
         if todo:
-            seconds = pool.predict(self.source, todo, self.jobs)
+            seconds = pool.predict(self.source, todo, self.jobs, self.with_val)
             print(
                 f"{self.title}: {len(by_key)} runs, {len(by_key) - len(todo)} there; about "
                 f"{seconds / 60:.0f} minutes for the rest, {self.jobs} at once"
@@ -86,8 +88,9 @@ def _tune() -> None:
     metric = f"holdout_{params.train.select}"
 
     def measure(wanted: "Sequence[Params]") -> list[float]:
-        found = [result.summary[metric] for result in bench.complete(wanted)]
-        return [value for value in found if value is not None]
+        # A training that failed is the worst of all.
+        values = [result.summary.get(metric) for result in bench.complete(wanted)]
+        return [-math.inf if value is None else value for value in values]
 
     found = tuning.tune(plan.base(params, sizes), sizes, measure)
     rows = [

@@ -77,14 +77,14 @@ def main() -> None:
     from rau import coverage, tracking
     from rau.files import digest, digest_files, read_json
     from rau.history import read_history
-    from rau.params import flat
+    from rau.params import of_a_run
     from rau.report.page import text_table
 
     params = workspace.load_params()
     name = params.dataset.name
     metrics = read_json(workspace.METRICS, "metrics")
     history = read_history(workspace.model(name) / workspace.HISTORY)
-    values = flat(params)
+    values = of_a_run(params)
     results = [workspace.METRICS, workspace.rankings(name), workspace.model(name) / "head.json"]
     experiment = os.environ.get("DVC_EXP_NAME", "")
     record = tracking.Record(

@@ -66,7 +66,7 @@ def measure(
             (left.mean * moved.mean).sum(-1),
         ]
         columns.append(torch.stack(values)[:, other])
-    found = torch.cat(columns, dim=1).double()
+    found = torch.cat(columns, dim=1).cpu().double()
     names = ("pairs", "strangers", "cosine_pairs", "cosine_strangers")
     if found.shape[1] == 0:
         return dict.fromkeys([*names, "closer"])

@@ -52,7 +52,7 @@ def draws(
     rng = np.random.default_rng(seed)
     count = len(_seeds_first(next(iter(values.values()))))
     # One seed has no chance of its own to draw from.
-    seeds = np.ones((resamples, 1)) if count == 1 else _multinomial(rng, count, resamples) / count
+    seeds = np.ones((resamples, 1)) if count == 1 else _seed_weights(rng, count, resamples)
     found = {
         category: _category(_seeds_first(values[category]), clusters[category], seeds, rng)
         for category in sorted(values)
@@ -109,7 +109,7 @@ def differences(
             c: [Difference(float(v), np.nan, np.nan, np.nan) for v in p] for c, p in points.items()
         }
     found = draws(gaps, clusters, resamples, seed)
-    return {category: _differences(points[category], drawn) for category, drawn in found.items()}
+    return {category: of_draws(points[category], drawn) for category, drawn in found.items()}
 
 
 def as_dict(found: Difference) -> dict[str, float | list[float] | None]:
@@ -139,7 +139,8 @@ def mark(p: float) -> str:
     return "*" * sum(p < limit for limit in (0.05, 0.01, 0.001))
 
 
-def _differences(points: Floats, drawn: Floats) -> list[Difference]:
+def of_draws(points: Floats, drawn: Floats) -> list[Difference]:
+    """Differences (M,) with what their resampled values (resamples, M) say of them."""
     ends = np.quantile(drawn, [0.025, 0.975], axis=0)
     sides = np.minimum((drawn <= 0).sum(0), (drawn >= 0).sum(0))
     p = np.minimum(1.0, 2 * (sides + 1) / (len(drawn) + 1))
@@ -151,6 +152,16 @@ def _differences(points: Floats, drawn: Floats) -> list[Difference]:
 
 def _seeds_first(values: Floats) -> Floats:
     return values[None] if values.ndim == 2 else values
+
+
+def _seed_weights(rng: np.random.Generator, count: int, resamples: int) -> Floats:
+    """Weights of seeds, (resamples, count); drawn shares, widened about 1 / count.
+
+    Drawing from a few seeds makes their variance too small by (count - 1) / count; the factor
+    makes up for it (Davison and Hinkley 1997, section 2.3.2).
+    """
+    shares = _multinomial(rng, count, resamples) / count
+    return np.asarray(1 / count + (shares - 1 / count) * np.sqrt(count / (count - 1)))
 
 
 def _multinomial(rng: np.random.Generator, count: int, size: int) -> Floats:

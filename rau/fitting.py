@@ -79,7 +79,8 @@ def fit(
     is where a stopped run goes on from; whoever has written the head somewhere may remove it.
 
     Raises:
-        UserError: a metric without truth, a loss that is not finite.
+        NotFinite: when the loss is not.
+        UserError: a metric without truth.
     """
     params = methods.canonical(params)
     train = params.train

@@ -7,6 +7,7 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 GATE_MARGIN = 1e-3
 
@@ -82,26 +83,39 @@ class LearnedSum(nn.Module):
         return torch.lerp(reference, text, self.logit.sigmoid())
 
 
+class BatchNorm(nn.BatchNorm1d):
+    """Batch norm that takes a batch of one row too, by the statistics that it has."""
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """(B, d) to (B, d)."""
+        if self.training and len(rows) == 1:
+            return F.batch_norm(
+                rows, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
+            )
+        return super().forward(rows)
+
+
 class Tirg(nn.Module):
     """TIRG's gated residual (Vo et al. 2019, arXiv 1812.07119, equations 1 to 3).
 
     w_g * sigmoid(gate([r; t])) * r + w_r * residual([r; t]); both inner maps begin with batch norm,
-    w_g starts at 1 and w_r at 0.1.
+    w_g starts at 1 and w_r at 10 as in the authors' code. The dropout is ours, for equal means
+    against overfitting.
     """
 
     def __init__(self, width: int, dropout: float) -> None:
         super().__init__()
         both = 2 * width
-        self.gate = nn.Sequential(nn.BatchNorm1d(both), nn.ReLU(), nn.Linear(both, width))
+        self.gate = nn.Sequential(BatchNorm(both), nn.ReLU(), nn.Linear(both, width))
         self.residual = nn.Sequential(
-            nn.BatchNorm1d(both),
+            BatchNorm(both),
             nn.ReLU(),
             nn.Linear(both, both),
             nn.ReLU(),
             nn.Dropout(dropout),
             nn.Linear(both, width),
         )
-        self.weights = nn.Parameter(torch.tensor([1.0, 0.1]))
+        self.weights = nn.Parameter(torch.tensor([1.0, 10.0]))
 
     def forward(self, reference: Tensor, text: Tensor) -> Tensor:
         """Two (B, d) to one (B, d)."""
@@ -117,7 +131,7 @@ class Combiner(nn.Module):
     Two projections, their concatenation mapped to an output, to which a convex sum of text and
     image is added whose one weight a row is learned from the same concatenation. As published the
     projections are 4 d wide and the rest 8 d at d = 640; here both follow from `hidden`. It was
-    made for raw features, whose entries are about 1, so unit vectors are widened to that scale.
+    made for raw features, whose entries are about 1, so unit vectors are first widened to that.
     """
 
     def __init__(self, width: int, hidden: int, dropout: float) -> None:
@@ -137,7 +151,7 @@ class Combiner(nn.Module):
 
     def forward(self, reference: Tensor, text: Tensor) -> Tensor:
         """Two (B, d) to one (B, d)."""
-        projected = self.project_text(text * self.scale), self.project_image(reference * self.scale)
-        both = torch.cat(projected, dim=-1)
+        reference, text = reference * self.scale, text * self.scale
+        both = torch.cat([self.project_text(text), self.project_image(reference)], dim=-1)
         mixed = torch.lerp(reference, text, self.share(both))
         return mixed + torch.as_tensor(self.output(self.combine(both)))

@@ -66,6 +66,11 @@ class HeadConfig(Section):
         return self
 
     @property
+    def uncertain(self) -> bool:
+        """Whether the last block's variance is trained: sampled, or part of PCME++'s distance."""
+        return self.n > 0 and (self.isu or self.name == "pcmepp")
+
+    @property
     def width(self) -> int:
         """Width d of the head's vectors."""
         return self.d_image if self.shared_space else self.dim
@@ -259,11 +264,15 @@ class ComposedHead(nn.Module):
         with self.evaluating():
             output = self.forward_source(reference, text)
             vectors = output.mean if self.matching is None else self.matching.as_queries(output)
-            return vectors, output.uncertainty
+            return vectors, self._uncertainty(output)
 
     def encode_gallery(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Deterministic image vectors, unit (B, d), and their uncertainty, norm of sigma, (B,)."""
         with self.evaluating():
             output = self.forward_target(image)
             vectors = output.mean if self.matching is None else self.matching.as_gallery(output)
-            return vectors, output.uncertainty
+            return vectors, self._uncertainty(output)
+
+    def _uncertainty(self, output: PathOutput) -> Tensor:
+        """Norm of sigma, (B,); 0 where the variance is not trained and means nothing."""
+        return output.uncertainty if self.config.uncertain else output.uncertainty * 0

@@ -58,16 +58,22 @@ def canonical(params: Params) -> Params:
         change |= {"theta": defaults.theta, "theta_quantile": None}
     elif ua.theta_quantile is not None:
         change["theta"] = defaults.theta
-    if dr_weight == 0 or n == 0:
+    if dr_weight == 0 or n <= 1:
         change["dr_blocks"] = defaults.dr_blocks
     if not isu:
         change["samples"] = defaults.samples
-    if not isu and (dr_weight == 0 or n == 0) and name != "pcmepp":
+    if n == 0 or (not isu and dr_weight == 0 and name != "pcmepp"):
         change["sigma_init"] = defaults.sigma_init
     if n == 0:
         change["shared"] = defaults.shared
     head = params.head.model_copy(update={"name": name})
     return params.model_copy(update={"head": head, "ua": ua.model_copy(update=change)})
+
+
+def is_uncertain(params: Params) -> bool:
+    """Whether the head learns a variance that something reads."""
+    own = canonical(params)
+    return own.ua.n > 0 and (own.ua.isu or own.head.name == "pcmepp")
 
 
 def without_uncertainty(params: Params) -> Params:

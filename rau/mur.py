@@ -8,15 +8,18 @@ from torch import Tensor
 from rau.losses import base_loss
 
 SPREAD_MIN = 1e-8
+# Norm of the features that the authors' code adds its noise to; the noise grows with it.
+NORM = 4.0
 
 
 def augment(target: Tensor) -> Tensor:
-    """Noisy targets alpha * whitened + beta, (B, d) (equations 3 to 5).
+    """Noisy targets alpha * whitened + beta, (B, d) (equations 3 to 5), of unit targets (B, d).
 
-    Whitened is a row less its own mean, over its own spread, both taken over the d entries; alpha
-    is drawn from N(1, spread) and beta from N(mean, spread), one of each an entry. Nothing is
-    learned, and neither alpha nor beta carries a gradient.
+    Targets are first given the norm `NORM`. Whitened is a row less its own mean, over its own
+    spread, both taken over the d entries; alpha is drawn from N(1, spread) and beta from
+    N(mean, spread), one of each an entry. Nothing is learned, and neither carries a gradient.
     """
+    target = NORM * target
     spread, mean = torch.std_mean(target, dim=-1, keepdim=True)
     spread = spread.clamp(min=SPREAD_MIN)
     whitened = (target - mean) / spread

@@ -193,6 +193,11 @@ def load(path: Path) -> Params:
         raise UserError(f"{path}: {key}: {first['msg']}{got}") from None
 
 
+def of_a_run(params: Params) -> dict[str, Any]:
+    """`flat` without the studies' section, which no run depends on."""
+    return {k: v for k, v in flat(params).items() if not k.startswith("study.")}
+
+
 def flat(params: Params) -> dict[str, Any]:
     """Values by dotted name, as `dvc exp run -S` takes them."""
     result: dict[str, Any] = {}

@@ -30,6 +30,10 @@ SEED_STRIDE = 1_000_003
 Metrics = dict[str, float]
 
 
+class NotFinite(UserError):
+    """A loss or a statistic of an epoch is not finite."""
+
+
 @dataclass(frozen=True)
 class TrainQueries:
     """Q train queries as rows of the feature matrices, on their device.
@@ -143,7 +147,7 @@ class Trainer:
         Returns the head with the weights of the best epoch.
 
         Raises:
-            UserError: when the loss is not finite.
+            NotFinite: when the loss is not.
         """
         if self.optimizer is None:
             holdout = self._holdout()
@@ -187,7 +191,7 @@ class Trainer:
             rows = list(
                 batches(self.category, train.batch_size, train.batches == "mixed", generator)
             )
-            texts = self._draw_texts(generator)
+            texts = self._draw_texts(epoch)
             self.head.train()
             sums = torch.zeros(len(STATISTICS), device=self.features.device)
             steps = train.epochs * len(rows)
@@ -206,9 +210,11 @@ class Trainer:
         }
         return {"epoch": epoch + 1} | row | self._holdout()
 
-    def _draw_texts(self, generator: torch.Generator) -> Tensor:
-        """A text for every query, as rows of the text features, (Q,)."""
+    def _draw_texts(self, epoch: int) -> Tensor:
+        """A text for every query, as rows of the text features, (Q,), however batches are made."""
         queries = self.queries
+        seed = self.train_params.seed * SEED_STRIDE + epoch + 1
+        generator = torch.Generator().manual_seed(seed)
         drawn = torch.rand(len(queries), generator=generator).to(queries.text_count.device)
         place = (drawn * queries.text_count).long()
         return queries.texts.gather(1, place[:, None]).squeeze(1)
@@ -251,7 +257,7 @@ class Trainer:
     def _check_finite(self, values: Metrics, epoch: int) -> None:
         bad = [name for name, value in values.items() if not math.isfinite(value)]
         if bad:
-            raise UserError(
+            raise NotFinite(
                 f"not finite in epoch {epoch + 1}: {', '.join(bad)}; lower train.lr, ua.csu_weight "
                 "or ua.dr_weight, or raise train.temperature"
             )

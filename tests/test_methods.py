@@ -70,7 +70,7 @@ def test_shapes_unit_vectors_and_gradients(name: HeadName, d_text: int) -> None:
     assert spread.shape == (ROWS,)
     assert torch.allclose(query.norm(dim=1), torch.ones(ROWS), atol=1e-5)
     assert torch.allclose(images.norm(dim=1), torch.ones(7), atol=1e-5)
-    assert bool((spread > 0).all()) == (METHODS[name].blocks)
+    assert bool((spread > 0).all()) == METHODS[name].uncertain
     learned = dict(head.named_parameters())
     if d_text == 16 and name in ("image_only", "text_only", "sum", "weighted_sum"):
         assert not learned
@@ -123,7 +123,7 @@ def test_tirg_by_hand() -> None:
     reference, text = features(1, 3, 4), features(2, 3, 4)
     both = torch.cat([reference, text], 1)
     gate = torch.sigmoid(fusion.gate(both))
-    expected = 1.0 * gate * reference + 0.1 * fusion.residual(both)
+    expected = 1.0 * gate * reference + 10 * fusion.residual(both)
     assert torch.allclose(fusion(reference, text), expected)
     # With the gate open and no residual it is the reference.
     last = fusion.gate[2]
@@ -134,12 +134,17 @@ def test_tirg_by_hand() -> None:
     assert torch.allclose(fusion(reference, text), reference)
 
 
+def test_tirg_takes_a_batch_of_one_row() -> None:
+    fusion = Tirg(4, 0.5).train()
+    assert fusion(features(1, 1, 4), features(2, 1, 4)).shape == (1, 4)
+
+
 def test_combiner_adds_a_convex_sum_of_both() -> None:
     fusion = Combiner(4, 8, 0.0).eval()
     torch.nn.init.zeros_(fusion.output.weight)
     torch.nn.init.zeros_(fusion.output.bias)
     reference, text = features(1, 5, 4), features(2, 5, 4)
-    mixed = fusion(reference, text)
+    mixed = fusion(reference, text) / 2  # Widened by the root of d.
     share = ((mixed - reference) / (text - reference)).mean(1, keepdim=True)
     assert bool(((share > 0) & (share < 1)).all())
     assert len(set(share.flatten().tolist())) == 5
@@ -150,6 +155,7 @@ def test_mur_noise_has_the_rows_own_mean_and_spread() -> None:
     torch.manual_seed(0)
     target = torch.randn(1, 200_000) * 0.3 + 0.2
     noisy = mur.augment(target)
+    target = mur.NORM * target
     spread, mean = torch.std_mean(target)
     whitened = (target - mean) / spread
     noise = noisy - whitened
@@ -157,6 +163,9 @@ def test_mur_noise_has_the_rows_own_mean_and_spread() -> None:
     assert noise.mean().item() == pytest.approx(float(mean), abs=0.01)
     assert noise.var().item() == pytest.approx(2 * float(spread) ** 2, rel=0.03)
     assert not torch.equal(mur.augment(target), noisy)
+    unit = F.normalize(torch.randn(100, 512), dim=-1)
+    cosine = (F.normalize(mur.augment(unit), dim=-1) * unit).sum(-1).mean()
+    assert 0.9 < cosine < 0.98  # Noise that can be noticed, at the width of CLIP.
 
 
 def test_mur_weight_decays_to_the_plain_loss() -> None:

@@ -109,18 +109,48 @@ def test_a_run_is_kept_and_gives_the_same_twice(tmp_path: Path) -> None:
     assert back.params["train.seed"] == 0
 
 
+def test_a_training_that_fails_is_kept_as_one(tmp_path: Path) -> None:
+    wild = plan.changed(tiny(), {"ua.dr_weight": 1e38})
+    result = runs.execute(canonical(wild), small_world(), True)
+    runs.save(tmp_path / "run.safetensors", result)
+    back = runs.load(tmp_path / "run.safetensors")
+    assert back.failure is not None
+    assert "not finite in epoch 1" in back.failure
+    assert back.summary == {}
+
+
+def test_trials_of_a_methods_own_do_not_follow_the_common_ones() -> None:
+    sizes = plan.Plan(2, 1, 400, (), (), ())
+    rows = plan.trials("rau", plan.base(tiny(), sizes), sizes)[1:]
+    for own in plan.OWN["rau"]:
+        for common in plan.COMMON:
+            seen = {(row[own], row[common]) for row in rows}
+            assert len(seen) == len(plan.OWN["rau"][own]) * len(plan.COMMON[common])
+
+
+def test_the_headlines_protocol_stays_first(tmp_path: Path) -> None:
+    params = plan.changed(tiny(), {"evaluate.headline": "val"})
+    runs.save(tmp_path / "run.safetensors", runs.execute(canonical(params), small_world(), True))
+    assert runs.load(tmp_path / "run.safetensors").protocols == ["val", "original"]
+
+
 def test_key_knows_what_matters() -> None:
     base = canonical(tiny())
-    key = runs.key(base, "data", "code", True)
-    assert key == runs.key(canonical(tiny()), "data", "code", True)
+    key = runs.key(base, "data", "code", "cpu", True)
+    for same in (canonical(tiny()), plan.changed(base, {"evaluate.bootstrap": 9})):
+        assert runs.key(same, "data", "code", "cpu", True) == key
     others = [
-        runs.key(canonical(tiny(seed=1)), "data", "code", True),
-        runs.key(base, "other", "code", True),
-        runs.key(base, "data", "other", True),
-        runs.key(base, "data", "code", False),
-        runs.key(plan.changed(base, {"ua.theta": 0.1}), "data", "code", True),
+        runs.key(canonical(tiny(seed=1)), "data", "code", "cpu", True),
+        runs.key(base, "other", "code", "cpu", True),
+        runs.key(base, "data", "other", "cpu", True),
+        runs.key(base, "data", "code", "cuda", True),
+        runs.key(base, "data", "code", "cpu", False),
+        runs.key(plan.changed(base, {"ua.theta": 0.1}), "data", "code", "cpu", True),
+        runs.key(
+            plan.changed(base, {"evaluate.unusable": "leave_out"}), "data", "code", "cpu", True
+        ),
     ]
-    assert len({key, *others}) == 6
+    assert len({key, *others}) == 8
 
 
 def write_source(folder: Path) -> runs.Source:
@@ -150,7 +180,7 @@ def test_finished_runs_are_not_repeated(tmp_path: Path, capsys: pytest.CaptureFi
     source, store = write_source(tmp_path), tmp_path / "runs"
     data = source.digest()
     wanted = {
-        runs.key(params, data, "code", True): params
+        runs.key(params, data, "code", "cpu", True): params
         for params in (canonical(tiny(seed=seed)) for seed in (0, 1))
     }
     first, second = wanted
@@ -166,8 +196,8 @@ def test_finished_runs_are_not_repeated(tmp_path: Path, capsys: pytest.CaptureFi
     kept = runs.load(pool.path(store, second))
     for name, values in alone.values.items():
         np.testing.assert_allclose(kept.values[name], values, rtol=1e-6)
-    assert pool.predict(source, list(wanted.values()), 1) > 0
-    assert pool.predict(source, [], 1) == 0
+    assert pool.predict(source, list(wanted.values()), 1, True) > 0
+    assert pool.predict(source, [], 1, True) == 0
 
 
 def test_tuning_spends_as_much_on_each_and_takes_the_best() -> None:
@@ -223,8 +253,9 @@ def results(shift: float, seed: int) -> list[runs.Result]:
                 {},
                 statistics,
                 ["mean_of_r10_r50", "recall_at_1", "recall_at_10"],
+                ["original"],
                 {"original/dress": np.column_stack([values + shift + own, values[:, 0]])},
-                {"original/dress": np.arange(80)},
+                {"original/dress": np.arange(80, dtype=np.int64)},
                 {k: np.full(100, 0.01) for k in ("pairs", "others", "true")},
             )
         )

@@ -183,7 +183,6 @@ def _theta(params: Params, sizes: Plan) -> list[Variant]:
 COMMON: Mapping[str, tuple[Any, ...]] = {
     "train.lr": (1e-4, 3e-4, 6e-4, 1e-3, 2e-3),
     "train.temperature": (0.03, 0.05, 0.07, 0.1, 0.15),
-    "train.batches": ("category", "mixed"),
     "head.dropout": (0.2, 0.5, 0.7),
     "head.input_dropout": (0.0, 0.2, 0.4),
 }
@@ -203,12 +202,12 @@ def trials(name: HeadName, params: Params, sizes: Plan) -> list[dict[str, Any]]:
     """The changes that a method may try: none first, then draws from its space.
 
     Draws of the common names are the same for every method: what one method's learning rate is
-    tried at, every other's is too.
+    tried at, every other's is too. Batches are not among them, so that pairs stay pairs.
     """
     own = OWN.get(name, {})
     rows: list[dict[str, Any]] = [{}]
     for number in range(1, sizes.trials):
-        common, extra = random.Random(number), random.Random(number)
+        common, extra = random.Random(number), random.Random(f"{number}/{name}")
         row = {key: common.choice(values) for key, values in COMMON.items()}
         row |= {key: extra.choice(values) for key, values in own.items()}
         rows.append(row)

@@ -1,9 +1,9 @@
 """Many runs at once, each kept as it finishes: what was stopped goes on where it was."""
 
-import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
@@ -11,16 +11,12 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from rau.errors import UserError
 from rau.params import Params
 from rau.studies import runs
 
-# One process's world, made once by `_start`: the price of a pool, paid here only.
+# A worker's world, made once by `_start`: reading features for every run would cost more.
 _worlds: list[runs.World] = []
-
-
-def missing(wanted: Mapping[str, Params], store: Path) -> dict[str, Params]:
-    """Those of the runs that the store does not hold."""
-    return {key: params for key, params in wanted.items() if not path(store, key).exists()}
 
 
 def path(store: Path, key: str) -> Path:
@@ -28,36 +24,53 @@ def path(store: Path, key: str) -> Path:
     return store / f"{key}.safetensors"
 
 
+def missing(wanted: Mapping[str, Params], store: Path) -> dict[str, Params]:
+    """Those of the runs that the store does not hold."""
+    return {key: params for key, params in wanted.items() if not path(store, key).exists()}
+
+
 def _start(source: runs.Source) -> None:
     torch.set_num_threads(1)
     _worlds.append(source.read())
 
 
-def _run(store: Path, key: str, params: Params, with_val: bool) -> float:
-    """One run in a worker; returns its seconds."""
-    started = time.perf_counter()
+def _run(store: Path, key: str, params: Params, with_val: bool) -> None:
+    """One run in a worker."""
     runs.save(path(store, key), runs.execute(params, _worlds[0], with_val))
-    return time.perf_counter() - started
 
 
-def predict(source: runs.Source, wanted: Sequence[Params], jobs: int) -> float:
-    """Seconds that the runs will take, from one epoch of one of them on this machine."""
+def predict(source: runs.Source, wanted: Sequence[Params], jobs: int, with_val: bool) -> float:
+    """Seconds that the runs will take, from one epoch of each kind of head on this machine."""
     if not wanted:
         return 0.0
     threads = torch.get_num_threads()
+    costs: dict[tuple[str, int], tuple[float, float]] = {}
     try:
         torch.set_num_threads(1)
         world = source.read()
-        # The head with the most to compute stands for all.
-        probe = next((params for params in wanted if params.head.name == "rau"), wanted[-1])
-        world.prepared(probe)
-        short = probe.model_copy(update={"train": probe.train.model_copy(update={"epochs": 1})})
-        started = time.perf_counter()
-        runs.execute(short, world, with_val=False)
-        epoch = time.perf_counter() - started
+        world.prepared(wanted[0])
+        for params in wanted:
+            kind = (params.head.name, params.ua.n)
+            if kind not in costs:
+                costs[kind] = _cost(params, world, with_val)
     finally:
         torch.set_num_threads(threads)
-    return epoch * sum(params.train.epochs for params in wanted) / jobs
+    seconds = 0.0
+    for params in wanted:
+        epoch, rest = costs[params.head.name, params.ua.n]
+        seconds += epoch * params.train.epochs + rest
+    return seconds / jobs
+
+
+def _cost(params: Params, world: runs.World, with_val: bool) -> tuple[float, float]:
+    """Seconds of an epoch of a head, 0 where it has nothing to learn, and of all but epochs."""
+    seed = {"epochs": 1, "seed": min(world.seeds, default=params.train.seed)}
+    short = params.model_copy(update={"train": params.train.model_copy(update=seed)})
+    started = time.perf_counter()
+    summary = runs.execute(short, world, with_val).summary
+    whole = time.perf_counter() - started
+    epoch = float(summary.get("seconds") or 0.0) if summary.get("parameters") else 0.0
+    return epoch, whole - epoch
 
 
 @contextmanager
@@ -95,7 +108,7 @@ def complete(
         title: of the progress bar.
 
     Raises:
-        UserError: what a run raised.
+        UserError: what a run raised, or when a worker was killed.
     """
     todo = missing(wanted, store)
     # Runs of one seed together: a worker prepares each seed's split once.
@@ -106,18 +119,24 @@ def complete(
     store.mkdir(parents=True, exist_ok=True)
     bar = tqdm(total=len(wanted), initial=len(wanted) - len(todo), desc=title, unit="run")
     with bar, _pool(source, min(jobs, len(queue))) as executor:
-        waiting: set[Future[float]] = {
+        waiting: set[Future[None]] = {
             executor.submit(_run, store, key, params, with_val) for key, params in queue
         }
         while waiting:
             done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
             for future in done:
-                future.result()
+                try:
+                    future.result()
+                except BrokenProcessPool as error:
+                    raise UserError(
+                        f"{title}: a worker ended, most likely for want of memory; finished runs "
+                        "are kept, run it again with a smaller study.jobs"
+                    ) from error
                 bar.update()
 
 
-def jobs_for(asked: int, device: torch.device) -> int:
+def jobs_for(asked: int, device: torch.device, cores: int) -> int:
     """Workers: as asked, else one a core on a CPU and one on a GPU."""
     if asked:
         return asked
-    return len(os.sched_getaffinity(0)) if device.type == "cpu" else 1
+    return cores if device.type == "cpu" else 1

@@ -20,9 +20,11 @@ from rau.params import Params, flat
 from rau.protocols import Protocol, select
 from rau.schemas import GALLERIES, QUERIES, read_table
 from rau.scoreboard import measured, protocol_tasks
+from rau.training import NotFinite
 
 Row = Mapping[str, Any]
 TOP_K = 1
+PLAIN = ("params", "summary", "names", "protocols", "failure")
 EDGES: NDArray[np.float64] = np.linspace(-1, 1, 101)
 # Every module that a run's figures depend on: an edit makes old runs unknown.
 SOURCES = (
@@ -65,17 +67,21 @@ class Result:
         summary: figures by name: epoch, time, number of weights, last epoch's statistics,
             the holdout's metrics, alignment; None where not known.
         names: of the metrics.
-        values: rows by metrics, (R, M), by `<protocol>/<category>`; empty where val was not ranked.
+        protocols: names, the headline's first; empty where val was not ranked.
+        values: rows by metrics, (R, M), by `<protocol>/<category>`.
         clusters: number of the query each row belongs to, (R,), by the same keys.
         cosines: shares of `EDGES`' bins by kind of pair.
+        failure: why there is nothing of all this; None where there is.
     """
 
     params: dict[str, Any]
     summary: dict[str, float | None]
     names: list[str]
+    protocols: list[str]
     values: dict[str, NDArray[np.float64]]
     clusters: dict[str, NDArray[np.int64]]
     cosines: dict[str, NDArray[np.float64]]
+    failure: str | None = None
 
 
 @dataclass
@@ -90,6 +96,11 @@ class World:
     galleries: Sequence[Row]
     _prepared: dict[int, fitting.Prepared] = field(default_factory=dict)
     _tasks: dict[str, list[Task]] = field(default_factory=dict)
+
+    @property
+    def seeds(self) -> set[int]:
+        """Those whose runs can start at once."""
+        return set(self._prepared)
 
     def prepared(self, params: Params) -> fitting.Prepared:
         """The split and the baselines' weight of a seed."""
@@ -144,28 +155,38 @@ def code_digest() -> str:
     return digest_files(folder / name for name in SOURCES)
 
 
-def key(params: Params, data: str, code: str, with_val: bool) -> str:
+def key(params: Params, data: str, code: str, device: str, with_val: bool) -> str:
     """Name of a run in the store.
+
+    Of `evaluate` only what says which rows are measured matters.
 
     Args:
         params: canonical.
         data: digest of features, queries and galleries.
         code: what `code_digest` gave.
+        device: kind of device that it runs on.
         with_val: val is ranked too.
     """
-    kept = params.model_dump(include={"ua", "head", "train", "evaluate"})
-    return digest([kept, data, code, with_val], 24)
+    kept = params.model_dump(include={"ua", "head", "train"})
+    del kept["train"]["device"]
+    rows = params.evaluate.model_dump(include={"headline", "custom", "unusable"})
+    return digest([kept, rows if with_val else None, data, code, device], 24)
 
 
 def execute(params: Params, world: World, with_val: bool) -> Result:
     """Train a head and measure it on the holdout, and on val where asked.
 
+    A training whose loss is not finite is a result too: it would fail again.
+
     Raises:
-        UserError: as `fitting.fit` does.
+        UserError: where nothing can be trained, whatever the parameters.
     """
     prepared = world.prepared(params)
     started = time.perf_counter()
-    fitted = fitting.fit(params, world.features, prepared, None, quiet=True)
+    try:
+        fitted = fitting.fit(params, world.features, prepared, None, quiet=True)
+    except NotFinite as error:
+        return Result(flat(params), {}, [], [], {}, {}, {}, str(error))
     seconds = time.perf_counter() - started
     history = fitted.progress.history
     best = next(row for row in history if row["epoch"] == fitted.progress.best_epoch)
@@ -178,18 +199,20 @@ def execute(params: Params, world: World, with_val: bool) -> Result:
         **{f"alignment_{k}": v for k, v in fitted.extra["alignment"].items()},
     }
     cosines = alignment.cosine_histogram(fitted.head, prepared.tasks, world.features, EDGES)
-    names, values, clusters = _val(params, fitted.head, world) if with_val else ([], {}, {})
-    return Result(flat(params), summary, names, values, clusters, cosines)
+    protocols = select(params.dataset.name, params.evaluate) if with_val else []
+    names, values, clusters = _val(params, protocols, fitted.head, world)
+    order = [protocol.name for protocol in protocols]
+    return Result(flat(params), summary, names, order, values, clusters, cosines)
 
 
 def _val(
-    params: Params, head: Any, world: World
+    params: Params, protocols: Sequence[Protocol], head: Any, world: World
 ) -> tuple[list[str], dict[str, NDArray[np.float64]], dict[str, NDArray[np.int64]]]:
     """Every metric of every val row, by `<protocol>/<category>`."""
     names: list[str] = []
     values: dict[str, NDArray[np.float64]] = {}
     clusters: dict[str, NDArray[np.int64]] = {}
-    for protocol in select(params.dataset.name, params.evaluate):
+    for protocol in protocols:
         tasks = world.tasks(protocol)
         ranked = [run(task, head, world.features, TOP_K) for task in tasks]
         by_category, rows = measured(tasks, ranked, params.evaluate)
@@ -205,7 +228,7 @@ def save(path: Path, result: Result) -> None:
     tensors = {f"values/{k}": torch.from_numpy(v).float() for k, v in result.values.items()}
     tensors |= {f"clusters/{k}": torch.from_numpy(v) for k, v in result.clusters.items()}
     tensors |= {f"cosines/{k}": torch.from_numpy(v) for k, v in result.cosines.items()}
-    meta = {"params": result.params, "summary": result.summary, "names": result.names}
+    meta = {name: getattr(result, name) for name in PLAIN}
     checkpoint.save_state(path, tensors, meta)
 
 
@@ -226,6 +249,5 @@ def load(path: Path) -> Result:
         }
 
     values = {name: value.astype(np.float64) for name, value in under("values").items()}
-    return Result(
-        meta["params"], meta["summary"], meta["names"], values, under("clusters"), under("cosines")
-    )
+    plain = {name: meta[name] for name in PLAIN}
+    return Result(**plain, values=values, clusters=under("clusters"), cosines=under("cosines"))

@@ -8,14 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rau import bootstrap
-from rau.bootstrap import MEAN
+from rau.bootstrap import MEAN, Difference
 from rau.params import UaParams
 from rau.signatures import diagnose
 from rau.studies.plan import Variant
 from rau.studies.runs import Result
 
 SEED = 0
-RESAMPLES = 2000
+# Enough that a p-value adjusted for sixteen variants can still be below 0.001.
+RESAMPLES = 40_000
+ROUGH = 1000
 SHOWN = (
     "recall_at_1",
     "recall_at_5",
@@ -50,11 +52,6 @@ class Line:
     p_holm: float | None
 
 
-def protocols(result: Result) -> list[str]:
-    """Names of the protocols that a run was measured under."""
-    return list(dict.fromkeys(key.split("/")[0] for key in result.values))
-
-
 def stacked(results: Sequence[Result], protocol: str) -> Stacked:
     """Values of all seeds, (S, R, M), by category."""
     start = f"{protocol}/"
@@ -74,48 +71,48 @@ def clusters(result: Result, protocol: str) -> dict[str, NDArray[np.int64]]:
 def lines(by_variant: Mapping[str, Sequence[Result]], reference: str) -> list[Line]:
     """Every metric of every variant under every protocol.
 
+    All variants are resampled with the same draws: a difference of two resampled means is then the
+    resampled mean of their paired difference.
+
     Args:
         by_variant: results in the order of their seeds, which are the same for all.
         reference: the variant that the others are paired with.
     """
     first = by_variant[reference][0]
-    names = first.names
-    shown = [name for name in SHOWN if name in names]
+    shown = [name for name in SHOWN if name in first.names]
+    places = [first.names.index(name) for name in shown]
     found: list[Line] = []
-    for protocol in protocols(first):
+    for protocol in first.protocols:
         rows = clusters(first, protocol)
-        sides = {v: stacked(results, protocol) for v, results in by_variant.items()}
-        ends = {
-            v: bootstrap.intervals(side, rows, RESAMPLES, SEED)[MEAN] for v, side in sides.items()
-        }
+        sides = [stacked(results, protocol) for results in by_variant.values()]
+        together = {c: np.concatenate([s[c][..., places] for s in sides], axis=2) for c in rows}
+        shape = (len(sides), len(shown))
+        means = bootstrap.means(together, rows).reshape(shape)
+        drawn = bootstrap.draws(together, rows, RESAMPLES, SEED)[MEAN].reshape(-1, *shape)
+        base = list(by_variant).index(reference)
         gaps = {
-            v: bootstrap.differences(side, sides[reference], rows, RESAMPLES, SEED)[MEAN]
-            for v, side in sides.items()
-            if v != reference
+            v: bootstrap.of_draws(means[v] - means[base], drawn[:, v] - drawn[:, base])
+            for v in range(len(sides))
+            if v != base
         }
-        for metric in shown:
-            place = names.index(metric)
-            adjusted = dict(
-                zip(gaps, bootstrap.holm([gap[place].p for gap in gaps.values()]), strict=True)
-            )
-            for variant, side in sides.items():
-                gap = gaps[variant][place] if variant in gaps else None
-                found.append(
-                    Line(
-                        variant,
-                        protocol,
-                        metric,
-                        float(bootstrap.means(side, rows)[place]),
-                        float(ends[variant][0][place]),
-                        float(ends[variant][1][place]),
-                        gap.value if gap else None,
-                        gap.low if gap else None,
-                        gap.high if gap else None,
-                        gap.p if gap else None,
-                        adjusted[variant] if gap else None,
-                    )
-                )
+        ends = np.quantile(drawn, [0.025, 0.975], axis=0)
+        for m, metric in enumerate(shown):
+            adjusted = dict(zip(gaps, bootstrap.holm([g[m].p for g in gaps.values()]), strict=True))
+            for v, variant in enumerate(by_variant):
+                own = (variant, protocol, metric, means[v, m], ends[0, v, m], ends[1, v, m])
+                gap = gaps[v][m] if v in gaps else None
+                found.append(_line(own, gap, adjusted.get(v)))
     return found
+
+
+def _line(
+    own: tuple[str, str, str, float, float, float], gap: Difference | None, p_holm: float | None
+) -> Line:
+    variant, protocol, metric, mean, low, high = own
+    plain = (variant, protocol, metric, float(mean), float(low), float(high))
+    if gap is None:
+        return Line(*plain, None, None, None, None, None)
+    return Line(*plain, gap.value, gap.low, gap.high, gap.p, p_holm)
 
 
 def seed_signatures(
@@ -124,12 +121,12 @@ def seed_signatures(
     """The signatures of one run; `reference` is the deterministic head's of the same seed."""
     against = None
     if reference is not None and reference is not result:
-        protocol = protocols(result)[0]
+        protocol = result.protocols[0]
         found = bootstrap.differences(
             stacked([result], protocol),
             stacked([reference], protocol),
             clusters(result, protocol),
-            RESAMPLES // 4,
+            ROUGH,
             SEED,
         )[MEAN]
         against = {
@@ -147,7 +144,7 @@ def run_row(variant: Variant, seed: int, key: str, result: Result) -> dict[str, 
     row |= {"head": variant.params.head.name, "theta": variant.params.ua.theta}
     row |= {"theta_quantile": variant.params.ua.theta_quantile, "n": variant.params.ua.n}
     row |= result.summary
-    for protocol in protocols(result):
+    for protocol in result.protocols:
         side, rows = stacked([result], protocol), clusters(result, protocol)
         means = bootstrap.means(side, rows)
         row |= {
@@ -169,8 +166,8 @@ def mean_cosines(by_variant: Mapping[str, Sequence[Result]]) -> dict[str, dict[s
 
 
 def as_rows(found: Sequence[Line]) -> list[dict[str, Any]]:
-    """JSON-able, rounded to four places."""
+    """JSON-able, rounded to six places."""
     return [
-        {k: round(v, 4) if isinstance(v, float) else v for k, v in asdict(line).items()}
+        {k: round(v, 6) if isinstance(v, float) else v for k, v in asdict(line).items()}
         for line in found
     ]
