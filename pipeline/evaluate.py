@@ -27,10 +27,11 @@ def main() -> None:
     twin, _ = _head(workspace.deterministic(name), pair, device)
     label, twin_label = METHODS[head.config.name].label, METHODS["deterministic"].label
     heads = {twin_label: twin, label: head}
-    untrained = _untrained(workspace.model(name), extra["text_weights"], head.config.shared_space)
+    shared_space = head.config.shared_space
+    untrained = _untrained(workspace.model(name), extra["text_weights"], shared_space)
     measured = protocols.select(name, params.evaluate)
     result, rankings = scoreboard.assess(
-        {protocol: untrained(protocol) | heads for protocol in measured},
+        {protocol: beside(untrained(protocol), heads, shared_space) for protocol in measured},
         rows["queries"],
         rows["galleries"],
         on_device,
@@ -54,10 +55,33 @@ def main() -> None:
         "signatures": _signatures(params, extra, result["against"].get(measured[0].name)),
         **result,
     }
-    write_table(workspace.rankings(name), rankings, RANKINGS)
+    write_table(workspace.rankings(name), rankings, RANKINGS, about(metrics))
     write_json(workspace.METRICS, metrics)
     write_json(workspace.SUMMARY, scoreboard.compact(result))
     _submit(submissions.truth(rows["queries"], rows["galleries"]), head, on_device)
+
+
+def about(metrics: dict[str, Any]) -> dict[str, str]:
+    """What the rankings file says of its run, read as `rau.schemas.Facts`."""
+    from rau import coverage
+
+    return {
+        "method": metrics["method"],
+        "dataset": json.dumps(metrics["dataset"]),
+        "encoder": f"{metrics['encoder']['encoder']}, {metrics['encoder']['weights']}",
+        "coverage": coverage.line(metrics["coverage"]),
+        "unusable": metrics["coverage"]["unusable"],
+    }
+
+
+def beside(untrained: dict[str, Any], heads: dict[str, Any], shared_space: bool) -> dict[str, Any]:
+    """Baselines and heads by name; an untrained baseline with a head's name gets one of its own.
+
+    In a shared space the head of that name has nothing to train: the two are the same.
+    """
+    if not shared_space:
+        untrained = {f"{n}, untrained" if n in heads else n: m for n, m in untrained.items()}
+    return untrained | heads
 
 
 def _head(folder: Path, pair: Any, device: Any) -> tuple[Any, dict[str, Any]]:
@@ -93,7 +117,7 @@ def _signatures(params: Any, extra: dict[str, Any], against: Any) -> list[dict[s
 
     history = read_history(workspace.model(params.dataset.name) / workspace.HISTORY)
     mean = None if against is None else against["mean"]
-    found = diagnose(canonical(params).ua, course(history), extra["alignment"], mean)
+    found = diagnose(canonical(params), course(history), extra["alignment"], mean)
     return [signature.as_dict() for signature in found]
 
 

@@ -85,6 +85,7 @@ def _tune() -> None:
     params = workspace.load_params()
     sizes = plan.plan(params.study)
     bench = Bench(params, False, "tune")
+    _announce(params)
     metric = f"holdout_{params.train.select}"
 
     def measure(wanted: "Sequence[Params]") -> list[float]:
@@ -109,6 +110,27 @@ def _tune() -> None:
     write_json(folder / "tuned.json", tuning.chosen(found))
 
 
+def _announce(params: "Params") -> None:
+    """Print how long the tuning and all studies together will take."""
+    from rau.studies import plan, pool, tuning
+
+    sizes = plan.plan(params.study)
+    base = plan.base(params, sizes)
+    bench = Bench(params, True, "all studies")
+    wanted = {
+        bench.key(variant.with_seed(seed)): variant.with_seed(seed)
+        for study in plan.STUDIES
+        for variant in plan.variants(study, base, sizes, {})
+        for seed in range(sizes.seeds)
+    }
+    todo = [*tuning.configurations(base, sizes), *pool.missing(wanted, bench.store).values()]
+    minutes = pool.predict(bench.source, todo, bench.jobs, True) / 60
+    print(
+        f"preset {params.study.preset}: {len(todo)} runs for tuning and all studies, about "
+        f"{minutes:.0f} minutes, {bench.jobs} at once"
+    )
+
+
 def _study(study: Any) -> None:
     """Write `data/studies/<dataset>/<study>/`: runs.csv, summary.csv, study.json."""
     import pandas as pd
@@ -124,7 +146,13 @@ def _study(study: Any) -> None:
     bench = Bench(params, True, study)
     seeds = range(sizes.seeds)
     wanted = [variant.with_seed(seed) for variant in variants for seed in seeds]
-    results = iter(bench.complete(wanted))
+    found = bench.complete(wanted)
+    if failed := [r for r in found if r.failure is not None]:
+        raise UserError(
+            f"study {study}: {len(failed)} of {len(found)} runs failed, the first with seed "
+            f"{failed[0].params['train.seed']}: {failed[0].failure}"
+        )
+    results = iter(found)
     by_variant = {variant.label: [next(results) for _ in seeds] for variant in variants}
     reference = plan.REFERENCE[study]
     rows = [
@@ -134,7 +162,7 @@ def _study(study: Any) -> None:
     ]
     signatures = {
         variant.label: [
-            summary.seed_signatures(variant, result, theirs if study != "n" else None)
+            summary.seed_signatures(variant, result, theirs)
             for result, theirs in zip(by_variant[variant.label], by_variant[reference], strict=True)
         ]
         for variant in variants

@@ -11,18 +11,19 @@ def main() -> None:
     """Write `reports/studies/<dataset>/`: index.html and a figure a study."""
     import pandas as pd
 
+    from rau import coverage
     from rau.features import read_features
-    from rau.files import read_json, write_bytes, write_text
+    from rau.files import read_json, write_bytes, write_json, write_text
     from rau.report.page import png
-    from rau.schemas import QUERIES, read_table
+    from rau.schemas import GALLERIES, IMAGES, QUERIES, read_table
     from rau.studies import figures, page, plan
 
     params = workspace.load_params()
     name = params.dataset.name
     folder, target = workspace.studies(name), workspace.study_page(name).parent
     metadata = read_features(workspace.features(name, "texts"), "text").metadata
-    tables = read_table(workspace.table(name, "queries"), QUERIES, "tables").schema.metadata
-    data = json.loads(tables[b"dataset"])
+    queries = read_table(workspace.table(name, "queries"), QUERIES, "tables")
+    data = json.loads(queries.schema.metadata[b"dataset"])
     sections: list[dict[str, Any]] = []
     for study in plan.STUDIES:
         document = read_json(folder / study / "study.json", "study")
@@ -45,12 +46,18 @@ def main() -> None:
                 else None,
             }
         )
+    rows = read_table(workspace.table(name, "images"), IMAGES, "tables").to_pylist()
+    galleries = read_table(workspace.table(name, "galleries"), GALLERIES, "tables").to_pylist()
+    val = {row["image_id"] for row in galleries if row["gallery"] == "original"}
     about = {
-        "data": f"{data['name']} ({data['copy']})",
+        "dataset": f"{data['name']} ({data['copy']})",
+        "coverage": coverage.line(coverage.measure(rows, queries.to_pylist(), val)),
+        "queries without images": params.evaluate.unusable,
         "encoder": f"{metadata['encoder']}, weights {metadata['weights']}",
         "epochs": str(plan.base(params, plan.plan(params.study)).train.epochs),
         "chosen by": f"{params.train.select} on the holdout",
     }
+    write_json(target / "about.json", about)
     write_text(workspace.study_page(name), page.render(about, sections))
     print(f"studies: {workspace.study_page(name)}")
 

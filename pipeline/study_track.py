@@ -5,6 +5,7 @@ import sys
 from typing import Any
 
 from pipeline import stage, workspace
+from pipeline.track import git_state, signature_tags
 
 # Params of a nested run, by the name of its column.
 VARIED = ("head", "theta", "theta_quantile", "n", "seed", "isu", "csu", "dr")
@@ -49,11 +50,11 @@ def _records(dataset: str, study: str) -> tuple[Any, list[Any]]:
         name=name,
         params={key: document[key] for key in ("study", "preset", "seeds", "reference")},
         metrics=metrics,
-        tags={"dataset": dataset, "study": study},
+        tags={"study": study, **read_json(page.with_name("about.json"), "studies"), **git_state()},
         artifacts={folder: "study", page: "", page.with_name(f"{study}.png"): "figures"},
     )
     signatures = {
-        (label, seed): ", ".join(one["name"] for one in found) or "none"
+        (label, seed): signature_tags(found)
         for label, by_seed in document["signatures"].items()
         for seed, found in enumerate(by_seed)
     }
@@ -64,7 +65,7 @@ def _records(dataset: str, study: str) -> tuple[Any, list[Any]]:
     return parent, children
 
 
-def _child(parent: str, study: str, row: dict[str, Any], signatures: str) -> Any:
+def _child(parent: str, study: str, row: dict[str, Any], signatures: dict[str, str]) -> Any:
     """One run: what varied as parameters, every other figure as a metric."""
     from rau.files import digest
     from rau.tracking import Record
@@ -81,7 +82,7 @@ def _child(parent: str, study: str, row: dict[str, Any], signatures: str) -> Any
         name=f"{label}, seed {seed}",
         params={key: known[key] for key in VARIED if key in known},
         metrics=metrics,
-        tags={"study": study, "variant": label, "run": known["run"], "signatures": signatures},
+        tags={"study": study, "variant": label, "run": known["run"], **signatures},
     )
 
 

@@ -21,12 +21,13 @@ from rau.errors import UserError
 from rau.methods import METHODS
 from rau.metrics import Values, per_query, stack, summarise
 from rau.ranking import MISSING, Ranking
-from rau.schemas import RANKINGS, read_parquet
+from rau.schemas import RANKINGS, Facts, read_parquet
 
 MAX_BYTES = 2 * 2**30
 BOOTSTRAP_SEED = 0
 # A query without a rank counts as this many times the worst rank of its category.
 BEYOND = 10
+UNKNOWN = Facts()
 NEEDED = (
     "query_id",
     "method",
@@ -52,18 +53,21 @@ class Side:
     name: str
     method: str
     rows: pa.Table
+    facts: Facts = UNKNOWN
 
 
 @dataclass(frozen=True)
 class Pairs:
     """Rows of both sides under one protocol, row i of `a` with row i of `b`; without `top`.
 
-    `place` of a row is its place in its side's table.
+    `place` of a row is its place in its side's table. `left_out` rows are in neither: they lack
+    their images on a side whose run leaves such rows out.
     """
 
     protocol: str
     a: list[Row]
     b: list[Row]
+    left_out: int = 0
 
 
 @dataclass(frozen=True)
@@ -95,6 +99,7 @@ class Compared:
     Attributes:
         queries: how many, by category.
         unranked: rows that have no rank on one side or both; they count as misses.
+        left_out: rows that do not count, as they lack their images.
         cells: by category and metric, the mean over categories first. A single category is its own
             mean and is not there twice.
         gained: what A ranks better, the largest change first.
@@ -104,6 +109,7 @@ class Compared:
     protocol: str
     queries: Mapping[str, int]
     unranked: int
+    left_out: int
     cells: Mapping[str, Mapping[str, Cell]]
     gained: Sequence[Change]
     lost: Sequence[Change]
@@ -131,7 +137,10 @@ class Comparison:
 
 
 def read_side(name: str, path: Path, method: str | None) -> Side:
-    """Rows of one method of a rankings file; without a method's name those of the trained head.
+    """Rows of one method of a rankings file, and what it says of its run.
+
+    Args:
+        method: None for the one that the run is about; a file that does not say it has it guessed.
 
     Raises:
         UserError: when the file is missing, too large, no rankings table or lacks the method.
@@ -147,12 +156,16 @@ def read_side(name: str, path: Path, method: str | None) -> Side:
         rows = table.select(NEEDED).cast(pa.schema([RANKINGS.field(column) for column in NEEDED]))
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise UserError(f"{name}: {path} has columns of other types ({error}); {remedy}") from error
+    try:
+        facts = Facts.of(table.schema.metadata or {})
+    except ValueError as error:
+        raise UserError(f"{name}: {path} has odd metadata ({error}); {remedy}") from error
     methods = rows["method"].unique().to_pylist()
-    chosen = trained(name, methods) if method is None else method
+    chosen = facts.method or trained(name, methods) if method is None else method
     if chosen not in methods:
         raise UserError(f"{name} has no method '{chosen}'; choose from {', '.join(methods)}")
     kept = pc.equal(rows["method"], chosen)
-    return Side(name, chosen, rows.filter(kept).combine_chunks())
+    return Side(name, chosen, rows.filter(kept).combine_chunks(), facts)
 
 
 def trained(name: str, methods: Sequence[str]) -> str:
@@ -180,12 +193,19 @@ def pair(a: Side, b: Side) -> tuple[list[Pairs], list[str]]:
         The pairs of every protocol that both have, and the other protocols' names.
 
     Raises:
-        UserError: when there is no such protocol, or the two ranked other queries.
+        UserError: when there is no such protocol, the two are of different data sets or ranked
+            other queries, or none of a category is left.
     """
-    ours, theirs = _by_key(a.rows), _by_key(b.rows)
+    data = [side.facts.dataset for side in (a, b)]
+    sides = f"A, {a.name}, and B, {b.name},"
+    if None not in data and data[0] != data[1]:
+        raise UserError(
+            f"{sides} are of different data sets ({data[0]}; {data[1]}); compare runs of the same "
+            "data set"
+        )
+    ours, theirs = _by_key(a), _by_key(b)
     names = [list(dict.fromkeys(key[0] for key in side)) for side in (ours, theirs)]
     shared = [name for name in names[0] if name in names[1]]
-    sides = f"A, {a.name}, and B, {b.name},"
     if not shared:
         raise UserError(
             f"{sides} have no protocol in common ({', '.join(names[0])}; {', '.join(names[1])}); "
@@ -207,20 +227,32 @@ def pair(a: Side, b: Side) -> tuple[list[Pairs], list[str]]:
             f"{sides} give {moved} of their rows different references or targets; "
             "compare runs of the same data set"
         )
-    found = []
-    for protocol in shared:
-        keys = sorted(key for key in ours if key[0] == protocol)
-        found.append(Pairs(protocol, [ours[key] for key in keys], [theirs[key] for key in keys]))
+    found = [_paired(protocol, ours, theirs, sides) for protocol in shared]
     return found, sorted(set(names[0]) ^ set(names[1]))
 
 
-def _by_key(table: pa.Table) -> dict[Key, Row]:
+def _paired(protocol: str, ours: Mapping[Key, Row], theirs: Mapping[Key, Row], sides: str) -> Pairs:
+    keys = sorted(key for key in ours if key[0] == protocol)
+    kept = [key for key in keys if not (ours[key]["left_out"] or theirs[key]["left_out"])]
+    empty = {key[1] for key in keys} - {key[1] for key in kept}
+    if empty:
+        raise UserError(
+            f"{sides} have no query of {', '.join(sorted(empty))} that has its images; complete "
+            "the images or set evaluate.unusable=miss"
+        )
+    rows = [[side[key] for key in kept] for side in (ours, theirs)]
+    return Pairs(protocol, rows[0], rows[1], len(keys) - len(kept))
+
+
+def _by_key(side: Side) -> dict[Key, Row]:
     """Rows by what they are paired by; rows that are the same in all of it are numbered."""
+    leaves = side.facts.unusable == "leave_out"
+    lengths = pc.list_value_length(side.rows["top"]).to_pylist()
     seen: Counter[Key] = Counter()
     rows: dict[Key, Row] = {}
-    for place, row in enumerate(table.drop_columns(["top"]).to_pylist()):
+    for place, row in enumerate(side.rows.drop_columns(["top"]).to_pylist()):
         key = (row["protocol"], row["category"], row["query_id"], row["text"])
-        rows[*key, seen[key]] = row | {"place": place}
+        rows[*key, seen[key]] = row | {"place": place, "left_out": leaves and not lengths[place]}
         seen[key] += 1
     return rows
 
@@ -357,5 +389,6 @@ def compare(a: Side, b: Side, resamples: int, count: int) -> Comparison:
         both = zip(pairs.a, pairs.b, strict=True)
         unranked = sum(None in (x["target_rank"], y["target_rank"]) for x, y in both)
         cells = measure(pairs, resamples)
-        done.append(Compared(pairs.protocol, ids, unranked, cells, gained, lost))
+        out = pairs.left_out
+        done.append(Compared(pairs.protocol, ids, unranked, out, cells, gained, lost))
     return Comparison(a, b, resamples, done, left_out)

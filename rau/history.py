@@ -28,13 +28,13 @@ def columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, NDArray[np.float64]]
 
 def course(history: Mapping[str, NDArray[np.float64]]) -> dict[str, float | None]:
     """What a training came to: the last epoch's values without the holdout's, None where blank,
-    and the gradient's norm in the first epoch and in the median one.
+    and the gradient's norm in the first epoch and in the worst.
     """
     found = {k: float(v[-1]) for k, v in history.items() if not k.startswith("holdout_")}
     norms = history["gradient_norm"]
     known = norms[np.isfinite(norms)]
     found["gradient_norm_first"] = float(known[0]) if len(known) else np.nan
-    found["gradient_norm_median"] = float(np.median(known)) if len(known) else np.nan
+    found["gradient_norm_max"] = float(known.max()) if len(known) else np.nan
     return {name: value if np.isfinite(value) else None for name, value in found.items()}
 
 

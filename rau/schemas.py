@@ -1,8 +1,10 @@
 """Arrow schemas of every table that one stage hands to another, checked on write and on read."""
 
+import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -77,6 +79,41 @@ RANKINGS = pa.schema(
         ("scores", pa.list_(pa.float32())),
     ]
 )
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the metadata of a rankings file say of its run; None where they do not.
+
+    Attributes:
+        method: name of the method that the run is about.
+        dataset: name of the data set.
+        copy: what kind of copy of it.
+        encoder, coverage: in words.
+        unusable: what became of queries without their images, as `evaluate.unusable`.
+    """
+
+    method: str | None = None
+    dataset: str | None = None
+    copy: str | None = None
+    encoder: str | None = None
+    coverage: str | None = None
+    unusable: str | None = None
+
+    @classmethod
+    def of(cls, metadata: Mapping[bytes, bytes]) -> Self:
+        """Read them.
+
+        Raises:
+            ValueError: when they are no text, or the data set is no JSON object.
+        """
+        own = ("method", "encoder", "coverage", "unusable")
+        found = {k: metadata[k.encode()].decode() for k in own if k.encode() in metadata}
+        data = json.loads(metadata.get(b"dataset", b"{}"))
+        if not isinstance(data, dict):
+            raise ValueError("dataset is no JSON object")
+        found |= {k: str(data[w]) for k, w in (("dataset", "name"), ("copy", "copy")) if w in data}
+        return cls(**found)
 
 
 def write_table(

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from rau.params import UaParams
+from rau.params import Params, UaParams
 
 # Sigma counts as collapsed below this share of where it started.
 COLLAPSED = 0.2
 # Of queries that are nearer to their target than to a stranger; half would be chance.
 CLOSER_MIN = 0.6
-# The gradient's norm at the end, over its median.
+# The gradient's largest norm of an epoch and its last one, over its first.
 EXPLODING, VANISHING = 100.0, 1e-4
 # Extra positives a query below which CSU is idle, and the share of all pairs that floods it.
 STARVED, FLOODED = 0.05, 0.2
@@ -45,7 +45,7 @@ class Signature:
 
 
 def diagnose(
-    ua: UaParams,
+    params: Params,
     course: Course,
     alignment: Mapping[str, float | None],
     against: Against | None,
@@ -53,22 +53,30 @@ def diagnose(
     """All signatures that a run shows, none where it shows none.
 
     Args:
-        ua: canonical: what the method does not have weighs nothing.
+        params: canonical: what the method does not have weighs nothing.
         course: of the training, as `history.course` gives it.
         alignment: what `alignment.measure` found on the holdout.
         against: differences to the deterministic head under one protocol; None where there is none.
     """
+    ua = params.ua
     found = [
         _over_uncertain(ua, against),
-        _under_uncertain(ua, course, against),
-        _misaligned(alignment),
-        _gradients(course),
+        _under_uncertain(params, course, against),
+        _misaligned(ua, alignment),
+        _gradients(ua, course),
         _csu(ua, course),
     ]
     return [signature for signature in found if signature is not None]
 
 
+def _threshold(ua: UaParams) -> str:
+    """The parameter that CSU's threshold comes from."""
+    return "ua.theta" if ua.theta_quantile is None else "ua.theta_quantile"
+
+
 def _show(name: str, found: Mapping[str, Any]) -> str:
+    if not found["interval"]:
+        return f"{name} {found['difference']:+.2f}"
     low, high = found["interval"]
     return f"{name} {found['difference']:+.2f} [{low:+.2f}, {high:+.2f}]"
 
@@ -87,28 +95,33 @@ def _over_uncertain(ua: UaParams, against: Against | None) -> Signature | None:
     first, deep = against["recall_at_1"], against["recall_at_50"]
     if not (_sign(first) < 0 < _sign(deep)):
         return None
-    part = "ua.sigma_init" if ua.isu else "ua.csu_weight"
+    parts = ["lower ua.sigma_init"] if ua.isu else []
+    parts += [f"lower ua.csu_weight or raise {_threshold(ua)}"] if ua.csu_weight else []
     return Signature(
         "over-uncertainty",
         f"against the deterministic head {_show('R@50', deep)} and {_show('R@1', first)}",
-        f"lower {part}" + ("" if not ua.csu_weight else " or raise ua.theta"),
+        ", ".join(parts),
     )
 
 
-def _under_uncertain(ua: UaParams, course: Course, against: Against | None) -> Signature | None:
-    sigma = course["sigma_source"]
-    if not ua.isu or sigma is None or sigma >= COLLAPSED * ua.sigma_init:
+def _under_uncertain(params: Params, course: Course, against: Against | None) -> Signature | None:
+    """PCME++ reads its variances without sampling them, so that they can collapse there too."""
+    start = params.ua.sigma_init
+    sigmas = [course[f"sigma_{side}"] for side in ("source", "target")]
+    known = [sigma for sigma in sigmas if sigma is not None]
+    read = params.ua.isu or (params.head.name == "pcmepp" and params.ua.n > 0)
+    if not read or not known or min(known) >= COLLAPSED * start:
         return None
-    evidence = f"the norm of sigma fell from {ua.sigma_init:g} to {sigma:.4f}"
+    evidence = f"the norm of sigma fell from {start:g} to {min(known):.4f}"
     if against is not None:
         recalls = [against[f"recall_at_{k}"] for k in (1, 10, 50)]
         if any(_sign(found) for found in recalls):
             return None
         evidence += f", and {_show('R@10', recalls[1])} against the deterministic head"
-    return Signature("under-uncertainty", evidence, "raise ua.sigma_init")
+    return Signature("under-uncertainty", evidence, "raise ua.sigma_init or train.temperature")
 
 
-def _misaligned(alignment: Mapping[str, float | None]) -> Signature | None:
+def _misaligned(ua: UaParams, alignment: Mapping[str, float | None]) -> Signature | None:
     pairs, strangers, closer = (alignment[k] for k in ("pairs", "strangers", "closer"))
     if pairs is None or strangers is None or closer is None:
         return None
@@ -118,18 +131,21 @@ def _misaligned(alignment: Mapping[str, float | None]) -> Signature | None:
         "misaligned distributions",
         f"mean W2^2 of pairs {pairs:.4f}, of strangers {strangers:.4f}; {100 * closer:.0f} % of "
         "the holdout's queries are nearer to their target",
-        "lower ua.dr_weight or train.lr",
+        "raise ua.dr_weight a little or lower train.lr" if ua.n else "lower train.lr",
     )
 
 
-def _gradients(course: Course) -> Signature | None:
-    names = ("gradient_norm_first", "gradient_norm_median", "gradient_norm")
-    first, middle, last = (course[name] for name in names)
-    if first is None or middle is None or last is None:
+def _gradients(ua: UaParams, course: Course) -> Signature | None:
+    names = ("gradient_norm_first", "gradient_norm_max", "gradient_norm")
+    first, largest, last = (course[name] for name in names)
+    if first is None or largest is None or last is None:
         return None
-    evidence = f"gradient norm {last:.3g} in the last epoch, median {middle:.3g}, first {first:.3g}"
-    if last > EXPLODING * middle:
-        return Signature("exploding gradients", evidence, "lower train.lr or ua.dr_weight")
+    evidence = (
+        f"gradient norm {first:.3g} in the first epoch, at most {largest:.3g}, last {last:.3g}"
+    )
+    if largest > EXPLODING * first:
+        remedy = "lower train.lr" + (" or ua.dr_weight" if ua.dr_weight else "")
+        return Signature("exploding gradients", evidence, remedy)
     if last < VANISHING * first:
         return Signature("vanishing gradients", evidence, "raise train.temperature or train.lr")
     return None
@@ -139,7 +155,7 @@ def _csu(ua: UaParams, course: Course) -> Signature | None:
     added, share = course["csu_added_per_row"], course["csu_share"]
     if not ua.csu_weight or added is None or share is None:
         return None
-    at = "theta" if ua.theta_quantile is None else "theta_quantile"
+    at = _threshold(ua).removeprefix("ua.")
     evidence = f"{added:.2f} extra positives a query at {at} = {getattr(ua, at):g}"
     if added < STARVED:
         return Signature("CSU starved", evidence, f"lower ua.{at}")

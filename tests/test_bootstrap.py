@@ -112,7 +112,7 @@ def test_no_difference_has_p_one_and_false_alarms_are_rare() -> None:
 
 @pytest.mark.parametrize(("seed_spread", "most"), [(0.0, 0.07), (0.5, 0.09), (5.0, 0.19)])
 def test_false_alarms_of_five_seeds(seed_spread: float, most: float) -> None:
-    """Near nominal while queries are most of the chance; too many where five seeds are all of it."""
+    """Near nominal while queries are most of the chance, too many where seeds are all of it."""
     alarms = []
     for trial in range(300):
         rng = np.random.default_rng(trial)

@@ -5,15 +5,27 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 import yaml
 from PIL import Image
 
-from pipeline import compare, workspace
+from pipeline import compare, evaluate, workspace
+from rau import comparison
+from rau.baselines import WeightedSum
+from rau.comparison import read_side, trained
 from rau.errors import UserError
-from rau.schemas import MANIFEST, QUERIES, RANKINGS, write_table
+from rau.evaluation import FeatureSet
+from rau.features import Features
+from rau.joins import all_texts
+from rau.params import EvaluateParams
+from rau.protocols import presets
+from rau.schemas import MANIFEST, QUERIES, RANKINGS, Facts, write_table
+from rau.scoreboard import assess
 from rau.tracking import Record, TrackingUnavailable, fetch_artifact, find_by_tag, track
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -22,7 +34,9 @@ PARAMS = {"dataset": {"name": "garments", "root": "store"}}
 RANKS = Path("data/rankings/garments.parquet")
 
 
-def write_rankings(path: Path, shift: int, queries: int = 12) -> Path:
+def write_rankings(
+    path: Path, shift: int, queries: int = 12, about: dict[str, str] | None = None
+) -> Path:
     """Four methods, the trained head `shift` ranks behind the first place."""
     rows = [
         {
@@ -40,7 +54,7 @@ def write_rankings(path: Path, shift: int, queries: int = 12) -> Path:
         for place, method in enumerate(METHODS)
         for i in range(queries)
     ]
-    write_table(path, pa.Table.from_pylist(rows, schema=RANKINGS), RANKINGS)
+    write_table(path, pa.Table.from_pylist(rows, schema=RANKINGS), RANKINGS, about)
     return path
 
 
@@ -97,6 +111,26 @@ def test_two_methods_of_one_file(project: Path, capsys: pytest.CaptureFixture[st
         run(str(RANKS), str(RANKS))
 
 
+def test_what_the_files_say_of_their_runs(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    about = {"method": "sum", "dataset": '{"name": "garments", "copy": "built in"}'}
+    about |= {"encoder": "small, 1 steps", "coverage": "2 of 2 images", "unusable": "leave_out"}
+    write_rankings(RANKS, 0, about=about)
+    write_rankings(Path("b.parquet"), 8, about=about | {"encoder": "large, own"})
+    run(str(RANKS), "b.parquet", method_b="image only")
+    printed = capsys.readouterr().out
+    assert "A: data/rankings/garments.parquet, sum\n   data set garments (built in); " in printed
+    assert "B: b.parquet, image only\n" in printed
+    assert "encoder large, own; 2 of 2 images" in printed
+    assert "A and B differ in encoder: " in printed
+    (folder,) = compare.FOLDER.iterdir()
+    assert "A and B differ in encoder: " in (folder / "index.html").read_text()
+    write_rankings(Path("c.parquet"), 8, about=about | {"dataset": '{"name": "cirr"}'})
+    with pytest.raises(UserError, match=r"of different data sets \(garments; cirr\)"):
+        run(str(RANKS), "c.parquet")
+
+
 @pytest.mark.parametrize("lost", ["store", "data/manifests", "data/tables"])
 def test_images_that_are_away_stop_nothing(project: Path, lost: str) -> None:
     (project / lost).rename(project / "away")
@@ -105,6 +139,81 @@ def test_images_that_are_away_stop_nothing(project: Path, lost: str) -> None:
     page = (folder / "index.html").read_text()
     assert "the images are not at hand" in page
     assert "data:image" not in page
+
+
+def test_the_trained_head_is_found() -> None:
+    plain = ["image only", "text only", "sum", "weighted sum"]
+    mapped = ["image only", *(f"{name} (ridge map)" for name in plain[1:])]
+    twin = "deterministic head"
+    assert trained("x", [*plain, twin, "RAU head"]) == "RAU head"
+    assert trained("x", [*mapped, twin, "MUR augmenter"]) == "MUR augmenter"
+    assert trained("x", [*plain, twin]) == twin
+    for methods in (plain, [*plain, "one", "two"]):
+        with pytest.raises(UserError, match="--method-a or --method-b"):
+            trained("x", methods)
+
+
+def test_the_file_names_the_method_that_the_run_is_about(tmp_path: Path) -> None:
+    # A trained head with an untrained baseline's label would be guessed wrong.
+    path = tmp_path / "x.parquet"
+    for method in ("image only", "sum", "deterministic head"):
+        write_rankings(path, 0, about={"method": method})
+        assert read_side("x", path, None).method == method
+        assert set(read_side("x", path, None).rows["method"].to_pylist()) == {method}
+        assert read_side("x", path, "RAU head").method == "RAU head"
+    older = read_side("x", write_rankings(path, 0), None)
+    assert (older.method, older.facts) == ("RAU head", Facts())
+    write_rankings(path, 0, about={"method": "other"})
+    with pytest.raises(UserError, match="x has no method 'other'"):
+        read_side("x", path, None)
+    for odd in ("{", "[]", '"garments"'):
+        write_rankings(path, 0, about={"dataset": odd})
+        with pytest.raises(UserError, match="odd metadata"):
+            read_side("x", path, None)
+
+
+@pytest.mark.parametrize("unusable", ["miss", "leave_out"])
+def test_sides_agree_with_their_runs_own_metrics(tmp_path: Path, unusable: Any) -> None:
+    rng = np.random.default_rng(0)
+    ids = [f"i{n:02}" for n in range(40)]
+    galleries = [{"gallery": "original", "category": "dress", "image_id": i} for i in ids]
+    known = {"split": "val", "category": "dress", "members": None}
+    queries: list[dict[str, Any]] = [
+        known
+        | {"query_id": f"q{n}", "reference_id": ids[n], "target_id": ids[n + 1]}
+        | {"captions": [f"is {n}", "is long"], "relevant": [ids[n + 1], ids[0]]}
+        for n in range(39)
+    ]
+    texts = sorted({text for query in queries for text in all_texts(query["captions"])})
+    # The references or targets of a third of the queries are not there.
+    there = [name for n, name in enumerate(ids) if n % 6]
+    made = [
+        Features(names, rng.normal(size=(len(names), 8)).astype(np.float32), {})
+        for names in (there, texts)
+    ]
+    features = FeatureSet.on(torch.device("cpu"), *made)
+    protocol = presets("garments")[0]
+    methods = {protocol: {"sum": WeightedSum(0.5), "image only": WeightedSum(0.0)}}
+    params = EvaluateParams(bootstrap=0, unusable=unusable)
+    result, rankings = assess(methods, queries, galleries, features, params, "sum")
+    path = tmp_path / "x.parquet"
+    write_table(path, rankings, RANKINGS, {"method": "sum", "unusable": unusable})
+    sides = [read_side("x", path, method) for method in (None, "image only")]
+    (done,) = comparison.compare(sides[0], sides[1], 100, 5).protocols
+    assert (done.left_out > 0) == (unusable == "leave_out")
+    assert "map" in done.metrics
+    ours, theirs = result["protocols"], result["baselines"]["image only"]
+    for name, cell in done.cells["mean"].items():
+        expected = [side[protocol.name]["mean"][name] for side in (ours, theirs)]
+        assert [cell.a, cell.b] == pytest.approx(expected, abs=1e-4)
+
+
+def test_an_untrained_baseline_with_a_heads_name_keeps_a_row_of_its_own() -> None:
+    untrained = {"image only": 1, "sum (ridge map)": 2}
+    heads = {"deterministic head": 3, "image only": 4}
+    apart = evaluate.beside(untrained, heads, shared_space=False)
+    assert apart == {"image only, untrained": 1, "sum (ridge map)": 2, **heads}
+    assert evaluate.beside(untrained, heads, shared_space=True) == untrained | heads
 
 
 def test_names_of_folders_are_safe() -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import math
 from html.parser import HTMLParser
 from pathlib import Path
@@ -9,9 +10,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from pipeline import evaluate
 from rau.comparison import (
     BEYOND,
     MAX_BYTES,
@@ -22,11 +25,10 @@ from rau.comparison import (
     measured,
     pair,
     read_side,
-    trained,
 )
 from rau.errors import UserError
 from rau.report import comparison as report
-from rau.schemas import RANKINGS, write_table
+from rau.schemas import RANKINGS, Facts, write_table
 
 SCHEMA = pa.schema([RANKINGS.field(name) for name in NEEDED])
 
@@ -54,9 +56,9 @@ def row(query: str, rank: int | None, **changed: Any) -> dict[str, Any]:
     } | changed
 
 
-def side(name: str, rows: list[dict[str, Any]]) -> Side:
+def side(name: str, rows: list[dict[str, Any]], **facts: str) -> Side:
     table = pa.Table.from_pylist(rows, schema=RANKINGS).select(NEEDED).cast(SCHEMA)
-    return Side(name, "RAU head", table)
+    return Side(name, "RAU head", table, Facts(**facts))
 
 
 def by_rank(name: str, ranks: list[int | None], **changed: Any) -> Side:
@@ -189,18 +191,6 @@ def test_a_query_is_among_the_changes_once() -> None:
     assert lost == []
 
 
-def test_the_trained_head_is_found() -> None:
-    plain = ["image only", "text only", "sum", "weighted sum"]
-    mapped = ["image only", *(f"{name} (ridge map)" for name in plain[1:])]
-    twin = "deterministic head"
-    assert trained("x", [*plain, twin, "RAU head"]) == "RAU head"
-    assert trained("x", [*mapped, twin, "MUR augmenter"]) == "MUR augmenter"
-    assert trained("x", [*plain, twin]) == twin
-    for methods in (plain, [*plain, "one", "two"]):
-        with pytest.raises(UserError, match="--method-a or --method-b"):
-            trained("x", methods)
-
-
 def test_a_file_is_read_by_method_or_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -228,6 +218,79 @@ def test_a_file_is_read_by_method_or_refused(
     monkeypatch.setattr("rau.comparison.MAX_BYTES", 10)
     with pytest.raises(UserError, match="larger than 10 bytes"):
         read_side("x", path, None)
+
+
+def test_what_evaluate_says_of_a_run_is_read_back(project: Path) -> None:
+    metrics = json.loads((project / "reports/metrics.json").read_text())
+    path = project / "data/rankings/garments.parquet"
+    written = pq.read_schema(path).metadata
+    assert {k.decode(): v.decode() for k, v in written.items()} == evaluate.about(metrics)
+    ours, twin = read_side("x", path, None), read_side("x", path, "deterministic head")
+    assert ours.facts == Facts(
+        method="RAU head",
+        dataset="garments",
+        copy="built in",
+        encoder="garments-clip, 3 steps, seed 0",
+        coverage="360 of 360 images; 120 of 120 val queries usable",
+        unusable="miss",
+    )
+    (done, *_) = compare(ours, twin, 100, 0).protocols
+    gap = metrics["against"][done.protocol]["mean"]["recall_at_10"]["difference"]
+    assert done.cells["mean"]["recall_at_10"].difference.value == pytest.approx(gap, abs=1e-3)
+
+
+def test_another_data_set_is_refused() -> None:
+    a, b = side("one", [row("q", 1)], dataset="cirr"), side("two", [row("q", 2)], dataset="own")
+    with pytest.raises(UserError, match=r"A, one, and B, two, are of different data sets \(cirr;"):
+        compare(a, b, 100, 5)
+    assert compare(a, side("older", [row("q", 2)]), 100, 5).protocols
+
+
+def test_sides_are_described_and_what_differs_is_said() -> None:
+    facts = {"dataset": "cirr", "copy": "official", "encoder": "<i>ViT</i>, own", "coverage": "all"}
+    other = {"dataset": "cirr", "copy": "custom", "encoder": "RN50, own", "coverage": "half"}
+    for theirs, described, unlike in (
+        (facts, "data set cirr (official); encoder <i>ViT</i>, own; all", ""),
+        ({}, "its file does not say its data set, encoder and coverage", ""),
+        (other, "data set cirr (custom); encoder RN50", "copy of the data set, encoder, coverage:"),
+        (facts | {"encoder": "RN50"}, "data set cirr (official); encoder RN50; all", "encoder:"),
+        (facts | {"coverage": "half"}, "own; half", "coverage:"),
+    ):
+        a, b = side("a", [row("q", 1)], **facts), side("b", [row("q", 2)], **theirs)
+        result = compare(a, b, 100, 5)
+        page = Page(report.render(result, report.Pictures())).text
+        for text in (page, report.text_table(result)):
+            assert "data set cirr (official); encoder <i>ViT</i>, own; all" in text
+            assert described in text
+            assert text.count("A and B differ in") == bool(unlike)
+            assert unlike == "" or f"A and B differ in {unlike}" in text
+
+
+def test_rows_without_images_are_left_out_on_both_sides() -> None:
+    a = [row("q0", 1), row("q1", None), row("q2", 3)]
+    b = [row("q0", 7), row("q1", 2), row("q2", None)]
+    leaves = side("a", a, unusable="leave_out")
+    result = compare(leaves, side("b", b, unusable="miss"), 100, 5)
+    (done,) = result.protocols
+    assert (done.queries, done.left_out, done.unranked) == ({"dress": 2}, 1, 1)
+    assert [one.a["query_id"] for one in (*done.gained, *done.lost)] == ["q2", "q0"]
+    assert done.cells["mean"]["recall_at_1"].a == 50
+    page = Page(report.render(result, report.Pictures())).text
+    for text in (page, report.text_table(result)):
+        assert "2 queries" in text
+        assert "1 rows lack their images and are left out" in text
+    (done,) = compare(leaves, side("b", b, unusable="leave_out"), 100, 5).protocols
+    assert (done.queries, done.left_out, done.unranked) == ({"dress": 1}, 2, 0)
+    (done,) = compare(side("a", a, unusable="miss"), side("b", b), 100, 5).protocols
+    assert (done.left_out, done.unranked) == (0, 2)
+    # With images, a target without a rank is a miss.
+    seen = side("a", [row("q0", 1), row("q1", None, top=["i1"])], unusable="leave_out")
+    (done,) = compare(seen, side("b", [row("q0", 1), row("q1", 2)]), 100, 5).protocols
+    assert (done.left_out, done.unranked) == (0, 1)
+    shirt = side("a", [row("q0", 1), row("q1", None, category="shirt")], unusable="leave_out")
+    other = side("b", [row("q0", 1), row("q1", 1, category="shirt")])
+    with pytest.raises(UserError, match="no query of shirt that has its images; complete"):
+        compare(shirt, other, 100, 5)
 
 
 class Page(HTMLParser):
@@ -278,6 +341,7 @@ def test_page_stands_alone_with_two_strips_a_query(store: Path) -> None:
         "RAU head of <b>mine less RAU head of theirs",
         "A: rank of the target 1, uncertainty 0.2500",
         "+33.33",
+        "p is never below 2/(resamples + 1), here 0.02)",
     ):
         assert text in page.text, text
     assert "B: rank of the target 7" in page.text

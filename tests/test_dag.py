@@ -25,9 +25,8 @@ PLUMBING = {
     "rau/files.py",
     "rau/params.py",
     "rau/schemas.py",
-    "rau/studies/__init__.py",
 }
-FOLDERS = ("rau/datasets/garments", "rau/report", "rau/sources")
+FOLDERS = ("rau/datasets/garments", "rau/report", "rau/sources", "rau/studies")
 
 
 def imported(path: Path) -> set[Path]:

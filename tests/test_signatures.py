@@ -9,15 +9,17 @@ import torch
 from rau import alignment, trainset
 from rau.head import ComposedHead, HeadConfig
 from rau.history import columns, course
-from rau.params import UaParams
+from rau.methods import canonical
+from rau.params import HeadName, HeadParams, Params, UaParams
 from rau.signatures import diagnose
 from tests.test_training import world
 
 HEALTHY: dict[str, float | None] = {
     "sigma_source": 0.1,
+    "sigma_target": 0.1,
     "gradient_norm": 1.0,
     "gradient_norm_first": 2.0,
-    "gradient_norm_median": 1.0,
+    "gradient_norm_max": 2.0,
     "csu_added_per_row": 3.0,
     "csu_share": 0.01,
     "csu_precision": 0.6,
@@ -36,9 +38,12 @@ def against(first: tuple[float, float], deep: tuple[float, float]) -> dict[str, 
     }
 
 
-def names(ua: UaParams | None = None, other: Any = None, **change: Any) -> list[str]:
+def names(
+    ua: UaParams | None = None, other: Any = None, name: HeadName = "rau", **change: Any
+) -> list[str]:
     aligned = {k: change.pop(k) for k in list(change) if k in ALIGNED}
-    found = diagnose(ua or UaParams(), HEALTHY | change, ALIGNED | aligned, other)
+    params = canonical(Params(ua=ua or UaParams(), head=HeadParams(name=name)))
+    found = diagnose(params, HEALTHY | change, ALIGNED | aligned, other)
     assert all(one.evidence and one.remedy for one in found)
     return [one.name for one in found]
 
@@ -62,6 +67,11 @@ def test_under_uncertainty_is_a_collapse_without_a_difference() -> None:
     assert names(sigma_source=0.01) == ["under-uncertainty"]
     assert names(other=against((0.1, 0.5), (-0.5, 0.5)), sigma_source=0.01) == []
     assert names(UaParams(isu=False), none, sigma_source=0.01) == []
+    assert names(sigma_target=0.01) == ["under-uncertainty"]
+    assert names(name="pcmepp", sigma_target=0.01) == ["under-uncertainty"]
+    assert names(name="mur", sigma_target=0.01) == []
+    unsure = {k: {"difference": 0.1, "interval": None, "p": None} for k in none}
+    assert names(other=unsure, sigma_source=0.01) == ["under-uncertainty"]
 
 
 def test_misaligned_by_distance_or_by_share() -> None:
@@ -70,10 +80,22 @@ def test_misaligned_by_distance_or_by_share() -> None:
     assert names(pairs=None, strangers=None, closer=None) == []
 
 
+def test_remedies_name_only_what_has_an_effect() -> None:
+    for name in ("tirg", "rau"):
+        ua = UaParams(dr_weight=0.0, theta_quantile=0.9)
+        params = canonical(Params(ua=ua, head=HeadParams(name=name)))
+        course_ = HEALTHY | {"gradient_norm_max": 1e6}
+        found = diagnose(params, course_, ALIGNED, against((-1.0, -0.1), (0.2, 1.0)))
+        text = " ".join(one.remedy for one in found)
+        assert "dr_weight" not in text
+        assert "ua.theta " not in f"{text} "
+        assert ("theta_quantile" in text) == (name == "rau")
+
+
 def test_gradients() -> None:
-    assert names(gradient_norm=1000.0) == ["exploding gradients"]
+    assert names(gradient_norm_max=1000.0) == ["exploding gradients"]
     assert names(gradient_norm=1e-6) == ["vanishing gradients"]
-    blank = dict.fromkeys(["gradient_norm", "gradient_norm_first", "gradient_norm_median"])
+    blank: dict[str, Any] = dict.fromkeys(["gradient_norm", "gradient_norm_first", "gradient_norm_max"])
     assert names(**blank) == []
 
 
@@ -83,7 +105,8 @@ def test_csu_starved_and_flooded_name_the_parameter_in_use() -> None:
     assert names(csu_precision=0.1) == ["CSU flooded"]
     assert names(UaParams(csu_weight=0.0), csu_share=0.5) == []
     quantile = UaParams(theta_quantile=0.5)
-    (found,) = diagnose(quantile, HEALTHY | {"csu_share": 0.5}, ALIGNED, None)
+    params = canonical(Params(ua=quantile))
+    (found,) = diagnose(params, HEALTHY | {"csu_share": 0.5}, ALIGNED, None)
     assert "theta_quantile = 0.5" in found.evidence
     assert "ua.theta_quantile" in found.remedy
 
@@ -101,7 +124,7 @@ def test_course_is_the_last_epoch_and_the_gradients_way() -> None:
         "loss": 0.5,
         "csu_precision": None,
         "gradient_norm_first": 4.0,
-        "gradient_norm_median": 2.0,
+        "gradient_norm_max": 4.0,
     }
 
 

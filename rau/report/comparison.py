@@ -105,13 +105,15 @@ def render(comparison: Comparison, shown: Pictures) -> str:
     return template.render(
         comparison=comparison,
         style=style(),
-        sides=_sides(comparison),
+        sides=[(*pair, described(pair[1])) for pair in _sides(comparison)],
+        unlike=unlike(comparison),
         note=shown.note,
         protocols=[
             {
                 "name": done.protocol,
                 "queries": sum(done.queries.values()),
                 "unranked": done.unranked,
+                "left_out": done.left_out,
                 "categories": [f"{c} ({n})" for c, n in sorted(done.queries.items())],
                 "rows": _rows(done),
                 "groups": [
@@ -125,6 +127,33 @@ def render(comparison: Comparison, shown: Pictures) -> str:
             for done in comparison.protocols
         ],
     )
+
+
+def described(side: Side) -> str:
+    """Data set, encoder and coverage of a side in words."""
+    facts = side.facts
+    known = (
+        facts.dataset and f"data set {facts.dataset}" + (f" ({facts.copy})" if facts.copy else ""),
+        facts.encoder and f"encoder {facts.encoder}",
+        facts.coverage,
+    )
+    return (
+        "; ".join(filter(None, known)) or "its file does not say its data set, encoder and coverage"
+    )
+
+
+def unlike(comparison: Comparison) -> str:
+    """What else differs between the sides, in one line; nothing where nothing is known to."""
+    a, b = comparison.a.facts, comparison.b.facts
+    pairs = (
+        ("copy of the data set", a.copy, b.copy),
+        ("encoder", a.encoder, b.encoder),
+        ("coverage", a.coverage, b.coverage),
+    )
+    words = [what for what, ours, theirs in pairs if ours and theirs and ours != theirs]
+    if not words:
+        return ""
+    return f"A and B differ in {', '.join(words)}: differences are not of the methods alone"
 
 
 def _rows(done: Compared) -> list[Nested]:
@@ -168,10 +197,16 @@ def _change(one: Change, shown: Pictures) -> Nested:
 
 def text_table(comparison: Comparison) -> str:
     """Differences of the mean and of each category, and the changed queries, for the terminal."""
-    lines = [f"{letter}: {side.name}, {side.method}" for letter, side in _sides(comparison)]
+    lines = []
+    for letter, side in _sides(comparison):
+        lines += [f"{letter}: {side.name}, {side.method}", f"   {described(side)}"]
+    if warning := unlike(comparison):
+        lines.append(warning)
     for done in comparison.protocols:
         categories = [name for name in done.cells if name != MEAN]
         lines += ["", f"protocol {done.protocol}, {sum(done.queries.values())} queries"]
+        if done.left_out:
+            lines.append(f"  {done.left_out} rows lack their images and are left out")
         heads = f"{'A':>8}{'B':>8}{'A - B':>9}{'95 % interval':>20}{'p':>11}{'Holm p':>11}"
         lines.append(f"  {'metric':<20}{heads}" + "".join(f"{name:>12}" for name in categories))
         for metric, cell in done.cells[MEAN].items():

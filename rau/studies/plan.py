@@ -35,11 +35,11 @@ class Plan:
 
 PRESETS: Mapping[str, Plan] = {
     "smoke": Plan(2, 2, 2, (0.3, 0.8), (0.99,), (0, 1, 2)),
-    "quick": Plan(5, None, 12, (0.1, 0.3, 0.5, 0.7, 0.9), (0.98, 0.995), (0, 1, 2, 4, 6)),
+    "quick": Plan(5, None, 6, (0.1, 0.3, 0.5, 0.7, 0.9), (0.98, 0.995), (0, 1, 2, 4, 6)),
     "full": Plan(
         5,
         None,
-        16,
+        12,
         tuple(round(0.1 * step, 1) for step in range(1, 10)),
         (0.9, 0.95, 0.98, 0.99, 0.995, 0.998),
         tuple(range(7)),

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from rau import bootstrap
 from rau.bootstrap import MEAN, Difference
-from rau.params import UaParams
 from rau.signatures import diagnose
 from rau.studies.plan import Variant
 from rau.studies.runs import Result
@@ -134,8 +133,8 @@ def seed_signatures(
         }
     start = "alignment_"
     aligned = {k.removeprefix(start): v for k, v in result.summary.items() if k.startswith(start)}
-    ua: UaParams = variant.params.ua
-    return [one.as_dict() for one in diagnose(ua, result.summary, aligned, against)]
+    signatures = diagnose(variant.params, result.summary, aligned, against)
+    return [one.as_dict() for one in signatures]
 
 
 def run_row(variant: Variant, seed: int, key: str, result: Result) -> dict[str, Any]:

@@ -32,6 +32,22 @@ def _configured(params: Params, name: HeadName, changes: Mapping[str, Any], seed
     return canonical(changed(params, {"head.name": name, "train.seed": seed, **changes}))
 
 
+def configurations(params: Params, sizes: Plan) -> list[Params]:
+    """What a tuning will train, as far as it is known before: finalists stand for each other."""
+    first = [
+        _configured(params, name, changes, FINAL_SEEDS[0])
+        for name in METHODS
+        for changes in trials(name, params, sizes)
+    ]
+    finals = [
+        _configured(params, name, {}, seed)
+        for name in METHODS
+        for _ in range(min(FINALISTS, sizes.trials))
+        for seed in FINAL_SEEDS[1:]
+    ]
+    return first + finals
+
+
 def tune(params: Params, sizes: Plan, measure: Measure) -> list[Trial]:
     """Try every method's configurations with one seed, its best few with more, and choose one.
 
