@@ -17,8 +17,8 @@ CLOSER_MIN = 0.6
 EXPLODING, VANISHING = 100.0, 1e-4
 # Extra positives a query below which CSU is idle, and the share of all pairs that floods it.
 STARVED, FLOODED = 0.05, 0.2
-# Share of extra positives that are true answers, where truth is known.
-PRECISION_MIN = 0.2
+# Share of extra positives that are true answers, where truth is known and they outnumber the target.
+PRECISION_MIN, MANY = 0.2, 1.0
 
 Course = Mapping[str, float | None]
 # Metric to {"difference", "interval", "p"}, ours less the deterministic head's.
@@ -163,7 +163,7 @@ def _csu(ua: UaParams, course: Course) -> Signature | None:
         evidence += f", {100 * share:.0f} % of all pairs of a batch"
         return Signature("CSU flooded", evidence, f"raise ua.{at}, or set ua.theta_quantile")
     precision = course["csu_precision"]
-    if precision is not None and precision < PRECISION_MIN:
+    if precision is not None and precision < PRECISION_MIN and added > MANY:
         evidence += f", of which {100 * precision:.0f} % are true"
         return Signature("CSU flooded", evidence, f"raise ua.{at} or lower ua.csu_weight")
     return None

@@ -95,7 +95,8 @@ def test_remedies_name_only_what_has_an_effect() -> None:
 def test_gradients() -> None:
     assert names(gradient_norm_max=1000.0) == ["exploding gradients"]
     assert names(gradient_norm=1e-6) == ["vanishing gradients"]
-    blank: dict[str, Any] = dict.fromkeys(["gradient_norm", "gradient_norm_first", "gradient_norm_max"])
+    norms = ("gradient_norm", "gradient_norm_first", "gradient_norm_max")
+    blank: dict[str, Any] = dict.fromkeys(norms)
     assert names(**blank) == []
 
 
@@ -103,6 +104,7 @@ def test_csu_starved_and_flooded_name_the_parameter_in_use() -> None:
     assert names(csu_added_per_row=0.01) == ["CSU starved"]
     assert names(csu_share=0.5) == ["CSU flooded"]
     assert names(csu_precision=0.1) == ["CSU flooded"]
+    assert names(csu_precision=0.1, csu_added_per_row=0.5) == []
     assert names(UaParams(csu_weight=0.0), csu_share=0.5) == []
     quantile = UaParams(theta_quantile=0.5)
     params = canonical(Params(ua=quantile))
