@@ -17,7 +17,7 @@ CLOSER_MIN = 0.6
 EXPLODING, VANISHING = 100.0, 1e-4
 # Extra positives a query below which CSU is idle, and the share of all pairs that floods it.
 STARVED, FLOODED = 0.05, 0.2
-# Share of extra positives that are true answers, where truth is known and they outnumber the target.
+# Share of extra positives that are true, where that is known and they outnumber the target.
 PRECISION_MIN, MANY = 0.2, 1.0
 
 Course = Mapping[str, float | None]
