@@ -44,7 +44,7 @@ def test_one_command_makes_everything(project: Path) -> None:
     assert f"{value:.2f}" in page
     assert "data:image/jpeg;base64," in page
     (run,) = runs(project).values()
-    assert (run["params"]["theta"], run["params"]["n"]) == ("0.9", "1")
+    assert (run["params"]["theta"], run["params"]["n"]) == ("0.8", "1")
     assert run["params"]["ua.theta"] == run["params"]["theta"]
     assert run["metrics"]["original.recall_at_10"] == pytest.approx(
         metrics["protocols"]["original"]["mean"]["recall_at_10"]
@@ -81,7 +81,7 @@ def test_queued_experiments_run_side_by_side_and_restore(project: Path) -> None:
     for task in tasks:
         call(project, "dvc", "queue", "logs", "--follow", task)
     found = {run["params"]["theta"]: run for run in runs(project).values()}
-    assert {"0.3", "0.5", "0.9"} <= set(found)
+    assert {"0.3", "0.5", "0.8"} <= set(found)
     assert all(run["tags"]["rau.complete"] == "true" for run in found.values())
     names = {run["tags"]["dvc_experiment"] for run in found.values()}
     assert len(names) == len(found)
