@@ -76,7 +76,7 @@ class Links(HTMLParser):
 
 def test_page_stands_alone_and_shows_the_numbers() -> None:
     picture = Image.new("RGB", (4, 4))
-    params = {"ua.theta": 0.7, "ua.n": 1}
+    params = {"ua.theta": 0.7, "ua.theta_quantile": 0.99, "ua.n": 1}
     html = page.render(metrics(), FASHIONIQ, params, {"σ": b"png"}, {"Hits": [("q1", picture)]})
     links = Links()
     links.feed(html)
@@ -96,6 +96,7 @@ def test_page_stands_alone_and_shows_the_numbers() -> None:
         "less the deterministic head",
         "-0.75** [-1.5, -0.1]",
         "CSU starved: 0.01 extra; lower it.",
+        "quantile 0.99, 1",
     ):
         assert shown in links.text, shown
     assert "<script" not in html
@@ -187,7 +188,7 @@ def test_history_round_trip_and_damage(tmp_path: Path) -> None:
 def render(**changed: Any) -> str:
     """The text of a page whose metrics differ from `metrics()`."""
     links = Links()
-    params = {"ua.theta": 0.7, "ua.n": 1}
+    params = {"ua.theta": 0.7, "ua.theta_quantile": 0.99, "ua.n": 1}
     links.feed(page.render(metrics() | changed, FASHIONIQ, params, {}, {}))
     return " ".join(links.text.split())
 
