@@ -341,7 +341,7 @@ def test_server_that_does_not_answer_stops_nothing(project: Path) -> None:
 def test_help_is_quick_to_read(project: Path) -> None:
     """What costs a second each must not be imported to say what a stage does."""
     heavy = {"torch", "pandas", "mlflow", "open_clip", "matplotlib"}
-    for name in ("download", "features", "train", "evaluate", "report", "track", "retrieve"):
+    for name in (*STAGES, "track", "retrieve", "study", "study_report", "study_track", "compare"):
         command = [sys.executable, "-X", "importtime", "-m", f"pipeline.{name}", "--help"]
         printed = call(project, *command)
         assert "Usage" in printed

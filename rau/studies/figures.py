@@ -7,9 +7,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import ScalarFormatter
 
 from rau.studies.runs import EDGES
 
+# Where a difference is larger than WIDE points, what is beyond LINEAR is drawn on a log scale, so
+# that baselines far off leave room for the methods that are close.
+WIDE, LINEAR = 8.0, 2.0
 Document = Mapping[str, Any]
 
 
@@ -36,6 +40,9 @@ def points(summary: pd.DataFrame, document: Document, metrics: Sequence[str]) ->
         high = rows.difference_high - rows.difference
         axis.errorbar(rows.difference, y, xerr=[low, high], fmt="o", capsize=3, color="#1f5fa8")
         axis.axvline(0, color="grey", linewidth=1)
+        if max(rows.difference.abs()) > WIDE:
+            axis.set_xscale("symlog", linthresh=LINEAR)
+            axis.xaxis.set_major_formatter(ScalarFormatter())
         axis.set_yticks(y, rows.index if place == 0 else [""] * len(rows))
         axis.set(title=f"{protocol}: {metric}", xlabel=f"less {document['reference']}, points")
     return figure
