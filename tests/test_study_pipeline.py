@@ -1,14 +1,13 @@
 """The studies' own DVC file on the tiny project, through real DVC, worker processes and MLflow."""
 
 import io
-import os
 import shutil
-import signal
 import subprocess
 import time
 from pathlib import Path
 
 import pandas as pd
+import psutil
 import pytest
 import yaml
 
@@ -109,13 +108,15 @@ def test_a_stopped_study_keeps_what_it_finished(studied: tuple[Path, str], tmp_p
         env=environment(),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        start_new_session=True,
     ) as process:
         for _ in range(600):
             if store.exists() and any(store.glob("*.safetensors")):
                 break
             time.sleep(0.1)
-        os.killpg(process.pid, signal.SIGKILL)
+        workers = psutil.Process(process.pid).children(recursive=True)
+        process.kill()
+    assert len(workers) >= 2
+    assert not psutil.wait_procs(workers, timeout=30)[1]  # None is left behind.
     kept = {path: path.stat().st_mtime_ns for path in store.glob("*.safetensors")}
     assert 0 < len(kept) < 8
     assert f"{len(kept)} there" in stage(folder, "study", "theta")

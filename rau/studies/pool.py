@@ -1,11 +1,13 @@
 """Many runs at once, each kept as it finishes: what was stopped goes on where it was."""
 
+import os
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import get_context
+from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
 
 import torch
@@ -29,7 +31,16 @@ def missing(wanted: Mapping[str, Params], store: Path) -> dict[str, Params]:
     return {key: params for key, params in wanted.items() if not path(store, key).exists()}
 
 
+def _end_with_parent() -> None:
+    """End this worker when its parent has ended, however that came about."""
+    parent = parent_process()
+    assert parent is not None  # A worker always has one.
+    connection.wait([parent.sentinel])
+    os._exit(1)
+
+
 def _start(source: runs.Source) -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
     _worlds.append(source.read())
 
