@@ -91,31 +91,31 @@ class UaParams(Section):
     samples: Annotated[int, Field(ge=1, le=64)] = 1
     isu: bool = True
     csu_weight: Weight = 0.3
-    dr_weight: Weight = 0.05
+    dr_weight: Weight = 0.2
     dr_blocks: Literal["last", "all"] = "last"
     shared: bool = False
-    sigma_init: Annotated[float, Field(gt=0, le=10)] = 0.1
+    sigma_init: Annotated[float, Field(gt=0, le=10)] = 0.6
 
 
 class HeadParams(Section):
     """The composition head; `rau/methods.py` says what each name stands for."""
 
     name: HeadName = "rau"
-    dim: Width = 512
-    hidden: Width = 512
+    dim: Width = 256
+    hidden: Width = 256
     dropout: Share = 0.5
-    input_dropout: Share = 0.2
+    input_dropout: Share = 0.0
 
 
 class TrainParams(Section):
     """Optimisation and model selection."""
 
     seed: Seed = 0
-    epochs: Annotated[int, Field(ge=1)] = 20
+    epochs: Annotated[int, Field(ge=1)] = 12
     batch_size: Annotated[int, Field(ge=2)] = 512
-    lr: Positive = 1e-3
+    lr: Positive = 3e-4
     weight_decay: Weight = 0.01
-    temperature: Positive = 0.05
+    temperature: Positive = 0.07
     learn_temperature: bool = False
     two_way: bool = True
     batches: Literal["mixed", "category"] = "category"
