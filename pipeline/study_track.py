@@ -8,7 +8,7 @@ from pipeline import stage, workspace
 from pipeline.track import git_state, signature_tags
 
 # Params of a nested run, by the name of its column.
-VARIED = ("head", "theta", "theta_quantile", "n", "seed", "isu", "csu", "dr")
+VARIED = ("head", "theta", "theta_quantile", "n", "seed", "ISU", "CSU", "DR")
 
 
 def main() -> None:
@@ -75,7 +75,7 @@ def _child(parent: str, study: str, row: dict[str, Any], signatures: dict[str, s
     metrics = {
         _grouped(key): float(value)
         for key, value in known.items()
-        if key not in (*VARIED, "variant", "run")
+        if key not in (*VARIED, "variant", "run") and _is_shown(key)
     }
     return Record(
         digest=digest([parent, label, seed], 32),
@@ -86,14 +86,21 @@ def _child(parent: str, study: str, row: dict[str, Any], signatures: dict[str, s
     )
 
 
+def _is_shown(name: str) -> bool:
+    """Of val's metrics those that the tables show: a page that compares runs has room for few."""
+    from rau.studies.summary import SHOWN
+
+    return "." not in name or name.split(".")[1] in SHOWN
+
+
 def _grouped(name: str) -> str:
-    """A column as MLflow lists it: val's metrics by protocol, and three groups of others."""
+    """A column as MLflow lists it, by name: the first protocol's metrics, then how it was trained."""
     if "." in name:
         return name
     for group in ("holdout", "alignment"):
         if name.startswith(f"{group}_"):
-            return f"{group}.{name.removeprefix(f'{group}_')}"
-    return f"train.{name}"
+            return f"run.{group}.{name.removeprefix(f'{group}_')}"
+    return f"run.train.{name}"
 
 
 def _safe(name: str) -> str:

@@ -48,6 +48,8 @@ def test_ablation_has_all_eight_and_ends_where_it_should() -> None:
     found = plan.variants("ablation", plan.base(tiny(), SIZES), SIZES, {})
     assert len({variant.params for variant in found}) == 8
     assert len({tuple(variant.x.values()) for variant in found}) == 8
+    row = summary.run_row(found[-1], 0, "key", results(0, 0)[0])
+    assert (row["ISU"], row["CSU"], row["DR"]) == (True, True, True)
     none, everything = found[0], found[-1]
     assert none.label == plan.REFERENCE["ablation"]
     assert none.params.head.name == "deterministic"

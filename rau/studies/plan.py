@@ -150,7 +150,7 @@ def _ablation(params: Params) -> list[Variant]:
             "ua.dr_weight": (params.ua.dr_weight or 0.05) if dr else 0.0,
         }
         label = " + ".join(on) or METHODS["deterministic"].label
-        rows.append(_variant(label, params, changes, isu=isu, csu=csu, dr=dr))
+        rows.append(_variant(label, params, changes, ISU=isu, CSU=csu, DR=dr))
     return rows
 
 
