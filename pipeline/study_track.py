@@ -94,7 +94,7 @@ def _is_shown(name: str) -> bool:
 
 
 def _grouped(name: str) -> str:
-    """A column as MLflow lists it, by name: the first protocol's metrics, then how it was trained."""
+    """A column as MLflow lists it: the first protocol's metrics, then how it was trained."""
     if "." in name:
         return name
     for group in ("holdout", "alignment"):

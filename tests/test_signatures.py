@@ -15,8 +15,8 @@ from rau.signatures import diagnose
 from tests.test_training import world
 
 HEALTHY: dict[str, float | None] = {
-    "sigma_source": 0.1,
-    "sigma_target": 0.1,
+    "sigma_source": 0.5,
+    "sigma_target": 0.5,
     "gradient_norm": 1.0,
     "gradient_norm_first": 2.0,
     "gradient_norm_max": 2.0,

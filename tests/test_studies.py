@@ -239,8 +239,8 @@ def results(shift: float, seed: int) -> list[runs.Result]:
         statistics: dict[str, float | None] = {
             "parameters": 10,
             "seconds": 1.0,
-            "sigma_source": 0.1,
-            "sigma_target": 0.1,
+            "sigma_source": 0.5,
+            "sigma_target": 0.5,
             "gradient_norm": 1.0,
             "gradient_norm_first": 1.0,
             "gradient_norm_max": 1.0,
