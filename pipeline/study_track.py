@@ -77,6 +77,8 @@ def _child(parent: str, study: str, row: dict[str, Any], signatures: dict[str, s
         for key, value in known.items()
         if key not in (*VARIED, "variant", "run") and _is_shown(key)
     }
+    # MLflow's plots start from the metric that came first.
+    metrics = dict(sorted(metrics.items(), key=lambda item: item[0].startswith("run.")))
     return Record(
         digest=digest([parent, label, seed], 32),
         name=f"{label}, seed {seed}",
