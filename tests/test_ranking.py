@@ -92,9 +92,10 @@ def test_scores_that_are_not_finite_are_refused() -> None:
 @given(st.integers(0, 10**6), st.integers(1, 30), st.integers(1, 9), st.integers(1, 40))
 def test_agrees_with_a_slow_loop(seed: int, images: int, queries: int, top_k: int) -> None:
     rng = np.random.default_rng(seed)
-    # Few different vectors: most scores tie.
-    gallery = torch.tensor(rng.integers(-1, 2, (images, 2)) + np.array([3, 0])).float()
-    asked = torch.tensor(rng.integers(-2, 3, (queries, 2)) + np.array([0.5, 0.5])).float()
+    # Few different vectors: most scores tie, and on axes they tie whatever kernel multiplies.
+    axes = torch.cat([torch.eye(3), -torch.eye(3)])
+    gallery = axes[torch.from_numpy(rng.integers(0, 6, images))]
+    asked = torch.from_numpy(rng.normal(size=(queries, 3))).float()
     target = rng.integers(-1, images, queries)
     removed = rng.integers(-1, images, queries)
     removed[removed == target] = -1
