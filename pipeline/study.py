@@ -58,12 +58,11 @@ class Bench:
 
         return runs.key(params, self.data, self.code, self.device, self.with_val)
 
-    def complete(self, wanted: "Sequence[Params]") -> "list[Result]":
-        """Results of all runs, in order."""
-        from rau.studies import pool, runs
+    def forecast(self, wanted: "Sequence[Params]") -> None:
+        """Print how long the runs that are not there will take."""
+        from rau.studies import pool
 
-        keys = [self.key(params) for params in wanted]
-        by_key = dict(zip(keys, wanted, strict=True))
+        by_key = {self.key(params): params for params in wanted}
         todo = list(pool.missing(by_key, self.store).values())
         if todo:
             seconds = pool.predict(self.source, todo, self.jobs, self.with_val)
@@ -71,6 +70,13 @@ class Bench:
                 f"{self.title}: {len(by_key)} runs, {len(by_key) - len(todo)} there; about "
                 f"{seconds / 60:.0f} minutes for the rest, {self.jobs} at once"
             )
+
+    def complete(self, wanted: "Sequence[Params]") -> "list[Result]":
+        """Results of all runs, in order."""
+        from rau.studies import pool, runs
+
+        keys = [self.key(params) for params in wanted]
+        by_key = dict(zip(keys, wanted, strict=True))
         pool.complete(by_key, self.store, self.source, self.jobs, self.with_val, self.title)
         return [runs.load(pool.path(self.store, key)) for key in keys]
 
@@ -146,6 +152,7 @@ def _study(study: Any) -> None:
     bench = Bench(params, True, study)
     seeds = range(sizes.seeds)
     wanted = [variant.with_seed(seed) for variant in variants for seed in seeds]
+    bench.forecast(wanted)
     found = bench.complete(wanted)
     if failed := [r for r in found if r.failure is not None]:
         raise UserError(
