@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test lint ui clean
+.PHONY: help setup repro test lint bench ui clean
 
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -9,6 +9,7 @@ help:
 	@echo "make repro   run the pipeline: data, encoder, features, head, recalls, report"
 	@echo "make test    run the tests"
 	@echo "make lint    ruff and mypy"
+	@echo "make bench   measure against the floors; figures in bench/results, table on the screen"
 	@echo "make ui      MLflow on http://127.0.0.1:5000"
 	@echo "make clean   remove the environment and everything the pipeline made"
 
@@ -29,6 +30,9 @@ lint: setup
 	ruff check .
 	ruff format --check .
 	mypy
+
+bench: setup
+	python -m bench
 
 ui: setup
 	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow server --workers 1 \

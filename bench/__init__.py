@@ -1,0 +1,1 @@
+"""Benchmarks: what the code needs beside what the hardware would need."""

@@ -1,0 +1,68 @@
+"""`python -m bench`: run the cases, write their figures as JSON, print the table."""
+
+import json
+import tempfile
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from bench.harness import Bench, Result
+
+GROUPS = ("startup", "loading", "features", "training", "studies", "ranking")
+RESULTS = Path(__file__).parent / "results"
+
+
+def main(
+    groups: Annotated[list[str] | None, typer.Argument(help=", ".join(GROUPS))] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
+    repeats: Annotated[int, typer.Option(help="turns of every case")] = 5,
+    scale: Annotated[float, typer.Option(help="of the real sizes; less only to try it")] = 1.0,
+    out: Annotated[Path | None, typer.Option(help="JSON file; groups not run are kept")] = None,
+) -> None:
+    """Measure, and keep the figures in bench/results/<device>.json."""
+    from bench.harness import Bench, machine
+    from bench.table import lines
+    from rau import devices
+
+    chosen = groups or list(GROUPS)
+    if unknown := [group for group in chosen if group not in GROUPS]:
+        raise typer.BadParameter(f"{unknown[0]} is none of {', '.join(GROUPS)}")
+    place = devices.choose(device)
+    target = out or RESULTS / f"{place.type}.json"
+    known: dict[str, Any] = json.loads(target.read_text()) if target.exists() else {"groups": {}}
+    with tempfile.TemporaryDirectory(prefix="rau-bench-") as scratch:
+        bench = Bench(place, repeats, scale, Path(scratch))
+        for group in chosen:
+            found = list(_show(group, bench))
+            known["groups"][group] = {
+                "machine": machine(place),
+                "repeats": repeats,
+                "scale": scale,
+                "results": [result.as_dict() for result in found],
+            }
+            _write(target, known)
+    print("\n".join(lines(known)))
+
+
+def _show(group: str, bench: "Bench") -> "Iterator[Result]":
+    results: Iterator[Result] = import_module(f"bench.{group}").cases(bench)
+    for result in results:
+        wanted = "" if result.limit is None else f" ({result.sense} {result.limit:g})"
+        print(f"{result.name}: {result.value:.4g} {result.unit}{wanted}", flush=True)
+        yield result
+
+
+def _write(path: Path, value: dict[str, Any]) -> None:
+    from rau.files import write_json
+
+    ordered = {name: value["groups"][name] for name in GROUPS if name in value["groups"]}
+    write_json(path, {"groups": ordered})
+
+
+if __name__ == "__main__":
+    typer.run(main)
