@@ -1,4 +1,4 @@
-"""One trained head from parameters, features and queries."""
+"""Trained heads from parameters, features and queries: one, or several in a stack."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,10 +9,13 @@ import torch
 from torch import Tensor
 
 from rau import alignment, methods, selection
+from rau.batches import TrainQueries, batch_shape
 from rau.evaluation import FeatureSet, Task
+from rau.files import digest
 from rau.head import ComposedHead, HeadConfig
 from rau.params import Params, TrainParams
-from rau.training import Metrics, Progress, Trainer, TrainQueries
+from rau.stacking import STACKABLE
+from rau.training import Metrics, NotFinite, Progress, Run, Trainer
 from rau.trainset import TrainSet, divide, holdout_tasks, train_queries
 
 
@@ -82,12 +85,74 @@ def fit(
         NotFinite: when the loss is not.
         UserError: a metric without truth.
     """
-    params = methods.canonical(params)
-    train = params.train
+    (found,) = fit_stack([(params, prepared)], features, state, quiet)
+    if isinstance(found, NotFinite):
+        raise found
+    return found
+
+
+def fit_stack(
+    wanted: Sequence[tuple[Params, Prepared]],
+    features: FeatureSet,
+    state: Path | None = None,
+    quiet: bool = True,
+) -> list[Fitted | NotFinite]:
+    """Train several heads as one batched computation, each as `fit` would alone, to rounding.
+
+    Args:
+        wanted: parameters, of one `stack_key` all, and what was prepared for their seeds.
+        features: of all.
+        state, quiet: as in `fit`.
+
+    Returns what became of each, in order.
+
+    Raises:
+        UserError: a metric without truth.
+        ValueError: when the runs cannot be one stack.
+    """
+    canonical = [methods.canonical(params) for params, _ in wanted]
+    runs = [
+        _run(params, features, prepared)
+        for params, (_, prepared) in zip(canonical, wanted, strict=True)
+    ]
+    trainer = Trainer(runs, canonical[0].train, features)
+    progress = trainer.run(state, quiet)
+    return [
+        NotFinite(one.failure) if one.failure else _fitted(params, head, one, features, prepared)
+        for params, head, one, (_, prepared) in zip(
+            canonical, trainer.heads, progress, wanted, strict=True
+        )
+    ]
+
+
+# What runs of a stack may differ in: their shapes and the terms of their loss are the same.
+VARYING = {
+    "ua": {"theta", "theta_quantile", "csu_weight", "dr_weight", "sigma_init"},
+    "train": {"seed"},
+}
+
+
+def stack_key(params: Params, prepared: Prepared) -> str | None:
+    """Equal for runs that can be trained as one stack; None where a run must be alone."""
+    own = methods.canonical(params)
+    if own.head.name not in STACKABLE:
+        return None
+    fixed = own.model_dump(include={"ua", "head", "train"}) | {
+        "terms": (own.ua.csu_weight > 0, own.ua.dr_weight > 0, own.ua.theta_quantile is None),
+        "steps": batch_shape(prepared.rows, own.train)[0],
+    }
+    for section, names in VARYING.items():
+        for name in names:
+            del fixed[section][name]
+    return digest(fixed)
+
+
+def _run(params: Params, features: FeatureSet, prepared: Prepared) -> Run:
+    """What the trainer needs of canonical parameters."""
     config = HeadConfig.from_params(
         params.head,
         params.ua,
-        train,
+        params.train,
         d_image=features.images.matrix.shape[1],
         d_text=features.texts.matrix.shape[1],
         shared_space=prepared.text_map is None,
@@ -96,15 +161,24 @@ def fit(
 
     def validate(head: ComposedHead) -> Metrics:
         values = selection.score(prepared.tasks, head, features)
-        selection.pick(values, train.select)
+        selection.pick(values, params.train.select)
         return values
 
-    trainer = Trainer(config, train, params.ua, features, prepared.rows, validate)
-    head, progress = trainer.run(state, quiet)
+    return Run(config, params.ua, params.train.seed, prepared.rows, validate)
+
+
+def _fitted(
+    params: Params,
+    head: ComposedHead,
+    progress: Progress,
+    features: FeatureSet,
+    prepared: Prepared,
+) -> Fitted:
+    """A trained head with what is kept beside it."""
     split = prepared.split
     extra = {
         "features": features.images.metadata,
-        "select": train.select,
+        "select": params.train.select,
         "best_epoch": progress.best_epoch,
         "best_value": progress.best_value,
         "text_weights": prepared.weights,
@@ -117,4 +191,4 @@ def fit(
             "unusable": split.unusable,
         },
     }
-    return Fitted(head, progress, prepared.text_map, extra)
+    return Fitted(head.eval(), progress, prepared.text_map, extra)

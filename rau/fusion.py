@@ -9,22 +9,23 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from rau.layers import Dense, Dropout, Norm, per_run
+from rau.noise import Noise
+
 GATE_MARGIN = 1e-3
 
 
-def zero_linear(inputs: int, outputs: int, bias: float = 0.0) -> nn.Linear:
+def zero_linear(inputs: int, outputs: int, bias: float = 0.0) -> Dense:
     """A linear layer that starts as the constant `bias`."""
-    layer = nn.Linear(inputs, outputs)
+    layer = Dense(inputs, outputs)
     nn.init.zeros_(layer.weight)
     nn.init.constant_(layer.bias, bias)
     return layer
 
 
-def trunk(inputs: int, hidden: int, dropout: float) -> nn.Sequential:
+def trunk(inputs: int, hidden: int, dropout: float, noise: Noise) -> nn.Sequential:
     """The hidden layer of every MLP of ours; the norm is needed because unit vectors are small."""
-    return nn.Sequential(
-        nn.Linear(inputs, hidden), nn.LayerNorm(hidden), nn.GELU(), nn.Dropout(dropout)
-    )
+    return nn.Sequential(Dense(inputs, hidden), Norm(hidden), nn.GELU(), Dropout(dropout, noise))
 
 
 class GatedResidual(nn.Module):
@@ -33,11 +34,15 @@ class GatedResidual(nn.Module):
     A weight w nearer than GATE_MARGIN to 0 or 1 starts that far from it, so that the gate learns.
     """
 
-    def __init__(self, width: int, hidden: int, dropout: float, text_weight: float) -> None:
+    def __init__(
+        self, width: int, hidden: int, dropout: float, text_weight: float, noise: Noise
+    ) -> None:
         super().__init__()
         weight = min(max(text_weight, GATE_MARGIN), 1 - GATE_MARGIN)
         self.gate = zero_linear(2 * width, width, math.log((1 - weight) / weight))
-        self.mlp = nn.Sequential(trunk(2 * width, hidden, dropout), zero_linear(hidden, width))
+        self.mlp = nn.Sequential(
+            trunk(2 * width, hidden, dropout, noise), zero_linear(hidden, width)
+        )
 
     def forward(self, reference: Tensor, text: Tensor) -> Tensor:
         """Two (B, d) to one (B, d)."""
@@ -80,7 +85,7 @@ class LearnedSum(nn.Module):
 
     def forward(self, reference: Tensor, text: Tensor) -> Tensor:
         """Two (B, d) to one (B, d)."""
-        return torch.lerp(reference, text, self.logit.sigmoid())
+        return torch.lerp(reference, text, per_run(self.logit.sigmoid()))
 
 
 class BatchNorm(nn.BatchNorm1d):
@@ -103,7 +108,7 @@ class Tirg(nn.Module):
     against overfitting.
     """
 
-    def __init__(self, width: int, dropout: float) -> None:
+    def __init__(self, width: int, dropout: float, noise: Noise) -> None:
         super().__init__()
         both = 2 * width
         self.gate = nn.Sequential(BatchNorm(both), nn.ReLU(), nn.Linear(both, width))
@@ -112,7 +117,7 @@ class Tirg(nn.Module):
             nn.ReLU(),
             nn.Linear(both, both),
             nn.ReLU(),
-            nn.Dropout(dropout),
+            Dropout(dropout, noise),
             nn.Linear(both, width),
         )
         self.weights = nn.Parameter(torch.tensor([1.0, 10.0]))
@@ -134,20 +139,20 @@ class Combiner(nn.Module):
     made for raw features, whose entries are about 1, so unit vectors are first widened to that.
     """
 
-    def __init__(self, width: int, hidden: int, dropout: float) -> None:
+    def __init__(self, width: int, hidden: int, dropout: float, noise: Noise) -> None:
         super().__init__()
-        self.scale = math.sqrt(width)
-        self.project_text = self._layer(width, hidden, dropout)
-        self.project_image = self._layer(width, hidden, dropout)
-        self.combine = self._layer(2 * hidden, 2 * hidden, dropout)
-        self.output = nn.Linear(2 * hidden, width)
-        self.share = nn.Sequential(
-            self._layer(2 * hidden, 2 * hidden, dropout), nn.Linear(2 * hidden, 1), nn.Sigmoid()
-        )
 
-    @staticmethod
-    def _layer(inputs: int, outputs: int, dropout: float) -> nn.Sequential:
-        return nn.Sequential(nn.Linear(inputs, outputs), nn.ReLU(), nn.Dropout(dropout))
+        def layer(inputs: int, outputs: int) -> nn.Sequential:
+            return nn.Sequential(Dense(inputs, outputs), nn.ReLU(), Dropout(dropout, noise))
+
+        self.scale = math.sqrt(width)
+        self.project_text = layer(width, hidden)
+        self.project_image = layer(width, hidden)
+        self.combine = layer(2 * hidden, 2 * hidden)
+        self.output = Dense(2 * hidden, width)
+        self.share = nn.Sequential(
+            layer(2 * hidden, 2 * hidden), Dense(2 * hidden, 1), nn.Sigmoid()
+        )
 
     def forward(self, reference: Tensor, text: Tensor) -> Tensor:
         """Two (B, d) to one (B, d)."""

@@ -60,7 +60,11 @@ class Gaussian:
             device=self.mean.device,
             dtype=self.mean.dtype,
         )
-        return self.mean + self.sigma * noise
+        return self.at(noise)
+
+    def at(self, noise: Tensor) -> Tensor:
+        """mean + sigma * noise, (..., d)."""
+        return torch.addcmul(self.mean, self.sigma, noise)
 
     def wasserstein2(self, other: Self) -> Tensor:
         """Squared 2-Wasserstein distance row by row, (...).

@@ -11,9 +11,9 @@ from typing import Annotated, Self
 
 import torch
 from pydantic import Field, model_validator
-from torch import Generator, Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor, nn
 
+from rau.contrast import NARROW
 from rau.fusion import (
     Combiner,
     FixedSum,
@@ -25,6 +25,8 @@ from rau.fusion import (
     zero_linear,
 )
 from rau.gaussian import Gaussian, PathOutput
+from rau.layers import Dense, Dropout, unit
+from rau.noise import Noise
 from rau.params import HeadName, HeadParams, Positive, Section, Share, TrainParams, UaParams, Width
 from rau.pcmepp import Matching
 
@@ -103,7 +105,7 @@ class HeadConfig(Section):
         )
 
 
-def make_fusion(config: HeadConfig) -> nn.Module:
+def make_fusion(config: HeadConfig, noise: Noise) -> nn.Module:
     """The fusion of a method."""
     c, width = config, config.width
     match c.name:
@@ -115,11 +117,11 @@ def make_fusion(config: HeadConfig) -> nn.Module:
             # What the holdout chose is final where nothing else is trained.
             return FixedSum(c.text_weight) if c.shared_space else LearnedSum(c.text_weight)
         case "tirg":
-            return Tirg(width, c.dropout)
+            return Tirg(width, c.dropout, noise)
         case "combiner":
-            return Combiner(width, c.hidden, c.dropout)
+            return Combiner(width, c.hidden, c.dropout, noise)
         case _:
-            return GatedResidual(width, c.hidden, c.dropout, c.text_weight)
+            return GatedResidual(width, c.hidden, c.dropout, c.text_weight, noise)
 
 
 class UncertaintyAugmenter(nn.Module):
@@ -128,26 +130,27 @@ class UncertaintyAugmenter(nn.Module):
     It starts at the normalised vector itself, with a sigma of norm `sigma_init`.
     """
 
-    def __init__(self, width: int, hidden: int, dropout: float, sigma_init: float) -> None:
+    def __init__(self, config: HeadConfig, noise: Noise) -> None:
         super().__init__()
-        self.trunk = trunk(width, hidden, dropout)
+        width, hidden, sigma_init = config.width, config.hidden, config.sigma_init
+        self.trunk = trunk(width, hidden, config.dropout, noise)
         self.to_shift = zero_linear(hidden, width)
         self.to_log_var = zero_linear(hidden, width, 2 * math.log(sigma_init) - math.log(width))
 
     def forward(self, h: Tensor) -> Gaussian:
         """From (B, d) to B Gaussians with unit means."""
         features = self.trunk(h)
-        return Gaussian(F.normalize(h + self.to_shift(features), dim=-1), self.to_log_var(features))
+        return Gaussian(unit(h + self.to_shift(features)), self.to_log_var(features))
 
 
 class Projection(nn.Module):
     """Raw features (B, inputs) to unit vectors (B, d): normalise, drop out, project if need be."""
 
-    def __init__(self, inputs: int, width: int, identity: bool, dropout: float) -> None:
+    def __init__(self, inputs: int, config: HeadConfig, noise: Noise) -> None:
         super().__init__()
         self.inputs = inputs
-        self.dropout = nn.Dropout(dropout)
-        self.linear = None if identity else nn.Linear(inputs, width, bias=False)
+        self.dropout = Dropout(config.input_dropout, noise)
+        self.linear = None if config.shared_space else Dense(inputs, config.width, bias=False)
 
     def forward(self, features: Tensor, dtype: torch.dtype) -> Tensor:
         """Project.
@@ -155,10 +158,10 @@ class Projection(nn.Module):
         Raises:
             ValueError: when the features have another width.
         """
-        if features.ndim != 2 or features.shape[1] != self.inputs:
+        if features.ndim < 2 or features.shape[-1] != self.inputs:
             raise ValueError(f"features are {tuple(features.shape)}, not (B, {self.inputs})")
-        unit: Tensor = self.dropout(F.normalize(features.to(dtype), dim=-1))
-        return unit if self.linear is None else F.normalize(self.linear(unit), dim=-1)
+        rows: Tensor = self.dropout(unit(features.to(dtype)))
+        return rows if self.linear is None else unit(self.linear(rows))
 
 
 class ComposedHead(nn.Module):
@@ -167,7 +170,9 @@ class ComposedHead(nn.Module):
     Features are raw, of any float type: (B, d_image) images, (B, d_text) captions.
     In training mode with ISU each block but the last is sampled once and the last one
     `config.samples` times; otherwise only means are used and every output is deterministic,
-    dropout aside.
+    dropout aside. `noise` draws all that is random.
+
+    Of a stack (`rau.stacking`) parameters, features and outputs have R in front.
     """
 
     log_temperature: Tensor
@@ -175,20 +180,19 @@ class ComposedHead(nn.Module):
     def __init__(self, config: HeadConfig) -> None:
         super().__init__()
         self.config = config
-        c, width = config, config.width
-        self.project_image = Projection(c.d_image, width, c.shared_space, c.input_dropout)
-        self.project_text = Projection(c.d_text, width, c.shared_space, c.input_dropout)
-        self.fusion = make_fusion(c)
+        self.noise = Noise()
+        c = config
+        self.project_image = Projection(c.d_image, c, self.noise)
+        self.project_text = Projection(c.d_text, c, self.noise)
+        self.fusion = make_fusion(c, self.noise)
         self.matching = Matching(c.temperature) if c.name == "pcmepp" else None
         self.source_blocks = self._stack()
         self.target_blocks = None if c.shared else self._stack()
         self._start_temperature()
 
     def _stack(self) -> nn.ModuleList:
-        c = self.config
-        return nn.ModuleList(
-            UncertaintyAugmenter(c.width, c.hidden, c.dropout, c.sigma_init) for _ in range(c.n)
-        )
+        blocks = range(self.config.n)
+        return nn.ModuleList(UncertaintyAugmenter(self.config, self.noise) for _ in blocks)
 
     def _start_temperature(self) -> None:
         value = torch.tensor(math.log(self.config.temperature))
@@ -199,7 +203,7 @@ class ComposedHead(nn.Module):
 
     @property
     def temperature(self) -> Tensor:
-        """A scalar; a learned one stays in [TEMPERATURE_MIN, TEMPERATURE_MAX].
+        """A scalar, (R,) of a stack; a learned one stays in [TEMPERATURE_MIN, TEMPERATURE_MAX].
 
         The bound passes gradients on, so that a temperature that reaches it can come back.
         """
@@ -209,23 +213,31 @@ class ComposedHead(nn.Module):
             value = value + (bounded - value.detach())
         return value.exp()
 
-    def _path(self, h: Tensor, blocks: nn.ModuleList, generator: Generator | None) -> PathOutput:
+    @property
+    def narrow(self) -> bool:
+        """Whether no two cosines over the temperature are further apart than `NARROW`."""
+        least = TEMPERATURE_MIN if self.config.learn_temperature else self.config.temperature
+        return 2 / least <= NARROW
+
+    def _path(self, h: Tensor, blocks: nn.ModuleList) -> PathOutput:
         sampling = self.training and self.config.isu
+
+        def draw(gaussian: Gaussian) -> Tensor:
+            return gaussian.at(self.noise.normal(gaussian.mean)) if sampling else gaussian.mean
+
         gaussians: list[Gaussian] = []
         z = h
         for block in blocks:
             if gaussians:
-                z = gaussians[-1].sample(generator) if sampling else gaussians[-1].mean
+                z = draw(gaussians[-1])
             gaussians.append(block(z))
-        mean = gaussians[-1].mean if gaussians else F.normalize(h, dim=-1)
+        mean = gaussians[-1].mean if gaussians else unit(h)
         draws: tuple[Tensor, ...] = (mean,)
         if gaussians and sampling:
-            draws = gaussians[-1].sample_n(self.config.samples, generator).unbind()
+            draws = tuple(draw(gaussians[-1]) for _ in range(self.config.samples))
         return PathOutput(tuple(gaussians), mean, draws)
 
-    def forward_source(
-        self, reference: Tensor, text: Tensor, generator: Generator | None = None
-    ) -> PathOutput:
+    def forward_source(self, reference: Tensor, text: Tensor) -> PathOutput:
         """Compose B queries from (B, d_image) and (B, d_text).
 
         Raises:
@@ -233,9 +245,9 @@ class ComposedHead(nn.Module):
         """
         dtype = self.log_temperature.dtype
         h = self.fusion(self.project_image(reference, dtype), self.project_text(text, dtype))
-        return self._path(h, self.source_blocks, generator)
+        return self._path(h, self.source_blocks)
 
-    def forward_target(self, target: Tensor, generator: Generator | None = None) -> PathOutput:
+    def forward_target(self, target: Tensor) -> PathOutput:
         """Embed B target images, (B, d_image).
 
         Raises:
@@ -243,7 +255,7 @@ class ComposedHead(nn.Module):
         """
         blocks = self.source_blocks if self.target_blocks is None else self.target_blocks
         h = self.project_image(target, self.log_temperature.dtype)
-        return self._path(h, blocks, generator)
+        return self._path(h, blocks)
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:

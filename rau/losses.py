@@ -2,31 +2,107 @@
 
 InfoNCE is van den Oord's (2018); with several positives a row it takes the form of supervised
 contrastive learning (Khosla 2020), the mean of log p over the positives. Half precision is
-widened to float32. B is the batch, d the width.
+widened to float32. B is the batch, d the width. Sets of pairs are matrices of 1 and 0 in float: on
+a CPU comparisons that give bool, and their conversion, cost several times as much. Of a stack of R
+runs every tensor has R in front, and a loss is (R,) in place of a scalar; `valid` (R, B) then says
+which rows are a run's own.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Self
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
+from rau.contrast import contrast
 from rau.gaussian import PathOutput, at_least_float32
+from rau.layers import per_run, unit
 from rau.params import UaParams
+
+# Cosine over temperature of a pair that is not there: its probability is nought.
+NOWHERE = -1e4
+
+
+@dataclass(frozen=True, eq=False)
+class Weighing:
+    """The terms of a loss and what they need, of one run or (R,) each of a stack.
+
+    Attributes:
+        csu, dr: whether the terms are there at all.
+        csu_weight, dr_weight: of the terms.
+        theta: CSU's threshold; where `quantile` is not None that is used instead.
+        dr_blocks: of DR.
+    """
+
+    csu: bool
+    dr: bool
+    csu_weight: float | Tensor
+    dr_weight: float | Tensor
+    theta: float | Tensor
+    quantile: float | Tensor | None
+    dr_blocks: Literal["last", "all"]
+
+    @classmethod
+    def of(cls, ua: UaParams) -> Self:
+        """Of one run; a term of weight 0 is not there."""
+        return cls(
+            ua.csu_weight > 0,
+            ua.dr_weight > 0,
+            ua.csu_weight,
+            ua.dr_weight,
+            ua.theta,
+            ua.theta_quantile,
+            ua.dr_blocks,
+        )
+
+    @classmethod
+    def of_stack(cls, runs: Sequence[UaParams], device: torch.device) -> Self:
+        """Of runs that have the same terms."""
+
+        def column(values: Sequence[float]) -> Tensor:
+            return torch.tensor(values, dtype=torch.float32, device=device)
+
+        first = cls.of(runs[0])
+        quantiles = [ua.theta_quantile for ua in runs if ua.theta_quantile is not None]
+        return cls(
+            first.csu,
+            first.dr,
+            column([ua.csu_weight for ua in runs]),
+            column([ua.dr_weight for ua in runs]),
+            column([ua.theta for ua in runs]),
+            column(quantiles) if quantiles else None,
+            first.dr_blocks,
+        )
 
 
 def same_target(target_ids: Tensor) -> Tensor:
-    """Which rows of a batch share their target image: (B,) integers to a (B, B) mask."""
-    return target_ids[:, None] == target_ids[None, :]
+    """Which rows of a batch share their target image: (B,) integers to (B, B) of 1 and 0."""
+    gaps = target_ids[..., :, None] - target_ids[..., None, :]
+    return gaps.eq_(0).to(torch.float32)
 
 
-def _cosines(source: Tensor, target: Tensor) -> Tensor:
-    """Cosine of every source row with every target row, (B, B)."""
-    left, right = (F.normalize(at_least_float32(rows), dim=-1) for rows in (source, target))
-    return left @ right.T
+def pairs_of(valid: Tensor | None) -> Tensor | None:
+    """Pairs of rows that are both there, (B, B) of 1 and 0; None where all are."""
+    if valid is None:
+        return None
+    there = valid.float()
+    return there[..., :, None] * there[..., None, :]
+
+
+def _logits(source: Tensor, target: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
+    """Cosine over temperature of every source row with every target row, (B, B)."""
+    left, right = (unit(at_least_float32(rows)) for rows in (source, target))
+    if isinstance(temperature, Tensor):
+        temperature = per_run(temperature).to(left.dtype)
+    return (left / temperature) @ right.mT
+
+
+def _mean(rows: Tensor, valid: Tensor | None) -> Tensor:
+    """Mean over the rows that are there, (B,) to a scalar."""
+    if valid is None:
+        return rows.mean(-1)
+    return (rows * valid).sum(-1) / valid.sum(-1)
 
 
 @torch.no_grad()
@@ -34,8 +110,9 @@ def csu_positives(
     mu_source: Tensor,
     mu_target: Tensor,
     base_positives: Tensor,
-    theta: float,
-    quantile: float | None = None,
+    theta: float | Tensor,
+    quantile: float | Tensor | None = None,
+    valid: Tensor | None = None,
 ) -> Tensor:
     """Positives of cross-sample uncertainty: the base ones and every j with cosine >= theta.
 
@@ -47,29 +124,38 @@ def csu_positives(
     Args:
         mu_source: means of the source path, (B, d).
         mu_target: means of the target path, (B, d).
-        base_positives: the rows of the same target, (B, B) bool.
+        base_positives: the rows of the same target, (B, B) of 1 and 0.
         theta: threshold.
         quantile: of the cosines of pairs that are not base positives, in place of theta.
+        valid: rows that are there, (B,) bool; None for all.
 
     Returns:
-        (B, B) bool, rows are sources.
+        (B, B) of 1 and 0, rows are sources.
     """
-    if quantile is not None:
-        cosines = _cosines(mu_source, mu_target)
-        others = cosines[~base_positives]
-        if not len(others):
-            return base_positives
-        threshold = others.kthvalue(max(1, math.ceil(quantile * len(others)))).values
-        return base_positives | (cosines > threshold)
-    if theta >= 1:
+    if quantile is None and not isinstance(theta, Tensor) and theta >= 1:
         return base_positives
-    return base_positives | (_cosines(mu_source, mu_target).clamp(-1, 1) >= theta)
+    cosines = _logits(mu_source, mu_target).clamp_(-1, 1)
+    pairs = pairs_of(valid)
+    if quantile is not None:
+        others = (1 if pairs is None else pairs) - base_positives
+        added = cosines.gt_(per_run(_threshold(cosines, others, quantile)))
+    elif isinstance(theta, Tensor):
+        added = cosines.ge_(per_run(theta)).mul_(per_run(theta) < 1)
+    else:
+        added = cosines.ge_(theta)
+    if pairs is not None:
+        added *= pairs
+    return torch.maximum(base_positives.to(added), added)
 
 
-def _row_loss(logits: Tensor, positives: Tensor) -> Tensor:
-    """Mean over rows of -1/|P_i| times the sum of log softmax over P_i; an empty P_i gives 0."""
-    log_p = F.log_softmax(logits, dim=1).masked_fill(~positives, 0)
-    return -(log_p.sum(1) / positives.sum(1).clamp(min=1)).mean()
+def _threshold(cosines: Tensor, others: Tensor, quantile: float | Tensor) -> Tensor:
+    """The quantile of a matrix's `others`, () or (R,): the k-th smallest, k = quantile * count.
+
+    Nothing waits for the device: the count stays there. Infinite where there are no others.
+    """
+    rank = (others.sum((-1, -2)) * quantile).ceil().long().clamp(min=1)
+    ordered = cosines.masked_fill(others == 0, torch.inf).flatten(-2).sort(-1).values
+    return ordered.gather(-1, rank[..., None] - 1)[..., 0]
 
 
 def multi_positive_info_nce(
@@ -84,7 +170,7 @@ def multi_positive_info_nce(
     Args:
         source: (B, d), normalised here.
         target: (B, d), normalised here.
-        positives: (B, B) bool, rows are sources.
+        positives: (B, B), 1 or true where it is one, rows are sources.
         temperature: divides the cosines.
         two_way: average with the same loss from targets to sources.
 
@@ -94,12 +180,15 @@ def multi_positive_info_nce(
     Raises:
         ValueError: when the shapes do not fit each other.
     """
-    if source.shape != target.shape or positives.shape != (len(source), len(target)):
+    _check(source, target, positives)
+    return contrast(_logits(source, target, temperature), [positives], [1.0], two_way).total
+
+
+def _check(source: Tensor, target: Tensor, positives: Tensor) -> None:
+    count = source.shape[-2]
+    if source.shape != target.shape or positives.shape[-2:] != (count, count):
         shapes = [tuple(value.shape) for value in (source, target, positives)]
         raise ValueError(f"source, target and positives do not fit: {shapes}")
-    logits = _cosines(source, target) / temperature
-    forward = _row_loss(logits, positives)
-    return (forward + _row_loss(logits.T, positives.T)) / 2 if two_way else forward
 
 
 def csu_loss(
@@ -114,20 +203,24 @@ def csu_loss(
     Args:
         sources: draws of z, (B, d) each.
         targets: as many draws, (B, d) each.
-        positives: (B, B) bool.
+        positives: (B, B), 1 or true where it is one.
         temperature: divides the cosines.
         two_way: both directions.
 
     Raises:
         ValueError: when the two paths have different numbers of draws, or none.
     """
-    if not sources or len(sources) != len(targets):
-        raise ValueError(f"{len(sources)} source draws and {len(targets)} target draws")
     terms = [
         multi_positive_info_nce(source, target, positives, temperature, two_way)
-        for source, target in zip(sources, targets, strict=True)
+        for source, target in _draws(sources, targets)
     ]
-    return torch.stack(terms).mean()
+    return torch.stack(terms).mean(0)
+
+
+def _draws(sources: Sequence[Tensor], targets: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
+    if not sources or len(sources) != len(targets):
+        raise ValueError(f"{len(sources)} source draws and {len(targets)} target draws")
+    return list(zip(sources, targets, strict=True))
 
 
 def base_loss(
@@ -144,11 +237,16 @@ def base_loss(
     return csu_loss(sources, targets, same_target(target_ids), temperature, two_way)
 
 
-def dr_loss(source: PathOutput, target: PathOutput, which: Literal["last", "all"]) -> Tensor:
+def dr_loss(
+    source: PathOutput,
+    target: PathOutput,
+    which: Literal["last", "all"],
+    valid: Tensor | None = None,
+) -> Tensor:
     """Distribution regularisation: mean squared 2-Wasserstein distance of the pairs, a scalar.
 
     Of the last block or averaged over all blocks; without blocks (n = 0) the squared distance of
-    the means.
+    the means. `valid` says which rows are there, (B,); None for all.
 
     Raises:
         ValueError: when the two paths have different numbers of blocks.
@@ -156,9 +254,9 @@ def dr_loss(source: PathOutput, target: PathOutput, which: Literal["last", "all"
     pairs = list(zip(source.blocks, target.blocks, strict=True))
     if not pairs:
         gap = at_least_float32(source.mean) - at_least_float32(target.mean)
-        return gap.square().sum(-1).mean()
+        return _mean(gap.square().sum(-1), valid)
     used = pairs if which == "all" else pairs[-1:]
-    return torch.stack([left.wasserstein2(right).mean() for left, right in used]).mean()
+    return torch.stack([_mean(left.wasserstein2(right), valid) for left, right in used]).mean(0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,7 +268,8 @@ class Terms:
         base: Base, which is ISU on samples.
         csu: cross-sample uncertainty.
         dr: distribution regularisation.
-        positives: (B, B) bool, CSU's positives; Base's where CSU is off.
+        positives: (B, B) of 1 and 0, CSU's positives; Base's where CSU is off.
+        base_positives: (B, B) of 1 and 0, rows of the same target.
     """
 
     total: Tensor
@@ -178,38 +277,60 @@ class Terms:
     csu: Tensor
     dr: Tensor
     positives: Tensor
+    base_positives: Tensor
 
 
 def total_loss(
     source: PathOutput,
     target: PathOutput,
     target_ids: Tensor,
-    ua: UaParams,
+    weighing: Weighing,
     temperature: float | Tensor,
     two_way: bool,
+    valid: Tensor | None = None,
+    narrow: bool = False,
 ) -> Terms:
     """The training loss of a batch; a term of weight 0 is not computed.
+
+    Base and CSU read the same logits, so that both are had from one pass over them.
 
     Args:
         source: the source path of B queries.
         target: the target path of their B targets.
         target_ids: (B,) integers, equal where the target image is the same.
-        ua: weights, theta and the blocks of DR.
+        weighing: the terms, theta and the blocks of DR.
         temperature: divides the cosines.
         two_way: both directions of InfoNCE.
+        valid: rows that are there, (B,) bool; None for all.
+        narrow: as in `contrast`.
 
     Raises:
         ValueError: when the two outputs do not fit each other.
     """
-    base = base_loss(source.draws, target.draws, target_ids, temperature, two_way)
-    csu = dr = base.new_zeros(())
-    positives = same_target(target_ids)
-    total = base
-    if ua.csu_weight > 0:
-        positives = csu_positives(source.mean, target.mean, positives, ua.theta, ua.theta_quantile)
-        csu = csu_loss(source.draws, target.draws, positives, temperature, two_way)
-        total = total + ua.csu_weight * csu
-    if ua.dr_weight > 0:
-        dr = dr_loss(source, target, ua.dr_blocks)
-        total = total + ua.dr_weight * dr
-    return Terms(total, base, csu, dr, positives)
+    pairs = pairs_of(valid)
+    base_positives = same_target(target_ids)
+    if pairs is not None:
+        base_positives *= pairs
+    masks: list[Tensor] = [base_positives]
+    weights: list[float | Tensor] = [1.0]
+    if weighing.csu:
+        means = source.mean, target.mean
+        masks.append(
+            csu_positives(*means, base_positives, weighing.theta, weighing.quantile, valid)
+        )
+        weights.append(weighing.csu_weight)
+    found = []
+    for z_source, z_target in _draws(source.draws, target.draws):
+        _check(z_source, z_target, base_positives)
+        logits = _logits(z_source, z_target, temperature)
+        if pairs is not None:
+            logits = logits.masked_fill(pairs == 0, NOWHERE)
+        found.append(contrast(logits, masks, weights, two_way, valid, narrow))
+    total = torch.stack([one.total for one in found]).mean(0)
+    parts = torch.stack([one.parts for one in found]).mean(0)
+    dr = total.new_zeros(total.shape)
+    if weighing.dr:
+        dr = dr_loss(source, target, weighing.dr_blocks, valid)
+        total = total + weighing.dr_weight * dr
+    csu = parts[1] if weighing.csu else torch.zeros_like(parts[0])
+    return Terms(total, parts[0], csu, dr, masks[-1], base_positives)

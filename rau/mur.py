@@ -1,18 +1,17 @@
 """MUR (Chen et al. 2024, arXiv 2211.07394): noise on the target from its own mean and spread."""
 
-import math
-
 import torch
 from torch import Tensor
 
 from rau.losses import base_loss
+from rau.noise import Noise
 
 SPREAD_MIN = 1e-8
 # Norm of the features that the authors' code adds its noise to; the noise grows with it.
 NORM = 4.0
 
 
-def augment(target: Tensor) -> Tensor:
+def augment(target: Tensor, noise: Noise) -> Tensor:
     """Noisy targets alpha * whitened + beta, (B, d) (equations 3 to 5), of unit targets (B, d).
 
     Targets are first given the norm `NORM`. Whitened is a row less its own mean, over its own
@@ -24,14 +23,14 @@ def augment(target: Tensor) -> Tensor:
     spread = spread.clamp(min=SPREAD_MIN)
     whitened = (target - mean) / spread
     loc, scale = mean.detach(), spread.detach()
-    alpha = 1 + scale * torch.randn_like(target)
-    beta = loc + scale * torch.randn_like(target)
+    alpha = 1 + scale * noise.normal(target)
+    beta = loc + scale * noise.normal(target)
     return alpha * whitened + beta
 
 
-def share(progress: float) -> float:
+def share(progress: Tensor) -> Tensor:
     """Weight gamma of the noisy loss: exp(-progress), progress from 0 to 1 over the training."""
-    return math.exp(-progress)
+    return (-progress).exp()
 
 
 def loss(
@@ -40,7 +39,8 @@ def loss(
     target_ids: Tensor,
     temperature: Tensor,
     two_way: bool,
-    progress: float,
+    progress: Tensor,
+    noise: Noise,
 ) -> Tensor:
     """gamma * noisy + (1 - gamma) * InfoNCE, a scalar (equations 6 to 8).
 
@@ -52,9 +52,10 @@ def loss(
         target_ids: (B,), equal where the target image is the same.
         temperature: divides the cosines.
         two_way: both directions of InfoNCE.
-        progress: of the training, from 0 to 1.
+        progress: of the training, from 0 to 1, a scalar.
+        noise: where the random numbers come from.
     """
-    noisy = augment(target)
+    noisy = augment(target, noise)
     spread = noisy.std()
     coarse = base_loss([source], [noisy], target_ids, temperature, two_way)
     fine = base_loss([source], [target], target_ids, temperature, two_way)

@@ -5,8 +5,7 @@ from torch import Tensor
 from rau import mur
 from rau.gaussian import PathOutput
 from rau.head import ComposedHead
-from rau.losses import Terms, same_target, total_loss
-from rau.params import UaParams
+from rau.losses import Terms, Weighing, same_target, total_loss
 
 
 def loss_terms(
@@ -14,9 +13,10 @@ def loss_terms(
     source: PathOutput,
     target: PathOutput,
     target_ids: Tensor,
-    ua: UaParams,
+    weighing: Weighing,
     two_way: bool,
-    progress: float,
+    progress: Tensor,
+    valid: Tensor | None = None,
 ) -> Terms:
     """The loss of a batch, by the head's method.
 
@@ -27,17 +27,34 @@ def loss_terms(
         head: which made both outputs.
         source, target: of B queries and their B targets.
         target_ids: (B,) integers, equal where the target image is the same.
-        ua: canonical, so that terms which a method does not have weigh nothing.
+        weighing: of canonical parameters, so that terms which a method does not have are not there.
         two_way: both directions of InfoNCE.
-        progress: of the training, from 0 to 1.
+        progress: of the training, from 0 to 1, a scalar.
+        valid: rows of a stack that are there; None for all, as MUR and PCME++ need it.
     """
+    positives = same_target(target_ids)
     if head.matching is not None:
-        positives = same_target(target_ids)
         base = head.matching.loss(source, target, positives)
     elif head.config.name == "mur":
-        positives = same_target(target_ids)
-        base = mur.loss(source.mean, target.mean, target_ids, head.temperature, two_way, progress)
+        base = mur.loss(
+            source.mean,
+            target.mean,
+            target_ids,
+            head.temperature,
+            two_way,
+            progress,
+            head.noise,
+        )
     else:
-        return total_loss(source, target, target_ids, ua, head.temperature, two_way)
+        return total_loss(
+            source,
+            target,
+            target_ids,
+            weighing,
+            head.temperature,
+            two_way,
+            valid,
+            head.narrow,
+        )
     zero = base.new_zeros(())
-    return Terms(base, base, zero, zero, positives)
+    return Terms(base, base, zero, zero, positives, positives)

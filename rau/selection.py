@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from rau.baselines import RIDGES, WeightedSum, best_weight, fit_ridge
+from rau.batches import TrainQueries
 from rau.errors import UserError
 from rau.evaluation import FeatureSet, Method, Task, run
 from rau.joins import Join
 from rau.metrics import per_query, summarise
 from rau.protocols import Reference
-from rau.training import TrainQueries
 from rau.trainset import holdout_tasks
 
 TOP_K = 1

@@ -6,11 +6,11 @@ from typing import Any
 
 import torch
 
+from rau.batches import TrainQueries, pad_texts
 from rau.errors import UserError
 from rau.evaluation import FeatureSet, Task, build_task
 from rau.holdout import Edge, carve
 from rau.joins import Join, training_texts
-from rau.training import TrainQueries, pad_texts
 
 Row = Mapping[str, Any]
 
@@ -66,22 +66,19 @@ def train_queries(queries: Sequence[Row], features: FeatureSet) -> TrainQueries:
     categories = {
         name: number for number, name in enumerate(sorted({q["category"] for q in queries}))
     }
-    truth = None
+    relevant = None
     if all(query["relevant"] is not None for query in queries):
-        codes = [
-            row * len(images) + images[image]
-            for row, query in enumerate(queries)
-            for image in query["relevant"]
-            if image in images
-        ]
-        truth = torch.tensor(sorted(codes)).to(device)
+        listed = [[images[name] for name in q["relevant"] if name in images] for q in queries]
+        width = max(1, *map(len, listed))
+        answers = [row + [len(images)] * (width - len(row)) for row in listed]
+        relevant = torch.tensor(answers).to(device)
     return TrainQueries(
         reference=torch.tensor([images[q["reference_id"]] for q in queries]).to(device),
         target=torch.tensor([images[q["target_id"]] for q in queries]).to(device),
         texts=padded.to(device),
         text_count=count.to(device),
-        category=torch.tensor([categories[q["category"]] for q in queries]).to(device),
-        truth=truth,
+        category=torch.tensor([categories[q["category"]] for q in queries]),
+        relevant=relevant,
         images=len(images),
     )
 

@@ -11,8 +11,9 @@ from rau import mur
 from rau.fusion import Combiner, LearnedSum, Tirg
 from rau.gaussian import Gaussian, PathOutput
 from rau.head import ComposedHead, HeadConfig
-from rau.losses import base_loss
+from rau.losses import Weighing, base_loss
 from rau.methods import METHODS, canonical, without_uncertainty
+from rau.noise import Noise
 from rau.objectives import loss_terms
 from rau.params import HeadName, HeadParams, Params, UaParams
 from rau.pcmepp import Matching, sampled_distances
@@ -51,7 +52,8 @@ def terms(head: ComposedHead, name: HeadName, progress: float = 0.5) -> torch.Te
     goal = head.forward_target(features(3))
     ids = torch.arange(ROWS)
     ua = canonical(chosen(name)).ua
-    return loss_terms(head, source, goal, ids, ua, True, progress).total
+    share = torch.tensor(progress)
+    return loss_terms(head, source, goal, ids, Weighing.of(ua), True, share).total
 
 
 def test_every_name_has_a_method() -> None:
@@ -119,7 +121,7 @@ def test_weighted_sum_takes_the_holdouts_weight_and_learns_it_where_it_must() ->
 
 
 def test_tirg_by_hand() -> None:
-    fusion = Tirg(4, 0.0).eval()
+    fusion = Tirg(4, 0.0, Noise()).eval()
     reference, text = features(1, 3, 4), features(2, 3, 4)
     both = torch.cat([reference, text], 1)
     gate = torch.sigmoid(fusion.gate(both))
@@ -135,12 +137,12 @@ def test_tirg_by_hand() -> None:
 
 
 def test_tirg_takes_a_batch_of_one_row() -> None:
-    fusion = Tirg(4, 0.5).train()
+    fusion = Tirg(4, 0.5, Noise()).train()
     assert fusion(features(1, 1, 4), features(2, 1, 4)).shape == (1, 4)
 
 
 def test_combiner_adds_a_convex_sum_of_both() -> None:
-    fusion = Combiner(4, 8, 0.0).eval()
+    fusion = Combiner(4, 8, 0.0, Noise()).eval()
     torch.nn.init.zeros_(fusion.output.weight)
     torch.nn.init.zeros_(fusion.output.bias)
     reference, text = features(1, 5, 4), features(2, 5, 4)
@@ -154,7 +156,7 @@ def test_combiner_adds_a_convex_sum_of_both() -> None:
 def test_mur_noise_has_the_rows_own_mean_and_spread() -> None:
     torch.manual_seed(0)
     target = torch.randn(1, 200_000) * 0.3 + 0.2
-    noisy = mur.augment(target)
+    noisy = mur.augment(target, Noise())
     target = mur.NORM * target
     spread, mean = torch.std_mean(target)
     whitened = (target - mean) / spread
@@ -162,23 +164,23 @@ def test_mur_noise_has_the_rows_own_mean_and_spread() -> None:
     # alpha - 1 and beta - mean both have the spread: the variance is spread^2 (whitened^2 + 1).
     assert noise.mean().item() == pytest.approx(float(mean), abs=0.01)
     assert noise.var().item() == pytest.approx(2 * float(spread) ** 2, rel=0.03)
-    assert not torch.equal(mur.augment(target), noisy)
+    assert not torch.equal(mur.augment(target, Noise()), noisy)
     unit = F.normalize(torch.randn(100, 512), dim=-1)
-    cosine = (F.normalize(mur.augment(unit), dim=-1) * unit).sum(-1).mean()
+    cosine = (F.normalize(mur.augment(unit, Noise()), dim=-1) * unit).sum(-1).mean()
     assert 0.9 < cosine < 0.98  # Noise that can be noticed, at the width of CLIP.
 
 
 def test_mur_weight_decays_to_the_plain_loss() -> None:
-    shares = [mur.share(progress / 10) for progress in range(11)]
+    shares = [mur.share(torch.tensor(progress / 10)) for progress in range(11)]
     assert shares[0] == 1
     assert all(a > b for a, b in itertools.pairwise(shares))
     source, target = (F.normalize(features(seed), dim=-1) for seed in (1, 2))
     ids, tau = torch.arange(ROWS), torch.tensor(0.1)
     torch.manual_seed(3)
-    found = mur.loss(source, target, ids, tau, True, 0.7)
+    found = mur.loss(source, target, ids, tau, True, torch.tensor(0.7), Noise())
     torch.manual_seed(3)
-    noisy = mur.augment(target)
-    spread, gamma = noisy.std(), mur.share(0.7)
+    noisy = mur.augment(target, Noise())
+    spread, gamma = noisy.std(), mur.share(torch.tensor(0.7))
     coarse = base_loss([source], [noisy], ids, tau, True)
     fine = base_loss([source], [target], ids, tau, True)
     expected = gamma * 0.5 * (torch.exp(-spread) * coarse + spread) + (1 - gamma) * fine

@@ -11,6 +11,8 @@ from torch.nn import functional as F
 
 from rau import selection, trainset
 from rau.baselines import WeightedSum, apply_map, fit_ridge, untrained
+from rau.batches import batches
+from rau.epochs import csu_counts
 from rau.errors import UserError
 from rau.evaluation import FeatureSet, build_task, run
 from rau.features import Features
@@ -18,7 +20,7 @@ from rau.fitting import Fitted, prepare
 from rau.fitting import fit as fit_prepared
 from rau.joins import all_texts
 from rau.params import HeadParams, Params, TrainParams, UaParams
-from rau.training import Trainer, batches, csu_counts
+from rau.training import Trainer
 
 CPU = torch.device("cpu")
 COLOURS = 6
@@ -88,11 +90,11 @@ def test_batches_cover_every_row_evenly(mixed: bool) -> None:
 
 
 def test_csu_counts_by_hand() -> None:
-    base = torch.eye(3, dtype=torch.bool)
+    base = torch.eye(3)
     positives = base.clone()
-    positives[0, 1] = positives[1, 2] = True
+    positives[0, 1] = positives[1, 2] = 1
     truth = base.clone()
-    truth[0, 1] = truth[2, 0] = truth[2, 1] = True
+    truth[0, 1] = truth[2, 0] = truth[2, 1] = 1
     assert csu_counts(positives, base, truth).tolist() == [2, 1, 3]
     assert csu_counts(positives, base, None).tolist() == [2, 0, 0]
 
@@ -163,12 +165,10 @@ def test_stopped_run_goes_on_with_the_same_digits(
     whole = fit(chosen, features, queries, tmp_path / "whole")
     real = Trainer._epoch
 
-    def stop_at_two(
-        self: Trainer, epoch: int, optimizer: torch.optim.Optimizer
-    ) -> dict[str, float | int | None]:
+    def stop_at_two(self: Trainer, epoch: int) -> None:
         if epoch == 2:
             raise Stop
-        return real(self, epoch, optimizer)
+        real(self, epoch)
 
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "_epoch", stop_at_two)

@@ -30,8 +30,12 @@ EDGES: NDArray[np.float64] = np.linspace(-1, 1, 101)
 SOURCES = (
     "alignment.py",
     "baselines.py",
+    "batches.py",
     "bootstrap.py",
+    "capture.py",
     "checkpoint.py",
+    "contrast.py",
+    "epochs.py",
     "evaluation.py",
     "features.py",
     "fitting.py",
@@ -41,10 +45,12 @@ SOURCES = (
     "history.py",
     "holdout.py",
     "joins.py",
+    "layers.py",
     "losses.py",
     "methods.py",
     "metrics.py",
     "mur.py",
+    "noise.py",
     "objectives.py",
     "pcmepp.py",
     "protocols.py",
@@ -52,6 +58,7 @@ SOURCES = (
     "schedule.py",
     "scoreboard.py",
     "selection.py",
+    "stacking.py",
     "studies/runs.py",
     "training.py",
     "trainset.py",
@@ -240,14 +247,9 @@ def load(path: Path) -> Result:
     """
     tensors, meta = checkpoint.load_state(path)
 
-    def under(prefix: str) -> dict[str, Any]:
-        start = f"{prefix}/"
-        return {
-            name.removeprefix(start): value.numpy()
-            for name, value in tensors.items()
-            if name.startswith(start)
-        }
+    def arrays(prefix: str) -> dict[str, Any]:
+        return {k: v.numpy() for k, v in checkpoint.under(tensors, f"{prefix}/").items()}
 
-    values = {name: value.astype(np.float64) for name, value in under("values").items()}
+    values = {name: value.astype(np.float64) for name, value in arrays("values").items()}
     plain = {name: meta[name] for name in PLAIN}
-    return Result(**plain, values=values, clusters=under("clusters"), cosines=under("cosines"))
+    return Result(**plain, values=values, clusters=arrays("clusters"), cosines=arrays("cosines"))
