@@ -4,10 +4,14 @@ Means are L2-normalised by whoever makes them (the head), and sigma is in that u
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Self
 
 import torch
 from torch import Generator, Tensor
+from torch.nn import functional as F
+
+from rau.layers import squared_distance
 
 LOG_VAR_MIN = -30.0
 LOG_VAR_MAX = 5.0
@@ -36,17 +40,19 @@ class Gaussian:
             raise ValueError(
                 f"mean {tuple(self.mean.shape)} and log_var {tuple(self.log_var.shape)} differ"
             )
-        object.__setattr__(self, "log_var", self.log_var.clamp(LOG_VAR_MIN, LOG_VAR_MAX))
+        # Its gradient is one pass where that of `clamp` is four.
+        clamped = F.hardtanh(self.log_var, LOG_VAR_MIN, LOG_VAR_MAX)
+        object.__setattr__(self, "log_var", clamped)
 
-    @property
+    @cached_property
     def sigma(self) -> Tensor:
         """Standard deviations, (..., d)."""
-        return (self.log_var / 2).exp()
+        return torch.as_tensor((self.log_var / 2).exp())
 
     @property
     def spread(self) -> Tensor:
         """Norm of sigma, one number a row, (...)."""
-        return at_least_float32(self.sigma).square().sum(-1).sqrt()
+        return torch.linalg.vector_norm(at_least_float32(self.sigma), dim=-1)
 
     def sample(self, generator: Generator | None = None) -> Tensor:
         """Draw once, (..., d), with gradients to both parameters (reparametrised)."""
@@ -71,9 +77,8 @@ class Gaussian:
 
         For diagonal Gaussians it is |mean - mean'|^2 + |sigma - sigma'|^2.
         """
-        means = at_least_float32(self.mean) - at_least_float32(other.mean)
-        sigmas = at_least_float32(self.sigma) - at_least_float32(other.sigma)
-        return means.square().sum(-1) + sigmas.square().sum(-1)
+        means = squared_distance(at_least_float32(self.mean), at_least_float32(other.mean))
+        return means + squared_distance(at_least_float32(self.sigma), at_least_float32(other.sigma))
 
 
 @dataclass(frozen=True, eq=False)

@@ -76,3 +76,24 @@ class _Unit(torch.autograd.Function):
 def unit(rows: Tensor) -> Tensor:
     """Rows of norm 1, (..., d), as `F.normalize` gives them; nought stays nought."""
     return torch.as_tensor(_Unit.apply(rows))
+
+
+class _SquaredDistance(torch.autograd.Function):
+    """|a - b|^2 of rows, whose gradient is a multiple of the gap."""
+
+    @staticmethod
+    def forward(ctx: Any, left: Tensor, right: Tensor) -> Tensor:
+        gap = left - right
+        ctx.save_for_backward(gap)
+        return torch.as_tensor(torch.linalg.vecdot(gap, gap))
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
+        (gap,) = ctx.saved_tensors
+        pull = gap * (2 * gradients[0][..., None])
+        return pull, -pull
+
+
+def squared_distance(left: Tensor, right: Tensor) -> Tensor:
+    """Squared Euclidean distance row by row, (..., d) twice to (...)."""
+    return torch.as_tensor(_SquaredDistance.apply(left, right))

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from rau.contrast import contrast
 from rau.gaussian import PathOutput, at_least_float32
-from rau.layers import per_run, unit
+from rau.layers import per_run, squared_distance, unit
 from rau.params import UaParams
 
 # Cosine over temperature of a pair that is not there: its probability is nought.
@@ -253,8 +253,8 @@ def dr_loss(
     """
     pairs = list(zip(source.blocks, target.blocks, strict=True))
     if not pairs:
-        gap = at_least_float32(source.mean) - at_least_float32(target.mean)
-        return _mean(gap.square().sum(-1), valid)
+        means = at_least_float32(source.mean), at_least_float32(target.mean)
+        return _mean(squared_distance(*means), valid)
     used = pairs if which == "all" else pairs[-1:]
     return torch.stack([_mean(left.wasserstein2(right), valid) for left, right in used]).mean(0)
 

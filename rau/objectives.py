@@ -32,9 +32,8 @@ def loss_terms(
         progress: of the training, from 0 to 1, a scalar.
         valid: rows of a stack that are there; None for all, as MUR and PCME++ need it.
     """
-    positives = same_target(target_ids)
     if head.matching is not None:
-        base = head.matching.loss(source, target, positives)
+        base = head.matching.loss(source, target, same_target(target_ids))
     elif head.config.name == "mur":
         base = mur.loss(
             source.mean,
@@ -56,5 +55,5 @@ def loss_terms(
             valid,
             head.narrow,
         )
-    zero = base.new_zeros(())
+    zero, positives = base.new_zeros(()), same_target(target_ids)
     return Terms(base, base, zero, zero, positives, positives)

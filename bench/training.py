@@ -1,0 +1,216 @@
+"""Training: a step beside the matrix products that it must do, an epoch beside the usual loop."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from bench.harness import Bench, Result
+from bench.plain import Loss, PlainHead, Triplets, epoch
+from bench.sizes import CIRR, FASHIONIQ, WIDTHS, DataSet, random_features
+from rau.batches import TrainQueries
+from rau.evaluation import FeatureSet
+from rau.features import Features
+from rau.head import HeadConfig
+from rau.params import TrainParams, UaParams
+from rau.training import Run, Trainer
+
+HIDDEN = 256
+BATCH = 512
+UA = UaParams(theta=0.8, csu_weight=0.3, dr_weight=0.2)
+LOADER_WORKERS = 2
+# Steps that an epoch of the usual loop is timed on.
+PLAIN_STEPS = 10
+
+
+def products(rows: int, width: int, hidden: int) -> list[tuple[int, int, int]]:
+    """Shapes (m, k, n) of a step's matrix products, of RAU's head with one block a side.
+
+    Forward: gate, MLP, a trunk and two outputs a side, logits, CSU's cosines. Backward: a product
+    for every weight, and for every input that is not a feature; two for the logits, none for CSU's
+    mask.
+    """
+    both = 2 * width
+    layers = [
+        # inputs, outputs, does its input need a gradient
+        (both, width, False),
+        (both, hidden, False),
+        (hidden, width, True),
+        *[(width, hidden, True), (hidden, width, True), (hidden, width, True)],
+        *[(width, hidden, False), (hidden, width, True), (hidden, width, True)],
+    ]
+    found = []
+    for inputs, outputs, needs in layers:
+        found += [(rows, inputs, outputs), (outputs, rows, inputs)]
+        found += [(rows, outputs, inputs)] * needs
+    return found + [(rows, width, rows)] * 2 + [(rows, rows, width)] * 2
+
+
+def bare_products(
+    shapes: list[tuple[int, int, int]], device: torch.device, runs: int = 1
+) -> Callable[[], None]:
+    """The products alone, on matrices in memory, their results where the last ones were."""
+    made = [
+        (
+            torch.randn(runs, m, k, device=device),
+            torch.randn(runs, k, n, device=device),
+            torch.empty(runs, m, n, device=device),
+        )
+        for m, k, n in shapes
+    ]
+
+    def work() -> None:
+        for left, right, out in made:
+            if runs == 1:
+                torch.mm(left[0], right[0], out=out[0])
+            else:
+                torch.bmm(left, right, out=out)
+
+    return work
+
+
+def synthetic(
+    data: DataSet, width: int, bench: Bench, seed: int = 0
+) -> tuple[FeatureSet, TrainQueries]:
+    """Random float16 features and triplets of a data set's size, on the device."""
+    generator = torch.Generator().manual_seed(seed)
+    images, texts = (
+        random_features(bench.size(count), width, seed + place, torch.float16)
+        for place, count in enumerate((data.images, data.texts))
+    )
+
+    def drawn(below: int, *shape: int) -> Tensor:
+        return torch.randint(below, shape, generator=generator)
+
+    count = bench.size(data.queries)
+    made = {"key": "bench", "space": "shared"}
+    features = FeatureSet.on(
+        bench.device,
+        Features([str(i) for i in range(len(images))], images.numpy(), made),
+        Features([str(i) for i in range(len(texts))], texts.numpy(), made),
+    )
+    return features, TrainQueries(
+        reference=drawn(len(images), count).to(bench.device),
+        target=drawn(len(images), count).to(bench.device),
+        texts=drawn(len(texts), count, 4).to(bench.device),
+        text_count=torch.full((count,), 4, device=bench.device),
+        category=torch.arange(count) % data.categories,
+        images=len(images),
+    )
+
+
+def config(width: int) -> HeadConfig:
+    """RAU's head as `params.yaml` has it."""
+    return HeadConfig(
+        d_image=width,
+        d_text=width,
+        shared_space=True,
+        hidden=HIDDEN,
+        dropout=0.5,
+        sigma_init=0.6,
+        temperature=0.07,
+    )
+
+
+def trainer(
+    features: FeatureSet, queries: TrainQueries, width: int, runs: int = 1, thetas: int = 1
+) -> Trainer:
+    """A trainer of several runs, `thetas` of them for every seed, whose holdout costs nothing."""
+    many = [
+        Run(
+            config(width),
+            UA.model_copy(update={"theta": 0.5 + 0.05 * (run % thetas)}),
+            run // thetas,
+            queries,
+            lambda _: {"mean_of_r10_r50": 0.0},
+        )
+        for run in range(runs)
+    ]
+    return Trainer(many, TrainParams(batch_size=BATCH), features)
+
+
+def one_step(made: Trainer) -> Callable[[], Tensor]:
+    """A step of a trainer, over and over on one batch."""
+    made.noise.restart(lambda seed: seed)
+    made.stack.head.train()
+    batch = made.schedule.epoch(0)[0]
+    return partial(made.step, made.shares[0], *batch)
+
+
+def cases(bench: Bench) -> Iterator[Result]:
+    """All figures of training."""
+    for width in WIDTHS:
+        yield from _fashioniq(bench, width)
+    features, queries = synthetic(CIRR, 640, bench)
+    made = trainer(features, queries, 640)
+    shapes = products(made.schedule.capacity[0], 640, HIDDEN)
+    yield bench.ratio(
+        "training/step/cirr/640",
+        one_step(made),
+        bare_products(shapes, bench.device),
+        "its matrix products",
+        1.3,
+    )
+
+
+def _fashioniq(bench: Bench, width: int) -> Iterator[Result]:
+    features, queries = synthetic(FASHIONIQ, width, bench)
+    made = trainer(features, queries, width)
+    floor = bare_products(products(made.schedule.capacity[0], width, HIDDEN), bench.device)
+    yield bench.ratio(
+        f"training/step/fashioniq/{width}", one_step(made), floor, "its matrix products", 1.3
+    )
+    steps = min(PLAIN_STEPS, made.schedule.steps)
+    found = bench.turns(
+        ours=lambda: _ours(made, steps),
+        usual=_usual(bench, features, queries, width, steps),
+        products=lambda: [floor() for _ in range(steps)],
+    )
+    over = {name: found[name] - found["products"] for name in ("ours", "usual")}
+    detail = {f"{name}_seconds_a_step": value / steps for name, value in found.items()}
+    yield Result(
+        f"training/overhead removed/fashioniq/{width}",
+        1 - over["ours"] / over["usual"],
+        "share",
+        "what the usual loop does beside its products",
+        0.9,
+        "at least",
+        detail,
+    )
+    yield Result(
+        f"training/epoch/fashioniq/{width}",
+        found["usual"] / found["ours"],
+        "times faster",
+        "the usual loop",
+        50.0 if bench.device.type == "cuda" else None,
+        "at least",
+        detail,
+    )
+
+
+def _ours(made: Trainer, steps: int) -> None:
+    """Some steps of an epoch, with all that comes before it."""
+    made.noise.restart(lambda seed: seed)
+    made.stack.head.train()
+    for batch in made.schedule.epoch(0)[:steps]:
+        made.step(made.shares[0], *batch)
+
+
+def _usual(
+    bench: Bench, features: FeatureSet, queries: TrainQueries, width: int, steps: int
+) -> Callable[[], float]:
+    """As many steps of the usual loop; its workers start with every epoch, as they do there."""
+    head = PlainHead(width, HIDDEN, 0.5).to(bench.device)
+    optimizer = torch.optim.AdamW(head.parameters(), lr=3e-4)
+    rows = torch.stack([queries.reference, queries.target], dim=1).cpu()[: steps * BATCH]
+    items = Triplets(
+        torch.from_numpy(features.images.matrix),
+        torch.from_numpy(features.texts.matrix),
+        rows,
+        queries.texts.cpu(),
+    )
+    loader = DataLoader(items, batch_size=BATCH, shuffle=True, num_workers=LOADER_WORKERS)
+    numbers = Loss(UA.theta, UA.csu_weight, UA.dr_weight, 0.07)
+    return partial(epoch, head, optimizer, loader, numbers, bench.device)
