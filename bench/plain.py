@@ -1,4 +1,4 @@
-"""The field's usual training loop, plainly: items one by one, collated by workers, a step in autograd.
+"""The field's usual training loop, plainly: items one by one, collated by workers.
 
 The head and the losses are RAU's as `rau` has them, in the words in which one would first write
 them down; tests hold the two together.
@@ -29,10 +29,10 @@ class Loss:
 
 
 class Triplets(Dataset[Item]):
-    """One training item at a time: features of the reference, of one of its captions, the target."""
+    """One item at a time: features of the reference, of one of its captions, of the target."""
 
     def __init__(self, images: Tensor, texts: Tensor, rows: Tensor, captions: Tensor) -> None:
-        """Args: features (N, d) and (T, d); rows (Q, 2) of reference and target; captions (Q, 4)."""
+        """Features (N, d) and (T, d); rows (Q, 2) of reference and target; captions (Q, 4)."""
         self.images, self.texts, self.rows, self.captions = images, texts, rows, captions
 
     def __len__(self) -> int:
@@ -131,7 +131,8 @@ def loss_of(head: PlainHead, item: Item, numbers: Loss, sample: bool) -> Tensor:
         near = F.normalize(mu_s, dim=-1) @ F.normalize(mu_t, dim=-1).T >= numbers.theta
     csu = info_nce(logits, same | near)
     dr = ((mu_s - mu_t) ** 2).sum(-1) + ((sigma_s - sigma_t) ** 2).sum(-1)
-    return base + numbers.csu_weight * csu + numbers.dr_weight * dr.mean()
+    total: Tensor = base + numbers.csu_weight * csu + numbers.dr_weight * dr.mean()
+    return total
 
 
 def epoch(

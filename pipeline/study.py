@@ -77,7 +77,8 @@ class Bench:
 
         keys = [self.key(params) for params in wanted]
         by_key = dict(zip(keys, wanted, strict=True))
-        pool.complete(by_key, self.store, self.source, self.jobs, self.with_val, self.title)
+        most = pool.STACK.get(self.device, 1)
+        pool.complete(by_key, self.store, self.source, self.jobs, self.with_val, self.title, most)
         return [runs.load(pool.path(self.store, key)) for key in keys]
 
 

@@ -132,19 +132,25 @@ VARYING = {
 }
 
 
-def stack_key(params: Params, prepared: Prepared) -> str | None:
-    """Equal for runs that can be trained as one stack; None where a run must be alone."""
+def shape_key(params: Params) -> str | None:
+    """Equal for runs whose heads and losses have one shape; None where a run must be alone."""
     own = methods.canonical(params)
     if own.head.name not in STACKABLE:
         return None
-    fixed = own.model_dump(include={"ua", "head", "train"}) | {
-        "terms": (own.ua.csu_weight > 0, own.ua.dr_weight > 0, own.ua.theta_quantile is None),
-        "steps": batch_shape(prepared.rows, own.train)[0],
-    }
+    fixed = own.model_dump(include={"ua", "head", "train"})
     for section, names in VARYING.items():
         for name in names:
             del fixed[section][name]
-    return digest(fixed)
+    terms = (own.ua.csu_weight > 0, own.ua.dr_weight > 0, own.ua.theta_quantile is None)
+    return digest([fixed, terms])
+
+
+def stack_key(params: Params, prepared: Prepared) -> str | None:
+    """`shape_key` with the number of batches, in which seeds may differ: one stack, one key."""
+    shape = shape_key(params)
+    if shape is None:
+        return None
+    return f"{shape}-{batch_shape(prepared.rows, params.train)[0]}"
 
 
 def _run(params: Params, features: FeatureSet, prepared: Prepared) -> Run:

@@ -52,7 +52,7 @@ class Gaussian:
     @property
     def spread(self) -> Tensor:
         """Norm of sigma, one number a row, (...)."""
-        return torch.linalg.vector_norm(at_least_float32(self.sigma), dim=-1)
+        return torch.as_tensor(torch.linalg.vector_norm(at_least_float32(self.sigma), dim=-1))
 
     def sample(self, generator: Generator | None = None) -> Tensor:
         """Draw once, (..., d), with gradients to both parameters (reparametrised)."""

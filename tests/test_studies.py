@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from rau import fitting
 from rau.methods import METHODS, canonical
 from rau.params import Params, StudyParams, UaParams
 from rau.studies import figures, page, plan, pool, runs, summary, tuning
@@ -96,7 +97,7 @@ def test_presets_and_what_the_parameters_say() -> None:
 
 
 def test_a_run_is_kept_and_gives_the_same_twice(tmp_path: Path) -> None:
-    one, two = (runs.execute(canonical(tiny()), small_world(), True) for _ in range(2))
+    one, two = (runs.execute([canonical(tiny())], small_world(), True)[0] for _ in range(2))
     runs.save(tmp_path / "run.safetensors", one)
     back = runs.load(tmp_path / "run.safetensors")
     ignored = {"seconds"}
@@ -114,7 +115,7 @@ def test_a_run_is_kept_and_gives_the_same_twice(tmp_path: Path) -> None:
 
 def test_a_training_that_fails_is_kept_as_one(tmp_path: Path) -> None:
     wild = plan.changed(tiny(), {"ua.dr_weight": 1e38})
-    result = runs.execute(canonical(wild), small_world(), True)
+    (result,) = runs.execute([canonical(wild)], small_world(), True)
     runs.save(tmp_path / "run.safetensors", result)
     back = runs.load(tmp_path / "run.safetensors")
     assert back.failure is not None
@@ -133,7 +134,8 @@ def test_trials_of_a_methods_own_do_not_follow_the_common_ones() -> None:
 
 def test_the_headlines_protocol_stays_first(tmp_path: Path) -> None:
     params = plan.changed(tiny(), {"evaluate.headline": "val"})
-    runs.save(tmp_path / "run.safetensors", runs.execute(canonical(params), small_world(), True))
+    (made,) = runs.execute([canonical(params)], small_world(), True)
+    runs.save(tmp_path / "run.safetensors", made)
     assert runs.load(tmp_path / "run.safetensors").protocols == ["val", "original"]
 
 
@@ -195,12 +197,35 @@ def test_finished_runs_are_not_repeated(tmp_path: Path, capsys: pytest.CaptureFi
     assert not pool.missing(wanted, store)
     pool.complete(wanted, store, source, 2, True, "again")
     assert "all 2 runs are there" in capsys.readouterr().out
-    alone = runs.execute(wanted[second], source.read(), True)
+    (alone,) = runs.execute([wanted[second]], source.read(), True)
     kept = runs.load(pool.path(store, second))
     for name, values in alone.values.items():
         np.testing.assert_allclose(kept.values[name], values, rtol=1e-6)
     assert pool.predict(source, list(wanted.values()), 1, True) > 0
     assert pool.predict(source, [], 1, True) == 0
+
+
+def test_runs_of_one_shape_go_together_and_nothing_is_lost(tmp_path: Path) -> None:
+    variants = plan.variants("theta", plan.base(tiny(), SIZES), SIZES, {})
+    wanted = {f"{v.label} {seed}": v.with_seed(seed) for v in variants for seed in (0, 1)}
+    for jobs, most in ((1, 32), (2, 32), (2, 3), (3, 1)):
+        found = pool.stacks(wanted, jobs, most)
+        assert {key: one for stack in found for key, one in stack.items()} == wanted
+        assert sum(map(len, found)) == len(wanted)
+        assert max(map(len, found)) <= most
+        assert all(len({fitting.shape_key(p) for p in s.values()}) == 1 for s in found)
+    # One threshold after another, whatever the seed: a single stack on a GPU.
+    thetas = {k: p for k, p in wanted.items() if p.ua.csu_weight and p.ua.theta_quantile is None}
+    assert len(pool.stacks(thetas, 1, 32)) == 1
+    source, store = write_source(tmp_path), tmp_path / "runs"
+    pool.complete(wanted, store, source, 1, True, "stacked")
+    for key, params in list(wanted.items())[:3]:
+        (alone,) = runs.execute([params], source.read(), True)
+        kept = runs.load(pool.path(store, key))
+        for name, value in alone.summary.items():
+            if name != "seconds":
+                expected = None if value is None else pytest.approx(value, rel=1e-3, abs=1e-5)
+                assert kept.summary[name] == expected, name
 
 
 def test_tuning_spends_as_much_on_each_and_takes_the_best() -> None:

@@ -1,5 +1,6 @@
 """Many runs at once, each kept as it finishes: what was stopped goes on where it was."""
 
+import math
 import os
 import threading
 import time
@@ -13,10 +14,14 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from rau import fitting
 from rau.errors import UserError
 from rau.params import Params
 from rau.studies import runs
 
+# Runs trained as one, by kind of device. A GPU is far from busy with one run. A CPU's cores are busy
+# already where batches are large; where they are small, a stack spares them the cost of calls.
+STACK = {"cpu": 4, "cuda": 32}
 # A worker's world, made once by `_start`: reading features for every run would cost more.
 _worlds: list[runs.World] = []
 
@@ -45,9 +50,28 @@ def _start(source: runs.Source) -> None:
     _worlds.append(source.read())
 
 
-def _run(store: Path, key: str, params: Params, with_val: bool) -> None:
-    """One run in a worker."""
-    runs.save(path(store, key), runs.execute(params, _worlds[0], with_val))
+def _run(store: Path, stack: Mapping[str, Params], with_val: bool) -> int:
+    """Some runs in a worker; returns how many."""
+    found = runs.execute(list(stack.values()), _worlds[0], with_val)
+    for key, result in zip(stack, found, strict=True):
+        runs.save(path(store, key), result)
+    return len(stack)
+
+
+def stacks(todo: Mapping[str, Params], jobs: int, most: int) -> list[dict[str, Params]]:
+    """Runs that are trained together: of one shape, at most `most`, and some for every worker.
+
+    Those of one seed stand together, so that a worker prepares few splits.
+    """
+    shapes: dict[str, dict[str, Params]] = {}
+    for key, params in sorted(todo.items(), key=lambda item: item[1].train.seed):
+        shapes.setdefault(fitting.shape_key(params) or key, {})[key] = params
+    found = []
+    for shape in shapes.values():
+        size = max(1, min(most, math.ceil(len(shape) / jobs)))
+        own = list(shape.items())
+        found += [dict(own[start : start + size]) for start in range(0, len(own), size)]
+    return sorted(found, key=lambda stack: next(iter(stack.values())).train.seed)
 
 
 def predict(source: runs.Source, wanted: Sequence[Params], jobs: int, with_val: bool) -> float:
@@ -78,7 +102,7 @@ def _cost(params: Params, world: runs.World, with_val: bool) -> tuple[float, flo
     seed = {"epochs": 1, "seed": min(world.seeds, default=params.train.seed)}
     short = params.model_copy(update={"train": params.train.model_copy(update=seed)})
     started = time.perf_counter()
-    summary = runs.execute(short, world, with_val).summary
+    summary = runs.execute([short], world, with_val)[0].summary
     whole = time.perf_counter() - started
     epoch = float(summary.get("seconds") or 0.0) if summary.get("parameters") else 0.0
     return epoch, whole - epoch
@@ -107,8 +131,9 @@ def complete(
     jobs: int,
     with_val: bool,
     title: str,
+    most: int = STACK["cpu"],
 ) -> None:
-    """Do all runs that the store does not hold.
+    """Do all runs that the store does not hold, those of one shape in stacks.
 
     Args:
         wanted: parameters by key.
@@ -117,33 +142,33 @@ def complete(
         jobs: workers.
         with_val: rank val too.
         title: of the progress bar.
+        most: runs in a stack; they are kept when the stack is done.
 
     Raises:
         UserError: what a run raised, or when a worker was killed.
     """
     todo = missing(wanted, store)
-    # Runs of one seed together: a worker prepares each seed's split once.
-    queue = sorted(todo.items(), key=lambda item: item[1].train.seed)
+    queue = stacks(todo, jobs, most)
     if not queue:
         print(f"{title}: all {len(wanted)} runs are there")
         return
     store.mkdir(parents=True, exist_ok=True)
     bar = tqdm(total=len(wanted), initial=len(wanted) - len(todo), desc=title, unit="run")
     with bar, _pool(source, min(jobs, len(queue))) as executor:
-        waiting: set[Future[None]] = {
-            executor.submit(_run, store, key, params, with_val) for key, params in queue
+        waiting: set[Future[int]] = {
+            executor.submit(_run, store, stack, with_val) for stack in queue
         }
         while waiting:
             done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
             for future in done:
                 try:
-                    future.result()
+                    count = future.result()
                 except BrokenProcessPool as error:
                     raise UserError(
                         f"{title}: a worker ended, most likely for want of memory; finished runs "
                         "are kept, run it again with a smaller study.jobs"
                     ) from error
-                bar.update()
+                bar.update(count)
 
 
 def jobs_for(asked: int, device: torch.device, cores: int) -> int:
