@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from rau.errors import UserError
 from rau.features import Features
 from rau.joins import Join, query_texts
-from rau.ranking import Ranking, rank
+from rau.ranking import Ranking, padded, rank
 
 Row = Mapping[str, Any]
 BLOCK = 4096
@@ -82,7 +82,8 @@ class Task:
         gallery_ids: image ids, (G,), ascending.
         target: place in the gallery, (R,); -1 where the image is missing.
         removed: place of the reference to take out, (R,); -1 for none.
-        relevant: places of all true answers, where the data set knows them.
+        relevant: places of all true answers, (R, m), -1 pads; None where the data set does not
+            know them.
         subset: places of the other images of the query's set, (R, m), -1 for one that is missing;
             None where the data set has no such sets.
     """
@@ -99,7 +100,7 @@ class Task:
     gallery_ids: list[str]
     target: NDArray[np.int64]
     removed: NDArray[np.int64]
-    relevant: list[list[int]] | None
+    relevant: NDArray[np.int64] | None
     subset: NDArray[np.int64] | None
 
     @property
@@ -175,18 +176,16 @@ def _row_texts(captions: list[str], join: Join) -> list[tuple[str, ...]]:
     return [(text,) for text in texts] if join == "separate" else [tuple(texts)]
 
 
-def _relevant(queries: Sequence[Row], place: Mapping[str, int]) -> list[list[int]] | None:
+def _relevant(queries: Sequence[Row], place: Mapping[str, int]) -> NDArray[np.int64] | None:
     if any(query["relevant"] is None for query in queries):
         return None
-    return [[place[i] for i in query["relevant"] if i in place] for query in queries]
+    return padded([[place[i] for i in query["relevant"] if i in place] for query in queries])
 
 
 def _subset(queries: Sequence[Row], place: Mapping[str, int]) -> NDArray[np.int64] | None:
     if any(query["members"] is None for query in queries):
         return None
-    width = max(len(query["members"]) for query in queries)
-    rows = [[place.get(member, -1) for member in query["members"]] for query in queries]
-    return np.array([row + [-1] * (width - len(row)) for row in rows], dtype=np.int64)
+    return padded([[place.get(member, -1) for member in query["members"]] for query in queries])
 
 
 @dataclass(frozen=True)
@@ -218,7 +217,7 @@ def run(task: Task, method: Method, features: FeatureSet, top_k: int) -> Ranked:
         torch.from_numpy(target).to(features.device),
         torch.from_numpy(task.removed).to(features.device),
         top_k,
-        task.relevant,
+        None if task.relevant is None else torch.from_numpy(task.relevant).to(features.device),
         None if task.subset is None else torch.from_numpy(task.subset).to(features.device),
     )
     own_spread = spread.float().cpu().numpy()[np.maximum(task.target, 0)]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from rau.errors import UserError
 from rau.metrics import chance, per_query, recall_at_k, summarise
-from rau.ranking import MAP_AT, MISSING, Ranking, rank
+from rau.ranking import MAP_AT, MISSING, Ranking, padded, rank
 
 
 def ask(scores: list[list[float]], target: list[int], **options: Any) -> Ranking:
@@ -22,6 +22,8 @@ def ask(scores: list[list[float]], target: list[int], **options: Any) -> Ranking
     queries = torch.eye(len(scores), len(scores) + 1)
     removed = torch.tensor(options.pop("removed", [-1] * len(target)))
     top_k = options.pop("top_k", gallery.shape[0])
+    if "relevant" in options:
+        options["relevant"] = torch.from_numpy(padded(options["relevant"]))
     return rank(queries, gallery, torch.tensor(target), removed, top_k, **options)
 
 
@@ -108,10 +110,11 @@ def test_agrees_with_a_slow_loop(seed: int, images: int, queries: int, top_k: in
             torch.tensor(target),
             torch.tensor(removed),
             top_k,
-            relevant,
+            torch.from_numpy(padded(relevant)),
             block=block,
+            slab=slab,
         )
-        for block in (None, 1, 4)
+        for block, slab in ((2048, 16384), (1, 16384), (4, 7))
     ]
     unit = torch.nn.functional.normalize
     scores = unit(asked, dim=-1) @ unit(gallery, dim=-1).T
