@@ -25,7 +25,7 @@ CHUNK = 256
 # Images whose maximum says whether any of them can be among the best.
 GROUP = 8
 # Scores compared at a time.
-COMPARED = 2**22
+COMPARED = 2**19
 MAP_AT = (5, 10, 25, 50)
 MISSING = 0
 
@@ -84,10 +84,10 @@ def rank(
     if bool(((target == removed) & (target >= 0)).any()):
         row = int(((target == removed) & (target >= 0)).nonzero()[0])
         raise UserError(f"query row {row}: its target is its own reference, which is removed")
-    asked = _unit(queries, _room(len(queries), queries.shape[1], queries.device))
+    asked = _unit(queries, torch.empty_like(queries, dtype=torch.float32))
     truth = None if relevant is None else _truth(relevant, removed)
     k = min(top_k, len(gallery))
-    starts = range(0, len(queries), block)
+    starts = range(0, max(1, len(queries)), block)
     blocks = []
     for rows in (slice(start, start + block) for start in starts):
         few = None if subset is None else subset[rows].sort(dim=1).values
@@ -101,7 +101,7 @@ def rank(
         sheet.load(gallery[start : start + slab])
         for part in blocks:
             part.add(sheet.scores(part.queries), start, sheet.count)
-    return _join([part.ranking() for part in blocks], top_k)
+    return _join([part.ranking() for part in blocks])
 
 
 def padded(rows: Sequence[Sequence[int]]) -> NDArray[np.int64]:
@@ -114,17 +114,11 @@ def padded(rows: Sequence[Sequence[int]]) -> NDArray[np.int64]:
 
 def _unit(vectors: Tensor, out: Tensor) -> Tensor:
     """Write unit vectors of (N, d) into `out`, float32 of the same shape; zeros stay zeros."""
-    norms = torch.linalg.vector_norm(vectors, dim=1, keepdim=True, dtype=torch.float32)
+    out.copy_(vectors)
+    norms = torch.linalg.vector_norm(out, dim=1, keepdim=True)
     if not bool(torch.isfinite(norms).all()):
         raise UserError("a score is not finite; the head or the features are damaged, train again")
-    return torch.div(vectors, norms.clamp(min=1e-12), out=out)
-
-
-def _room(rows: int, columns: int, device: torch.device) -> Tensor:
-    """Memory for a large float32 table; numpy asks for huge pages, which are there much sooner."""
-    if device.type == "cpu":
-        return torch.from_numpy(np.empty((rows, columns), np.float32))
-    return torch.empty(rows, columns, device=device)
+    return out.div_(norms.clamp(min=1e-12))
 
 
 def _truth(relevant: Tensor, removed: Tensor) -> Tensor:
@@ -140,9 +134,9 @@ class _Sheet:
 
     def __init__(self, gallery: Tensor, rows: int, slab: int) -> None:
         width = -(-slab // CHUNK) * CHUNK
-        self._vectors = _room(width, gallery.shape[1], gallery.device)
+        self._vectors = torch.empty(width, gallery.shape[1], device=gallery.device)
         self._vectors[slab:] = 0
-        self._room = _room(rows, width, gallery.device)
+        self._room = torch.empty(rows, width, device=gallery.device)
         self.slab = slab
         self.gallery = gallery
         self.count = 0
@@ -190,11 +184,7 @@ class _Block:
         self._wanted = torch.cat(tables, dim=1)
         self._known: Tensor | None = None
         self._ahead = torch.zeros_like(target)
-        # Row and column in `_wanted` of every true answer.
-        answers = target.new_empty(len(target), 0) if truth is None else truth
-        row, column = (answers >= 0).nonzero(as_tuple=True)
-        self._answers = row, column + 1
-        self._answers_ahead = torch.zeros_like(row)
+        self._answers_ahead = None if truth is None else torch.zeros_like(truth)
         self._top = target.new_empty(len(target), 0)
         self._values = queries.new_empty(len(target), 0)
 
@@ -202,7 +192,8 @@ class _Block:
         """Score the wanted images before the gallery is gone through slab by slab."""
         known = self.queries.new_full(self._wanted.shape, -torch.inf)
         images = torch.unique(self._wanted[self._wanted >= 0])
-        for some in torch.split(images, sheet.slab):
+        for first in range(0, len(images), sheet.slab):
+            some = images[first : first + sheet.slab]
             sheet.load(sheet.gallery[some])
             column = torch.searchsorted(some, self._wanted).clamp(max=len(some) - 1)
             scores = sheet.scores(self.queries).gather(1, column)
@@ -218,19 +209,25 @@ class _Block:
         row, _, place = _inside(self._removed[:, None], start, count)
         scores[row, place] = -torch.inf
         if self._known is None:
-            self._known = scores.gather(1, self._wanted.clamp(min=0))
-        wanted, known = self._wanted - start, self._known
-        self._ahead += _ahead(scores, None, known[:, 0], wanted[:, 0])
-        self._answers_ahead += _ahead(
-            scores, self._answers[0], known[self._answers], wanted[self._answers]
-        )
-        places, values = _best(scores, min(self._k, scores.shape[1]))
-        # What was listed before has smaller places and goes first among equals.
-        places = torch.cat([self._top, places + start], dim=1)
-        values, order = torch.cat([self._values, values], dim=1).sort(
-            dim=1, descending=True, stable=True
-        )
-        self._top, self._values = places.gather(1, order[:, : self._k]), values[:, : self._k]
+            known = scores.gather(1, self._wanted.clamp(min=0))
+            self._known = known.masked_fill(self._wanted < 0, -torch.inf)
+        own, place = self._known, self._wanted - start
+        self._ahead += _ahead(scores, None, own[:, 0], place[:, 0])
+        if self._answers_ahead is not None:
+            columns = slice(1, 1 + self._answers_ahead.shape[1])
+            self._answers_ahead += _answers_ahead(scores, own[:, columns], place[:, columns], count)
+        self._list(*_best(scores, min(self._k, scores.shape[1])), start)
+
+    def _list(self, places: Tensor, values: Tensor, start: int) -> None:
+        """Merge the best of a slab with those of the slabs before it."""
+        places = places + start
+        if start > 0:
+            # What was listed before has smaller places and goes first among equals.
+            places = torch.cat([self._top, places], dim=1)
+            values = torch.cat([self._values, values], dim=1)
+            values, order = values.sort(dim=1, descending=True, stable=True)
+            places = places.gather(1, order)
+        self._top, self._values = places[:, : self._k], values[:, : self._k]
 
     def ranking(self) -> Ranking:
         """The block's results, once every slab was added."""
@@ -238,19 +235,17 @@ class _Block:
         none = self._values == -torch.inf
         subset_rank = subset_top = None
         if self._subset is not None and self._known is not None:
-            theirs = self._known[:, -self._subset.shape[1] :].masked_fill(
-                self._subset < 0, -torch.inf
-            )
-            ahead = _before(theirs, self._known[:, :1], self._subset, self._target[:, None])
+            theirs = self._known[:, -self._subset.shape[1] :]
+            own, place = self._known[:, :1], self._target[:, None]
+            ahead = (theirs > own) | ((theirs == own) & (self._subset < place))
+            ahead &= self._subset >= 0
             subset_rank = torch.where(there, ahead.sum(1) + 1, MISSING).cpu().numpy()
             best = theirs.argsort(dim=1, descending=True, stable=True)
             subset_top = self._subset.gather(1, best).cpu().numpy()
         precision: dict[int | None, NDArray[np.float64]] = {}
         r_precision = None
-        if self._truth is not None:
-            ranks = torch.zeros_like(self._truth)
-            row, column = self._answers
-            ranks[row, column - 1] = self._answers_ahead + 1
+        if self._truth is not None and self._answers_ahead is not None:
+            ranks = torch.where(self._truth >= 0, self._answers_ahead + 1, MISSING)
             precision, r_precision = _precisions(ranks.cpu().numpy())
         return Ranking(
             torch.where(there, self._ahead + 1, MISSING).cpu().numpy(),
@@ -269,11 +264,6 @@ def _inside(places: Tensor, start: int, count: int) -> tuple[Tensor, Tensor, Ten
     return row, column, places[row, column] - start
 
 
-def _before(scores: Tensor, own: Tensor, places: Tensor, place: Tensor) -> Tensor:
-    """Which images come before the one of score `own` at `place`."""
-    return (scores > own) | ((scores == own) & (places < place))
-
-
 def _ahead(scores: Tensor, rows: Tensor | None, own: Tensor, place: Tensor) -> Tensor:
     """How many of a slab's images come before each of N that have score `own` at `place`, (N,).
 
@@ -284,7 +274,7 @@ def _ahead(scores: Tensor, rows: Tensor | None, own: Tensor, place: Tensor) -> T
     """
     width = scores.shape[1]
     few = max(1, COMPARED // width)
-    table = scores.view(len(scores), -1, CHUNK)
+    table = scores.view(len(scores), width // CHUNK, CHUNK)
     numbers = torch.arange(table.shape[1], device=scores.device)
     chunk = place.div(CHUNK, rounding_mode="floor")[:, None]
     # In a chunk before the image's own an equal score suffices, in one behind it does not.
@@ -306,24 +296,48 @@ def _ahead(scores: Tensor, rows: Tensor | None, own: Tensor, place: Tensor) -> T
     return found + ((here == own[:, None]) & earlier & within).sum(1)
 
 
+def _answers_ahead(scores: Tensor, own: Tensor, place: Tensor, count: int) -> Tensor:
+    """The same for m images of every row, (B, m) as `own` and `place`, from sorted scores.
+
+    What stands at places before the slab, and is in no slab, gets any number.
+    """
+    ladder, own = _ascending(scores), own.contiguous()
+    at_most = torch.searchsorted(ladder, own, right=True)
+    equal = at_most - torch.searchsorted(ladder, own)
+    ahead = scores.shape[1] - at_most
+    # Among equals the place decides; rare enough to be counted one by one.
+    here = (place >= 0) & (place < count)
+    row, column = ((equal > here.long()) & (own > -torch.inf)).nonzero(as_tuple=True)
+    ahead[row, column] = _ahead(scores, row, own[row, column], place[row, column])
+    return ahead
+
+
+def _ascending(scores: Tensor) -> Tensor:
+    """Every row sorted. On the CPU torch sorts places too, which takes seven times as long."""
+    if scores.device.type == "cpu":
+        return torch.from_numpy(np.sort(scores.numpy(), axis=1))
+    return scores.sort(dim=1).values
+
+
 def _best(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """The k best of each row under the tie rule: places and scores, (B, k) each."""
     values, places = _largest(scores, min(k + 1, scores.shape[1]))
-    last = values[:, k - 1 : k]
-    # Where the next one is as good, the smaller places belong.
-    tied = ((values[:, k:] == last) & (last > -torch.inf)).any(1).nonzero().flatten()
+    ties = (values[:, 1:] == values[:, :-1]) & (values[:, 1:] > -torch.inf)
     values, places = values[:, :k], places[:, :k]
-    if len(tied):
-        rows, level = scores[tied], last[tied]
-        equal = rows == level
-        above = rows > level
+    # Where the next one is as good as the last, the smaller places belong.
+    rows = ties[:, k - 1 :].any(1).nonzero().flatten()
+    if len(rows):
+        table, last = scores[rows], values[rows, -1:]
+        above, equal = table > last, table == last
         room = k - above.sum(1, keepdim=True)
         chosen = above | (equal & (equal.cumsum(1) <= room))
-        places[tied] = chosen.nonzero()[:, 1].view(-1, k)
-        values[tied] = scores[tied].gather(1, places[tied])
-    places, order = places.sort(dim=1)
-    values, best = values.gather(1, order).sort(dim=1, descending=True, stable=True)
-    return places.gather(1, best), values
+        places[rows] = chosen.nonzero()[:, 1].view(-1, k)
+    rows = ties.any(1).nonzero().flatten()
+    if len(rows):
+        listed = places[rows].sort(dim=1).values
+        table, order = scores[rows[:, None], listed].sort(dim=1, descending=True, stable=True)
+        places[rows], values[rows] = listed.gather(1, order), table
+    return places, values
 
 
 def _largest(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -366,17 +380,7 @@ def _precisions(
     return precision, (found <= true[:, None]).sum(1) / np.maximum(true, 1)
 
 
-def _join(parts: Sequence[Ranking], top_k: int) -> Ranking:
-    if not parts:
-        return Ranking(
-            np.zeros(0, np.int64),
-            None,
-            None,
-            np.zeros((0, top_k), np.int64),
-            np.zeros((0, top_k), np.float32),
-            {},
-            None,
-        )
+def _join(parts: Sequence[Ranking]) -> Ranking:
     subset_ranks = [part.subset_rank for part in parts if part.subset_rank is not None]
     subset_tops = [part.subset_top for part in parts if part.subset_top is not None]
     r_precisions = [part.r_precision for part in parts if part.r_precision is not None]

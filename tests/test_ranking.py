@@ -130,6 +130,98 @@ def test_agrees_with_a_slow_loop(seed: int, images: int, queries: int, top_k: in
             assert result.r_precision[row] == pytest.approx(expected["r_precision"])
 
 
+def signs(rng: np.random.Generator, rows: int) -> torch.Tensor:
+    """Vectors of norm 4, so that cosines are exact in float32 and many tie."""
+    return torch.from_numpy(rng.choice([-1.0, 1.0], (rows, 16))).float()
+
+
+def places(rng: np.random.Generator, images: int, rows: int, columns: int) -> torch.Tensor:
+    """Different places in every row, some of them missing."""
+    table = rng.random((rows, images)).argsort(axis=1)[:, :columns]
+    return torch.from_numpy(np.where(rng.random(table.shape) < 0.2, -1, table))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    images=st.integers(1, 900),
+    queries=st.integers(0, 40),
+    top_k=st.integers(1, 60),
+    block=st.integers(1, 50),
+    slab=st.integers(1, 1000),
+    half=st.booleans(),
+)
+def test_any_block_and_slab_agree_with_a_full_sort(
+    seed: int, images: int, queries: int, top_k: int, block: int, slab: int, half: bool
+) -> None:
+    rng = np.random.default_rng(seed)
+    asked, gallery = signs(rng, queries), signs(rng, images)
+    target = places(rng, images, queries, 1)[:, 0]
+    removed = places(rng, images, queries, 1)[:, 0]
+    removed[removed == target] = -1
+    relevant, subset = places(rng, images, queries, 12), places(rng, images, queries, 5)
+    result = rank(
+        asked,
+        gallery.half() if half else gallery,
+        target,
+        removed,
+        top_k,
+        relevant,
+        subset,
+        block=block,
+        slab=slab,
+    )
+    scores = (asked @ gallery.T / 16).numpy()
+    for row in range(queries):
+        expected = slow(scores[row], int(target[row]), int(removed[row]), places_of(relevant[row]))
+        listed = expected["top"][:top_k]
+        assert result.target_rank[row] == expected["rank"]
+        assert [place for place in result.top[row].tolist() if place >= 0] == listed
+        assert result.scores[row, : len(listed)].tolist() == scores[row, listed].tolist()
+        for cut, value in expected["precision"].items():
+            assert result.average_precision[cut][row] == pytest.approx(value, abs=1e-12)
+        assert result.r_precision is not None
+        assert result.r_precision[row] == pytest.approx(expected["r_precision"], abs=1e-12)
+        members = set(places_of(subset[row]))
+        among = [place for place in expected["top"] if place in members]
+        assert result.subset_top is not None
+        assert result.subset_rank is not None
+        shown = [place for place in result.subset_top[row].tolist() if place != removed[row]]
+        assert shown == [*among, *[-1] * (len(shown) - len(among))]
+        ahead = [p for p in among if expected["top"].index(p) + 1 < expected["rank"]]
+        assert result.subset_rank[row] == (len(ahead) + 1 if target[row] >= 0 else MISSING)
+
+
+def places_of(row: torch.Tensor) -> list[int]:
+    return [place for place in row.tolist() if place >= 0]
+
+
+def test_scores_agree_with_float64_at_odd_sizes() -> None:
+    generator = torch.Generator().manual_seed(3)
+    queries, gallery = (torch.randn(rows, 67, generator=generator) for rows in (131, 1999))
+    nowhere = torch.full((131,), -1)
+    results = [rank(queries, gallery, nowhere, nowhere, 9, slab=slab) for slab in (16384, 333)]
+    unit = torch.nn.functional.normalize
+    exact = unit(queries.double(), dim=1) @ unit(gallery.double(), dim=1).T
+    for result in results:
+        found = exact.gather(1, torch.from_numpy(result.top)).numpy()
+        np.testing.assert_allclose(result.scores, found, atol=1e-6)
+        np.testing.assert_allclose(found, exact.topk(9, dim=1).values.numpy(), atol=1e-6)
+
+
+def test_twins_across_slabs_tie() -> None:
+    generator = torch.Generator().manual_seed(4)
+    queries, gallery = (torch.randn(rows, 33, generator=generator) for rows in (40, 300))
+    nowhere, target = torch.full((40,), -1), torch.arange(260, 300)
+    twice = torch.cat([gallery, gallery])
+    for slab in (700, 256, 77):
+        first, second = (
+            rank(queries, twice, goal, nowhere, 1, slab=slab).target_rank
+            for goal in (target, target + 300)
+        )
+        assert (second == first + 1).all()
+
+
 def test_order_of_queries_does_not_matter() -> None:
     generator = torch.Generator().manual_seed(0)
     queries, gallery = torch.randn(2, 50, 8, generator=generator)
