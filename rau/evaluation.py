@@ -4,7 +4,7 @@ A method turns features into query and gallery vectors. The head is one, the unt
 are others; all pass through the same code.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
@@ -200,43 +200,89 @@ class Ranked:
 
 def run(task: Task, method: Method, features: FeatureSet, top_k: int) -> Ranked:
     """Rank every row of a task."""
-    gallery_rows = torch.from_numpy(task.gallery).to(features.device)
-    images = [
-        method.encode_gallery(features.image_rows(gallery_rows[block]))
-        for block in _slices(len(gallery_rows))
-    ]
-    gallery, spread = (torch.cat(values) for values in zip(*images, strict=True))
-    pairs = [_queries(task, method, features, rows) for rows in _slices(len(task.query_ids))]
-    queries = torch.cat([vectors for vectors, _ in pairs])
-    uncertainty = torch.cat([values for _, values in pairs])
-    # A row without its reference or target counts as a miss, whatever its list looks like.
-    target = np.where(task.usable, task.target, -1)
+    return run_all([task], method, features, top_k)[0]
+
+
+def run_all(
+    tasks: Sequence[Task], method: Method, features: FeatureSet, top_k: int
+) -> list[Ranked]:
+    """Rank every row of several tasks; what they share is encoded once."""
+    images = _images(tasks, method, features)
+    queries = _queries(tasks, method, features)
+    return [_rank(task, images, queries, top_k) for task in tasks]
+
+
+@dataclass(frozen=True)
+class _Encoded:
+    """Vectors (N, d) and uncertainty (N,) by ascending keys (N,)."""
+
+    keys: NDArray[np.int64]
+    vectors: Tensor
+    uncertainty: Tensor
+
+    def rows(self, keys: NDArray[np.int64]) -> Tensor:
+        """Where keys are, in their shape."""
+        return torch.from_numpy(np.searchsorted(self.keys, keys)).to(self.vectors.device)
+
+
+def _encode(
+    keys: NDArray[np.int64], work: Callable[[NDArray[np.int64]], tuple[Tensor, Tensor]]
+) -> _Encoded:
+    """Encode each key once, in blocks."""
+    each = np.unique(keys)
+    blocks = [work(each[start : start + BLOCK]) for start in range(0, len(each), BLOCK)]
+    vectors, uncertainty = (torch.cat(values) for values in zip(*blocks, strict=True))
+    return _Encoded(each, vectors, uncertainty)
+
+
+def _images(tasks: Sequence[Task], method: Method, features: FeatureSet) -> _Encoded:
+    """The images of all galleries, by row of the image features."""
+
+    def work(rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        where = torch.from_numpy(rows).to(features.device)
+        return method.encode_gallery(features.image_rows(where))
+
+    return _encode(np.concatenate([task.gallery for task in tasks]), work)
+
+
+def _pairs(task: Task) -> NDArray[np.int64]:
+    """A number for reference and text of each row and order, (R, orders)."""
+    return np.maximum(task.reference, 0)[:, None] << 32 | task.text
+
+
+def _queries(tasks: Sequence[Task], method: Method, features: FeatureSet) -> _Encoded:
+    """The pairs of reference and text that are asked for, by `_pairs`."""
+
+    def work(pairs: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        reference = torch.from_numpy(pairs >> 32).to(features.device)
+        text = torch.from_numpy(pairs & 0xFFFFFFFF).to(features.device)
+        vectors, uncertainty = method.encode_query(
+            features.image_rows(reference), features.text_rows(text)
+        )
+        return F.normalize(vectors, dim=-1), uncertainty
+
+    return _encode(np.concatenate([_pairs(task).ravel() for task in tasks]), work)
+
+
+def _rank(task: Task, images: _Encoded, pairs: _Encoded, top_k: int) -> Ranked:
+    rows = pairs.rows(_pairs(task)).unbind(1)
+    # The mean over orders; `rank` normalises it.
+    queries = torch.stack([pairs.vectors[order] for order in rows]).mean(0)
+    uncertainty = torch.stack([pairs.uncertainty[order] for order in rows]).mean(0)
+    places = images.rows(task.gallery)
+
+    def on_device(table: NDArray[np.int64]) -> Tensor:
+        return torch.from_numpy(table).to(places.device)
+
     ranking = rank(
         queries,
-        gallery,
-        torch.from_numpy(target).to(features.device),
-        torch.from_numpy(task.removed).to(features.device),
+        images.vectors[places],
+        # A row without its reference or target counts as a miss, whatever its list looks like.
+        on_device(np.where(task.usable, task.target, -1)),
+        on_device(task.removed),
         top_k,
-        None if task.relevant is None else torch.from_numpy(task.relevant).to(features.device),
-        None if task.subset is None else torch.from_numpy(task.subset).to(features.device),
+        None if task.relevant is None else on_device(task.relevant),
+        None if task.subset is None else on_device(task.subset),
     )
-    own_spread = spread.float().cpu().numpy()[np.maximum(task.target, 0)]
-    return Ranked(ranking, uncertainty.float().cpu().numpy(), own_spread)
-
-
-def _slices(count: int) -> list[slice]:
-    return [slice(start, start + BLOCK) for start in range(0, count, BLOCK)]
-
-
-def _queries(
-    task: Task, method: Method, features: FeatureSet, rows: slice
-) -> tuple[Tensor, Tensor]:
-    """Query vectors (B, d), the normalised mean over orders, and uncertainty (B,)."""
-    reference = torch.from_numpy(np.maximum(task.reference[rows], 0)).to(features.device)
-    text = torch.from_numpy(task.text[rows]).to(features.device)
-    orders = [
-        method.encode_query(features.image_rows(reference), features.text_rows(order))
-        for order in text.unbind(1)
-    ]
-    vectors = torch.stack([F.normalize(vector, dim=-1) for vector, _ in orders]).mean(0)
-    return F.normalize(vectors, dim=-1), torch.stack([value for _, value in orders]).mean(0)
+    spread = images.uncertainty[places].float().cpu().numpy()
+    return Ranked(ranking, uncertainty.float().cpu().numpy(), spread[np.maximum(task.target, 0)])

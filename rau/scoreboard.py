@@ -1,5 +1,6 @@
 """Every method under every protocol: metrics with intervals, and the ranked lists behind them."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 
 from rau import bootstrap
 from rau.errors import UserError
-from rau.evaluation import FeatureSet, Method, Ranked, Task, build_task, run
+from rau.evaluation import FeatureSet, Method, Ranked, Task, build_task, run_all
 from rau.metrics import CUTS, Values, per_query, stack, summarise
 from rau.params import EvaluateParams
 from rau.protocols import Protocol
@@ -38,32 +39,37 @@ def protocol_tasks(
     return tasks
 
 
-def summary_with_intervals(
-    tasks: Sequence[Task], ranked: Sequence[Ranked], evaluate: EvaluateParams
-) -> tuple[Nested, Nested]:
-    """Means and intervals, `<category or mean>.<metric>` each.
+def summaries(
+    tasks: Sequence[Task], by_name: Mapping[str, Sequence[Ranked]], evaluate: EvaluateParams
+) -> dict[str, tuple[Nested, Nested]]:
+    """Means and intervals of each method, `<category or mean>.<metric>` each.
 
     Raises:
         UserError: when unusable queries are left out and none is left.
     """
-    values, clusters = measured(tasks, ranked, evaluate)
-    means = summarise(values)
-    names = list(means["mean"])
-    found = bootstrap.intervals(
-        {category: stack(value, names) for category, value in values.items()},
-        clusters,
-        evaluate.bootstrap,
-        BOOTSTRAP_SEED,
-    )
-    ends = {
-        category: {
-            name: [round(float(low[i]), 4), round(float(high[i]), 4)]
-            for i, name in enumerate(names)
-        }
-        for category, (low, high) in found.items()
+    found = {name: measured(tasks, ranked, evaluate) for name, ranked in by_name.items()}
+    means = {name: summarise(values) for name, (values, _) in found.items()}
+    metrics = list(next(iter(means.values()))["mean"])
+    clusters = next(iter(found.values()))[1]
+    # Side by side, for all methods meet the same resamples.
+    table = {
+        category: np.hstack([stack(values[category], metrics) for values, _ in found.values()])
+        for category in clusters
     }
-    rounded = {c: {n: round(v, 4) for n, v in metrics.items()} for c, metrics in means.items()}
-    return rounded, ends
+    ends = bootstrap.intervals(table, clusters, evaluate.bootstrap, BOOTSTRAP_SEED)
+    return {
+        name: (
+            {c: {m: round(v, 4) for m, v in row.items()} for c, row in means[name].items()},
+            {
+                category: {
+                    metric: [round(float(end[column]), 4) for end in pair]
+                    for column, metric in enumerate(metrics, start=number * len(metrics))
+                }
+                for category, pair in ends.items()
+            },
+        )
+        for number, name in enumerate(found)
+    }
 
 
 def measured(
@@ -205,19 +211,16 @@ def assess(
         "against": {},
     }
     tables = []
-    for protocol, by_name in methods.items():
-        tasks = protocol_tasks(protocol, val, galleries, features)
-        result["galleries"][protocol.name] = {t.category: len(t.gallery) for t in tasks}
-        lists = {
-            name: [run(task, method, features, evaluate.top_k) for task in tasks]
-            for name, method in by_name.items()
-        }
+    tasks = {p: protocol_tasks(p, val, galleries, features) for p in methods}
+    lists = _rank_all(methods, tasks, features, evaluate.top_k)
+    for protocol, own in tasks.items():
+        result["galleries"][protocol.name] = {t.category: len(t.gallery) for t in own}
+        by_name = lists[protocol]
         if reference_head is not None:
             result["against"][protocol.name] = against(
-                tasks, lists[head], lists[reference_head], evaluate
+                own, by_name[head], by_name[reference_head], evaluate
             )
-        for name, ranked in lists.items():
-            means, ends = summary_with_intervals(tasks, ranked, evaluate)
+        for name, (means, ends) in summaries(own, by_name, evaluate).items():
             if name == head:
                 result["protocols"][protocol.name] = means
                 result["intervals"][protocol.name] = ends
@@ -226,9 +229,32 @@ def assess(
                 result["baseline_intervals"].setdefault(name, {})[protocol.name] = ends
             tables += [
                 ranking_rows(name, protocol.name, task, one)
-                for task, one in zip(tasks, ranked, strict=True)
+                for task, one in zip(own, by_name[name], strict=True)
             ]
     return result, pa.concat_tables(tables)
+
+
+def _rank_all(
+    methods: Mapping[Protocol, Mapping[str, Method]],
+    tasks: Mapping[Protocol, Sequence[Task]],
+    features: FeatureSet,
+    top_k: int,
+) -> dict[Protocol, dict[str, list[Ranked]]]:
+    """Rank every method's tasks; one that several protocols share encodes once for all."""
+    uses: dict[int, list[tuple[Protocol, str]]] = defaultdict(list)
+    for protocol, by_name in methods.items():
+        for name, method in by_name.items():
+            uses[id(method)].append((protocol, name))
+    found: dict[Protocol, dict[str, list[Ranked]]] = {
+        protocol: {name: [] for name in by_name} for protocol, by_name in methods.items()
+    }
+    for shared in uses.values():
+        protocol, name = shared[0]
+        wanted = [task for protocol, _ in shared for task in tasks[protocol]]
+        ranked = iter(run_all(wanted, methods[protocol][name], features, top_k))
+        for protocol, name in shared:
+            found[protocol][name] = [next(ranked) for _ in tasks[protocol]]
+    return found
 
 
 def headline(result: Nested, protocol: Protocol) -> Nested:

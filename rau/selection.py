@@ -10,7 +10,7 @@ from torch import Tensor
 from rau.baselines import RIDGES, WeightedSum, best_weight, fit_ridge
 from rau.batches import TrainQueries
 from rau.errors import UserError
-from rau.evaluation import FeatureSet, Method, Task, run
+from rau.evaluation import FeatureSet, Method, Task, run_all
 from rau.joins import Join
 from rau.metrics import per_query, summarise
 from rau.protocols import Reference
@@ -22,9 +22,10 @@ Weights = dict[str, float]
 
 def score(tasks: Sequence[Task], method: Method, features: FeatureSet) -> dict[str, float]:
     """Every metric of a method on the holdout, the mean over categories."""
+    ranked = run_all(tasks, method, features, TOP_K)
     by_category = {
-        task.category: per_query(run(task, method, features, TOP_K).ranking, task.usable)
-        for task in tasks
+        task.category: per_query(one.ranking, task.usable)
+        for task, one in zip(tasks, ranked, strict=True)
     }
     return summarise(by_category)["mean"]
 
