@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +13,14 @@ from bench.harness import Bench, Result
 from bench.peak import peak_bytes
 from bench.sizes import CIRR, FASHIONIQ, WIDTHS, random_features
 from rau import bootstrap
+from rau.evaluation import FeatureSet
+from rau.features import Features
+from rau.head import ComposedHead, HeadConfig
+from rau.joins import all_texts
+from rau.params import Params
+from rau.protocols import Protocol, presets
 from rau.ranking import BLOCK, rank
+from rau.scoreboard import assess
 
 TOP_K = 50
 WIDTH = 640
@@ -73,6 +81,7 @@ def cases(bench: Bench) -> Iterator[Result]:
     """Time, memory, bootstrap."""
     yield from _times(bench)
     yield from _memory(bench)
+    yield from _assessment(bench)
     yield from _bootstrap(bench)
 
 
@@ -107,11 +116,11 @@ def _times(bench: Bench) -> Iterator[Result]:
 
 
 def rank_once(queries: int, images: int, width: int) -> None:
-    """Make half-precision features and rank them."""
+    """Make half-precision features, in place for their peak not to hide the other, and rank."""
     nowhere = torch.full((queries,), -1)
     target = torch.arange(queries) * (images // queries)
-    asked = random_features(queries, width, 1)
-    rank(asked, random_features(images, width, 2, torch.float16), target, nowhere, TOP_K)
+    gallery = torch.empty(images, width, dtype=torch.float16).normal_()
+    rank(random_features(queries, width), gallery, target, nowhere, TOP_K)
 
 
 def _memory(bench: Bench) -> Iterator[Result]:
@@ -139,6 +148,71 @@ def _memory(bench: Bench) -> Iterator[Result]:
     )
     seconds = bench.seconds(lambda: rank(*case, TOP_K))
     yield Result(f"ranking/seconds/{name}", seconds, "s")
+
+
+def _assessment(bench: Bench) -> Iterator[Result]:
+    """Both protocols of FashionIQ, in one go and each alone."""
+    features, queries, galleries = _tables(bench)
+    params = Params()
+    head = ComposedHead(
+        HeadConfig.from_params(
+            params.head,
+            params.ua,
+            params.train,
+            d_image=WIDTH,
+            d_text=WIDTH,
+            shared_space=True,
+            text_weight=0.5,
+        )
+    ).to(bench.device)
+    protocols = presets("fashioniq")
+
+    def measure(*chosen: Protocol) -> None:
+        methods = {protocol: {"head": head} for protocol in chosen}
+        assess(methods, queries, galleries, features, params.evaluate, "head")
+
+    yield bench.ratio(
+        f"ranking/assess/{len(queries)}x{len(features.images.names)}x{WIDTH}",
+        lambda: measure(*protocols),
+        lambda: list(map(measure, protocols)),
+        "every protocol alone",
+        1.0,
+    )
+
+
+def _tables(bench: Bench) -> tuple[FeatureSet, list[dict[str, Any]], list[dict[str, Any]]]:
+    """Random features of val's images and texts, its queries and its galleries."""
+    count, images = bench.size(FASHIONIQ.val_queries), bench.size(FASHIONIQ.gallery)
+    ids = [f"{number:06}" for number in range(images)]
+    categories = [f"category {number}" for number in range(FASHIONIQ.categories)]
+    pools = [ids[number :: len(categories)] for number in range(len(categories))]
+    queries: list[dict[str, Any]] = []
+    for number in range(count):
+        pool = pools[number % len(pools)]
+        queries.append(
+            {
+                "query_id": str(number),
+                "category": categories[number % len(pools)],
+                "split": "val",
+                "reference_id": pool[number % len(pool)],
+                "target_id": pool[(number + 1) % len(pool)],
+                "captions": [f"first {number}", f"second {number}"],
+                "relevant": None,
+                "members": None,
+            }
+        )
+    galleries = [
+        {"gallery": gallery, "category": category, "image_id": image}
+        for gallery in ("original", "val-union")
+        for category, pool in zip(categories, pools, strict=True)
+        for image in pool
+    ]
+    texts = sorted({text for query in queries for text in all_texts(query["captions"])})
+    made = [
+        Features(names, random_features(len(names), WIDTH, seed, torch.float16).numpy(), {})
+        for seed, names in enumerate((ids, texts))
+    ]
+    return FeatureSet.on(bench.device, *made), queries, galleries
 
 
 def _bootstrap(bench: Bench) -> Iterator[Result]:

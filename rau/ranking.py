@@ -340,22 +340,21 @@ def _best(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return places, values
 
 
-def _largest(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k largest of each row, largest first, in any order among equals: scores and places,
-    (B, k) each.
+def _largest(scores: Tensor, k: int, ordered: bool = True) -> tuple[Tensor, Tensor]:
+    """The k largest of each row, largest first if `ordered`: scores and places, (B, k) each.
 
     They lie in the k groups with the largest maxima, found the same way: whatever is in none of
     these has k before it.
     """
     count, rest = divmod(scores.shape[1], GROUP)
     if rest or count < 2 * k:
-        values, places = scores.topk(k, dim=1)
+        values, places = scores.topk(k, dim=1, sorted=ordered)
         return values, places
     # A group holds every count-th image from its own number on: the fastest way to take maxima.
-    _, groups = _largest(scores.view(len(scores), GROUP, count).amax(1), k)
+    _, groups = _largest(scores.view(len(scores), GROUP, count).amax(1), k, ordered=False)
     steps = torch.arange(0, scores.shape[1], count, device=scores.device)
     places = (groups[:, None] + steps[:, None]).flatten(1)
-    values, best = scores.gather(1, places).topk(k, dim=1)
+    values, best = scores.gather(1, places).topk(k, dim=1, sorted=ordered)
     return values, places.gather(1, best)
 
 
