@@ -235,7 +235,7 @@ class _Block:
         none = self._values == -torch.inf
         subset_rank = subset_top = None
         if self._subset is not None and self._known is not None:
-            theirs = self._known[:, -self._subset.shape[1] :]
+            theirs = self._known[:, self._known.shape[1] - self._subset.shape[1] :]
             own, place = self._known[:, :1], self._target[:, None]
             ahead = (theirs > own) | ((theirs == own) & (self._subset < place))
             ahead &= self._subset >= 0
