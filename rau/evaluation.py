@@ -46,12 +46,12 @@ class FeatureSet:
 
     @classmethod
     def on(cls, device: torch.device, images: Features, texts: Features) -> Self:
-        """Put both matrices on the device."""
+        """Put both matrices on the device; on the CPU they are the features' own, not copies."""
         return cls(
             images,
             texts,
-            torch.tensor(images.matrix, device=device),
-            torch.tensor(texts.matrix, device=device),
+            torch.from_numpy(images.matrix).to(device),
+            torch.from_numpy(texts.matrix).to(device),
         )
 
     @property

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -12,48 +13,69 @@ from numpy.typing import NDArray
 
 from rau.errors import UserError
 from rau.files import atomic_path
-from rau.schemas import read_parquet
 
 GROUP_ROWS = 8192
+READ_BYTES = 2**20
+# Feature values hardly repeat or compress; as they are, they load at the speed of memory.
+PLAIN = {"compression": "none", "use_dictionary": False, "write_statistics": False}
 # What made the features: the tables of the pipeline say it.
 METADATA = ("encoder", "weights", "preprocess", "key", "space")
 SHARED, SEPARATE = "shared", "separate"
 Matrix = NDArray[Any]
 
 
+def _type_of(matrix: Matrix) -> pa.DataType:
+    """Lists of one length, of values that are all there: nothing but the values is stored."""
+    value = pa.field("element", pa.from_numpy_dtype(matrix.dtype), nullable=False)
+    return pa.list_(value, matrix.shape[1])
+
+
 def to_array(matrix: Matrix) -> pa.Array:
     """A fixed-size list array (N, d) of a matrix."""
-    return pa.FixedSizeListArray.from_arrays(
-        pa.array(np.ascontiguousarray(matrix).reshape(-1)), matrix.shape[1]
-    )
+    flat = pa.array(np.ascontiguousarray(matrix).reshape(-1))
+    return pa.FixedSizeListArray.from_arrays(flat, type=_type_of(matrix))
 
 
-def to_matrix(column: pa.ChunkedArray) -> Matrix:
+def to_matrix(column: pa.Array | pa.ChunkedArray) -> Matrix:
     """The matrix (N, d) of a fixed-size list column; no copy where it is one chunk."""
-    array = column.combine_chunks()
-    if isinstance(array, pa.ChunkedArray):
-        array = array.chunk(0) if array.num_chunks else pa.array([], type=column.type)
+    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     return np.asarray(array.flatten()).reshape(len(array), column.type.list_size)
 
 
 def write_features(
     path: Path, column: str, names: Sequence[str], matrix: Matrix, metadata: dict[str, str]
 ) -> None:
-    """Write a feature table, whole or not at all, one row group at a time.
+    """Write a feature table, whole or not at all.
 
     Args:
         column: `image_id` or `text`.
-        matrix: (N, d) float16 or float32, may be memory-mapped.
+        matrix: (N, d) float16 or float32.
     """
-    value = pa.from_numpy_dtype(matrix.dtype)
+    starts = range(0, max(1, len(names)), GROUP_ROWS)
+    blocks = (matrix[start : start + GROUP_ROWS] for start in starts)
+    write_blocks(path, column, names, blocks, metadata)
+
+
+def write_blocks(
+    path: Path,
+    column: str,
+    names: Sequence[str],
+    blocks: Iterable[Matrix],
+    metadata: dict[str, str],
+) -> None:
+    """The same of a matrix that comes block after block, at least one; each is a row group."""
+    waiting = iter(blocks)
+    first = next(waiting)
     schema = pa.schema(
-        [(column, pa.string()), ("feature", pa.list_(value, matrix.shape[1]))], metadata
+        [pa.field(column, pa.string(), False), pa.field("feature", _type_of(first), False)],
+        metadata,
     )
-    with atomic_path(path) as temporary, pq.ParquetWriter(temporary, schema) as writer:
-        for start in range(0, len(names), GROUP_ROWS):
-            stop = start + GROUP_ROWS
-            columns = [pa.array(names[start:stop]), to_array(matrix[start:stop])]
+    with atomic_path(path) as temporary, pq.ParquetWriter(temporary, schema, **PLAIN) as writer:
+        start = 0
+        for block in chain([first], waiting):
+            columns = [pa.array(names[start : start + len(block)]), to_array(block)]
             writer.write_table(pa.Table.from_arrays(columns, schema=schema))
+            start += len(block)
 
 
 @dataclass(frozen=True)
@@ -87,23 +109,44 @@ class Features:
 
 
 def read_features(path: Path, column: str) -> Features:
-    """Read a feature table.
+    """Read a feature table of any layout, into one matrix and no second copy of it.
 
     Raises:
         UserError: when it is missing, cut short or of another form.
     """
     remedy = "run `python -m pipeline.features` again"
-    table = read_parquet(path, remedy)
-    if table.column_names != [column, "feature"]:
-        raise UserError(f"{path} has columns {table.column_names}, not {column} and feature")
-    kind = table.schema.field("feature").type
+    try:
+        # Without a map or a buffer of whole columns: only the matrix grows with the rows.
+        with pq.ParquetFile(path, buffer_size=READ_BYTES, pre_buffer=False) as file:
+            return _read(file, path, column, remedy)
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is missing; {remedy}") from error
+    except (pa.ArrowInvalid, OSError) as error:
+        raise UserError(f"{path} is not a whole Parquet file; {remedy}") from error
+
+
+def _read(file: pq.ParquetFile, path: Path, column: str, remedy: str) -> Features:
+    schema = file.schema_arrow
+    if schema.names != [column, "feature"]:
+        raise UserError(f"{path} has columns {schema.names}, not {column} and feature")
+    kind = schema.field("feature").type
     if not pa.types.is_fixed_size_list(kind) or kind.value_type not in (pa.float16(), pa.float32()):
         raise UserError(f"{path}: feature is {kind}, not a fixed-size list of float16 or float32")
-    metadata = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()}
-    names = table[column].to_pylist()
-    if len(set(names)) < len(names) or table[column].null_count or table["feature"].null_count:
+    dtype = np.dtype(kind.value_type.to_pandas_dtype())
+    matrix = np.empty((file.metadata.num_rows, kind.list_size), dtype)
+    names: list[str] = []
+    nulls = 0
+    for batch in file.iter_batches(max(1, READ_BYTES // (kind.list_size * dtype.itemsize))):
+        named, features = batch.columns
+        nulls += named.null_count + features.null_count
+        if nulls:
+            break
+        matrix[len(names) : len(names) + len(batch)] = to_matrix(features)
+        names += named.to_pylist()
+    if nulls or len(set(names)) < len(names):
         raise UserError(f"{path} has {column} twice, or a row without one; {remedy}")
-    return Features(names, to_matrix(table["feature"]), metadata)
+    metadata = {k.decode(): v.decode() for k, v in (schema.metadata or {}).items()}
+    return Features(names, matrix, metadata)
 
 
 def read_pair(images: Path, texts: Path) -> tuple[Features, Features]:

@@ -4,19 +4,27 @@ A folder holds `images.parquet` (image_id, feature) and `texts.parquet` (text, f
 have different widths and lie in different spaces; more rows than are needed are fine.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from rau.errors import UserError
-from rau.features import SEPARATE, SHARED, Features, read_features, write_features
+from rau.features import (
+    GROUP_ROWS,
+    SEPARATE,
+    SHARED,
+    Features,
+    Matrix,
+    read_features,
+    write_blocks,
+)
 from rau.files import digest, digest_files
 
 COLUMNS = {"images": "image_id", "texts": "text"}
 
 
-def _needed(features: Features, names: Sequence[str], path: Path, column: str) -> Features:
+def _rows(features: Features, names: Sequence[str], path: Path, column: str) -> list[int]:
     """The rows of `names`, all of them finite."""
     index = {name: row for row, name in enumerate(features.names)}
     if absent := [name for name in names if name not in index]:
@@ -25,11 +33,17 @@ def _needed(features: Features, names: Sequence[str], path: Path, column: str) -
             f"{path} lacks {len(absent):,} of {len(names):,} rows, the first: {named}; "
             f"`python -m pipeline.features --list FOLDER` writes every {column} that is needed"
         )
-    matrix = features.matrix[[index[name] for name in names]]
-    bad = ~np.isfinite(matrix).all(axis=1)
-    if bad.any():
-        raise UserError(f"{path}: the feature of {names[int(bad.argmax())]!r} is not finite")
-    return Features(list(names), matrix, {})
+    rows = [index[name] for name in names]
+    finite = np.concatenate([np.isfinite(block).all(axis=1) for block in _blocks(features, rows)])
+    if not finite.all():
+        raise UserError(f"{path}: the feature of {names[int(finite.argmin())]!r} is not finite")
+    return rows
+
+
+def _blocks(features: Features, rows: Sequence[int]) -> Iterator[Matrix]:
+    """The matrix of these rows, block after block: it is never there twice."""
+    for start in range(0, max(1, len(rows)), GROUP_ROWS):
+        yield features.matrix[list(rows[start : start + GROUP_ROWS])]
 
 
 def take(
@@ -61,15 +75,17 @@ def take(
         "key": digest([digest_files(paths.values()), space], 16),
         "space": space,
     }
-    taken = {
-        kind: _needed(read_features(paths[kind], column), needed[kind], paths[kind], column)
+    given = {kind: read_features(paths[kind], column) for kind, column in COLUMNS.items()}
+    rows = {
+        kind: _rows(given[kind], needed[kind], paths[kind], column)
         for kind, column in COLUMNS.items()
     }
-    widths = {kind: features.matrix.shape[1] for kind, features in taken.items()}
+    widths = {kind: features.matrix.shape[1] for kind, features in given.items()}
     if shared_space and len(set(widths.values())) > 1:
         raise UserError(
             f"features.shared_space=true: images are {widths['images']} wide, texts "
             f"{widths['texts']}; a shared space has one width"
         )
     for kind, column in COLUMNS.items():
-        write_features(targets[kind], column, taken[kind].names, taken[kind].matrix, metadata)
+        blocks = _blocks(given[kind], rows[kind])
+        write_blocks(targets[kind], column, needed[kind], blocks, metadata)
