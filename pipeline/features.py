@@ -47,15 +47,15 @@ def _encode(params: Any, manifest: Any, texts: list[str]) -> None:
     """Encode what the cache of parts does not hold yet."""
     from rau import cache, devices, encoder
 
-    stage.limit_threads(params.train.threads)
+    threads = stage.limit_threads(params.train.threads)
     name = params.dataset.name
-    loaded = encoder.load(workspace.ENCODER, devices.choose("auto"))
+    loaded = encoder.load(workspace.ENCODER, devices.choose("auto"), params.features.precision)
     parts = cache.Cache(workspace.parts(), loaded, params.features.dtype)
     batch = params.features.batch_size
-    workers = params.features.workers or stage.cores()
+    workers = params.features.workers or threads
     images = cache.image_items(manifest, store.folder(params.dataset))
     parts.encode_images(workspace.features(name, "images"), images, batch, workers)
-    parts.encode_texts(workspace.features(name, "texts"), texts, batch)
+    parts.encode_texts(workspace.features(name, "texts"), texts, batch, workers)
 
 
 def outputs() -> list[Path]:

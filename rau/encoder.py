@@ -4,12 +4,13 @@ import json
 import logging
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import open_clip
 import torch
 from open_clip.factory import HF_HUB_PREFIX, LOCAL_DIR_PREFIX
@@ -23,6 +24,7 @@ from torch import Tensor
 
 from rau.errors import UserError
 from rau.files import digest, digest_files, old_siblings, read_json, write_json
+from rau.towers import Precision, arithmetic, autocast, needed, normalise, text_features
 
 CONFIG = "open_clip_config.json"
 WEIGHTS = "open_clip_model.safetensors"
@@ -37,6 +39,7 @@ class Encoder:
     """A loaded CLIP model with its own preprocessing and tokenizer.
 
     `key` dates every feature it makes: it changes with weights, configuration or preprocessing.
+    `dtype` is what its matrix products are computed in.
     """
 
     model: Any
@@ -46,24 +49,72 @@ class Encoder:
     name: str
     weights: str
     key: str
+    dtype: torch.dtype = torch.float32
 
     def prepare(self, path: Path) -> Tensor:
-        """Decode one image file into the model's input, (3, height, width)."""
+        """Decode one image file, resized and cropped: uint8 (height, width, 3)."""
         with Image.open(path) as image:
-            tensor: Tensor = self.preprocess(image.convert("RGB"))
-        return tensor
+            picture = image if image.mode == "RGB" else image.convert("RGB")
+            for transform in self.preprocess.transforms[:-2]:
+                picture = transform(picture)
+            return torch.from_numpy(np.array(picture))
 
-    @torch.inference_mode()
-    def encode_images(self, pixels: Tensor) -> Tensor:
-        """Raw image features (B, d_image) on the CPU, of pixels (B, 3, height, width)."""
-        features: Tensor = self.model.encode_image(pixels.to(self.device))
-        return features.float().cpu()
+    def stage(self, pictures: Sequence[Tensor]) -> Tensor:
+        """A batch (B, height, width, 3), from where the device copies without a halt."""
+        shape = (len(pictures), *pictures[0].shape)
+        staged = torch.empty(shape, dtype=torch.uint8, pin_memory=self.device.type == "cuda")
+        return torch.stack(list(pictures), out=staged)
 
-    @torch.inference_mode()
+    def start_images(self, pictures: Tensor) -> Callable[[], Tensor]:
+        """Start encoding uint8 pictures (B, height, width, 3); call the result to wait for it.
+
+        It gives raw image features (B, d_image), float32 on the CPU.
+        """
+        normalize = self.preprocess.transforms[-1]
+
+        def forward() -> Tensor:
+            pixels = normalise(self._to_device(pictures), normalize.mean, normalize.std)
+            features: Tensor = self.model.encode_image(pixels)
+            return features
+
+        return self._start(forward)
+
+    def tokenise(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Tokens (N, context), and how many of each text its feature depends on, (N,)."""
+        tokens: Tensor = self.tokenizer(list(texts))
+        return tokens, needed(self.model, tokens)
+
+    def start_texts(self, tokens: Tensor) -> Callable[[], Tensor]:
+        """The same for tokens (B, L): raw text features (B, d_text)."""
+        return self._start(lambda: text_features(self.model, self._to_device(tokens)))
+
+    def encode_images(self, pictures: Tensor) -> Tensor:
+        """Raw image features (B, d_image) on the CPU, of uint8 pictures (B, height, width, 3)."""
+        return self.start_images(pictures)()
+
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
         """Raw text features (B, d_text) on the CPU."""
-        features: Tensor = self.model.encode_text(self.tokenizer(list(texts)).to(self.device))
-        return features.float().cpu()
+        tokens, lengths = self.tokenise(texts)
+        return self.start_texts(tokens[:, : int(lengths.max())])()
+
+    def _to_device(self, tensor: Tensor) -> Tensor:
+        return tensor.to(self.device, non_blocking=self.device.type == "cuda")
+
+    @torch.inference_mode()
+    def _start(self, forward: Callable[[], Tensor]) -> Callable[[], Tensor]:
+        with autocast(self.dtype, self.device):
+            features = forward().float()
+        if self.device.type != "cuda":
+            found = features.cpu()
+            return lambda: found
+        host = features.to("cpu", non_blocking=True)
+        copied = torch.cuda.current_stream(self.device).record_event()
+
+        def fetch() -> Tensor:
+            copied.synchronize()
+            return host
+
+        return fetch
 
 
 @contextmanager
@@ -176,7 +227,7 @@ def _model_config(source: str) -> dict[str, Any]:
     return inner
 
 
-def load(folder: Path, device: torch.device) -> Encoder:
+def load(folder: Path, device: torch.device, precision: Precision = "auto") -> Encoder:
     """Load an encoder's folder, without network.
 
     Raises:
@@ -200,18 +251,19 @@ def load(folder: Path, device: torch.device) -> Encoder:
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != LABEL)
     key = digest([RECIPE, config, digest_files(files), repr(preprocess)], 16)
     return Encoder(
-        model=model.eval(),
+        model=model.eval().to(memory_format=torch.channels_last),
         preprocess=preprocess,
         tokenizer=tokenizer,
         device=device,
         name=str(label["name"]),
         weights=str(label["pretrained"] or "own"),
         key=key,
+        dtype=arithmetic(precision, device),
     )
 
 
 def prepare(encoder: Encoder, path: Path) -> Tensor:
-    """Decode one image file into the model's input, (3, height, width).
+    """Decode one image file, resized and cropped for the model: uint8 (height, width, 3).
 
     Raises:
         UserError: when the file is no whole image.

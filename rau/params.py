@@ -64,6 +64,7 @@ class FeaturesParams(Section):
     source: str | None = None
     shared_space: bool = False
     dtype: Literal["float16", "float32"] = "float16"
+    precision: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
     batch_size: Annotated[int, Field(ge=1)] = 256
     workers: Annotated[int, Field(ge=0)] = 0
 

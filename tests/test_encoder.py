@@ -45,7 +45,7 @@ def test_local_dir_is_exported_unchanged(encoder_folder: Path, tmp_path: Path) -
     assert other.name == "local-dir:given"
     text = ["is red and has no sleeves"]
     assert torch.equal(one.encode_texts(text), other.encode_texts(text))
-    pixels = torch.rand(2, 3, 64, 64)
+    pixels = torch.randint(256, (2, 64, 64, 3), dtype=torch.uint8)
     assert torch.equal(one.encode_images(pixels), other.encode_images(pixels))
 
 
@@ -112,7 +112,7 @@ def test_pictures_of_any_mode(encoder: Encoder, tmp_path: Path) -> None:
     for mode in ("L", "RGBA", "P", "CMYK"):
         path = tmp_path / f"{mode}.{'jpg' if mode == 'CMYK' else 'png'}"
         Image.new(mode, (50, 80)).save(path)
-        assert prepare(encoder, path).shape == (3, 64, 64)
+        assert prepare(encoder, path).shape == (64, 64, 3)
     (tmp_path / "no.png").write_text("no")
     with pytest.raises(UserError, match=r"no\.png cannot be read as an image"):
         prepare(encoder, tmp_path / "no.png")

@@ -1,6 +1,6 @@
 """Feature caches encode only what is missing, and refuse what does not belong together."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
@@ -10,11 +10,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from PIL import Image
 
 from rau import cache, features
-from rau.cache import Cache, Item
-from rau.encoder import Encoder
+from rau.cache import Cache
+from rau.encoder import Encoder, load
+from rau.encoding import Item, encode_images, encode_texts
 from rau.errors import UserError
+from rau.evaluation import FeatureSet
+from rau.towers import Precision
+
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -27,17 +33,31 @@ class Fake:
     preprocess: str = "p"
     seen: list[str] = field(default_factory=list)
     limit: int = 10**9
+    device: torch.device = CPU
+    dtype: torch.dtype = torch.float32
+    scale: int = 1
 
     def prepare(self, path: Path) -> torch.Tensor:
-        return torch.full((3, 2, 2), float(path.name))
+        return torch.full((2, 2, 3), int(path.name), dtype=torch.uint8)
 
-    def encode_images(self, pixels: torch.Tensor) -> torch.Tensor:
-        self._count([str(int(v)) for v in pixels[:, 0, 0, 0]])
-        return pixels[:, :, 0, 0] * torch.tensor([1.0, 2.0, 3.0])
+    def stage(self, pictures: Sequence[torch.Tensor]) -> torch.Tensor:
+        return torch.stack(list(pictures))
 
-    def encode_texts(self, texts: Sequence[str]) -> torch.Tensor:
-        self._count(texts)
-        return torch.tensor([[float(len(t)), float(ord(t[0]))] for t in texts])
+    def encode_images(self, pictures: torch.Tensor) -> torch.Tensor:
+        self._count([str(int(v)) for v in pictures[:, 0, 0, 0]])
+        return pictures[:, 0, 0, :] * torch.tensor([1.0, 2.0, 3.0]) * self.scale
+
+    def start_images(self, pictures: torch.Tensor) -> Callable[[], torch.Tensor]:
+        features = self.encode_images(pictures)
+        return lambda: features
+
+    def tokenise(self, texts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
+        tokens = torch.tensor([[ord(t[0]), len(t)] for t in texts])
+        return tokens, torch.full((len(texts),), 2)
+
+    def start_texts(self, tokens: torch.Tensor) -> Callable[[], torch.Tensor]:
+        self._count([chr(first) + "y" * (length - 1) for first, length in tokens.tolist()])
+        return lambda: tokens.flip(1).float()
 
     def _count(self, names: Sequence[str]) -> None:
         if len(self.seen) + len(names) > self.limit:
@@ -74,9 +94,9 @@ def test_second_run_encodes_only_what_is_new(tmp_path: Path) -> None:
 
 
 def test_another_encoder_or_dtype_starts_anew(tmp_path: Path) -> None:
-    make(tmp_path, Fake()).encode_texts(tmp_path / "a.parquet", ["x", "yy"], 8)
+    make(tmp_path, Fake()).encode_texts(tmp_path / "a.parquet", ["x", "yy"], 8, 2)
     for other, dtype in ((Fake(key="k2"), "float32"), (Fake(), "float16")):
-        make(tmp_path, other, dtype).encode_texts(tmp_path / "b.parquet", ["x", "yy"], 8)
+        make(tmp_path, other, dtype).encode_texts(tmp_path / "b.parquet", ["x", "yy"], 8, 2)
         assert other.seen == ["x", "yy"]
 
 
@@ -93,7 +113,7 @@ def test_stopped_half_way_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(cache, "PART_ROWS", 4)
     stopped, rest = Fake(limit=10), Fake()
     with pytest.raises(KeyboardInterrupt):
-        make(tmp_path, stopped).encode_images(tmp_path / "a.parquet", items(20), 2, 2)
+        make(tmp_path, stopped).encode_images(tmp_path / "a.parquet", items(20), 2, 1)
     assert not (tmp_path / "a.parquet").exists()
     make(tmp_path, rest).encode_images(tmp_path / "a.parquet", items(20), 2, 2)
     assert sorted(map(int, rest.seen)) == list(range(8, 20))
@@ -103,28 +123,131 @@ def test_stopped_half_way_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_damaged_part_is_encoded_again(tmp_path: Path) -> None:
-    make(tmp_path, Fake()).encode_texts(tmp_path / "a.parquet", ["x", "yy"], 8)
+    make(tmp_path, Fake()).encode_texts(tmp_path / "a.parquet", ["x", "yy"], 8, 2)
     part = next((tmp_path / "parts").rglob("*.parquet"))
     part.write_bytes(part.read_bytes()[:50])
     again = Fake()
-    make(tmp_path, again).encode_texts(tmp_path / "b.parquet", ["x", "yy"], 8)
+    make(tmp_path, again).encode_texts(tmp_path / "b.parquet", ["x", "yy"], 8, 2)
     assert again.seen == ["x", "yy"]
     assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
 
 
 def test_feature_too_large_for_half_precision(tmp_path: Path) -> None:
-    large = [Item("a", "a", Path("60000"))]
+    large = [Item("a", "a", Path("200"))]
     with pytest.raises(UserError, match="float16 cannot hold"):
-        make(tmp_path, Fake(), "float16").encode_images(tmp_path / "a.parquet", large, 1, 1)
+        make(tmp_path, Fake(scale=1000), "float16").encode_images(
+            tmp_path / "a.parquet", large, 1, 1
+        )
 
 
 def test_real_encoder_gives_the_same_alone_and_in_a_batch(encoder: Encoder, tmp_path: Path) -> None:
     texts = ["is red", "has no sleeves and is longer", "x"]
-    Cache(tmp_path, encoder, "float32").encode_texts(tmp_path / "t.parquet", texts, 2)
+    Cache(tmp_path, encoder, "float32").encode_texts(tmp_path / "t.parquet", texts, 2, 2)
     table = features.read_features(tmp_path / "t.parquet", "text")
     for row, text in enumerate(texts):
         alone = encoder.encode_texts([text])[0].numpy()
         np.testing.assert_allclose(table.matrix[row], alone, atol=1e-5)
+
+
+def test_in_order_beside_the_cores_and_on_them(encoder: Encoder, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    paths = [tmp_path / f"{i}.png" for i in range(23)]
+    for path in paths:
+        Image.fromarray(rng.integers(0, 256, (70, 90, 3), np.uint8)).save(path)
+    pictures = [Item(path.name, path.name, path) for path in paths]
+    texts = [Item(t, t, t) for t in (f"{'very ' * (i % 7)}red {i}" for i in range(23))]
+    # The path of other devices, which the CPU can walk too.
+    for many, things in ((encode_images, pictures), (encode_texts, texts)):
+        for batch, workers in ((1, 1), (4, 3), (50, 2)):
+            found = {}
+            for device in ("cpu", "meta"):
+                beside = replace(encoder, device=torch.device(device))
+                object.__setattr__(beside, "_to_device", lambda tensor: tensor)
+                pairs = list(many(beside, things, batch, workers))
+                items = [item.name for piece, _ in pairs for item in piece]
+                rows = np.concatenate([rows for _, rows in pairs])
+                found[device] = rows[np.argsort(items)]
+                assert sorted(items) == sorted(item.name for item in things)
+                assert many is encode_texts or items == [item.name for item in things]
+            np.testing.assert_allclose(found["cpu"], found["meta"], atol=1e-5)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+def test_cuda_agrees_with_the_cpu(encoder: Encoder, encoder_folder: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    paths = [tmp_path / f"{i}.png" for i in range(41)]
+    for path in paths:
+        Image.fromarray(rng.integers(0, 256, (70, 90, 3), np.uint8)).save(path)
+    pictures = [Item(path.name, path.name, path) for path in paths]
+    texts = [Item(t, t, t) for t in (f"{'very ' * (i % 7)}red {i}" for i in range(41))]
+    for precision, least in (("float32", 0.99999), ("float16", 0.9999), ("bfloat16", 0.999)):
+        other = load(encoder_folder, torch.device("cuda"), cast(Precision, precision))
+        for many, things in ((encode_images, pictures), (encode_texts, texts)):
+            expected, found = (
+                {
+                    i.name: row
+                    for piece, rows in many(e, things, 8, 2)
+                    for i, row in zip(piece, rows, strict=True)
+                }
+                for e in (encoder, other)
+            )
+            for name, row in expected.items():
+                cosine = row @ found[name] / np.linalg.norm(row) / np.linalg.norm(found[name])
+                assert cosine > least
+
+
+def test_threads_are_shared_and_given_back(tmp_path: Path) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    seen = []
+
+    class Counting(Fake):
+        def encode_images(self, pictures: torch.Tensor) -> torch.Tensor:
+            seen.append(torch.get_num_threads())
+            return super().encode_images(pictures)
+
+    try:
+        make(tmp_path, Counting()).encode_images(tmp_path / "a.parquet", items(9), 4, 2)
+        assert set(seen) == {1}
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_any_layout_of_the_users_own(tmp_path: Path) -> None:
+    matrix = np.random.default_rng(0).random((5000, 300)).astype(np.float32)
+    flat = pa.FixedSizeListArray.from_arrays(pa.array(matrix.reshape(-1)), 300)
+    table = pa.table({"text": [str(i) for i in range(5000)], "feature": flat})
+    path = tmp_path / "x.parquet"
+    for rows, compression in ((5000, "zstd"), (7, "snappy"), (1024, "none")):
+        pq.write_table(table, path, row_group_size=rows, compression=compression)
+        read = features.read_features(path, "text")
+        assert read.names == table["text"].to_pylist()
+        assert (read.matrix == matrix).all()
+    pq.write_table(table.slice(0, 0), path)
+    assert features.read_features(path, "text").matrix.shape == (0, 300)
+
+
+def test_rows_without_a_name_or_a_value(tmp_path: Path) -> None:
+    feature = pa.array([[1.0, 2.0], [None, 1.0]], pa.list_(pa.float32(), 2))
+    path = tmp_path / "x.parquet"
+    pq.write_table(pa.table({"text": ["a", "b"], "feature": feature}), path)
+    read = features.read_features(path, "text")
+    assert np.isnan(read.matrix).tolist() == [[False, False], [True, False]]
+    pq.write_table(pa.table({"text": ["a", None], "feature": feature}), path)
+    with pytest.raises(UserError, match="or a row without one"):
+        features.read_features(path, "text")
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_feature_set_on_the_cpu_is_no_copy(tmp_path: Path) -> None:
+    pair = (
+        features.read_features(table_of(tmp_path / "i.parquet"), "image_id"),
+        features.read_features(table_of(tmp_path / "t.parquet", "text"), "text"),
+    )
+    together = FeatureSet.on(CPU, *pair)
+    assert together.image_matrix.data_ptr() == pair[0].matrix.ctypes.data
+    assert together.text_matrix.data_ptr() == pair[1].matrix.ctypes.data
 
 
 def table_of(path: Path, column: str = "image_id", key: str = "k", width: int = 3) -> Path:
