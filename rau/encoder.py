@@ -25,6 +25,7 @@ from torch import Tensor
 from rau.errors import UserError
 from rau.files import digest, digest_files, old_siblings, read_json, write_json
 from rau.towers import Precision, arithmetic, autocast, needed, normalise, text_features
+from rau.words import quick
 
 CONFIG = "open_clip_config.json"
 WEIGHTS = "open_clip_model.safetensors"
@@ -253,7 +254,7 @@ def load(folder: Path, device: torch.device, precision: Precision = "auto") -> E
     return Encoder(
         model=model.eval().to(memory_format=torch.channels_last),
         preprocess=preprocess,
-        tokenizer=tokenizer,
+        tokenizer=quick(tokenizer),
         device=device,
         name=str(label["name"]),
         weights=str(label["pretrained"] or "own"),
