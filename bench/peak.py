@@ -3,22 +3,15 @@
 import multiprocessing
 from collections.abc import Callable
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 
-
-def _status(field: str) -> int:
-    """A size of this process in bytes, as Linux reports it: VmRSS now, VmHWM at its largest."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(f"{field}:"):
-            return int(line.split()[1]) * 1024
-    raise RuntimeError(f"/proc/self/status has no {field}")
+from pipeline.stage import status_bytes
 
 
 def _child(sender: Connection, work: Callable[..., object], arguments: tuple[Any, ...]) -> None:
-    before = _status("VmRSS")
+    before = status_bytes("VmRSS")
     work(*arguments)
-    sender.send((before, _status("VmHWM")))
+    sender.send((before, status_bytes("VmHWM")))
     sender.close()
 
 
@@ -29,7 +22,7 @@ def peak_bytes(work: Callable[..., object], *arguments: Any) -> tuple[int, int]:
         work: a function of a module, which a fresh process can import.
 
     Raises:
-        RuntimeError: when the process died.
+        RuntimeError: when the process died, or the system does not say (all but Linux).
     """
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
@@ -42,4 +35,6 @@ def peak_bytes(work: Callable[..., object], *arguments: Any) -> tuple[int, int]:
         raise RuntimeError(f"{work.__name__} ended without a result") from error
     finally:
         process.join()
+    if before is None or peak is None:
+        raise RuntimeError("this system has no /proc/self/status")
     return before, peak

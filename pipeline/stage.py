@@ -53,14 +53,37 @@ def _fail(message: str) -> None:
     sys.exit(1)
 
 
+def status_bytes(field: str) -> int | None:
+    """A size of this process as Linux reports it: VmRSS now, VmHWM at its largest; else None."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        for line in status.read_text().splitlines():
+            if line.startswith(f"{field}:"):
+                return int(line.split()[1]) * 1024
+    return None
+
+
 def peak_memory_bytes() -> int:
     """Largest resident size of this process so far, in bytes."""
+    # Linux hands ru_maxrss down to what a process starts: a large parent would be counted here.
+    known = status_bytes("VmHWM")
     unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return known or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def peak_device_bytes() -> int | None:
+    """Most memory that tensors took on one GPU so far, in bytes; None where none was used."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_initialized():
+        return None
+    most: int = max(map(torch.cuda.max_memory_allocated, range(torch.cuda.device_count())))
+    return most
 
 
 def _write_timing(stage: str, seconds: float, outputs: Sequence[Path]) -> None:
     timing = {"seconds": round(seconds, 3), "peak_memory_bytes": peak_memory_bytes()}
+    if (device := peak_device_bytes()) is not None:
+        timing["peak_device_bytes"] = device
     write_json(workspace.timing(stage, digest_files(outputs)), timing)
 
 

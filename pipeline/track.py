@@ -55,6 +55,8 @@ def timings() -> Iterator[tuple[str, float]]:
             timing = read_json(path, "timing")
             yield f"time.{name}_seconds", timing["seconds"]
             yield f"memory.{name}_bytes", timing["peak_memory_bytes"]
+            if "peak_device_bytes" in timing:
+                yield f"memory.{name}_device_bytes", timing["peak_device_bytes"]
 
 
 def git_state() -> dict[str, str]:

@@ -1,7 +1,10 @@
 """What every stage shares: an error that a user can mend is one line and exit code 1."""
 
 import errno
+import subprocess
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -43,3 +46,25 @@ def test_a_fault_of_ours_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["stage"])
     with pytest.raises(ZeroDivisionError):
         stage.run(main)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
+def test_a_large_parent_is_not_counted() -> None:
+    ballast = b"x" * 2**28
+    code = "from pipeline.stage import peak_memory_bytes; print(peak_memory_bytes())"
+    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert stage.peak_memory_bytes() > len(ballast) > int(child.stdout)
+
+
+def test_the_fullest_gpu_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda = SimpleNamespace(
+        is_initialized=lambda: False,
+        device_count=lambda: 2,
+        max_memory_allocated=lambda device: 100 * (device + 1),
+    )
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))
+    assert stage.peak_device_bytes() is None
+    cuda.is_initialized = lambda: True
+    assert stage.peak_device_bytes() == 200
+    monkeypatch.delitem(sys.modules, "torch")
+    assert stage.peak_device_bytes() is None
