@@ -15,7 +15,8 @@ from rau.errors import UserError
 from rau.files import atomic_path
 
 GROUP_ROWS = 8192
-READ_BYTES = 2**20
+# Read at a time, whatever the layout.
+READ_BYTES = 2**18
 # Feature values hardly repeat or compress; as they are, they load at the speed of memory.
 PLAIN = {"compression": "none", "use_dictionary": False, "write_statistics": False}
 # What made the features: the tables of the pipeline say it.
@@ -136,7 +137,9 @@ def _read(file: pq.ParquetFile, path: Path, column: str, remedy: str) -> Feature
     matrix = np.empty((file.metadata.num_rows, kind.list_size), dtype)
     names: list[str] = []
     nulls = 0
-    for batch in file.iter_batches(max(1, READ_BYTES // (kind.list_size * dtype.itemsize))):
+    rows = max(1, READ_BYTES // max(1, kind.list_size * dtype.itemsize))
+    # More threads would be no faster here and keep buffers each.
+    for batch in file.iter_batches(rows, use_threads=False):
         named, features = batch.columns
         nulls += named.null_count + features.null_count
         if nulls:
