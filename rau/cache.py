@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import IO, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from rau.encoder import Encoder
@@ -75,7 +76,7 @@ class Cache:
             closing(encode(self.encoder, missing)) as batches,
         ):
             for chunk, features in batches:
-                if not (np.abs(features) <= np.finfo(self.dtype).max).all():
+                if not np.abs(features).max() <= np.finfo(self.dtype).max:
                     raise UserError(f"the encoder gave a feature that {self.dtype} cannot hold")
                 keys += [item.key for item in chunk]
                 rows.append(features.astype(self.dtype))
@@ -115,11 +116,13 @@ class Cache:
             for part in self._parts(kind):
                 features = to_matrix(part["feature"])
                 width = features.shape[1]
-                for source, key in enumerate(part["key"].to_pylist()):
-                    for row in rows_of.get(key, ()):
-                        scratch.seek(row * features[source].nbytes)
-                        scratch.write(features[source].data)
-                        filled[row] = True
+                pairs = [
+                    (row, source)
+                    for source, key in enumerate(part["key"].to_pylist())
+                    for row in rows_of.get(key, ())
+                ]
+                _scatter(scratch, features, np.array(sorted(pairs), dtype=np.int64).reshape(-1, 2))
+                filled[[row for row, _ in pairs]] = True
             if not width:
                 raise UserError(f"there are no {kind} to encode; check the data set's tables")
             if not filled.all():
@@ -143,3 +146,12 @@ class Cache:
             "space": SHARED,
             "arithmetic": self.arithmetic,
         }
+
+
+def _scatter(file: IO[bytes], features: Matrix, pairs: NDArray[np.int64]) -> None:
+    """Write rows to their places: of pairs (place, row), ascending, neighbours at once."""
+    breaks = np.flatnonzero(np.diff(pairs[:, 0]) != 1) + 1
+    for run in np.split(pairs, breaks):
+        if len(run):
+            file.seek(int(run[0, 0]) * features[0].nbytes)
+            file.write(features[run[:, 1]].data)
