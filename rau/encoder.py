@@ -99,7 +99,10 @@ class Encoder:
         return self.start_texts(tokens[:, : int(lengths.max())])()
 
     def _to_device(self, tensor: Tensor) -> Tensor:
-        return tensor.to(self.device, non_blocking=self.device.type == "cuda")
+        if self.device.type != "cuda":
+            return tensor.to(self.device)
+        # Out of pinned memory alone a copy waits for nothing that the GPU still computes.
+        return tensor.pin_memory().to(self.device, non_blocking=True)
 
     @torch.inference_mode()
     def _start(self, forward: Callable[[], Tensor]) -> Callable[[], Tensor]:

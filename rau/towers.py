@@ -8,6 +8,7 @@ where the text tower is causal and reads its feature at the end of the text.
 import copy
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import cache
 from typing import Any, Literal
 
 import torch
@@ -36,13 +37,18 @@ def autocast(dtype: torch.dtype, device: torch.device) -> AbstractContextManager
     return torch.autocast(device.type, dtype)
 
 
+@cache
+def _row(values: tuple[float, ...], width: int, device: torch.device) -> Tensor:
+    """The values once a pixel; kept, as to make them on a GPU would halt it."""
+    return torch.tensor(values, device=device).repeat(width)
+
+
 def normalise(pictures: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
     """Model input (B, 3, height, width) float32, channels last, of bytes (B, height, width, 3)."""
     count, height, width, channels = pictures.shape
     # Whole picture rows against rows of repeated means: a last axis of 3 would not vectorise.
     rows = pictures.reshape(count * height, width * channels).float().div_(255)
-    for values, apply in ((mean, rows.sub_), (std, rows.div_)):
-        apply(torch.tensor(values, device=rows.device).repeat(width))
+    rows.sub_(_row(tuple(mean), width, rows.device)).div_(_row(tuple(std), width, rows.device))
     return rows.view(count, height, width, channels).permute(0, 3, 1, 2)
 
 
