@@ -93,7 +93,8 @@ def _by_length(
     """Items and their tokens (size, L), L no longer than the longest of them needs."""
     for window in _pieces(items, WINDOW * size):
         tokens, lengths = encoder.tokenise([str(item.content) for item in window])
-        order = lengths.argsort(stable=True)
+        # The longest first: workers that end apart then wait for a short piece.
+        order = lengths.argsort(stable=True, descending=True)
         for start in range(0, len(window), size):
             rows = order[start : start + size]
             piece = [window[row] for row in rows.tolist()]
