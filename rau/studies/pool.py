@@ -19,8 +19,8 @@ from rau.errors import UserError
 from rau.params import Params
 from rau.studies import runs
 
-# Runs trained as one, by kind of device. A GPU is far from busy with one run. A CPU's cores are busy
-# already where batches are large; where they are small, a stack spares them the cost of calls.
+# Runs trained as one, by kind of device. A GPU is far from busy with one run. A CPU is, where
+# batches are large; where they are small, a stack spares it the cost of calls.
 STACK = {"cpu": 4, "cuda": 32}
 # A worker's world, made once by `_start`: reading features for every run would cost more.
 _worlds: list[runs.World] = []
