@@ -34,7 +34,7 @@ def contrast(
     weights: Sequence[float | Tensor],
     two_way: bool,
     valid: Tensor | None = None,
-    narrow: bool = False,
+    most: Tensor | None = None,
 ) -> Contrast:
     """The loss of every set of positives.
 
@@ -46,13 +46,13 @@ def contrast(
         two_way: average with the same loss from columns to rows.
         valid: rows that are there, (R, B) bool, None for all; pairs of others are in no set, and
             their logits are far below the rest.
-        narrow: no two logits of rows that are there are `NARROW` apart; both directions then share
-            their exponentials.
+        most: no logit is larger, () or (R,), and none of rows that are there is `NARROW` less; both
+            directions then share their exponentials. None where that is not known.
     """
     rows = logits.shape[-1] if valid is None else per_run(valid.sum(-1).to(logits.dtype))
     scales = [per_run(w) if isinstance(w, Tensor) else w for w in weights]
     total, parts = _Contrast.apply(
-        logits, masks, scales, (-1, -2) if two_way else (-1,), rows, narrow
+        logits, masks, scales, (-1, -2) if two_way else (-1,), rows, most
     )
     return Contrast(total, parts)
 
@@ -60,24 +60,26 @@ def contrast(
 class _Softmax:
     """exp(logits) over its sum along every direction, as factors; and the sums' logarithms."""
 
-    def __init__(self, logits: Tensor, directions: Sequence[int], narrow: bool) -> None:
-        over = [(-1, -2)] if narrow else [(direction,) for direction in directions]
-        most = [logits.amax(dims, keepdim=True) for dims in over]
-        powers = [(logits - one).exp_() for one in most]
-        if narrow:
-            most, powers = most * len(directions), powers * len(directions)
-        self.narrow, self.powers = narrow, powers
+    def __init__(self, logits: Tensor, directions: Sequence[int], most: Tensor | None) -> None:
+        self.shared = most is not None
+        if most is None:
+            shifts = [logits.amax(direction, keepdim=True) for direction in directions]
+            powers = [(logits - shift).exp_() for shift in shifts]
+        else:
+            shifts = [per_run(most)] * len(directions)
+            powers = [(logits - shifts[0]).exp_()] * len(directions)
+        self.powers = powers
         # A row that is not there may have no sum at all.
         self.sums = [
             power.sum(direction, keepdim=True).clamp_(min=TINY)
             for power, direction in zip(powers, directions, strict=True)
         ]
-        self.logarithms = [total.log() + one for total, one in zip(self.sums, most, strict=True)]
+        self.logarithms = [total.log() + one for total, one in zip(self.sums, shifts, strict=True)]
 
     def weighted(self, weights: Sequence[Tensor]) -> Tensor:
         """Sum over directions of weight * softmax; spends the exponentials."""
         scales = [weight / total for weight, total in zip(weights, self.sums, strict=True)]
-        if self.narrow:
+        if self.shared:
             return self.powers[0].mul_(sum(scales[1:], start=scales[0]))
         result = self.powers[0].mul_(scales[0])
         for power, scale in zip(self.powers[1:], scales[1:], strict=True):
@@ -96,9 +98,9 @@ class _Contrast(torch.autograd.Function):
         weights: Sequence[float | Tensor],
         directions: Sequence[int],
         rows: int | Tensor,
-        narrow: bool,
+        most: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
-        softmax = _Softmax(logits, directions, narrow)
+        softmax = _Softmax(logits, directions, most)
         share = 1 / (len(directions) * rows)
         push = [torch.zeros_like(total) for total in softmax.sums]
         pulls: list[Tensor] = []
@@ -107,15 +109,16 @@ class _Contrast(torch.autograd.Function):
             pairs = mask.to(logits.dtype)
             counts = [pairs.sum(direction, keepdim=True) for direction in directions]
             shares = [1 / count.clamp(min=1) for count in counts]
-            pull = pairs * sum(shares[1:], start=shares[0])
-            part = -(pull * logits).sum((-1, -2), keepdim=True)
+            pull = sum(shares[1:], start=shares[0]) * pairs
+            part = -per_run(torch.linalg.vecdot(pull.flatten(-2), logits.flatten(-2)))
             for place, (logarithm, count) in enumerate(
                 zip(softmax.logarithms, counts, strict=True)
             ):
                 some = count.clamp(max=1)
                 part = part + (some * logarithm).sum((-1, -2), keepdim=True)
                 push[place] = push[place] + some * weight
-            pulls.append(pull.mul_(weight))
+            plain = isinstance(weight, float) and weight == 1
+            pulls.append(pull if plain else pull.mul_(weight))
             parts.append(part * share)
         if ctx.needs_input_grad[0]:
             gradient = softmax.weighted(push)

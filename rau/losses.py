@@ -78,7 +78,8 @@ class Weighing:
 
 def same_target(target_ids: Tensor) -> Tensor:
     """Which rows of a batch share their target image: (B,) integers to (B, B) of 1 and 0."""
-    gaps = target_ids[..., :, None] - target_ids[..., None, :]
+    numbers = target_ids.int()  # Half the memory; there are fewer images than that.
+    gaps = numbers[..., :, None] - numbers[..., None, :]
     return gaps.eq_(0).to(torch.float32)
 
 
@@ -302,7 +303,7 @@ def total_loss(
         temperature: divides the cosines.
         two_way: both directions of InfoNCE.
         valid: rows that are there, (B,) bool; None for all.
-        narrow: as in `contrast`.
+        narrow: cosines over the temperature lie within `contrast.NARROW` of each other.
 
     Raises:
         ValueError: when the two outputs do not fit each other.
@@ -319,13 +320,14 @@ def total_loss(
             csu_positives(*means, base_positives, weighing.theta, weighing.quantile, valid)
         )
         weights.append(weighing.csu_weight)
+    most = 1 / torch.as_tensor(temperature).detach() if narrow else None
     found = []
     for z_source, z_target in _draws(source.draws, target.draws):
         _check(z_source, z_target, base_positives)
         logits = _logits(z_source, z_target, temperature)
         if pairs is not None:
             logits = logits.masked_fill(pairs == 0, NOWHERE)
-        found.append(contrast(logits, masks, weights, two_way, valid, narrow))
+        found.append(contrast(logits, masks, weights, two_way, valid, most))
     total = torch.stack([one.total for one in found]).mean(0)
     parts = torch.stack([one.parts for one in found]).mean(0)
     dr = total.new_zeros(total.shape)

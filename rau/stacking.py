@@ -38,9 +38,10 @@ class HeadStack:
         shapes = {name: value.shape for name, value in self.head.named_parameters()}
         matrices = [name for name, shape in shapes.items() if len(shape) > 1]
         others = [name for name, shape in shapes.items() if len(shape) <= 1]
-        self._names = [names for names in (matrices, others) if names]
-        self._decays = [names is matrices for names in self._names]
-        self.weights = [self._store(names) for names in self._names]
+        stored = [names for names in (matrices, others) if names]
+        self._decays = [names is matrices for names in stored]
+        self.weights = [self._store(names) for names in stored]
+        self._groups = [[self.head.get_parameter(name) for name in names] for names in stored]
         if not single:
             for name, _ in list(self.head.named_buffers()):
                 _place(self.head, name, torch.stack([h.get_buffer(name) for h in self.heads]))
@@ -68,15 +69,11 @@ class HeadStack:
 
     def backward(self, loss: Tensor) -> Tensor:
         """Take the gradient of a scalar; returns the norm of each head's own, (R,)."""
-        own = [[self.head.get_parameter(name) for name in names] for names in self._names]
-        found = iter(
-            torch.autograd.grad(
-                loss, [p for group in own for p in group], allow_unused=True, materialize_grads=True
-            )
-        )
+        every = [parameter for group in self._groups for parameter in group]
+        found = iter(torch.autograd.grad(loss, every, allow_unused=True, materialize_grads=True))
         count = len(self.heads)
         squares = loss.new_zeros(count)
-        for weight, group in zip(self.weights, own, strict=True):
+        for weight, group in zip(self.weights, self._groups, strict=True):
             assert weight.grad is not None  # Made with the weight, and never taken away.
             gradients = [next(found).flatten() for _ in group]
             torch.cat(gradients, out=weight.grad)
