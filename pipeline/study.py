@@ -77,8 +77,9 @@ class Bench:
 
         keys = [self.key(params) for params in wanted]
         by_key = dict(zip(keys, wanted, strict=True))
-        most = pool.STACK.get(self.device, 1)
-        pool.complete(by_key, self.store, self.source, self.jobs, self.with_val, self.title, most)
+        pool.complete(
+            by_key, self.store, self.source, self.jobs, self.with_val, self.title, self.device
+        )
         return [runs.load(pool.path(self.store, key)) for key in keys]
 
 

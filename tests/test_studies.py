@@ -189,13 +189,13 @@ def test_finished_runs_are_not_repeated(tmp_path: Path, capsys: pytest.CaptureFi
         for params in (canonical(tiny(seed=seed)) for seed in (0, 1))
     }
     first, second = wanted
-    pool.complete({first: wanted[first]}, store, source, 1, True, "half")
+    pool.complete({first: wanted[first]}, store, source, 1, True, "half", "cpu")
     before = pool.path(store, first).stat().st_mtime_ns
     assert list(pool.missing(wanted, store)) == [second]
-    pool.complete(wanted, store, source, 2, True, "whole")
+    pool.complete(wanted, store, source, 2, True, "whole", "cpu")
     assert pool.path(store, first).stat().st_mtime_ns == before
     assert not pool.missing(wanted, store)
-    pool.complete(wanted, store, source, 2, True, "again")
+    pool.complete(wanted, store, source, 2, True, "again", "cpu")
     assert "all 2 runs are there" in capsys.readouterr().out
     (alone,) = runs.execute([wanted[second]], source.read(), True)
     kept = runs.load(pool.path(store, second))
@@ -208,17 +208,21 @@ def test_finished_runs_are_not_repeated(tmp_path: Path, capsys: pytest.CaptureFi
 def test_runs_of_one_shape_go_together_and_nothing_is_lost(tmp_path: Path) -> None:
     variants = plan.variants("theta", plan.base(tiny(), SIZES), SIZES, {})
     wanted = {f"{v.label} {seed}": v.with_seed(seed) for v in variants for seed in (0, 1)}
-    for jobs, most in ((1, 32), (2, 32), (2, 3), (3, 1)):
-        found = pool.stacks(wanted, jobs, most)
+    for jobs, device, most in ((1, "cuda", 32), (3, "cuda", 4), (1, "cpu", 8), (2, "cpu", 6)):
+        found = pool.stacks(wanted, jobs, device)
         assert {key: one for stack in found for key, one in stack.items()} == wanted
         assert sum(map(len, found)) == len(wanted)
         assert max(map(len, found)) <= most
         assert all(len({fitting.shape_key(p) for p in s.values()}) == 1 for s in found)
     # One threshold after another, whatever the seed: a single stack on a GPU.
     thetas = {k: p for k, p in wanted.items() if p.ua.csu_weight and p.ua.theta_quantile is None}
-    assert len(pool.stacks(thetas, 1, 32)) == 1
+    assert len(pool.stacks(thetas, 1, "cuda")) == 1
+    # Where batches are large, a CPU trains one after another.
+    large = plan.changed(next(iter(wanted.values())), {"train.batch_size": 512})
+    assert pool.most_together(large, "cpu") == 1
+    assert pool.most_together(large, "cuda") == pool.STACK
     source, store = write_source(tmp_path), tmp_path / "runs"
-    pool.complete(wanted, store, source, 1, True, "stacked")
+    pool.complete(wanted, store, source, 1, True, "stacked", "cpu")
     for key, params in list(wanted.items())[:3]:
         (alone,) = runs.execute([params], source.read(), True)
         kept = runs.load(pool.path(store, key))

@@ -19,9 +19,11 @@ from rau.errors import UserError
 from rau.params import Params
 from rau.studies import runs
 
-# Runs trained as one, by kind of device. A GPU is far from busy with one run. A CPU is, where
-# batches are large; where they are small, a stack spares it the cost of calls.
-STACK = {"cpu": 4, "cuda": 32}
+# Runs that a GPU trains as one; a single run leaves it far from busy.
+STACK = 32
+# Rows that a CPU takes at once. Larger batches keep it busy by themselves, and a stack of them only
+# leaves its caches; of smaller ones a stack spares it the cost of calls (docs/performance.md).
+ROWS = 256
 # A worker's world, made once by `_start`: reading features for every run would cost more.
 _worlds: list[runs.World] = []
 
@@ -58,8 +60,13 @@ def _run(store: Path, stack: Mapping[str, Params], with_val: bool) -> int:
     return len(stack)
 
 
-def stacks(todo: Mapping[str, Params], jobs: int, most: int) -> list[dict[str, Params]]:
-    """Runs that are trained together: of one shape, at most `most`, and some for every worker.
+def most_together(params: Params, device: str) -> int:
+    """Runs like this one that are worth training as one, on a kind of device."""
+    return STACK if device == "cuda" else max(1, ROWS // params.train.batch_size)
+
+
+def stacks(todo: Mapping[str, Params], jobs: int, device: str) -> list[dict[str, Params]]:
+    """Runs that are trained together: of one shape, not too many, and some for every worker.
 
     Those of one seed stand together, so that a worker prepares few splits.
     """
@@ -68,8 +75,8 @@ def stacks(todo: Mapping[str, Params], jobs: int, most: int) -> list[dict[str, P
         shapes.setdefault(fitting.shape_key(params) or key, {})[key] = params
     found = []
     for shape in shapes.values():
-        size = max(1, min(most, math.ceil(len(shape) / jobs)))
         own = list(shape.items())
+        size = max(1, min(most_together(own[0][1], device), math.ceil(len(own) / jobs)))
         found += [dict(own[start : start + size]) for start in range(0, len(own), size)]
     return sorted(found, key=lambda stack: next(iter(stack.values())).train.seed)
 
@@ -131,9 +138,11 @@ def complete(
     jobs: int,
     with_val: bool,
     title: str,
-    most: int = STACK["cpu"],
+    device: str,
 ) -> None:
-    """Do all runs that the store does not hold, those of one shape in stacks.
+    """Do all runs that the store does not hold, those of one shape together where it pays.
+
+    Runs trained together are kept when all of them are done.
 
     Args:
         wanted: parameters by key.
@@ -142,13 +151,13 @@ def complete(
         jobs: workers.
         with_val: rank val too.
         title: of the progress bar.
-        most: runs in a stack; they are kept when the stack is done.
+        device: kind of device that they run on.
 
     Raises:
         UserError: what a run raised, or when a worker was killed.
     """
     todo = missing(wanted, store)
-    queue = stacks(todo, jobs, most)
+    queue = stacks(todo, jobs, device)
     if not queue:
         print(f"{title}: all {len(wanted)} runs are there")
         return
