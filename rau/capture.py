@@ -19,25 +19,28 @@ class Captured:
     Every call is a true one: `work` may update weights.
     """
 
-    def __init__(self, work: Callable[..., Tensor], generators: Sequence[Generator]) -> None:
-        """Args: work, and the random generators that it draws from."""
-        self.work, self.generators = work, generators
+    def __init__(
+        self, work: Callable[..., Tensor], generators: Sequence[Generator], device: torch.device
+    ) -> None:
+        """Take the work, the random generators that it draws from, and the GPU that it runs on."""
+        self.work, self.generators, self.device = work, generators, device
         self.calls = 0
         self.graph: torch.cuda.CUDAGraph | None = None
-        self.stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        self.stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self.inputs: list[Tensor] = []
         self.output = torch.empty(0)
 
     def __call__(self, *inputs: Tensor) -> Tensor:
-        """The result; it is overwritten by the next call."""
+        """The result; the next call overwrites it."""
         self.calls += 1
-        if self.calls == WARM_UP + 1:
-            self._capture(inputs)
-        if self.graph is None:
-            return self._as_it_is(inputs)
-        for own, given in zip(self.inputs, inputs, strict=True):
-            own.copy_(given)
-        self.graph.replay()
+        with torch.cuda.device(self.device):
+            if self.calls == WARM_UP + 1:
+                self._capture(inputs)
+            if self.graph is None:
+                return self._as_it_is(inputs)
+            for own, given in zip(self.inputs, inputs, strict=True):
+                own.copy_(given)
+            self.graph.replay()
         return self.output
 
     def _as_it_is(self, inputs: Sequence[Tensor]) -> Tensor:

@@ -110,7 +110,7 @@ class Trainer:
         self.noise.bind(seeds, self.schedule.capacity, device)
         self.step: Callable[..., Tensor] = self._step
         if self.captured:
-            self.step = Captured(self._step, self.noise.generators)
+            self.step = Captured(self._step, self.noise.generators, device)
 
     def run(self, state: Path | None, quiet: bool = False) -> list[Progress]:
         """Train to the last epoch, from `state` where an earlier run was stopped.

@@ -8,6 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from rau import fitting
 from rau.batches import Schedule, TrainQueries
+from rau.evaluation import FeatureSet
 from rau.losses import Weighing
 from rau.noise import Noise
 from rau.params import HeadParams, Params, TrainParams, UaParams
@@ -221,3 +222,24 @@ def test_a_stack_of_weighings_is_what_its_runs_say() -> None:
     assert found.quantile is None
     assert found.csu
     assert found.dr
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.parametrize("study", list(STUDIES))
+def test_a_captured_step_gives_the_numbers_of_one_that_is_not(
+    study: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    features, queries = world()
+    features = FeatureSet.on(torch.device("cuda"), features.images, features.texts)
+    wanted = [
+        (one, fitting.prepare(one.train, features, queries, [("kept", "forward")]))
+        for one in STUDIES[study]
+    ]
+    captured = fitting.fit_stack(wanted, features)
+    monkeypatch.setattr("rau.capture.WARM_UP", 10**9)
+    plain = fitting.fit_stack(wanted, features)
+    for ours, theirs in zip(captured, plain, strict=True):
+        assert not isinstance(ours, NotFinite)
+        assert not isinstance(theirs, NotFinite)
+        for name, value in theirs.head.state_dict().items():
+            assert torch.allclose(ours.head.state_dict()[name], value, atol=1e-5), name
