@@ -208,15 +208,15 @@ def test_finished_runs_are_not_repeated(tmp_path: Path, capsys: pytest.CaptureFi
 def test_runs_of_one_shape_go_together_and_nothing_is_lost(tmp_path: Path) -> None:
     variants = plan.variants("theta", plan.base(tiny(), SIZES), SIZES, {})
     wanted = {f"{v.label} {seed}": v.with_seed(seed) for v in variants for seed in (0, 1)}
-    for jobs, device, most in ((1, "cuda", 32), (3, "cuda", 4), (1, "cpu", 8), (2, "cpu", 6)):
-        found = pool.stacks(wanted, jobs, device)
+    for device, most in (("cuda", 32), ("cpu", 8)):
+        found = pool.stacks(wanted, device)
         assert {key: one for stack in found for key, one in stack.items()} == wanted
         assert sum(map(len, found)) == len(wanted)
         assert max(map(len, found)) <= most
         assert all(len({fitting.shape_key(p) for p in s.values()}) == 1 for s in found)
     # One threshold after another, whatever the seed: a single stack on a GPU.
     thetas = {k: p for k, p in wanted.items() if p.ua.csu_weight and p.ua.theta_quantile is None}
-    assert len(pool.stacks(thetas, 1, "cuda")) == 1
+    assert len(pool.stacks(thetas, "cuda")) == 1
     # Where batches are large, a CPU trains one after another.
     large = plan.changed(next(iter(wanted.values())), {"train.batch_size": 512})
     assert pool.most_together(large, "cpu") == 1

@@ -1,6 +1,5 @@
 """Many runs at once, each kept as it finishes: what was stopped goes on where it was."""
 
-import math
 import os
 import threading
 import time
@@ -53,11 +52,13 @@ def _start(source: runs.Source) -> None:
 
 
 def _run(store: Path, stack: Mapping[str, Params], with_val: bool) -> int:
-    """Some runs in a worker; returns how many."""
+    """Some runs in a worker, of which the store may hold a few; returns how many it lacked."""
+    lacking = missing(stack, store)
     found = runs.execute(list(stack.values()), _worlds[0], with_val)
     for key, result in zip(stack, found, strict=True):
-        runs.save(path(store, key), result)
-    return len(stack)
+        if key in lacking:
+            runs.save(path(store, key), result)
+    return len(lacking)
 
 
 def most_together(params: Params, device: str) -> int:
@@ -65,18 +66,19 @@ def most_together(params: Params, device: str) -> int:
     return STACK if device == "cuda" else max(1, ROWS // params.train.batch_size)
 
 
-def stacks(todo: Mapping[str, Params], jobs: int, device: str) -> list[dict[str, Params]]:
-    """Runs that are trained together: of one shape, not too many, and some for every worker.
+def stacks(wanted: Mapping[str, Params], device: str) -> list[dict[str, Params]]:
+    """Runs that are trained together: of one shape, and not too many.
 
-    Those of one seed stand together, so that a worker prepares few splits.
+    Those of one seed stand together, so that a worker prepares few splits. They depend on what is
+    wanted alone, not on what is there or on the number of workers: so do a run's last digits.
     """
     shapes: dict[str, dict[str, Params]] = {}
-    for key, params in sorted(todo.items(), key=lambda item: item[1].train.seed):
+    for key, params in sorted(wanted.items(), key=lambda item: item[1].train.seed):
         shapes.setdefault(fitting.shape_key(params) or key, {})[key] = params
     found = []
     for shape in shapes.values():
         own = list(shape.items())
-        size = max(1, min(most_together(own[0][1], device), math.ceil(len(own) / jobs)))
+        size = most_together(own[0][1], device)
         found += [dict(own[start : start + size]) for start in range(0, len(own), size)]
     return sorted(found, key=lambda stack: next(iter(stack.values())).train.seed)
 
@@ -157,7 +159,7 @@ def complete(
         UserError: what a run raised, or when a worker was killed.
     """
     todo = missing(wanted, store)
-    queue = stacks(todo, jobs, device)
+    queue = [stack for stack in stacks(wanted, device) if missing(stack, store)]
     if not queue:
         print(f"{title}: all {len(wanted)} runs are there")
         return
