@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from bench.harness import Bench, Result
 
-GROUPS = ("startup", "loading", "features", "training", "studies", "ranking")
+GROUPS = ("startup", "loading", "features", "training", "studies", "ranking", "growth")
 RESULTS = Path(__file__).parent / "results"
 
 

@@ -1,6 +1,6 @@
 """Ranking beside the bare matrix product, its memory, and the bootstrap."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -152,7 +152,21 @@ def _memory(bench: Bench) -> Iterator[Result]:
 
 def _assessment(bench: Bench) -> Iterator[Result]:
     """Both protocols of FashionIQ, in one go and each alone."""
-    features, queries, galleries = _tables(bench)
+    queries, images = bench.size(FASHIONIQ.val_queries), bench.size(FASHIONIQ.gallery)
+    protocols = presets("fashioniq")
+    measure = assessing(bench.device, queries, images)
+    yield bench.ratio(
+        f"ranking/assess/{queries}x{images}x{WIDTH}",
+        lambda: measure(*protocols),
+        lambda: list(map(measure, protocols)),
+        "every protocol alone",
+        1.0,
+    )
+
+
+def assessing(device: torch.device, count: int, images: int) -> Callable[..., None]:
+    """An untrained head on random data, to be measured under the protocols that are called for."""
+    features, queries, galleries = _tables(device, count, images)
     params = Params()
     head = ComposedHead(
         HeadConfig.from_params(
@@ -164,25 +178,19 @@ def _assessment(bench: Bench) -> Iterator[Result]:
             shared_space=True,
             text_weight=0.5,
         )
-    ).to(bench.device)
-    protocols = presets("fashioniq")
+    ).to(device)
 
     def measure(*chosen: Protocol) -> None:
         methods = {protocol: {"head": head} for protocol in chosen}
         assess(methods, queries, galleries, features, params.evaluate, "head")
 
-    yield bench.ratio(
-        f"ranking/assess/{len(queries)}x{len(features.images.names)}x{WIDTH}",
-        lambda: measure(*protocols),
-        lambda: list(map(measure, protocols)),
-        "every protocol alone",
-        1.0,
-    )
+    return measure
 
 
-def _tables(bench: Bench) -> tuple[FeatureSet, list[dict[str, Any]], list[dict[str, Any]]]:
+def _tables(
+    device: torch.device, count: int, images: int
+) -> tuple[FeatureSet, list[dict[str, Any]], list[dict[str, Any]]]:
     """Random features of val's images and texts, its queries and its galleries."""
-    count, images = bench.size(FASHIONIQ.val_queries), bench.size(FASHIONIQ.gallery)
     ids = [f"{number:06}" for number in range(images)]
     categories = [f"category {number}" for number in range(FASHIONIQ.categories)]
     pools = [ids[number :: len(categories)] for number in range(len(categories))]
@@ -212,7 +220,7 @@ def _tables(bench: Bench) -> tuple[FeatureSet, list[dict[str, Any]], list[dict[s
         Features(names, random_features(len(names), WIDTH, seed, torch.float16).numpy(), {})
         for seed, names in enumerate((ids, texts))
     ]
-    return FeatureSet.on(bench.device, *made), queries, galleries
+    return FeatureSet.on(device, *made), queries, galleries
 
 
 def _bootstrap(bench: Bench) -> Iterator[Result]:
