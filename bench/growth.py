@@ -1,12 +1,14 @@
 """Time and memory of every stage at once, ten and a hundred times its work, and their exponents.
 
-A stage's own command runs in a project of built-in data, in a process of its own that has imported
-all that the stage needs. Memory is what that process takes beyond what it had then. The exponent is
-the slope between ten and a hundred times the work: below that fixed costs hide the growth.
+A stage's own command runs in a project of built-in data, in a process of its own that has run it
+once before in a small project, so that nothing counts which only a first run does (imports, pools).
+Memory is what that process, without workers that it starts, takes beyond what it had then. The
+exponent is the slope between ten and a hundred times the work: below that fixed costs hide growth.
 """
 
 import math
 import os
+import shutil
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
@@ -21,6 +23,7 @@ import yaml
 
 from bench.harness import Bench, Result
 from bench.peak import Cost, cost
+from pipeline import workspace
 
 ROOT = Path(__file__).parents[1]
 FIGURE = ROOT / "docs/growth.png"
@@ -29,22 +32,24 @@ LIMIT = 1.1
 # Less is a page here and a page there.
 LEAST_BYTES = 2**20
 # What one time the work is.
-GARMENTS = {"train_images": 72, "val_images": 60, "train_queries": 150, "val_queries": 36}
-ENCODER = {"steps": 2, "pairs": 64}
+GARMENTS = {"train_images": 72, "val_images": 60, "train_queries": 150, "val_queries": 60}
+ENCODER = {"steps": 4, "pairs": 64}
 FIXED: Mapping[str, dict[str, Any]] = {
     "encoder": {"batch_size": 32},
-    "train": {"epochs": 2, "batch_size": 64},
+    "train": {"epochs": 6, "batch_size": 64},
 }
 IMAGE_SIZE = 64
 EPOCHS = 12
 SERIES = 15
-QUERIES = 60
-GALLERY = 150
+QUERIES = 150
+GALLERY = 1500
 # What stands still while the other side of the product grows.
-HELD = 3000
+HELD = 2000
+OWN = "download, own folder"
 # What grows with each stage, in the order in which they run.
 STAGES = {
     "download": "images and queries",
+    OWN: "images and queries",
     "tables": "images and queries",
     "encoder": "steps and pairs",
     "features": "images and texts",
@@ -81,9 +86,14 @@ class Growth:
 
     def results(self) -> Iterator[Result]:
         """The exponents of time and memory."""
-        for kind, unit, values in (("time", "seconds", self.seconds), ("memory", "bytes", self.room)):
+        for kind, unit, values in (
+            ("time", "seconds", self.seconds),
+            ("memory", "bytes", self.room),
+        ):
             detail = {f"{unit}_x{f}": value for f, value in zip(FACTORS, values, strict=True)}
             detail["exponent_of_all"] = exponent(FACTORS, values)
+            if (beyond := beyond_fixed(values)) is not None:
+                detail["exponent_beyond_fixed"] = beyond
             yield Result(
                 f"growth/{kind}/{self.name}",
                 exponent(FACTORS[-2:], values[-2:]),
@@ -99,9 +109,22 @@ def exponent(sizes: Sequence[float], values: Sequence[float]) -> float:
     return float(np.polyfit(np.log(sizes), np.log(values), 1)[0])
 
 
+def beyond_fixed(values: Sequence[float]) -> float | None:
+    """The p of a + b * factor^p through all three points; None where there is no growth.
+
+    It sees growth that a large a hides, and noise where b is small.
+    """
+    first, second = np.diff(values)
+    if min(first, second) <= 0:
+        return None
+    return math.log(second / first) / math.log(FACTORS[-1] / FACTORS[-2])
+
+
 def cases(bench: Bench) -> Iterator[Result]:
     """Every stage; at the real sizes also the figure."""
     grown = [*_stages(bench), *_sides(bench), _tracking(bench)]
+    order = [*STAGES, "track"]
+    grown.sort(key=lambda one: order.index(command_of(one.name)))
     for one in grown:
         yield from one.results()
     if bench.scale == 1:
@@ -115,17 +138,23 @@ def _size(bench: Bench, count: int, factor: int) -> int:
 def _stages(bench: Bench) -> Iterator[Growth]:
     """All stages of a project that is made three times, each time of ten times the data."""
     found: dict[str, list[Cost]] = defaultdict(list)
+    small = bench.scratch / "small"
+    _write_project(bench, small, 1, None)
     for factor in FACTORS:
-        folder = bench.scratch / f"project-{factor}"
+        folder, own = (bench.scratch / f"{name}-{factor}" for name in ("project", "own"))
         _write_project(bench, folder, factor, None)
         for name in STAGES:
-            found[name].append(cost(stage, name, folder))
-        own = bench.scratch / f"own-{factor}"
-        _write_project(bench, own, factor, next((folder / "data/raw").iterdir()))
-        found["verify"].append(cost(stage, "download", own))
+            if name == OWN:
+                _write_project(bench, own, factor, next((folder / "data/raw").iterdir()))
+            place = own if name == OWN else folder
+            found[name].append(cost(stage, command_of(name), place, small))
     for name, grown in STAGES.items():
         yield Growth(name, grown, found[name])
-    yield Growth("download, own folder", "images and queries", found["verify"])
+
+
+def command_of(name: str) -> str:
+    """The stage that a line is about."""
+    return name.partition(",")[0]
 
 
 def _write_project(bench: Bench, folder: Path, factor: int, root: Path | None) -> None:
@@ -142,16 +171,14 @@ def _write_project(bench: Bench, folder: Path, factor: int, root: Path | None) -
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
 
 
-def stage(name: str, folder: Path) -> Callable[[], None]:
-    """A stage's command in a project, everything imported."""
+def stage(name: str, folder: Path, small: Path) -> Callable[[], None]:
+    """A stage's command in a project, after a run in a small one with nothing encoded yet."""
     os.environ.pop("DVC_ROOT", None)
-    os.chdir(folder)
     main = import_module(f"pipeline.{name}").main
-    listed = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"][name]["deps"]
-    for path in (ROOT / entry for entry in listed if entry.startswith("rau/")):
-        for source in [path] if path.is_file() else sorted(path.rglob("*.py")):
-            parts = source.relative_to(ROOT).with_suffix("").parts
-            import_module(".".join(part for part in parts if part != "__init__"))
+    os.chdir(small)
+    shutil.rmtree(workspace.parts(), ignore_errors=True)
+    _quietly(main)
+    os.chdir(folder)
     return partial(_quietly, main)
 
 
@@ -171,13 +198,15 @@ def _sides(bench: Bench) -> Iterator[Growth]:
 
 
 def assessment(device: str, queries: int, images: int) -> Callable[[], None]:
-    """Both protocols of FashionIQ on random features."""
+    """Both protocols of FashionIQ on random features, after a small one."""
     import torch
 
     from bench.ranking import assessing
     from rau.protocols import presets
 
-    return partial(assessing(torch.device(device), queries, images), *presets("fashioniq"))
+    protocols, place = presets("fashioniq"), torch.device(device)
+    assessing(place, HELD // 100, HELD // 100)(*protocols)
+    return partial(assessing(place, queries, images), *protocols)
 
 
 def _tracking(bench: Bench) -> Growth:
@@ -200,34 +229,45 @@ def tracking(folder: Path, epochs: int) -> Callable[[], object]:
 
 def draw(grown: Sequence[Growth], path: Path) -> None:
     """Time and memory over the factor, a line a stage, beside a line of slope 1."""
-    from matplotlib import colormaps
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(13, 8.5), layout="constrained")
-    colours = colormaps["tab20"].colors  # type: ignore[attr-defined]
-    panels = (
-        ("Time", "seconds", [one.seconds for one in grown]),
-        ("Memory beyond the process at its start", "MiB", [[b / 2**20 for b in g.room] for g in grown]),
+    figure = Figure(figsize=(15, 7), layout="constrained")
+    time, memory = figure.subplots(1, 2)
+    _lines(time, grown, [one.seconds for one in grown])
+    time.set(title="Time", ylabel="seconds")
+    _lines(memory, grown, [[room / 2**20 for room in one.room] for one in grown])
+    memory.set(title="Memory beyond the process before the work", ylabel="MiB")
+    labels = []
+    for one in grown:
+        slopes = (exponent(FACTORS[-2:], values[-2:]) for values in (one.seconds, one.room))
+        labels.append(f"{one.name} ({one.grown}): {' / '.join(f'{s:.2f}' for s in slopes)}")
+    figure.legend(
+        time.get_lines(),
+        [*labels, "slope 1"],
+        loc="outside right center",
+        title="What grows, and the exponents of\ntime / memory from ×10 to ×100",
+        frameon=False,
+        labelspacing=1.0,
     )
-    for axes, (title, label, lines) in zip(figure.subplots(1, 2), panels, strict=True):
-        for place, (one, values) in enumerate(zip(grown, lines, strict=True)):
-            slope = exponent(FACTORS[-2:], values[-2:])
-            axes.plot(
-                FACTORS,
-                values,
-                marker="o^sDv"[place % 5],
-                color=colours[place],
-                label=f"{one.name} ({one.grown}): {slope:.2f}",
-            )
-        _guide(axes, lines)
-        axes.set(xscale="log", yscale="log", title=title, ylabel=label, xlabel="times the work")
-        axes.set_xticks(FACTORS, [f"×{factor}" for factor in FACTORS])
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), fontsize=9)
-    figure.savefig(path, dpi=100)
+    figure.savefig(path, dpi=110)
 
 
-def _guide(axes: Any, lines: Sequence[Sequence[float]]) -> None:
-    """A line of slope 1 through the middle of the last points."""
+def _lines(axes: Any, grown: Sequence[Growth], lines: Sequence[Sequence[float]]) -> None:
+    """One colour a stage, and one of slope 1 through the middle of the last points."""
+    stages = [command_of(one.name) for one in grown]
+    colours = list(dict.fromkeys(stages))
+    for place, (stage_name, values) in enumerate(zip(stages, lines, strict=True)):
+        axes.plot(
+            FACTORS,
+            values,
+            color=f"C{colours.index(stage_name)}",
+            linestyle=("-", ":", "-.")[stages[:place].count(stage_name)],
+            marker="os^Dv"[place % 5],
+            linewidth=2,
+        )
     end = math.exp(float(np.mean([math.log(values[-1]) for values in lines])))
     heights = [end * factor / FACTORS[-1] for factor in FACTORS]
-    axes.plot(FACTORS, heights, color="black", linestyle="--", label="slope 1")
+    axes.plot(FACTORS, heights, color="black", linestyle="--")
+    axes.set(xscale="log", yscale="log", xlabel="times the work")
+    axes.set_xticks(FACTORS, [f"×{factor}" for factor in FACTORS])
+    axes.grid(which="major", alpha=0.3)

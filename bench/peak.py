@@ -60,6 +60,6 @@ def cost(prepare: Callable[..., Callable[[], object]], *arguments: Any) -> Cost:
 
 
 def peak_bytes(work: Callable[..., object], *arguments: Any) -> tuple[int, int]:
-    """Resident bytes before and at the peak of `work(*arguments)`; arguments and errors as above."""
+    """Resident bytes before and at the peak of `work(*arguments)`; errors as above."""
     found = cost(partial, work, *arguments)
     return found.before, found.peak
