@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pipeline import stage
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
 
 GROUPS = ("startup", "loading", "features", "training", "studies", "ranking", "growth")
 RESULTS = Path(__file__).parent / "results"
+PAGE = Path(__file__).parents[1] / "docs/performance.md"
 
 
 def main(
@@ -24,10 +27,11 @@ def main(
     scale: Annotated[float, typer.Option(help="of the real sizes; less only to try it")] = 1.0,
     out: Annotated[Path | None, typer.Option(help="JSON file; groups not run are kept")] = None,
 ) -> None:
-    """Measure, and keep the figures in bench/results/<device>.json."""
+    """Measure; keep the figures in bench/results/<device>.json, the table in docs/performance.md."""
     from bench.harness import Bench, machine
-    from bench.table import lines
+    from bench.table import inserted, lines
     from rau import devices
+    from rau.files import write_text
 
     chosen = groups or list(GROUPS)
     if unknown := [group for group in chosen if group not in GROUPS]:
@@ -47,6 +51,8 @@ def main(
             }
             _write(target, known)
     print("\n".join(lines(known)))
+    if out is None and scale == 1:
+        write_text(PAGE, inserted(PAGE.read_text(), place.type, known))
 
 
 def _show(group: str, bench: "Bench") -> "Iterator[Result]":
@@ -65,4 +71,4 @@ def _write(path: Path, value: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    stage.run(main)

@@ -10,11 +10,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
+PACKAGES = ("torch", "open_clip_torch", "numpy", "pyarrow", "pillow")
 Work = Callable[[], object]
 
 
@@ -130,7 +132,7 @@ def machine(device: torch.device) -> dict[str, Any]:
         "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
         "cpu": model,
         "threads": torch.get_num_threads(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
+        "versions": {"python": platform.python_version()}
+        | {name: version(name) for name in PACKAGES},
         "system": f"{platform.system()} {platform.release()}",
     }

@@ -11,6 +11,23 @@ def lines(document: dict[str, Any]) -> list[str]:
     return [_join(HEADER), _join(["---"] * len(HEADER)), *map(_join, rows)]
 
 
+def inserted(page: str, device: str, document: dict[str, Any]) -> str:
+    """The page with the table in its place for a kind of device.
+
+    Raises:
+        ValueError: when the page has no such place.
+    """
+    start, end = f"<!-- table: {device} -->\n", "<!-- end -->"
+    before, found, rest = page.partition(start)
+    if not found:
+        raise ValueError(f"the page has no line {start.strip()}")
+    _, _, after = rest.partition(end)
+    machine = next(iter(document["groups"].values()))["machine"]
+    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
+    about = f"{machine['gpu'] or machine['cpu']}, {machine['threads']} threads; {versions}."
+    return "".join([before, start, "\n".join(["", about, "", *lines(document), "", end]), after])
+
+
 def _join(cells: Any) -> str:
     return f"| {' | '.join(cells)} |"
 

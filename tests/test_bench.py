@@ -18,7 +18,7 @@ from bench.harness import Bench, Result
 from bench.peak import Cost, cost
 from bench.plain import Loss, PlainHead, loss_of
 from bench.sizes import FASHIONIQ
-from bench.table import lines
+from bench.table import inserted, lines
 from rau.head import ComposedHead
 from rau.losses import Weighing
 from rau.objectives import loss_terms
@@ -250,3 +250,13 @@ def test_the_usual_loop_has_our_loss_and_gradients() -> None:
     wanted.take(head)
     for own, theirs in zip(plain.parameters(), wanted.parameters(), strict=True):
         torch.testing.assert_close(own.grad, theirs.detach(), rtol=1e-5, atol=1e-5)
+
+
+def test_page_shows_the_figures_that_are_kept() -> None:
+    root = Path(__file__).resolve().parents[1]
+    page = (root / "docs/performance.md").read_text()
+    for path in (root / "bench/results").glob("*.json"):
+        document = json.loads(path.read_text())
+        assert inserted(page, path.stem, document) == page
+    with pytest.raises(ValueError, match="tpu"):
+        inserted(page, "tpu", {"groups": {}})
