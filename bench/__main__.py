@@ -27,11 +27,11 @@ def main(
     scale: Annotated[float, typer.Option(help="of the real sizes; less only to try it")] = 1.0,
     out: Annotated[Path | None, typer.Option(help="JSON file; groups not run are kept")] = None,
 ) -> None:
-    """Measure; keep the figures in bench/results/<device>.json, the table in docs/performance.md."""
+    """Measure; figures go to bench/results/<device>.json, their table to docs/performance.md."""
     from bench.harness import Bench, machine
     from bench.table import inserted, lines
     from rau import devices
-    from rau.files import write_text
+    from rau.files import write_json, write_text
 
     chosen = groups or list(GROUPS)
     if unknown := [group for group in chosen if group not in GROUPS]:
@@ -49,7 +49,8 @@ def main(
                 "scale": scale,
                 "results": [result.as_dict() for result in found],
             }
-            _write(target, known)
+            known = _ordered(known)
+            write_json(target, known)
     print("\n".join(lines(known)))
     if out is None and scale == 1:
         write_text(PAGE, inserted(PAGE.read_text(), place.type, known))
@@ -63,11 +64,10 @@ def _show(group: str, bench: "Bench") -> "Iterator[Result]":
         yield result
 
 
-def _write(path: Path, value: dict[str, Any]) -> None:
-    from rau.files import write_json
-
-    ordered = {name: value["groups"][name] for name in GROUPS if name in value["groups"]}
-    write_json(path, {"groups": ordered})
+def _ordered(document: dict[str, Any]) -> dict[str, Any]:
+    """The groups in the order of `GROUPS`, whenever each was run."""
+    known = document["groups"]
+    return {"groups": {name: known[name] for name in GROUPS if name in known}}
 
 
 if __name__ == "__main__":

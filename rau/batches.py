@@ -9,6 +9,7 @@ from typing import NamedTuple, Self
 
 import torch
 from torch import Generator, Tensor
+from torch.nn import functional as F
 
 from rau.params import TrainParams
 
@@ -49,11 +50,9 @@ class TrainQueries:
         relevant = None
         if len(known) == len(parts):
             width = max(one.shape[1] for one in known)
+            nowhere = parts[0].images
             relevant = torch.cat(
-                [
-                    torch.nn.functional.pad(one, (0, width - one.shape[1]), value=parts[0].images)
-                    for one in known
-                ]
+                [F.pad(one, (0, width - one.shape[1]), value=nowhere) for one in known]
             )
         columns = ("reference", "target", "texts", "text_count", "category")
         merged = {name: torch.cat([getattr(part, name) for part in parts]) for name in columns}
