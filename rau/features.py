@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from rau.errors import UserError
 from rau.files import atomic_path
+from rau.schemas import reading_parquet
 
 GROUP_ROWS = 8192
 # Read at a time, whatever the layout.
@@ -116,14 +117,12 @@ def read_features(path: Path, column: str) -> Features:
         UserError: when it is missing, cut short or of another form.
     """
     remedy = "run `python -m pipeline.features` again"
-    try:
-        # Without a map or a buffer of whole columns: only the matrix grows with the rows.
-        with pq.ParquetFile(path, buffer_size=READ_BYTES, pre_buffer=False) as file:
-            return _read(file, path, column, remedy)
-    except FileNotFoundError as error:
-        raise UserError(f"{path} is missing; {remedy}") from error
-    except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(f"{path} is not a whole Parquet file; {remedy}") from error
+    # Without a map or a buffer of whole columns: only the matrix grows with the rows.
+    with (
+        reading_parquet(path, remedy),
+        pq.ParquetFile(path, buffer_size=READ_BYTES, pre_buffer=False) as file,
+    ):
+        return _read(file, path, column, remedy)
 
 
 def _read(file: pq.ParquetFile, path: Path, column: str, remedy: str) -> Features:

@@ -1,7 +1,8 @@
 """Arrow schemas of every table that one stage hands to another, checked on write and on read."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -130,18 +131,29 @@ def write_table(
         pq.write_table(whole, temporary, compression="zstd")
 
 
+@contextmanager
+def reading_parquet(path: Path, remedy: str) -> Iterator[None]:
+    """Say in one line, which ends with the remedy, what is wrong with a file read in the block.
+
+    Raises:
+        UserError: when it is missing or truncated.
+    """
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is missing; {remedy}") from error
+    except (pa.ArrowInvalid, OSError) as error:
+        raise UserError(f"{path} is not a whole Parquet file; {remedy}") from error
+
+
 def read_parquet(path: Path, remedy: str) -> pa.Table:
     """Read a Parquet file of any schema; errors end with the remedy.
 
     Raises:
         UserError: when it is missing or truncated.
     """
-    try:
+    with reading_parquet(path, remedy):
         return pq.read_table(path)
-    except FileNotFoundError as error:
-        raise UserError(f"{path} is missing; {remedy}") from error
-    except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(f"{path} is not a whole Parquet file; {remedy}") from error
 
 
 def read_table(path: Path, schema: pa.Schema, stage: str) -> pa.Table:
