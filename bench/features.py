@@ -1,7 +1,6 @@
 """Features beside bare forward passes and bare decoding, and the memory that encoding takes."""
 
 import io
-import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,10 +17,12 @@ from open_clip.transform import PreprocessCfg
 from PIL import Image
 from torch import Tensor
 
-from bench.harness import Bench, Result, threads
+from bench.harness import Bench, Result
 from bench.peak import peak_bytes
+from pipeline.stage import cores
 from rau import small_clip
 from rau.cache import Cache
+from rau.devices import threads
 from rau.encoder import Encoder, load, save
 from rau.encoding import Item
 from rau.towers import autocast, normalise, text_features
@@ -106,10 +107,6 @@ def _captions(count: int) -> list[str]:
     ]
 
 
-def _workers() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _encode(
     scratch: Path, encoder: Encoder, things: Sequence[Item] | Sequence[str], batch: int
 ) -> None:
@@ -118,9 +115,9 @@ def _encode(
         cache = Cache(Path(name), encoder, "float16")
         path = Path(name) / "table.parquet"
         if isinstance(things[0], Item):
-            cache.encode_images(path, things, batch, _workers())  # type: ignore[arg-type]
+            cache.encode_images(path, things, batch, cores())  # type: ignore[arg-type]
         else:
-            cache.encode_texts(path, things, batch, _workers())  # type: ignore[arg-type]
+            cache.encode_texts(path, things, batch, cores())  # type: ignore[arg-type]
 
 
 def _forward(encoder: Encoder, model: Callable[[Tensor], Tensor], batches: list[Tensor]) -> None:
@@ -133,7 +130,7 @@ def _forward_apart(
     encoder: Encoder, model: Callable[[Tensor], Tensor], batches: list[Tensor]
 ) -> None:
     """The same with one core a batch."""
-    with threads(1), ThreadPoolExecutor(_workers()) as pool:
+    with threads(1), ThreadPoolExecutor(cores()) as pool:
         list(pool.map(lambda batch: _forward(encoder, model, [batch]), batches))
 
 
@@ -142,7 +139,7 @@ def _decode(encoder: Encoder, items: Sequence[Item], size: int) -> None:
         for item in items[start : start + size]:
             encoder.prepare(Path(item.content))
 
-    with ThreadPoolExecutor(_workers()) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         list(pool.map(work, range(0, len(items), size)))
 
 
@@ -157,7 +154,7 @@ def _images(bench: Bench, encoder: Encoder, items: list[Item], size: Size, batch
     steps = [pixels[: min(batch, len(items) - start)] for start in range(0, len(items), batch)]
     found = bench.turns(
         seconds=partial(_encode, bench.scratch, encoder, items, batch),
-        decode_seconds=partial(_decode, encoder, items, max(1, batch // _workers())),
+        decode_seconds=partial(_decode, encoder, items, max(1, batch // cores())),
         **_forwards(encoder, model, steps),
     )
     forward = min(value for name, value in found.items() if name.startswith("forward"))
@@ -177,7 +174,7 @@ def _forwards(
         "forward_seconds": partial(_forward, encoder, model, batches)
     }
     if encoder.device.type == "cpu":
-        pieces = [piece for batch in batches for piece in batch.tensor_split(_workers())]
+        pieces = [piece for batch in batches for piece in batch.tensor_split(cores())]
         ways["forward_apart_seconds"] = partial(_forward_apart, encoder, model, pieces)
     return ways
 

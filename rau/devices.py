@@ -1,4 +1,7 @@
-"""The device that tensors live on."""
+"""The device that tensors live on, and the threads that work on a CPU."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -19,3 +22,14 @@ def choose(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"train.device={name} is not on this machine; use auto or cpu") from error
     return device
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Torch's threads inside the block, and for the threads that start there."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from rau.devices import threads
 from rau.encoder import Encoder, prepare
 from rau.features import Matrix
 
@@ -102,17 +103,6 @@ def _by_length(
 
 
 @contextmanager
-def _shared_threads(workers: int) -> Iterator[None]:
-    """Torch's threads divided among the workers that start inside the block."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(max(1, before // workers))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-@contextmanager
 def _pool(workers: int) -> Iterator[ThreadPoolExecutor]:
     """Threads that, when the block is left early, finish what they are at and no more."""
     pool = ThreadPoolExecutor(workers)
@@ -125,7 +115,8 @@ def _pool(workers: int) -> Iterator[ThreadPoolExecutor]:
 def _on_cores(
     work: Callable[[In], Out], pieces: Iterable[In], workers: int
 ) -> Generator[tuple[In, Out], None, None]:
-    with _shared_threads(workers), _pool(workers) as pool:
+    each = max(1, torch.get_num_threads() // workers)
+    with threads(each), _pool(workers) as pool:
         yield from _ahead(pool, work, pieces, 2 * workers)
 
 

@@ -14,6 +14,7 @@ import torch
 from tqdm import tqdm
 
 from rau import fitting
+from rau.devices import threads
 from rau.errors import UserError
 from rau.params import Params
 from rau.studies import runs
@@ -87,18 +88,14 @@ def predict(source: runs.Source, wanted: Sequence[Params], jobs: int, with_val: 
     """Seconds that the runs will take, from one epoch of each kind of head on this machine."""
     if not wanted:
         return 0.0
-    threads = torch.get_num_threads()
     costs: dict[tuple[str, int], tuple[float, float]] = {}
-    try:
-        torch.set_num_threads(1)
+    with threads(1):
         world = source.read()
         world.prepared(wanted[0])
         for params in wanted:
             kind = (params.head.name, params.ua.n)
             if kind not in costs:
                 costs[kind] = _cost(params, world, with_val)
-    finally:
-        torch.set_num_threads(threads)
     seconds = 0.0
     for params in wanted:
         epoch, rest = costs[params.head.name, params.ua.n]
@@ -159,7 +156,7 @@ def complete(
         UserError: what a run raised, or when a worker was killed.
     """
     todo = missing(wanted, store)
-    queue = [stack for stack in stacks(wanted, device) if missing(stack, store)]
+    queue = [stack for stack in stacks(wanted, device) if stack.keys() & todo.keys()]
     if not queue:
         print(f"{title}: all {len(wanted)} runs are there")
         return
