@@ -71,7 +71,7 @@ class TrainQueries:
         slot = targets.new_full((*stack, self.images + 1), nowhere)
         slot.scatter_(-1, targets, torch.arange(count, device=rows.device).expand_as(targets))
         answers = self.relevant[rows].flatten(-2)
-        places = slot.gather(-1, answers).view(*rows.shape, -1)
+        places = slot.gather(-1, answers).view(*rows.shape, self.relevant.shape[1])
         marked = torch.zeros((*stack, count, count + 1), device=rows.device)
         marked.scatter_(-1, places, 1.0)
         columns = slot.gather(-1, targets)[..., None, :].expand(*stack, count, count)
@@ -113,7 +113,7 @@ class Batch(NamedTuple):
         query: rows of the schedule's queries.
         reference, target: rows of the image features.
         text: rows of the text features.
-        valid: which are a run's own; None where all are. The others repeat row 0.
+        valid: which are a run's own; None where all are. The others name a first row.
     """
 
     query: Tensor
@@ -168,14 +168,11 @@ class Schedule:
 
         A run's rows and captions are drawn by generators of its own seed and the epoch's number.
         """
-        rows, valid = self._rows(number)
-        texts = torch.cat([self._texts(part, number) for part in range(len(self.own))])
-        starts = torch.tensor([0, *(len(one) for one in self.own)]).cumsum(0)[:-1]
+        rows, texts, valid = self._drawn(number)
         device = self.queries.reference.device
-        text = texts[rows + starts[:, None]].to(device)
         query = (rows + torch.tensor(self._first)[:, None]).to(device)
         reference, target = self.queries.reference[query], self.queries.target[query]
-        own = valid.to(device)
+        text, own = texts.to(device), valid.to(device)
         found = []
         for step in range(self.steps):
             counts = self.capacity if self.one_shape else valid[step].sum(-1).tolist()
@@ -193,31 +190,33 @@ class Schedule:
             )
         return found
 
-    def _rows(self, epoch: int) -> tuple[Tensor, Tensor]:
-        """Each run's own row numbers and which are there, (steps, R, capacity), on the CPU."""
+    def _drawn(self, epoch: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Each run's own row numbers, their texts as rows of the text features, and which are
+        there, (steps, R, capacity), on the CPU; runs of one split and seed draw once."""
         shape = (self.steps, len(self.own), max(self.capacity))
-        rows, valid = torch.zeros(shape, dtype=torch.long), torch.zeros(shape, dtype=torch.bool)
-        drawn: dict[tuple[int, int], list[Tensor]] = {}
+        rows, texts = torch.zeros(shape, dtype=torch.long), torch.zeros(shape, dtype=torch.long)
+        valid = torch.zeros(shape, dtype=torch.bool)
+        drawn: dict[tuple[int, int], tuple[list[Tensor], Tensor]] = {}
         for run, (queries, seed) in enumerate(zip(self.own, self.seeds, strict=True)):
             key = (id(queries), seed)
             if key not in drawn:
-                generator = Generator().manual_seed(stream(seed, epoch))
-                mixed = self.train.batches == "mixed"
-                drawn[key] = list(
-                    batches(queries.category, self.train.batch_size, mixed, generator)
-                )
-            for step, batch in enumerate(drawn[key]):
+                drawn[key] = self._draw(queries, stream(seed, epoch))
+            own, captions = drawn[key]
+            for step, batch in enumerate(own):
                 rows[step, run, : len(batch)] = batch
+                texts[step, run, : len(batch)] = captions[batch]
                 valid[step, run, : len(batch)] = True
-        return rows, valid
+        return rows, texts, valid
 
-    def _texts(self, run: int, epoch: int) -> Tensor:
-        """A text for every query of a run, as rows of the text features, (Q,), on the CPU."""
-        queries = self.own[run]
-        generator = Generator().manual_seed(stream(self.seeds[run], epoch))
-        drawn = torch.rand(len(queries), generator=generator)
+    def _draw(self, queries: TrainQueries, seed: int) -> tuple[list[Tensor], Tensor]:
+        """The batches of an epoch, and a text for every query however they are made, (Q,)."""
+        train = self.train
+        generator = Generator().manual_seed(seed)
+        mixed = train.batches == "mixed"
+        own = list(batches(queries.category, train.batch_size, mixed, generator))
+        drawn = torch.rand(len(queries), generator=Generator().manual_seed(seed))
         place = (drawn * queries.text_count.cpu()).long()
-        return queries.texts.cpu().gather(1, place[:, None]).squeeze(1)
+        return own, queries.texts.cpu().gather(1, place[:, None]).squeeze(1)
 
 
 def batch_shape(queries: TrainQueries, train: TrainParams) -> tuple[int, int]:

@@ -113,7 +113,7 @@ def csu_positives(
     base_positives: Tensor,
     theta: float | Tensor,
     quantile: float | Tensor | None = None,
-    valid: Tensor | None = None,
+    pairs: Tensor | None = None,
 ) -> Tensor:
     """Positives of cross-sample uncertainty: the base ones and every j with cosine >= theta.
 
@@ -128,7 +128,7 @@ def csu_positives(
         base_positives: the rows of the same target, (B, B) of 1 and 0.
         theta: threshold.
         quantile: of the cosines of pairs that are not base positives, in place of theta.
-        valid: rows that are there, (B,) bool; None for all.
+        pairs: those of rows that are there, (B, B) of 1 and 0; None for all.
 
     Returns:
         (B, B) of 1 and 0, rows are sources.
@@ -136,7 +136,6 @@ def csu_positives(
     if quantile is None and not isinstance(theta, Tensor) and theta >= 1:
         return base_positives
     cosines = _logits(mu_source, mu_target).clamp_(-1, 1)
-    pairs = pairs_of(valid)
     if quantile is not None:
         others = (1 if pairs is None else pairs) - base_positives
         added = cosines.gt_(per_run(_threshold(cosines, others, quantile)))
@@ -317,7 +316,7 @@ def total_loss(
     if weighing.csu:
         means = source.mean, target.mean
         masks.append(
-            csu_positives(*means, base_positives, weighing.theta, weighing.quantile, valid)
+            csu_positives(*means, base_positives, weighing.theta, weighing.quantile, pairs)
         )
         weights.append(weighing.csu_weight)
     most = 1 / torch.as_tensor(temperature).detach() if narrow else None

@@ -104,10 +104,10 @@ def rank(
     return _join([part.ranking() for part in blocks])
 
 
-def padded(rows: Sequence[Sequence[int]]) -> NDArray[np.int64]:
-    """Lists of places of any lengths as a table (R, longest), -1 at the ends of shorter ones."""
+def padded(rows: Sequence[Sequence[int]], pad: int = -1) -> NDArray[np.int64]:
+    """Lists of places of any lengths as a table (R, longest), `pad` at the ends of shorter ones."""
     width = max(map(len, rows), default=0)
-    return np.array([[*row, *[-1] * (width - len(row))] for row in rows], np.int64).reshape(
+    return np.array([[*row, *[pad] * (width - len(row))] for row in rows], np.int64).reshape(
         len(rows), width
     )
 

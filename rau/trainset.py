@@ -11,6 +11,7 @@ from rau.errors import UserError
 from rau.evaluation import FeatureSet, Task, build_task
 from rau.holdout import Edge, carve
 from rau.joins import Join, training_texts
+from rau.ranking import padded
 
 Row = Mapping[str, Any]
 
@@ -62,20 +63,18 @@ def train_queries(queries: Sequence[Row], features: FeatureSet) -> TrainQueries:
     images = {name: row for row, name in enumerate(features.images.names)}
     texts = [training_texts(query["captions"]) for query in queries]
     flat = iter(features.texts.rows((text for row in texts for text in row), "texts").tolist())
-    padded, count = pad_texts([[next(flat) for _ in row] for row in texts])
+    captions, count = pad_texts([[next(flat) for _ in row] for row in texts])
     categories = {
         name: number for number, name in enumerate(sorted({q["category"] for q in queries}))
     }
     relevant = None
     if all(query["relevant"] is not None for query in queries):
         listed = [[images[name] for name in q["relevant"] if name in images] for q in queries]
-        width = max(1, *map(len, listed))
-        answers = [row + [len(images)] * (width - len(row)) for row in listed]
-        relevant = torch.tensor(answers).to(device)
+        relevant = torch.from_numpy(padded(listed, len(images))).to(device)
     return TrainQueries(
         reference=torch.tensor([images[q["reference_id"]] for q in queries]).to(device),
         target=torch.tensor([images[q["target_id"]] for q in queries]).to(device),
-        texts=padded.to(device),
+        texts=captions.to(device),
         text_count=count.to(device),
         category=torch.tensor([categories[q["category"]] for q in queries]),
         relevant=relevant,
