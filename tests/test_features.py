@@ -149,13 +149,18 @@ def test_real_encoder_gives_the_same_alone_and_in_a_batch(encoder: Encoder, tmp_
         np.testing.assert_allclose(table.matrix[row], alone, atol=1e-5)
 
 
-def test_in_order_beside_the_cores_and_on_them(encoder: Encoder, tmp_path: Path) -> None:
+def things_to_encode(folder: Path, count: int) -> tuple[list[Item], list[Item]]:
+    """Pictures on disk, and texts of several lengths."""
     rng = np.random.default_rng(0)
-    paths = [tmp_path / f"{i}.png" for i in range(23)]
+    paths = [folder / f"{i}.png" for i in range(count)]
     for path in paths:
         Image.fromarray(rng.integers(0, 256, (70, 90, 3), np.uint8)).save(path)
-    pictures = [Item(path.name, path.name, path) for path in paths]
-    texts = [Item(t, t, t) for t in (f"{'very ' * (i % 7)}red {i}" for i in range(23))]
+    texts = [f"{'very ' * (i % 7)}red {i}" for i in range(count)]
+    return [Item(p.name, p.name, p) for p in paths], [Item(t, t, t) for t in texts]
+
+
+def test_in_order_beside_the_cores_and_on_them(encoder: Encoder, tmp_path: Path) -> None:
+    pictures, texts = things_to_encode(tmp_path, 23)
     # The path of other devices, which the CPU can walk too.
     for many, things in ((encode_images, pictures), (encode_texts, texts)):
         for batch, workers in ((1, 1), (4, 3), (50, 2)):
@@ -174,12 +179,7 @@ def test_in_order_beside_the_cores_and_on_them(encoder: Encoder, tmp_path: Path)
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 def test_cuda_agrees_with_the_cpu(encoder: Encoder, encoder_folder: Path, tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    paths = [tmp_path / f"{i}.png" for i in range(41)]
-    for path in paths:
-        Image.fromarray(rng.integers(0, 256, (70, 90, 3), np.uint8)).save(path)
-    pictures = [Item(path.name, path.name, path) for path in paths]
-    texts = [Item(t, t, t) for t in (f"{'very ' * (i % 7)}red {i}" for i in range(41))]
+    pictures, texts = things_to_encode(tmp_path, 41)
     for precision, least in (("float32", 0.99999), ("float16", 0.9999), ("bfloat16", 0.999)):
         other = load(encoder_folder, torch.device("cuda"), cast(Precision, precision))
         for many, things in ((encode_images, pictures), (encode_texts, texts)):
