@@ -85,7 +85,7 @@ class _SquaredDistance(torch.autograd.Function):
     def forward(ctx: Any, left: Tensor, right: Tensor) -> Tensor:
         gap = left - right
         ctx.save_for_backward(gap)
-        return torch.as_tensor(torch.linalg.vecdot(gap, gap))
+        return torch.as_tensor(torch.linalg.vector_norm(gap, dim=-1).square())
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
