@@ -27,6 +27,7 @@ def train(params: "Params", folder: Path) -> None:
     from rau.schemas import QUERIES, read_table
 
     stage.limit_threads(params.train.threads)
+    devices.keep_memory()
     name = params.dataset.name
     sources = [workspace.features(name, kind) for kind in ("images", "texts")]
     pair = features.read_pair(*sources)
