@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import torch
 
 from rau.errors import UserError
+from rau.params import Products
 
 
 def choose(name: str) -> torch.device:
@@ -24,6 +25,22 @@ def choose(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"train.device={name} is not on this machine; use auto or cpu") from error
     return device
+
+
+@contextmanager
+def products(precision: Products) -> Iterator[None]:
+    """What torch rounds the factors of float32 matrix products to inside the block.
+
+    Sums stay in float32. Where a device has no such products, it takes the next finer kind that it
+    has: on a CPU `tf32` is seldom there, on a GPU `bfloat16` is `tf32`.
+    """
+    before = torch.get_float32_matmul_precision()
+    kinds = {"float32": "highest", "tf32": "high", "bfloat16": "medium"}
+    torch.set_float32_matmul_precision(kinds[precision])
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 @contextmanager

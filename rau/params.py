@@ -13,6 +13,8 @@ Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Width = Annotated[int, Field(ge=1, le=65536)]
+# What factors of float32 matrix products are rounded to.
+Products = Literal["float32", "tf32", "bfloat16"]
 
 
 class Section(BaseModel):
@@ -119,6 +121,7 @@ class TrainParams(Section):
     temperature: Positive = 0.07
     learn_temperature: bool = False
     two_way: bool = True
+    precision: Products = "float32"
     batches: Literal["mixed", "category"] = "category"
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
     threads: Annotated[int, Field(ge=0)] = 0

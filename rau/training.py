@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from rau import checkpoint, epochs
+from rau import checkpoint, devices, epochs
 from rau.batches import Schedule, TrainQueries, stream
 from rau.capture import Captured
 from rau.errors import UserError
@@ -165,9 +165,10 @@ class Trainer:
         self.noise.restart(lambda seed: stream(seed, epoch))
         self.stack.head.train()
         sums = torch.zeros(len(self.runs), len(epochs.STATISTICS), device=self.features.device)
-        for number, batch in enumerate(self.schedule.epoch(epoch), epoch * self.schedule.steps):
-            self.rate.copy_(self.rates[number])
-            sums += self.step(self.shares[number], *batch)
+        with devices.products(self.train.precision):
+            for number, batch in enumerate(self.schedule.epoch(epoch), epoch * self.schedule.steps):
+                self.rate.copy_(self.rates[number])
+                sums += self.step(self.shares[number], *batch)
         rate = self.rate.item()
         for place, values in enumerate(sums.tolist()):
             if self.progress[place].failure is None:
