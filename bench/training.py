@@ -1,6 +1,6 @@
 """Training: a step beside the matrix products that it must do, an epoch beside the usual loop."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 
 import torch
@@ -10,11 +10,12 @@ from torch.utils.data import DataLoader
 from bench.harness import Bench, Result
 from bench.plain import Loss, PlainHead, Triplets, epoch
 from bench.sizes import CIRR, FASHIONIQ, WIDTHS, DataSet, random_features
-from rau.batches import TrainQueries
+from rau import devices
+from rau.batches import Batch, TrainQueries
 from rau.evaluation import FeatureSet
 from rau.features import Features
 from rau.head import HeadConfig
-from rau.params import TrainParams, UaParams
+from rau.params import Products, TrainParams, UaParams
 from rau.training import Run, Trainer
 
 HIDDEN = 256
@@ -119,6 +120,7 @@ def trainer(
     runs: int = 1,
     thetas: int = 1,
     batch: int = BATCH,
+    precision: Products = "float32",
 ) -> Trainer:
     """A trainer of several runs, `thetas` of them for every seed, whose holdout costs nothing."""
     many = [
@@ -131,74 +133,110 @@ def trainer(
         )
         for run in range(runs)
     ]
-    return Trainer(many, TrainParams(batch_size=batch), features)
+    return Trainer(many, TrainParams(batch_size=batch, precision=precision), features)
 
 
-def one_step(made: Trainer) -> Callable[[], Tensor]:
+def one_step(made: Trainer) -> Callable[[], None]:
     """A step of a trainer, over and over on one batch."""
     made.noise.restart(lambda seed: seed)
     made.stack.head.train()
-    batch = made.schedule.epoch(0)[0]
-    return partial(made.step, made.shares[0], *batch)
+    return partial(_steps, made, made.schedule.epoch(0)[:1])
+
+
+def _steps(made: Trainer, batches: Iterable[Batch]) -> None:
+    with devices.products(made.train.precision):
+        for batch in batches:
+            made.step(made.shares[0], *batch)
 
 
 def cases(bench: Bench) -> Iterator[Result]:
-    """All figures of training."""
+    """All figures of training: of steps in float32, and in what the device does faster."""
+    devices.keep_memory()
+    coarse: Products = "tf32" if bench.device.type == "cuda" else "bfloat16"
     for width in WIDTHS:
-        yield from _fashioniq(bench, width)
+        yield from _fashioniq(bench, width, coarse)
     features, queries = synthetic(CIRR, 640, bench)
-    made = trainer(features, queries, 640)
-    shapes = products(made.schedule.capacity[0], 640, HIDDEN)
-    yield bench.ratio(
-        "training/step/cirr/640",
-        one_step(made),
-        bare_products(shapes, bench.device),
-        "its matrix products",
-        1.3,
-    )
+    made = [trainer(features, queries, 640, precision=kind) for kind in ("float32", coarse)]
+    yield from _step(bench, "cirr/640", made)
 
 
-def _fashioniq(bench: Bench, width: int) -> Iterator[Result]:
-    features, queries = synthetic(FASHIONIQ, width, bench)
-    made = trainer(features, queries, width)
-    floor = bare_products(products(made.schedule.capacity[0], width, HIDDEN), bench.device)
-    yield bench.ratio(
-        f"training/step/fashioniq/{width}", one_step(made), floor, "its matrix products", 1.3
-    )
-    steps = made.schedule.steps
+def _floor(bench: Bench, made: Trainer) -> Callable[[], None]:
+    width = made.runs[0].config.width
+    return bare_products(products(made.schedule.capacity[0], width, HIDDEN), bench.device)
+
+
+def _in(precision: Products, work: Callable[[], None]) -> None:
+    with devices.products(precision):
+        work()
+
+
+def _step(bench: Bench, size: str, made: Sequence[Trainer]) -> Iterator[Result]:
+    """A step in float32 and a coarser one, beside products in float32 and its own."""
+    coarse = made[1].train.precision
+    floor = _floor(bench, made[0])
     found = bench.turns(
-        ours=lambda: _ours(made),
+        seconds=one_step(made[0]),
+        coarse_seconds=one_step(made[1]),
+        floor_seconds=floor,
+        coarse_floor_seconds=partial(_in, coarse, floor),
+    )
+    words = "its matrix products in"
+    for name, case, own, limit in (
+        (size, "seconds", "float32", 1.3),
+        (f"{size}/{coarse}", "coarse_seconds", "float32", 1.3),
+        (f"{size}/{coarse}/own", "coarse_seconds", coarse, None),
+    ):
+        least = found["floor_seconds" if own == "float32" else "coarse_floor_seconds"]
+        detail = {"seconds": found[case], "floor_seconds": least}
+        yield Result(
+            f"training/step/{name}",
+            found[case] / least,
+            "x",
+            f"{words} {own}",
+            limit,
+            detail=detail,
+        )
+
+
+def _fashioniq(bench: Bench, width: int, coarse: Products) -> Iterator[Result]:
+    features, queries = synthetic(FASHIONIQ, width, bench)
+    made = [trainer(features, queries, width, precision=kind) for kind in ("float32", coarse)]
+    yield from _step(bench, f"fashioniq/{width}", made)
+    floor, steps = _floor(bench, made[0]), made[0].schedule.steps
+    found = bench.turns(
+        ours=partial(_ours, made[0]),
+        coarse=partial(_ours, made[1]),
         usual=_usual(bench, features, queries, width),
         products=lambda: [floor() for _ in range(steps)],
     )
-    over = {name: found[name] - found["products"] for name in ("ours", "usual")}
     detail = {f"{name}_seconds": value for name, value in found.items()}
-    yield Result(
-        f"training/overhead removed/fashioniq/{width}",
-        1 - over["ours"] / over["usual"],
-        "share",
-        "what the usual loop does beside its products",
-        0.9,
-        "at least",
-        detail,
-    )
-    yield Result(
-        f"training/epoch/fashioniq/{width}",
-        found["usual"] / found["ours"],
-        "times faster",
-        "the usual loop",
-        50.0 if bench.device.type == "cuda" else None,
-        "at least",
-        detail,
-    )
+    for case, own in (("ours", ""), ("coarse", f"/{coarse}")):
+        over = {name: found[name] - found["products"] for name in (case, "usual")}
+        yield Result(
+            f"training/overhead removed/fashioniq/{width}{own}",
+            1 - over[case] / over["usual"],
+            "share",
+            "what the usual loop does beside its products",
+            0.9,
+            "at least",
+            detail,
+        )
+        yield Result(
+            f"training/epoch/fashioniq/{width}{own}",
+            found["usual"] / found[case],
+            "times faster",
+            "the usual loop",
+            50.0 if bench.device.type == "cuda" else None,
+            "at least",
+            detail,
+        )
 
 
 def _ours(made: Trainer) -> None:
     """An epoch, with the drawing and looking up that comes before it."""
     made.noise.restart(lambda seed: seed)
     made.stack.head.train()
-    for batch in made.schedule.epoch(0):
-        made.step(made.shares[0], *batch)
+    _steps(made, made.schedule.epoch(0))
 
 
 def _usual(
