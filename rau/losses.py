@@ -91,12 +91,12 @@ def pairs_of(valid: Tensor | None) -> Tensor | None:
     return there[..., :, None] * there[..., None, :]
 
 
-def _logits(source: Tensor, target: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
-    """Cosine over temperature of every source row with every target row, (B, B)."""
-    left, right = (unit(at_least_float32(rows)) for rows in (source, target))
-    if isinstance(temperature, Tensor):
-        temperature = per_run(temperature).to(left.dtype)
-    return (left / temperature) @ right.mT
+def _logits(source: Tensor, target: Tensor, temperature: float | Tensor | None = None) -> Tensor:
+    """Cosine, over a temperature if there is one, of every source row and target row, (B, B)."""
+    left, right = at_least_float32(source), at_least_float32(target)
+    if isinstance(temperature, float | int):
+        temperature = left.new_tensor(temperature)
+    return unit(left, temperature) @ unit(right).mT
 
 
 def _mean(rows: Tensor, valid: Tensor | None) -> Tensor:
