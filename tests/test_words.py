@@ -30,8 +30,17 @@ def test_hard_ones(how: str) -> None:
         "l\u2019\u00e9t\u00e9 \ufb01ne",
         "word " * 40,
         "tab\tand\nline",
+        "\t \n",
+        "it's 100% well-made, isn't it?! 1234",
+        "red &amp; blue &amp;amp; caf\u00c3\u00a9",
+        "unbreakable" * 20,
+        "\u8d64\u3044\u3000\u670d " * 20,
+        "is red",
     ]
     assert torch.equal(QUICK[how](texts), PLAIN[how](texts))
+    for text in texts:
+        assert torch.equal(QUICK[how]([text]), PLAIN[how]([text]))
+    assert torch.equal(QUICK[how]([]), PLAIN[how]([]))
 
 
 def test_other_tokenizers_stay_as_they_are() -> None:
