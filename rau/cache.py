@@ -9,18 +9,18 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import IO, Literal
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from pyarrow import feather
 from tqdm import tqdm
 
 from rau.encoder import Encoder
 from rau.encoding import Encoded, Item, encode_images, encode_texts
 from rau.errors import UserError
-from rau.features import GROUP_ROWS, PLAIN, SHARED, Matrix, to_array, to_matrix, write_blocks
+from rau.features import GROUP_ROWS, SHARED, Matrix, to_array, to_matrix, write_blocks
 from rau.files import atomic_path
 
 PART_ROWS = 2048
@@ -62,7 +62,7 @@ class Cache:
         items: Sequence[Item],
         encode: Callable[[Encoder, Sequence[Item]], Encoded],
     ) -> None:
-        done = {key for part in self._parts(kind, ["key"]) for key in part["key"].to_pylist()}
+        done = {key for _, keys in self._parts(kind) for key in keys}
         missing = list({item.key: item for item in items if item.key not in done}.values())
         keys: list[str] = []
         rows: list[Matrix] = []
@@ -91,50 +91,42 @@ class Cache:
         table = pa.table({"key": keys, "feature": to_array(np.concatenate(rows))})
         self.folder.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(prefix=f"{kind}-", dir=self.folder) as name:
-            target = Path(f"{name.name}.parquet")
+            target = Path(f"{name.name}.arrow")
         with atomic_path(target) as temporary:
-            pq.write_table(table, temporary, **PLAIN)
+            feather.write_feather(table, str(temporary), compression="uncompressed")
 
-    def _parts(self, kind: str, columns: list[str] | None = None) -> Iterator[pa.Table]:
-        for path in sorted(self.folder.glob(f"{kind}-*.parquet")):
+    def _parts(self, kind: str) -> Iterator[tuple[Path, list[str]]]:
+        """The whole parts and the keys of their rows."""
+        for path in sorted(self.folder.glob(f"{kind}-*.arrow")):
             try:
-                yield pq.read_table(path, columns=columns)
+                yield path, feather.read_table(path, columns=["key"])["key"].to_pylist()
             except (pa.ArrowInvalid, OSError):
                 # Its rows count as missing and are encoded again.
                 tqdm.write(f"{path} is cut short: removed, its rows are encoded again")
                 path.unlink()
 
     def _merge(self, kind: str, column: str, path: Path, items: Sequence[Item]) -> None:
-        """Gather the parts in the items' order through a file on disk, in bounded memory."""
-        rows_of: dict[str, list[int]] = {}
-        for row, item in enumerate(items):
-            rows_of.setdefault(item.key, []).append(row)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path.parent) as scratch:
-            filled = np.zeros(len(items), dtype=bool)
-            width = 0
-            for part in self._parts(kind):
-                features = to_matrix(part["feature"])
-                width = features.shape[1]
-                pairs = [
-                    (row, source)
-                    for source, key in enumerate(part["key"].to_pylist())
-                    for row in rows_of.get(key, ())
-                ]
-                _scatter(scratch, features, np.array(sorted(pairs), dtype=np.int64).reshape(-1, 2))
-                filled[[row for row, _ in pairs]] = True
-            if not width:
-                raise UserError(f"there are no {kind} to encode; check the data set's tables")
-            if not filled.all():
-                raise UserError(f"{int((~filled).sum())} {kind} lost their part; run it again")
-            scratch.seek(0)
-            size = GROUP_ROWS * width * self.dtype.itemsize
-            blocks = (
-                np.frombuffer(block, self.dtype).reshape(-1, width)
-                for block in iter(lambda: scratch.read(size), b"")
-            )
-            names = [item.name for item in items]
-            write_blocks(path, column, names, blocks, self.metadata())
+        """Gather the parts in the items' order, in bounded memory."""
+        if not items:
+            raise UserError(f"there are no {kind} to encode; check the data set's tables")
+        paths: list[Path] = []
+        starts: list[int] = []
+        # Numbers alone: a list or a tuple a row would set off Python's search for dead cycles.
+        row_of: dict[str, int] = {}
+        rows = 0
+        for part, keys in self._parts(kind):
+            paths.append(part)
+            starts.append(rows)
+            row_of.update(zip(keys, range(rows, rows + len(keys)), strict=True))
+            rows += len(keys)
+        wanted = np.array([row_of.get(item.key, -1) for item in items])
+        if lost := np.count_nonzero(wanted < 0):
+            raise UserError(f"{lost} {kind} lost their part; run it again")
+        blocks = (
+            _gather(paths, np.array(starts), wanted[start : start + GROUP_ROWS])
+            for start in range(0, len(wanted), GROUP_ROWS)
+        )
+        write_blocks(path, column, [item.name for item in items], blocks, self.metadata())
 
     def metadata(self) -> dict[str, str]:
         """What the features were made with, kept in the table's schema."""
@@ -148,10 +140,18 @@ class Cache:
         }
 
 
-def _scatter(file: IO[bytes], features: Matrix, pairs: NDArray[np.int64]) -> None:
-    """Write rows to their places: of pairs (place, row), ascending, neighbours at once."""
-    breaks = np.flatnonzero(np.diff(pairs[:, 0]) != 1) + 1
-    for run in np.split(pairs, breaks):
-        if len(run):
-            file.seek(int(run[0, 0]) * features[0].nbytes)
-            file.write(features[run[:, 1]].data)
+def _gather(paths: Sequence[Path], starts: NDArray[np.int64], rows: NDArray[np.int64]) -> Matrix:
+    """Features of the rows, counted through all parts, of which each has its first in `starts`."""
+    part_of = starts.searchsorted(rows, side="right") - 1
+    numbers = np.unique(part_of)
+    own = [np.flatnonzero(part_of == number) for number in numbers]
+    found = [
+        _features(paths[number])[rows[places] - starts[number]]
+        for number, places in zip(numbers, own, strict=True)
+    ]
+    return np.concatenate(found)[np.concatenate(own).argsort()]
+
+
+def _features(path: Path) -> Matrix:
+    """A part's features, mapped: only what is taken of them is read."""
+    return to_matrix(feather.read_table(path, columns=["feature"], memory_map=True)["feature"])

@@ -124,12 +124,24 @@ def test_stopped_half_way_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_damaged_part_is_encoded_again(tmp_path: Path) -> None:
     make(tmp_path, Fake()).encode_texts(tmp_path / "a.parquet", ["x", "yy"], 8, 2)
-    part = next((tmp_path / "parts").rglob("*.parquet"))
+    part = next((tmp_path / "parts").rglob("*.arrow"))
     part.write_bytes(part.read_bytes()[:50])
     again = Fake()
     make(tmp_path, again).encode_texts(tmp_path / "b.parquet", ["x", "yy"], 8, 2)
     assert again.seen == ["x", "yy"]
     assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
+
+
+def test_parts_that_interleave_and_twins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "PART_ROWS", 3)
+    monkeypatch.setattr(cache, "GROUP_ROWS", 5)
+    made = make(tmp_path, Fake())
+    order = np.random.default_rng(0).permutation(23).tolist()
+    made.encode_images(tmp_path / "a.parquet", [items(23)[i] for i in order[:11]], 2, 1)
+    twins = [Item(f"twin{i}", f"sha{i}", Path(str(i))) for i in order]
+    made.encode_images(tmp_path / "b.parquet", items(23) + twins, 2, 1)
+    table = features.read_features(tmp_path / "b.parquet", "image_id")
+    assert table.matrix[:, 0].tolist() == [*range(23), *order]
 
 
 def test_feature_too_large_for_half_precision(tmp_path: Path) -> None:
