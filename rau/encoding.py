@@ -9,10 +9,9 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -22,14 +21,13 @@ from rau.encoder import Encoder, prepare
 from rau.features import Matrix
 
 # Texts whose lengths are sorted together, in batches.
-WINDOW = 16
+WINDOW = 64
 
 In = TypeVar("In")
 Out = TypeVar("Out")
 
 
-@dataclass(frozen=True)
-class Item:
+class Item(NamedTuple):
     """One thing to encode: its name in the table, the key of its content, and itself."""
 
     name: str
@@ -95,11 +93,12 @@ def _by_length(
     for window in _pieces(items, WINDOW * size):
         tokens, lengths = encoder.tokenise([str(item.content) for item in window])
         # The longest first: workers that end apart then wait for a short piece.
-        order = lengths.argsort(stable=True, descending=True)
+        lengths, order = lengths.sort(stable=True, descending=True)
+        tokens, longest = tokens[order], lengths.tolist()
+        ordered = [window[row] for row in order.tolist()]
         for start in range(0, len(window), size):
-            rows = order[start : start + size]
-            piece = [window[row] for row in rows.tolist()]
-            yield piece, tokens[rows, : int(lengths[rows].max())]
+            piece = slice(start, start + size)
+            yield ordered[piece], tokens[piece, : longest[start]].contiguous()
 
 
 @contextmanager
