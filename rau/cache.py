@@ -4,12 +4,12 @@ Parts are keyed by what was encoded (an image's SHA-256, a text itself) and lie 
 by the encoder's key and arithmetic: another encoder never meets them, more images only add to them.
 """
 
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Literal
+from uuid import uuid4
 
 import numpy as np
 import pyarrow as pa
@@ -89,10 +89,7 @@ class Cache:
 
     def _write_part(self, kind: str, keys: list[str], rows: list[Matrix]) -> None:
         table = pa.table({"key": keys, "feature": to_array(np.concatenate(rows))})
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(prefix=f"{kind}-", dir=self.folder) as name:
-            target = Path(f"{name.name}.arrow")
-        with atomic_path(target) as temporary:
+        with atomic_path(self.folder / f"{kind}-{uuid4().hex}.arrow") as temporary:
             feather.write_feather(table, str(temporary), compression="uncompressed")
 
     def _parts(self, kind: str) -> Iterator[tuple[Path, list[str]]]:
