@@ -96,11 +96,15 @@ class Cache:
         """The whole parts and the keys of their rows."""
         for path in sorted(self.folder.glob(f"{kind}-*.arrow")):
             try:
-                yield path, feather.read_table(path, columns=["key"])["key"].to_pylist()
-            except (pa.ArrowInvalid, OSError):
+                part = feather.read_table(path, memory_map=True)
+                part.validate(full=True)
+                keys = part["key"].to_pylist()
+            except (pa.ArrowException, OSError, ValueError, KeyError):
                 # Its rows count as missing and are encoded again.
-                tqdm.write(f"{path} is cut short: removed, its rows are encoded again")
+                tqdm.write(f"{path} is damaged: removed, its rows are encoded again")
                 path.unlink()
+                continue
+            yield path, keys
 
     def _merge(self, kind: str, column: str, path: Path, items: Sequence[Item]) -> None:
         """Gather the parts in the items' order, in bounded memory."""

@@ -122,6 +122,22 @@ def test_stopped_half_way_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
 
 
+def test_part_with_any_zeroed_block_is_read_or_encoded_again(tmp_path: Path) -> None:
+    make(tmp_path, Fake()).encode_texts(tmp_path / "a.parquet", ["x", "yy"], 8, 2)
+    part = next((tmp_path / "parts").rglob("*.arrow"))
+    whole = part.read_bytes()
+    encoded_again = 0
+    for start in range(0, len(whole), 64):
+        for old in (tmp_path / "parts").rglob("*.arrow"):
+            old.unlink()
+        part.write_bytes(whole[:start] + bytes(64) + whole[start + 64 :])
+        again = Fake()
+        make(tmp_path, again).encode_texts(tmp_path / "b.parquet", ["x", "yy"], 8, 2)
+        encoded_again += bool(again.seen)
+        assert features.read_features(tmp_path / "b.parquet", "text").names == ["x", "yy"]
+    assert encoded_again > 5
+
+
 def test_damaged_part_is_encoded_again(tmp_path: Path) -> None:
     make(tmp_path, Fake()).encode_texts(tmp_path / "a.parquet", ["x", "yy"], 8, 2)
     part = next((tmp_path / "parts").rglob("*.arrow"))
