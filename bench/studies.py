@@ -6,6 +6,7 @@ from functools import partial
 from bench.harness import Bench, Result
 from bench.sizes import FASHIONIQ
 from bench.training import BATCH, synthetic, trainer
+from rau import devices
 from rau.params import Params, TrainParams
 from rau.studies.pool import most_together
 from rau.training import Trainer
@@ -21,6 +22,7 @@ STEPS = 8
 
 def cases(bench: Bench) -> Iterator[Result]:
     """Large and small batches, wide features, and on a GPU all 27."""
+    devices.keep_memory()
     on_gpu = bench.device.type == "cuda"
     seeds, thetas = (SEEDS, THETAS) if on_gpu else (FEW_SEEDS, FEW_THETAS)
     for width, batch in ((WIDTH, BATCH), (WIDTH, SMALL_BATCH), (1024, BATCH)):
