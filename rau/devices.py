@@ -63,8 +63,8 @@ def keep_memory() -> None:
     """Have this process keep the memory that tensors on the CPU leave, for the next ones.
 
     By default glibc hands blocks of a few MB back to the system, and every step of a training
-    takes them anew, page by page; where pages are dear that is a fifth of the step. At most 2 GB
-    are kept. Elsewhere than on glibc nothing happens.
+    takes them anew, page by page; where pages are dear that is a fifth of the step. Up to 2 GB
+    stay at the end of the heap of every process. Elsewhere than on glibc nothing happens.
     """
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)

@@ -95,7 +95,7 @@ def _logits(source: Tensor, target: Tensor, temperature: float | Tensor | None =
     """Cosine, over a temperature if there is one, of every source row and target row, (B, B)."""
     left, right = at_least_float32(source), at_least_float32(target)
     if isinstance(temperature, float | int):
-        temperature = left.new_tensor(temperature)
+        temperature = left.new_full((), temperature)
     return unit(left, temperature) @ unit(right).mT
 
 
