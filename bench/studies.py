@@ -5,11 +5,10 @@ from functools import partial
 
 from bench.harness import Bench, Result
 from bench.sizes import FASHIONIQ
-from bench.training import BATCH, synthetic, trainer
+from bench.training import BATCH, some_steps, synthetic, trainer
 from rau import devices
 from rau.params import Params, TrainParams
 from rau.studies.pool import most_together
-from rau.training import Trainer
 
 # Seeds times thresholds: 27 runs.
 SEEDS, THETAS = 3, 9
@@ -27,8 +26,8 @@ def cases(bench: Bench) -> Iterator[Result]:
     seeds, thetas = (SEEDS, THETAS) if on_gpu else (FEW_SEEDS, FEW_THETAS)
     for width, batch in ((WIDTH, BATCH), (WIDTH, SMALL_BATCH), (1024, BATCH)):
         features, queries = synthetic(FASHIONIQ, width, bench)
-        stack = _steps(trainer(features, queries, width, seeds * thetas, thetas, batch))
-        alone = _steps(trainer(features, queries, width, batch=batch))
+        stack = some_steps(trainer(features, queries, width, seeds * thetas, thetas, batch), STEPS)
+        alone = some_steps(trainer(features, queries, width, batch=batch), STEPS)
         found = bench.turns(
             seconds=stack,
             floor_seconds=partial(_again, alone, seeds * thetas),
@@ -44,19 +43,6 @@ def cases(bench: Bench) -> Iterator[Result]:
         limit = 4.0 if on_gpu and seeds * thetas == SEEDS * THETAS else None
         ratio = found["seconds"] / found["one_seconds"]
         yield Result(f"studies/times one/{name}", ratio, "x", "one run", limit, detail=found)
-
-
-def _steps(made: Trainer) -> Callable[[], None]:
-    """Some steps of an epoch whose batches are there."""
-    made.noise.restart(lambda seed: seed)
-    made.stack.head.train()
-    batches = made.schedule.epoch(0)[:STEPS]
-
-    def work() -> None:
-        for batch in batches:
-            made.step(made.shares[0], *batch)
-
-    return work
 
 
 def _again(work: Callable[[], None], times: int) -> None:

@@ -138,12 +138,22 @@ def trainer(
 
 def one_step(made: Trainer) -> Callable[[], None]:
     """A step of a trainer, over and over on one batch."""
+    return some_steps(made, 1)
+
+
+def some_steps(made: Trainer, count: int) -> Callable[[], None]:
+    """The first steps of an epoch whose batches are there."""
+    return partial(_take, made, _begun(made)[:count])
+
+
+def _begun(made: Trainer) -> list[Batch]:
+    """The batches of an epoch, with the noise and the head as it begins."""
     made.noise.restart(lambda seed: seed)
     made.stack.head.train()
-    return partial(_steps, made, made.schedule.epoch(0)[:1])
+    return made.schedule.epoch(0)
 
 
-def _steps(made: Trainer, batches: Iterable[Batch]) -> None:
+def _take(made: Trainer, batches: Iterable[Batch]) -> None:
     with devices.products(made.train.precision):
         for batch in batches:
             made.step(made.shares[0], *batch)
@@ -165,7 +175,7 @@ def _floor(bench: Bench, made: Trainer) -> Callable[[], None]:
     return bare_products(products(made.schedule.capacity[0], width, HIDDEN), bench.device)
 
 
-def _in(precision: Products, work: Callable[[], object]) -> None:
+def _in(precision: Products, work: Callable[[], None]) -> None:
     with devices.products(precision):
         work()
 
@@ -180,21 +190,18 @@ def _step(bench: Bench, size: str, made: Sequence[Trainer]) -> Iterator[Result]:
         floor_seconds=floor,
         coarse_floor_seconds=partial(_in, coarse, floor),
     )
-    words = "its matrix products in"
-    for name, case, own, limit in (
-        (size, "seconds", "float32", 1.3),
-        (f"{size}/{coarse}", "coarse_seconds", "float32", 1.3),
-        (f"{size}/{coarse}/own", "coarse_seconds", coarse, None),
+    for name, case, least, kind, limit in (
+        (size, "seconds", "floor_seconds", "float32", 1.3),
+        (f"{size}/{coarse}", "coarse_seconds", "floor_seconds", "float32", 1.3),
+        (f"{size}/{coarse}/own", "coarse_seconds", "coarse_floor_seconds", coarse, None),
     ):
-        least = found["floor_seconds" if own == "float32" else "coarse_floor_seconds"]
-        detail = {"seconds": found[case], "floor_seconds": least}
         yield Result(
             f"training/step/{name}",
-            found[case] / least,
+            found[case] / found[least],
             "x",
-            f"{words} {own}",
+            f"its matrix products in {kind}",
             limit,
-            detail=detail,
+            detail={"seconds": found[case], "floor_seconds": found[least]},
         )
 
 
@@ -203,12 +210,17 @@ def _fashioniq(bench: Bench, width: int, coarse: Products) -> Iterator[Result]:
     made = [trainer(features, queries, width, precision=kind) for kind in ("float32", coarse)]
     yield from _step(bench, f"fashioniq/{width}", made)
     floor, steps = _floor(bench, made[0]), made[0].schedule.steps
+
+    def floors() -> None:
+        for _ in range(steps):
+            floor()
+
     found = bench.turns(
         ours=partial(_ours, made[0]),
         coarse=partial(_ours, made[1]),
         usual=_usual(bench, features, queries, width),
-        products=lambda: [floor() for _ in range(steps)],
-        coarse_products=partial(_in, coarse, lambda: [floor() for _ in range(steps)]),
+        products=floors,
+        coarse_products=partial(_in, coarse, floors),
     )
     detail = {f"{name}_seconds": value for name, value in found.items()}
     usual = found["usual"] - found["products"]
@@ -239,9 +251,7 @@ def _fashioniq(bench: Bench, width: int, coarse: Products) -> Iterator[Result]:
 
 def _ours(made: Trainer) -> None:
     """An epoch, with the drawing and looking up that comes before it."""
-    made.noise.restart(lambda seed: seed)
-    made.stack.head.train()
-    _steps(made, made.schedule.epoch(0))
+    _take(made, _begun(made))
 
 
 def _usual(
