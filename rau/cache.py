@@ -123,8 +123,9 @@ class Cache:
         wanted = np.array([row_of.get(item.key, -1) for item in items])
         if lost := np.count_nonzero(wanted < 0):
             raise UserError(f"{lost} {kind} lost their part; run it again")
+        first = np.array(starts)
         blocks = (
-            _gather(paths, np.array(starts), wanted[start : start + GROUP_ROWS])
+            _gather(paths, first, wanted[start : start + GROUP_ROWS])
             for start in range(0, len(wanted), GROUP_ROWS)
         )
         write_blocks(path, column, [item.name for item in items], blocks, self.metadata())

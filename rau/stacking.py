@@ -32,8 +32,6 @@ class HeadStack:
         """Make a head of every configuration, its weights drawn from its seed."""
         self.heads = [_made(*pair, device) for pair in zip(configs, seeds, strict=True)]
         self.head = self.heads[0]
-        # A number a parameter, as of one head: of a stack every shape has R in front.
-        self._matrix = [weight.ndim > 1 for weight in self.head.parameters()]
         if len(self.heads) > 1:
             self.head = _made(configs[0], seeds[0], device)
             for name, _ in list(self.head.named_parameters()):
@@ -52,12 +50,14 @@ class HeadStack:
     def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
         """What an optimizer takes: matrices decay; biases, norms and the temperature, which have
         no reason to shrink, do not."""
-        groups = []
-        for decays in (True, False):
-            own = [
-                w for w, matrix in zip(self.weights, self._matrix, strict=True) if matrix == decays
-            ]
-            groups.append({"params": own, "weight_decay": weight_decay * decays})
+        # By the shapes of one head: a stack's have R in front.
+        pairs = list(zip(self.weights, self.heads[0].parameters(), strict=True))
+        matrices = [weight for weight, own in pairs if own.ndim > 1]
+        others = [weight for weight, own in pairs if own.ndim <= 1]
+        groups = [
+            {"params": matrices, "weight_decay": weight_decay},
+            {"params": others, "weight_decay": 0.0},
+        ]
         return [group for group in groups if group["params"]]
 
     def backward(self, loss: Tensor) -> Tensor:
