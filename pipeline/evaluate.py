@@ -96,7 +96,7 @@ def _head(folder: Path, pair: Any, device: Any) -> tuple[Any, dict[str, Any]]:
 def _untrained(folder: Path, weights: dict[str, float], shared_space: bool) -> Any:
     """The untrained baselines of a protocol."""
     from rau import baselines, checkpoint
-    from rau.selection import weight_key
+    from rau.protocols import weight_key
 
     text_map = None
     if not shared_space:

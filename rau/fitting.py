@@ -14,6 +14,7 @@ from rau.evaluation import FeatureSet, Task
 from rau.files import digest
 from rau.head import ComposedHead, HeadConfig
 from rau.params import Params, TrainParams
+from rau.protocols import weight_key
 from rau.stacking import STACKABLE
 from rau.training import Metrics, NotFinite, Progress, Run, Trainer
 from rau.trainset import TrainSet, divide, holdout_tasks, train_queries
@@ -26,7 +27,7 @@ class Prepared:
     Attributes:
         tasks: the holdout with the reference kept and captions joined forward.
         text_map: the baselines' ridge map; None in a shared space.
-        weights: the weighted sum's, by `selection.weight_key`.
+        weights: the weighted sum's, by `protocols.weight_key`.
     """
 
     split: TrainSet
@@ -162,7 +163,7 @@ def _run(params: Params, features: FeatureSet, prepared: Prepared) -> Run:
         d_image=features.images.matrix.shape[1],
         d_text=features.texts.matrix.shape[1],
         shared_space=prepared.text_map is None,
-        text_weight=prepared.weights[selection.weight_key(*selection.TRAINED_FOR)],
+        text_weight=prepared.weights[weight_key(*selection.TRAINED_FOR)],
     )
 
     def validate(head: ComposedHead) -> Metrics:

@@ -35,6 +35,11 @@ FASHIONIQ = (
 CIRR = (Protocol("cirr", "original", "removed", "forward", "mean_of_r5_rs1"),)
 
 
+def weight_key(reference: Reference, join: Join) -> str:
+    """Name of the choices of a protocol that a weight depends on."""
+    return f"{reference}-{join}"
+
+
 def presets(dataset: str) -> tuple[Protocol, ...]:
     """The protocols that a data set is published under, the usual one first."""
     return CIRR if dataset == "cirr" else FASHIONIQ

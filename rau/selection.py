@@ -13,7 +13,7 @@ from rau.errors import UserError
 from rau.evaluation import FeatureSet, Method, Task, run_all
 from rau.joins import Join
 from rau.metrics import per_query, summarise
-from rau.protocols import Reference
+from rau.protocols import Reference, weight_key
 from rau.trainset import holdout_tasks
 
 TOP_K = 1
@@ -39,11 +39,6 @@ def pick(values: dict[str, float], metric: str) -> float:
     if metric not in values:
         raise UserError(f"train.select={metric} needs known relevance; use mean_of_r10_r50")
     return values[metric]
-
-
-def weight_key(reference: Reference, join: Join) -> str:
-    """Name of the choices of a protocol that a weight depends on."""
-    return f"{reference}-{join}"
 
 
 Choice = tuple[Reference, Join]
