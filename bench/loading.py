@@ -9,7 +9,7 @@ import torch
 from bench.harness import Bench, Result
 from bench.peak import peak_bytes
 from bench.sizes import FASHIONIQ, WIDTHS, random_features
-from rau.evaluation import FeatureSet
+from rau.feature_set import FeatureSet
 from rau.features import Features, read_features, write_features
 
 LIMIT_SECONDS = 1.0

@@ -13,7 +13,7 @@ from bench.harness import Bench, Result
 from bench.peak import peak_bytes
 from bench.sizes import CIRR, FASHIONIQ, WIDTHS, random_features
 from rau import bootstrap
-from rau.evaluation import FeatureSet
+from rau.feature_set import FeatureSet
 from rau.features import Features
 from rau.head import ComposedHead, HeadConfig
 from rau.joins import all_texts

@@ -12,7 +12,7 @@ from bench.plain import Loss, PlainHead, Triplets, epoch
 from bench.sizes import CIRR, FASHIONIQ, WIDTHS, DataSet, random_features
 from rau import devices
 from rau.batches import Batch, TrainQueries
-from rau.evaluation import FeatureSet
+from rau.feature_set import FeatureSet
 from rau.features import Features
 from rau.head import HeadConfig
 from rau.params import Products, TrainParams, UaParams

@@ -11,7 +11,7 @@ from pipeline import stage, workspace
 def main() -> None:
     """Write metrics and their summary under `reports/`, rankings and submissions under `data/`."""
     from rau import coverage, devices, features, protocols, scoreboard, submissions
-    from rau.evaluation import FeatureSet
+    from rau.feature_set import FeatureSet
     from rau.files import write_json
     from rau.methods import METHODS
     from rau.schemas import RANKINGS, write_table

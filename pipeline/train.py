@@ -21,7 +21,7 @@ def main() -> None:
 def train(params: "Params", folder: Path) -> None:
     """Write the head of these parameters to `folder`."""
     from rau import checkpoint, devices, features, fitting
-    from rau.evaluation import FeatureSet
+    from rau.feature_set import FeatureSet
     from rau.files import digest, digest_files, digest_sources, write_text
     from rau.history import to_csv
     from rau.schemas import QUERIES, read_table

@@ -7,9 +7,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rau.evaluation import FeatureSet, Task
+from rau.feature_set import FeatureSet
 from rau.gaussian import Gaussian, PathOutput
 from rau.head import ComposedHead
+from rau.tasks import Task
 
 Floats = NDArray[np.float64]
 

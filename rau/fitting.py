@@ -10,12 +10,13 @@ from torch import Tensor
 
 from rau import alignment, methods, selection
 from rau.batches import TrainQueries, batch_shape
-from rau.evaluation import FeatureSet, Task
+from rau.feature_set import FeatureSet
 from rau.files import digest
 from rau.head import ComposedHead, HeadConfig
 from rau.params import Params, TrainParams
 from rau.protocols import weight_key
 from rau.stacking import STACKABLE
+from rau.tasks import Task
 from rau.training import Metrics, NotFinite, Progress, Run, Trainer
 from rau.trainset import TrainSet, divide, holdout_tasks, train_queries
 

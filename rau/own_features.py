@@ -10,15 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from rau.errors import UserError
-from rau.features import (
-    GROUP_ROWS,
-    SEPARATE,
-    SHARED,
-    Features,
-    Matrix,
-    read_features,
-    write_blocks,
-)
+from rau.features import GROUP_ROWS, SEPARATE, SHARED, Features, Matrix, read_features, write_blocks
 from rau.files import digest, digest_files
 
 COLUMNS = {"images": "image_id", "texts": "text"}

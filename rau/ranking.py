@@ -104,14 +104,6 @@ def rank(
     return _join([part.ranking() for part in blocks])
 
 
-def padded(rows: Sequence[Sequence[int]], pad: int = -1) -> NDArray[np.int64]:
-    """Lists of places of any lengths as a table (R, longest), `pad` at the ends of shorter ones."""
-    width = max(map(len, rows), default=0)
-    return np.array([[*row, *[pad] * (width - len(row))] for row in rows], np.int64).reshape(
-        len(rows), width
-    )
-
-
 def _unit(vectors: Tensor, out: Tensor) -> Tensor:
     """Write unit vectors of (N, d) into `out`, float32 of the same shape; zeros stay zeros."""
     out.copy_(vectors)

@@ -10,33 +10,17 @@ from numpy.typing import NDArray
 
 from rau import bootstrap
 from rau.errors import UserError
-from rau.evaluation import FeatureSet, Method, Ranked, Task, build_task, run_all
-from rau.metrics import CUTS, Values, per_query, stack, summarise
+from rau.feature_set import FeatureSet
+from rau.metrics import CUTS, stack, summarise
 from rau.params import EvaluateParams
 from rau.protocols import Protocol
 from rau.ranking import MISSING
 from rau.schemas import RANKINGS
+from rau.tasks import Method, Ranked, Task, measured, protocol_tasks, run_all
 
 BOOTSTRAP_SEED = 0
 Row = Mapping[str, Any]
 Nested = dict[str, Any]
-
-
-def protocol_tasks(
-    protocol: Protocol, queries: Sequence[Row], galleries: Sequence[Row], features: FeatureSet
-) -> list[Task]:
-    """The val queries by category."""
-    tasks = []
-    for category in sorted({query["category"] for query in queries}):
-        members = [
-            row["image_id"]
-            for row in galleries
-            if (row["gallery"], row["category"]) == (protocol.gallery, category)
-        ]
-        own = [query for query in queries if query["category"] == category]
-        removed = protocol.reference == "removed"
-        tasks.append(build_task(category, own, members, protocol.join, removed, features))
-    return tasks
 
 
 def summaries(
@@ -70,31 +54,6 @@ def summaries(
         )
         for number, name in enumerate(found)
     }
-
-
-def measured(
-    tasks: Sequence[Task], ranked: Sequence[Ranked], evaluate: EvaluateParams
-) -> tuple[dict[str, Values], dict[str, NDArray[np.int64]]]:
-    """Every metric of every row that counts, and the rows' queries, by category.
-
-    Raises:
-        UserError: when unusable queries are left out and none is left.
-    """
-    values: dict[str, Values] = {}
-    clusters: dict[str, NDArray[np.int64]] = {}
-    for task, result in zip(tasks, ranked, strict=True):
-        kept = np.full(len(task.clusters), True)
-        if evaluate.unusable == "leave_out":
-            kept = task.usable
-            if not kept.any():
-                raise UserError(
-                    f"no query of {task.category} has its images; complete the images or set "
-                    "evaluate.unusable=miss"
-                )
-        whole = per_query(result.ranking, task.usable)
-        values[task.category] = {name: value[kept] for name, value in whole.items()}
-        clusters[task.category] = task.clusters[kept]
-    return values, clusters
 
 
 def against(

@@ -10,10 +10,11 @@ from torch import Tensor
 from rau.baselines import RIDGES, WeightedSum, best_weight, fit_ridge
 from rau.batches import TrainQueries
 from rau.errors import UserError
-from rau.evaluation import FeatureSet, Method, Task, run_all
+from rau.feature_set import FeatureSet
 from rau.joins import Join
 from rau.metrics import per_query, summarise
 from rau.protocols import Reference, weight_key
+from rau.tasks import Method, Task, run_all
 from rau.trainset import holdout_tasks
 
 TOP_K = 1

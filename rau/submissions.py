@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from rau.errors import UserError
-from rau.evaluation import FeatureSet, Method, build_task, run
+from rau.feature_set import FeatureSet
 from rau.files import write_text
+from rau.tasks import Method, build_task, run
 
 SPLIT = "test1"
 VERSION = "rc2"

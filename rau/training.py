@@ -19,7 +19,7 @@ from rau import checkpoint, devices, epochs
 from rau.batches import Schedule, TrainQueries, stream
 from rau.capture import Captured
 from rau.errors import UserError
-from rau.evaluation import FeatureSet
+from rau.feature_set import FeatureSet
 from rau.head import ComposedHead, HeadConfig
 from rau.losses import Weighing
 from rau.objectives import loss_terms

@@ -8,10 +8,10 @@ import torch
 
 from rau.batches import TrainQueries, pad_texts
 from rau.errors import UserError
-from rau.evaluation import FeatureSet, Task, build_task
+from rau.feature_set import FeatureSet
 from rau.holdout import Edge, carve
 from rau.joins import Join, training_texts
-from rau.ranking import padded
+from rau.tasks import Task, build_task, padded
 
 Row = Mapping[str, Any]
 

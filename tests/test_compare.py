@@ -19,7 +19,7 @@ from rau import comparison
 from rau.baselines import WeightedSum
 from rau.comparison import read_side, trained
 from rau.errors import UserError
-from rau.evaluation import FeatureSet
+from rau.feature_set import FeatureSet
 from rau.features import Features
 from rau.joins import all_texts
 from rau.params import EvaluateParams

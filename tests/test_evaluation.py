@@ -8,12 +8,13 @@ import torch
 from torch import Tensor
 
 from rau.baselines import WeightedSum
-from rau.evaluation import FeatureSet, Method
+from rau.feature_set import FeatureSet
 from rau.features import Features
 from rau.joins import all_texts
 from rau.params import EvaluateParams
 from rau.protocols import Protocol, presets
 from rau.scoreboard import assess
+from rau.tasks import Method
 
 
 @dataclass

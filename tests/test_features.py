@@ -17,7 +17,7 @@ from rau.cache import Cache
 from rau.encoder import Encoder, load
 from rau.encoding import Item, encode_images, encode_texts
 from rau.errors import UserError
-from rau.evaluation import FeatureSet
+from rau.feature_set import FeatureSet
 from rau.towers import Precision
 
 CPU = torch.device("cpu")

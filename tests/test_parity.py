@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from rau.datasets.readers import reader
-from rau.evaluation import FeatureSet
+from rau.feature_set import FeatureSet
 from rau.features import Features
 from rau.joins import all_texts
 from rau.params import EvaluateParams

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from rau.errors import UserError
 from rau.metrics import chance, per_query, recall_at_k, summarise
-from rau.ranking import MAP_AT, MISSING, Ranking, padded, rank
+from rau.ranking import MAP_AT, MISSING, Ranking, rank
+from rau.tasks import padded
 
 
 def ask(scores: list[list[float]], target: list[int], **options: Any) -> Ranking:

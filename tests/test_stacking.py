@@ -8,7 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from rau import fitting
 from rau.batches import Schedule, TrainQueries
-from rau.evaluation import FeatureSet
+from rau.feature_set import FeatureSet
 from rau.losses import Weighing
 from rau.noise import Noise
 from rau.params import HeadParams, Params, TrainParams, UaParams

@@ -13,7 +13,7 @@ from rau import submissions
 from rau.baselines import WeightedSum
 from rau.datasets import cirr
 from rau.errors import UserError
-from rau.evaluation import FeatureSet
+from rau.feature_set import FeatureSet
 from rau.features import Features
 from rau.submissions import Document, Truth
 

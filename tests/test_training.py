@@ -14,12 +14,13 @@ from rau.baselines import WeightedSum, apply_map, fit_ridge, untrained
 from rau.batches import batches
 from rau.epochs import csu_counts
 from rau.errors import UserError
-from rau.evaluation import FeatureSet, build_task, run
+from rau.feature_set import FeatureSet
 from rau.features import Features
 from rau.fitting import Fitted, prepare
 from rau.fitting import fit as fit_prepared
 from rau.joins import all_texts
 from rau.params import HeadParams, Params, TrainParams, UaParams
+from rau.tasks import build_task, run
 from rau.training import Trainer
 
 CPU = torch.device("cpu")

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from rau import alignment, checkpoint, devices, fitting, selection
-from rau.evaluation import FeatureSet, Task, run
+from rau.feature_set import FeatureSet
 from rau.features import read_pair
 from rau.files import digest, digest_files
 from rau.history import columns, course
@@ -19,7 +19,7 @@ from rau.metrics import stack
 from rau.params import Params, flat
 from rau.protocols import Protocol, select
 from rau.schemas import GALLERIES, QUERIES, read_table
-from rau.scoreboard import measured, protocol_tasks
+from rau.tasks import Task, measured, protocol_tasks, run
 from rau.training import NotFinite
 
 Row = Mapping[str, Any]
@@ -36,7 +36,8 @@ SOURCES = (
     "checkpoint.py",
     "contrast.py",
     "epochs.py",
-    "evaluation.py",
+    "feature_set.py",
+    "tasks.py",
     "features.py",
     "fitting.py",
     "fusion.py",

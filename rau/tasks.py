@@ -6,7 +6,7 @@ are others; all pass through the same code.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -14,10 +14,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from rau import protocols
 from rau.errors import UserError
-from rau.features import Features
+from rau.feature_set import FeatureSet
 from rau.joins import Join, query_texts
-from rau.ranking import Ranking, padded, rank
+from rau.metrics import Values, per_query
+from rau.params import EvaluateParams
+from rau.ranking import Ranking, rank
 
 Row = Mapping[str, Any]
 BLOCK = 4096
@@ -33,39 +36,6 @@ class Method(Protocol):
     def encode_gallery(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """(B, d_image) to (B, d) and (B,)."""
         ...
-
-
-@dataclass(frozen=True)
-class FeatureSet:
-    """Image and text features: their names, and their matrices once on the device, as stored."""
-
-    images: Features
-    texts: Features
-    image_matrix: Tensor
-    text_matrix: Tensor
-
-    @classmethod
-    def on(cls, device: torch.device, images: Features, texts: Features) -> Self:
-        """Put both matrices on the device; on the CPU they are the features' own, not copies."""
-        return cls(
-            images,
-            texts,
-            torch.from_numpy(images.matrix).to(device),
-            torch.from_numpy(texts.matrix).to(device),
-        )
-
-    @property
-    def device(self) -> torch.device:
-        """Where the matrices are."""
-        return self.image_matrix.device
-
-    def image_rows(self, rows: Tensor) -> Tensor:
-        """Features (N, d_image) of image rows, float32 on the device."""
-        return self.image_matrix[rows].float()
-
-    def text_rows(self, rows: Tensor) -> Tensor:
-        """Features (N, d_text) of text rows, float32 on the device."""
-        return self.text_matrix[rows].float()
 
 
 @dataclass(frozen=True)
@@ -169,6 +139,26 @@ def build_task(
         relevant=_relevant(owned, place),
         subset=_subset(owned, place),
     )
+
+
+def protocol_tasks(
+    protocol: protocols.Protocol,
+    queries: Sequence[Row],
+    galleries: Sequence[Row],
+    features: FeatureSet,
+) -> list[Task]:
+    """The val queries by category."""
+    tasks = []
+    for category in sorted({query["category"] for query in queries}):
+        members = [
+            row["image_id"]
+            for row in galleries
+            if (row["gallery"], row["category"]) == (protocol.gallery, category)
+        ]
+        own = [query for query in queries if query["category"] == category]
+        removed = protocol.reference == "removed"
+        tasks.append(build_task(category, own, members, protocol.join, removed, features))
+    return tasks
 
 
 def _row_texts(captions: list[str], join: Join) -> list[tuple[str, ...]]:
@@ -286,3 +276,36 @@ def _rank(task: Task, images: _Encoded, pairs: _Encoded, top_k: int) -> Ranked:
     )
     spread = images.uncertainty[places].float().cpu().numpy()
     return Ranked(ranking, uncertainty.float().cpu().numpy(), spread[np.maximum(task.target, 0)])
+
+
+def measured(
+    tasks: Sequence[Task], ranked: Sequence[Ranked], evaluate: EvaluateParams
+) -> tuple[dict[str, Values], dict[str, NDArray[np.int64]]]:
+    """Every metric of every row that counts, and the rows' queries, by category.
+
+    Raises:
+        UserError: when unusable queries are left out and none is left.
+    """
+    values: dict[str, Values] = {}
+    clusters: dict[str, NDArray[np.int64]] = {}
+    for task, result in zip(tasks, ranked, strict=True):
+        kept = np.full(len(task.clusters), True)
+        if evaluate.unusable == "leave_out":
+            kept = task.usable
+            if not kept.any():
+                raise UserError(
+                    f"no query of {task.category} has its images; complete the images or set "
+                    "evaluate.unusable=miss"
+                )
+        whole = per_query(result.ranking, task.usable)
+        values[task.category] = {name: value[kept] for name, value in whole.items()}
+        clusters[task.category] = task.clusters[kept]
+    return values, clusters
+
+
+def padded(rows: Sequence[Sequence[int]], pad: int = -1) -> NDArray[np.int64]:
+    """Lists of places of any lengths as a table (R, longest), `pad` at the ends of shorter ones."""
+    width = max(map(len, rows), default=0)
+    return np.array([[*row, *[pad] * (width - len(row))] for row in rows], np.int64).reshape(
+        len(rows), width
+    )
