@@ -16,7 +16,7 @@ def main() -> None:
     from rau.history import read_history
     from rau.methods import is_uncertain
     from rau.params import of_a_run
-    from rau.report import examples, figures, page
+    from rau.report import examples, figures, html, run_page
     from rau.schemas import MANIFEST, QUERIES, RANKINGS, read_table
 
     params = workspace.load_params()
@@ -40,7 +40,7 @@ def main() -> None:
             [row["uncertainty"] for row in mine if row["uncertainty"] is not None],
             [row["target_uncertainty"] for row in mine if row["uncertainty"] is not None],
         )
-    pictures = {caption: page.png(figure) for caption, figure in drawn.items()}
+    pictures = {caption: html.png(figure) for caption, figure in drawn.items()}
     root = store.folder(params.dataset)
     manifest = read_table(workspace.manifest(name), MANIFEST, "download").to_pylist()
     paths = {row["image_id"]: root / row["path"] for row in manifest if row["status"] == "ok"}
@@ -48,12 +48,12 @@ def main() -> None:
     relevant = {q["query_id"]: q["relevant"] for q in queries if q["relevant"] is not None}
     groups = examples.groups(mine, paths, relevant, STRIPS)
     measured = protocols.select(name, params.evaluate)
-    text = page.render(metrics, measured, of_a_run(params), pictures, groups)
+    text = run_page.render(metrics, measured, of_a_run(params), pictures, groups)
     for caption, data in pictures.items():
         write_bytes(workspace.FIGURES / f"{caption.split()[0].lower()}.png", data)
     strips = [strip for group in groups.values() for strip in group]
     for number, (_, image) in enumerate(strips, 1):
-        write_bytes(workspace.FIGURES / f"strip_{number:02}.jpg", page.jpeg(image))
+        write_bytes(workspace.FIGURES / f"strip_{number:02}.jpg", html.jpeg(image))
     write_text(workspace.PAGE, text)
     print(f"report: {workspace.PAGE}")
 

@@ -23,7 +23,7 @@ def main(
     from rau import checkpoint, devices, encoder, features, retrieval
     from rau.files import write_bytes
     from rau.joins import in_order
-    from rau.report.page import jpeg
+    from rau.report.html import jpeg
     from rau.report.strips import Strip, draw
     from rau.schemas import GALLERIES, IMAGES, read_table
 

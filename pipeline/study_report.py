@@ -14,7 +14,7 @@ def main() -> None:
     from rau import coverage
     from rau.features import read_features
     from rau.files import read_json, write_bytes, write_json, write_text
-    from rau.report.page import png
+    from rau.report.html import png
     from rau.schemas import GALLERIES, IMAGES, QUERIES, read_table
     from rau.studies import figures, page, plan
 

@@ -90,7 +90,7 @@ def _child(parent: str, study: str, row: dict[str, Any], signatures: dict[str, s
 
 def _is_shown(name: str) -> bool:
     """Of val's metrics those that the tables show: a page that compares runs has room for few."""
-    from rau.studies.summary import SHOWN
+    from rau.studies.plan import SHOWN
 
     return "." not in name or name.split(".")[1] in SHOWN
 

@@ -79,7 +79,7 @@ def main() -> None:
     from rau.files import digest, digest_files, read_json
     from rau.history import read_history
     from rau.params import of_a_run
-    from rau.report.page import text_table
+    from rau.report.run_page import text_table
 
     params = workspace.load_params()
     name = params.dataset.name

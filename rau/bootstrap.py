@@ -134,11 +134,6 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def mark(p: float) -> str:
-    """The usual stars of a p-value: *** below 0.001, ** below 0.01, * below 0.05."""
-    return "*" * sum(p < limit for limit in (0.05, 0.01, 0.001))
-
-
 def of_draws(points: Floats, drawn: Floats) -> list[Difference]:
     """Differences (M,) with what their resampled values (resamples, M) say of them."""
     ends = np.quantile(drawn, [0.025, 0.975], axis=0)

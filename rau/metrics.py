@@ -59,11 +59,6 @@ def summarise(by_category: Mapping[str, Values]) -> dict[str, dict[str, float]]:
     return means | {"mean": total}
 
 
-def chance(gallery_size: int, k: int) -> float:
-    """Recall at k of a random ranking, in percent."""
-    return 100.0 * min(k, gallery_size) / gallery_size
-
-
 def stack(values: Values, names: Sequence[str]) -> NDArray[np.float64]:
     """Metrics as columns, (Q, len(names))."""
     return np.stack([values[name] for name in names], axis=1)

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from rau.bootstrap import MEAN, differences, holm, intervals, mark
+from rau.bootstrap import MEAN, differences, holm, intervals
+from rau.report.html import mark
 
 
 def one(

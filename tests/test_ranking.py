@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rau.errors import UserError
-from rau.metrics import chance, per_query, recall_at_k, summarise
+from rau.metrics import per_query, recall_at_k, summarise
 from rau.ranking import MAP_AT, MISSING, Ranking, rank
+from rau.report.run_page import chance
 from rau.tasks import padded
 
 

@@ -11,7 +11,8 @@ from PIL import Image
 from rau.errors import UserError
 from rau.history import read_history, to_csv
 from rau.protocols import FASHIONIQ
-from rau.report import examples, figures, page, published
+from rau.report import examples, figures, published, run_page
+from rau.report.html import png
 from rau.report.strips import GAP, RELEVANT, TARGET, TILE, Strip, draw
 
 ROW = {"recall_at_1": 5.0, "recall_at_10": 41.25, "mean_of_r10_r50": 60.0}
@@ -77,7 +78,7 @@ class Links(HTMLParser):
 def test_page_stands_alone_and_shows_the_numbers() -> None:
     picture = Image.new("RGB", (4, 4))
     params = {"ua.theta": 0.7, "ua.theta_quantile": 0.99, "ua.n": 1}
-    html = page.render(metrics(), FASHIONIQ, params, {"σ": b"png"}, {"Hits": [("q1", picture)]})
+    html = run_page.render(metrics(), FASHIONIQ, params, {"σ": b"png"}, {"Hits": [("q1", picture)]})
     links = Links()
     links.feed(html)
     assert len(links.loaded) == 2
@@ -103,7 +104,7 @@ def test_page_stands_alone_and_shows_the_numbers() -> None:
 
 
 def test_terminal_table_has_every_method() -> None:
-    text = page.text_table(metrics())
+    text = run_page.text_table(metrics())
     assert text.count("RAU head") == text.count("image only") == 2
     assert "41.25" in text
     assert text.count("less the deterministic head") == 2
@@ -168,7 +169,7 @@ def test_figures_of_a_short_history() -> None:
         figures.recalls(history, 2),
         figures.sigmas(history, [0.1, 0.1], [0.1, 0.1]),
     ):
-        assert page.png(figure).startswith(b"\x89PNG")
+        assert png(figure).startswith(b"\x89PNG")
 
 
 def test_history_round_trip_and_damage(tmp_path: Path) -> None:
@@ -189,7 +190,7 @@ def render(**changed: Any) -> str:
     """The text of a page whose metrics differ from `metrics()`."""
     links = Links()
     params = {"ua.theta": 0.7, "ua.theta_quantile": 0.99, "ua.n": 1}
-    links.feed(page.render(metrics() | changed, FASHIONIQ, params, {}, {}))
+    links.feed(run_page.render(metrics() | changed, FASHIONIQ, params, {}, {}))
     return " ".join(links.text.split())
 
 

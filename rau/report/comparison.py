@@ -7,16 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import jinja2
 from PIL import Image
 
-from rau.bootstrap import MEAN, mark
+from rau.bootstrap import MEAN
 from rau.comparison import Cell, Change, Compared, Comparison, Row, Side
 from rau.report.examples import SHOWN
-from rau.report.page import embed, jpeg, style
+from rau.report.html import embed, jpeg, mark, page_template, style
 from rau.report.strips import Strip, draw
 
-TEMPLATE = Path(__file__).with_name("comparison.html")
+TEMPLATE = Path(__file__).with_name("comparison_page.html")
 AWAY = "the images are not at hand; run `python -m pipeline.download` for the pictures"
 OTHER = "the images at hand are of another data set, so there are no pictures"
 Nested = dict[str, Any]
@@ -98,11 +97,7 @@ def rank(row: Row) -> str:
 
 def render(comparison: Comparison, shown: Pictures) -> str:
     """The page."""
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
-    return template.render(
+    return page_template(TEMPLATE).render(
         comparison=comparison,
         style=style(),
         sides=[(*pair, described(pair[1])) for pair in _sides(comparison)],

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import ScalarFormatter
 
-from rau.studies.runs import EDGES
+from rau.studies.plan import EDGES
 
 # Where a difference is larger than WIDE points, what is beyond LINEAR is drawn on a log scale, so
 # that baselines far off leave room for the methods that are close.

@@ -5,15 +5,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 import pandas as pd
 
-from rau.bootstrap import mark
 from rau.methods import METHODS
-from rau.report.page import embed, style
+from rau.report.html import embed, mark, page_template, style
 
-TEMPLATE = Path(__file__).with_name("page.html")
+TEMPLATE = Path(__file__).with_name("study_page.html")
 TITLES: Mapping[str, str] = {
     "methods": "Methods side by side",
     "ablation": "Ablation: ISU, CSU and DR on and off",
@@ -132,7 +130,5 @@ def render(about: Mapping[str, str], sections: Sequence[Mapping[str, Any]]) -> s
         about: what the figures were measured on, by name.
         sections: one a study: title, document, tables, figure (PNG), csu, costs, trials.
     """
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
     shown = [{**section, "figure": embed(section["figure"])} for section in sections]
-    return template.render(about=about, sections=shown, style=style())
+    return page_template(TEMPLATE).render(about=about, sections=shown, style=style())

@@ -6,11 +6,27 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any, Literal, get_args
 
+import numpy as np
+from numpy.typing import NDArray
+
 from rau.methods import METHODS, canonical, without_uncertainty
 from rau.params import HeadName, Params, StudyParams
 
 Study = Literal["methods", "ablation", "theta", "n"]
 STUDIES: tuple[Study, ...] = get_args(Study)
+# Bins of the histograms of cosines.
+EDGES: NDArray[np.float64] = np.linspace(-1, 1, 101)
+# Metrics that tables show, in order.
+SHOWN = (
+    "recall_at_1",
+    "recall_at_5",
+    "recall_at_10",
+    "recall_at_50",
+    "mean_of_r10_r50",
+    "subset_recall_at_1",
+    "mean_of_r5_rs1",
+    "map",
+)
 
 
 @dataclass(frozen=True)

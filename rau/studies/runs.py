@@ -19,13 +19,13 @@ from rau.metrics import stack
 from rau.params import Params, flat
 from rau.protocols import Protocol, select
 from rau.schemas import GALLERIES, QUERIES, read_table
+from rau.studies.plan import EDGES
 from rau.tasks import Task, measured, protocol_tasks, run
 from rau.training import NotFinite
 
 Row = Mapping[str, Any]
 TOP_K = 1
 PLAIN = ("params", "summary", "names", "protocols", "failure")
-EDGES: NDArray[np.float64] = np.linspace(-1, 1, 101)
 # Every module that a run's figures depend on: an edit makes old runs unknown.
 SOURCES = (
     "alignment.py",

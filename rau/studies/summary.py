@@ -10,23 +10,13 @@ from numpy.typing import NDArray
 from rau import bootstrap
 from rau.bootstrap import MEAN, Difference
 from rau.signatures import diagnose
-from rau.studies.plan import Variant
+from rau.studies.plan import SHOWN, Variant
 from rau.studies.runs import Result
 
 SEED = 0
 # Enough that a p-value adjusted for sixteen variants can still be below 0.001.
 RESAMPLES = 40_000
 ROUGH = 1000
-SHOWN = (
-    "recall_at_1",
-    "recall_at_5",
-    "recall_at_10",
-    "recall_at_50",
-    "mean_of_r10_r50",
-    "subset_recall_at_1",
-    "mean_of_r5_rs1",
-    "map",
-)
 Stacked = dict[str, NDArray[np.float64]]
 
 

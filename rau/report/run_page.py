@@ -1,52 +1,22 @@
 """The report as one HTML file that needs no network."""
 
-import base64
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
-from matplotlib.figure import Figure
 from PIL import Image
 
 from rau import coverage
-from rau.bootstrap import mark
-from rau.metrics import chance
 from rau.protocols import Protocol
 from rau.report import published
+from rau.report.html import embed, jpeg, mark, page_template, style
 
-TEMPLATE = Path(__file__).with_name("page.html")
-STYLE = Path(__file__).with_name("style.css")
+TEMPLATE = Path(__file__).with_name("run_page.html")
 RECALLS = ("recall_at_1", "recall_at_5", "recall_at_10", "recall_at_50")
 SUBSET = ("subset_recall_at_1", "subset_recall_at_2", "subset_recall_at_3", "mean_of_r5_rs1")
 # CIRR's own metrics stand where it has them, FashionIQ's mean elsewhere.
 COLUMNS = (*RECALLS, "mean_of_r10_r50", *SUBSET, "map")
 Nested = Mapping[str, Any]
-
-
-def png(figure: Figure) -> bytes:
-    """A figure as PNG."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
-    return buffer.getvalue()
-
-
-def jpeg(image: Image.Image) -> bytes:
-    """A picture as JPEG."""
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=85)
-    return buffer.getvalue()
-
-
-def style() -> str:
-    """The style sheet of every page."""
-    return STYLE.read_text(encoding="utf-8")
-
-
-def embed(data: bytes) -> str:
-    """Base64 for a data URL."""
-    return base64.b64encode(data).decode()
 
 
 def _cells(values: Nested, intervals: Nested, names: Sequence[str]) -> list[dict[str, str | None]]:
@@ -122,6 +92,11 @@ def tables(metrics: Nested, protocols: Sequence[Protocol]) -> list[dict[str, Any
     return result
 
 
+def chance(gallery_size: int, k: int) -> float:
+    """Recall at k of a random ranking, in percent."""
+    return 100.0 * min(k, gallery_size) / gallery_size
+
+
 def _against(
     metrics: Nested, protocol: str, category: str, names: Sequence[str]
 ) -> list[dict[str, str]] | None:
@@ -174,9 +149,7 @@ def render(
         figures: PNG by caption.
         groups: strips with their captions, by title.
     """
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
-    return template.render(
+    return page_template(TEMPLATE).render(
         style=style(),
         metrics=metrics,
         coverage=coverage.line(metrics["coverage"]),
