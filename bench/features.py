@@ -20,12 +20,12 @@ from torch import Tensor
 from bench.harness import Bench, Result
 from bench.peak import peak_bytes
 from pipeline.stage import cores
-from rau import small_clip
-from rau.cache import Cache
 from rau.devices import threads
-from rau.encoder import Encoder, load, save
-from rau.encoding import Item
-from rau.towers import autocast, normalise, text_features
+from rau.encoders import small_clip
+from rau.encoders.clip import Encoder, load, save
+from rau.encoders.forward import autocast, normalise, text_features
+from rau.features.cache import Cache
+from rau.features.extraction import Item
 
 IMAGE_LIMIT = 1 / 0.90
 TEXT_LIMIT = 1 / 0.95

@@ -202,7 +202,7 @@ def assessment(device: str, queries: int, images: int) -> Callable[[], None]:
     import torch
 
     from bench.ranking import assessing
-    from rau.protocols import presets
+    from rau.retrieval.protocols import presets
 
     protocols, place = presets("fashioniq"), torch.device(device)
     assessing(place, HELD // 100, HELD // 100)(*protocols)

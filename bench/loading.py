@@ -9,8 +9,8 @@ import torch
 from bench.harness import Bench, Result
 from bench.peak import peak_bytes
 from bench.sizes import FASHIONIQ, WIDTHS, random_features
-from rau.feature_set import FeatureSet
-from rau.features import Features, read_features, write_features
+from rau.features.table import Features, read_features, write_features
+from rau.retrieval.feature_set import FeatureSet
 
 LIMIT_SECONDS = 1.0
 # The matrix once, 5 % for names, and the reader's buffers, which do not grow with the rows.

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
-from rau.gaussian import LOG_VAR_MAX, LOG_VAR_MIN
-from rau.head import ComposedHead
+from rau.models.head import ComposedHead
+from rau.nn.gaussian import LOG_VAR_MAX, LOG_VAR_MIN
 
 Item = dict[str, Tensor]
 

@@ -12,15 +12,15 @@ from torch.nn import functional as F
 from bench.harness import Bench, Result
 from bench.peak import peak_bytes
 from bench.sizes import CIRR, FASHIONIQ, WIDTHS, random_features
-from rau import bootstrap
-from rau.feature_set import FeatureSet
-from rau.features import Features
-from rau.head import ComposedHead, HeadConfig
-from rau.joins import all_texts
+from rau.datasets.captions import all_texts
+from rau.evaluation import bootstrap
+from rau.evaluation.benchmark import assess
+from rau.features.table import Features
+from rau.models.head import ComposedHead, HeadConfig
 from rau.params import Params
-from rau.protocols import Protocol, presets
-from rau.ranking import BLOCK, rank
-from rau.scoreboard import assess
+from rau.retrieval.feature_set import FeatureSet
+from rau.retrieval.protocols import Protocol, presets
+from rau.retrieval.ranking import BLOCK, rank
 
 TOP_K = 50
 WIDTH = 640

@@ -8,7 +8,7 @@ from bench.sizes import FASHIONIQ
 from bench.training import BATCH, some_steps, synthetic, trainer
 from rau import devices
 from rau.params import Params, TrainParams
-from rau.studies.pool import most_together
+from rau.studies.workers import most_together
 
 # Seeds times thresholds: 27 runs.
 SEEDS, THETAS = 3, 9

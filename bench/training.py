@@ -11,12 +11,12 @@ from bench.harness import Bench, Result
 from bench.plain import Loss, PlainHead, Triplets, epoch
 from bench.sizes import CIRR, FASHIONIQ, WIDTHS, DataSet, random_features
 from rau import devices
-from rau.batches import Batch, TrainQueries
-from rau.feature_set import FeatureSet
-from rau.features import Features
-from rau.head import HeadConfig
+from rau.features.table import Features
+from rau.models.head import HeadConfig
 from rau.params import Products, TrainParams, UaParams
-from rau.training import Run, Trainer
+from rau.retrieval.feature_set import FeatureSet
+from rau.training.sampler import Batch, TrainQueries
+from rau.training.trainer import Run, Trainer
 
 HIDDEN = 256
 BATCH = 512

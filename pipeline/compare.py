@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline import stage, store, workspace
+from pipeline import stage, workspace
 from rau.errors import UserError
 
 FOLDER = Path("reports/compare")
@@ -35,9 +35,9 @@ def main(
     resamples: Annotated[int, typer.Option(min=100, max=100_000, help="of the bootstrap")] = 10_000,
 ) -> None:
     """Show differences A less B, and the queries that changed most, under every protocol."""
-    from rau import comparison
+    from rau.evaluation import comparison
     from rau.files import write_text
-    from rau.report import comparison as shown
+    from rau.report import comparison_page as shown
 
     with tempfile.TemporaryDirectory() as temporary:
         places = [Path(temporary, side) for side in "ab"]
@@ -94,7 +94,7 @@ def resolve(name: str, into: Path) -> Found:
 def _from_run(run: str, into: Path) -> Path | None:
     """A copy of the rankings of an MLflow run, None when there is no such run."""
     from rau import tracking
-    from rau.comparison import MAX_BYTES
+    from rau.evaluation.comparison import MAX_BYTES
 
     into.mkdir(parents=True, exist_ok=True)
     uri = tracking.store_uri(workspace.main_checkout())
@@ -149,13 +149,13 @@ def _dataset(files: Any, name: str) -> str:
 
 def _pictures(result: Any) -> Any:
     """The images of the changed queries, or why there are none."""
-    from rau.report.comparison import AWAY, Pictures, pictures
+    from rau.report.comparison_page import AWAY, Pictures, pictures
     from rau.schemas import MANIFEST, QUERIES, read_table
 
     try:
         params = workspace.load_params()
         name = params.dataset.name
-        root = store.folder(params.dataset)
+        root = workspace.store(params.dataset)
         manifest = read_table(workspace.manifest(name), MANIFEST, "download").to_pylist()
         queries = read_table(workspace.table(name, "queries"), QUERIES, "tables").to_pylist()
     except UserError:

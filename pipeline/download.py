@@ -3,23 +3,23 @@
 import json
 from pathlib import Path
 
-from pipeline import stage, store, workspace
+from pipeline import stage, workspace
 
 
 def main() -> None:
     """Fetch, draw or find the images; write `data/manifests/<dataset>.parquet`."""
-    from rau import coverage, manifest
-    from rau.datasets import official
+    from rau.datasets import coverage, manifest, verification
     from rau.datasets.readers import reader
-    from rau.datasets.records import RECORDS
+    from rau.datasets.registry import RECORDS
+    from rau.download.fill import fill
     from rau.files import digest_files, write_text
     from rau.schemas import MANIFEST, write_table
 
     dataset = workspace.load_params().dataset
-    root = store.folder(dataset)
+    root = workspace.store(dataset)
     record = RECORDS.get(dataset.name)
     layout = reader(dataset.name)
-    sources = store.fill(dataset, root, stage.cores())
+    sources = fill(dataset, root, workspace.main_checkout(), stage.cores())
     annotations = layout.read_annotations(root)
     images = {image_id: annotations.places(image_id) for image_id in annotations.image_ids}
     placeholders = record is not None and record.placeholders
@@ -27,7 +27,7 @@ def main() -> None:
     if dataset.root is None and (corrupt := manifest.corrupt_files(table, root)):
         for path in corrupt:
             path.unlink()
-        sources = store.fill(dataset, root, stage.cores())
+        sources = fill(dataset, root, workspace.main_checkout(), stage.cores())
         table = manifest.build(root, images, sources, stage.cores(), placeholders)
     print(coverage.table(annotations.splits, annotations.queries, table))
     listing = workspace.lacking(dataset.name)
@@ -36,10 +36,10 @@ def main() -> None:
     files = layout.annotation_files(root)
     label = workspace.dataset_label(dataset)
     if record is not None:
-        comparison = official.compare(record, root, files)
+        comparison = verification.compare(record, root, files)
         label |= comparison.as_dict()
         if comparison.copy == "official":
-            for note in official.unexpected(record, annotations.queries):
+            for note in verification.unexpected(record, annotations.queries):
                 print(f"note: {note}")
     # With the annotations' digest in it, the manifest changes when any of them does.
     about = {"annotations": digest_files(files), "dataset": json.dumps(label)}

@@ -7,19 +7,19 @@ from pipeline import stage, workspace
 
 def main() -> None:
     """Write `data/encoder/`, trained here or exported from open_clip."""
-    from rau import encoder, small_clip
+    from rau.encoders import clip, small_clip
 
     everything = workspace.load_params()
     params = everything.encoder
     stage.limit_threads(0)
     if everything.features.source is not None:
-        encoder.mark_unused(workspace.ENCODER)
+        clip.mark_unused(workspace.ENCODER)
     elif params.name == small_clip.NAME:
         small_clip.check(params.pretrained)
         recipe = params.model_dump(exclude={"name", "pretrained"})
         small_clip.train(workspace.ENCODER, **recipe, workers=stage.cores())
     else:
-        encoder.export(params.name, params.pretrained, workspace.ENCODER, workspace.main_checkout())
+        clip.export(params.name, params.pretrained, workspace.ENCODER, workspace.main_checkout())
 
 
 def outputs() -> list[Path]:

@@ -10,17 +10,21 @@ from pipeline import stage, workspace
 
 def main() -> None:
     """Write metrics and their summary under `reports/`, rankings and submissions under `data/`."""
-    from rau import coverage, devices, features, protocols, scoreboard, submissions
-    from rau.feature_set import FeatureSet
+    from rau import devices
+    from rau.datasets import coverage
+    from rau.evaluation import benchmark, submissions
+    from rau.features import table
     from rau.files import write_json
-    from rau.methods import METHODS
+    from rau.models.methods import METHODS
+    from rau.retrieval import protocols
+    from rau.retrieval.feature_set import FeatureSet
     from rau.schemas import RANKINGS, write_table
 
     params = workspace.load_params()
     stage.limit_threads(params.train.threads)
     name = params.dataset.name
     rows, data = _tables(name)
-    pair = features.read_pair(*(workspace.features(name, kind) for kind in ("images", "texts")))
+    pair = table.read_pair(*(workspace.features(name, kind) for kind in ("images", "texts")))
     device = devices.choose(params.train.device)
     on_device = FeatureSet.on(device, *pair)
     head, extra = _head(workspace.model(name), pair, device)
@@ -30,7 +34,7 @@ def main() -> None:
     shared_space = head.config.shared_space
     untrained = _untrained(workspace.model(name), extra["text_weights"], shared_space)
     measured = protocols.select(name, params.evaluate)
-    result, rankings = scoreboard.assess(
+    result, rankings = benchmark.assess(
         {protocol: beside(untrained(protocol), heads, shared_space) for protocol in measured},
         rows["queries"],
         rows["galleries"],
@@ -46,8 +50,8 @@ def main() -> None:
         "encoder": pair[0].metadata,
         "coverage": coverage.measure(rows["images"], rows["queries"], val_gallery)
         | {"unusable": params.evaluate.unusable},
-        "relevance": scoreboard.relevance([q for q in rows["queries"] if q["split"] == "val"]),
-        "headline": scoreboard.headline(result, measured[0]),
+        "relevance": benchmark.relevance([q for q in rows["queries"] if q["split"] == "val"]),
+        "headline": benchmark.headline(result, measured[0]),
         "training": {
             key: extra[key]
             for key in ("select", "best_epoch", "text_weights", "queries", "alignment")
@@ -57,13 +61,13 @@ def main() -> None:
     }
     write_table(workspace.rankings(name), rankings, RANKINGS, about(metrics))
     write_json(workspace.METRICS, metrics)
-    write_json(workspace.SUMMARY, scoreboard.compact(result))
+    write_json(workspace.SUMMARY, benchmark.compact(result))
     _submit(submissions.truth(rows["queries"], rows["galleries"]), head, on_device)
 
 
 def about(metrics: dict[str, Any]) -> dict[str, str]:
     """What the rankings file says of its run, read as `rau.schemas.Facts`."""
-    from rau import coverage
+    from rau.datasets import coverage
 
     return {
         "method": metrics["method"],
@@ -86,17 +90,18 @@ def beside(untrained: dict[str, Any], heads: dict[str, Any], shared_space: bool)
 
 def _head(folder: Path, pair: Any, device: Any) -> tuple[Any, dict[str, Any]]:
     """A trained head and its extra, made for these features."""
-    from rau import checkpoint, features
+    from rau.features import table
+    from rau.models import checkpoint
 
     head, extra = checkpoint.load(folder, device)
-    features.check_made_for(pair, extra["features"], head.config.d_image, head.config.d_text)
+    table.check_made_for(pair, extra["features"], head.config.d_image, head.config.d_text)
     return head, extra
 
 
 def _untrained(folder: Path, weights: dict[str, float], shared_space: bool) -> Any:
     """The untrained baselines of a protocol."""
-    from rau import baselines, checkpoint
-    from rau.protocols import weight_key
+    from rau.models import baselines, checkpoint
+    from rau.retrieval.protocols import weight_key
 
     text_map = None
     if not shared_space:
@@ -111,9 +116,9 @@ def _untrained(folder: Path, weights: dict[str, float], shared_space: bool) -> A
 
 def _signatures(params: Any, extra: dict[str, Any], against: Any) -> list[dict[str, str]]:
     """What the run's own figures say went wrong."""
-    from rau.history import course, read_history
-    from rau.methods import canonical
-    from rau.signatures import diagnose
+    from rau.evaluation.diagnostics import diagnose
+    from rau.models.methods import canonical
+    from rau.training.history import course, read_history
 
     history = read_history(workspace.model(params.dataset.name) / workspace.HISTORY)
     mean = None if against is None else against["mean"]
@@ -140,8 +145,8 @@ def _tables(dataset: str) -> tuple[dict[str, list[dict[str, Any]]], dict[str, An
 
 def _submit(hidden: Any, head: Any, features: Any) -> None:
     """The files for a hidden split's server, or a line that says why there are none."""
-    from rau import submissions
     from rau.errors import UserError
+    from rau.evaluation import submissions
     from rau.files import write_json
 
     for outdated in workspace.SUBMISSIONS.glob("*.json"):

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline import stage, store, workspace
+from pipeline import stage, workspace
 
 KINDS = ("images", "texts")
 
@@ -17,9 +17,9 @@ def main(
     ] = None,
 ) -> None:
     """Write `data/features/<dataset>/{images,texts}.parquet`."""
-    from rau import own_features
+    from rau.datasets.captions import all_texts
+    from rau.features import precomputed
     from rau.files import write_json
-    from rau.joins import all_texts
     from rau.schemas import MANIFEST, QUERIES, read_table
 
     params = workspace.load_params()
@@ -38,22 +38,24 @@ def main(
         source = workspace.main_checkout() / Path(params.features.source).expanduser()
         targets = {kind: workspace.features(name, kind) for kind in KINDS}
         needed = {"images": images, "texts": texts}
-        own_features.take(source, needed, targets, params.features.shared_space)
+        precomputed.take(source, needed, targets, params.features.shared_space)
     else:
         _encode(params, manifest, texts)
 
 
 def _encode(params: Any, manifest: Any, texts: list[str]) -> None:
     """Encode what the cache of parts does not hold yet."""
-    from rau import cache, devices, encoder
+    from rau import devices
+    from rau.encoders import clip
+    from rau.features import cache
 
     threads = stage.limit_threads(params.train.threads)
     name = params.dataset.name
-    loaded = encoder.load(workspace.ENCODER, devices.choose("auto"), params.features.precision)
+    loaded = clip.load(workspace.ENCODER, devices.choose("auto"), params.features.precision)
     parts = cache.Cache(workspace.parts(), loaded, params.features.dtype)
     batch = params.features.batch_size
     workers = params.features.workers or threads
-    images = cache.image_items(manifest, store.folder(params.dataset))
+    images = cache.image_items(manifest, workspace.store(params.dataset))
     parts.encode_images(workspace.features(name, "images"), images, batch, workers)
     parts.encode_texts(workspace.features(name, "texts"), texts, batch, workers)
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pipeline import stage, store, workspace
+from pipeline import stage, workspace
 
 STRIPS = 4
 
@@ -11,13 +11,13 @@ def main() -> None:
     """Write `reports/index.html` and `reports/figures/`, and print the means."""
     import pyarrow.compute as pc
 
-    from rau import protocols
     from rau.files import read_json, write_bytes, write_text
-    from rau.history import read_history
-    from rau.methods import is_uncertain
+    from rau.models.methods import is_uncertain
     from rau.params import of_a_run
     from rau.report import examples, figures, html, run_page
+    from rau.retrieval import protocols
     from rau.schemas import MANIFEST, QUERIES, RANKINGS, read_table
+    from rau.training.history import read_history
 
     params = workspace.load_params()
     name = params.dataset.name
@@ -41,7 +41,7 @@ def main() -> None:
             [row["target_uncertainty"] for row in mine if row["uncertainty"] is not None],
         )
     pictures = {caption: html.png(figure) for caption, figure in drawn.items()}
-    root = store.folder(params.dataset)
+    root = workspace.store(params.dataset)
     manifest = read_table(workspace.manifest(name), MANIFEST, "download").to_pylist()
     paths = {row["image_id"]: root / row["path"] for row in manifest if row["status"] == "ok"}
     queries = read_table(workspace.table(name, "queries"), QUERIES, "tables").to_pylist()

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline import stage, store, workspace
+from pipeline import stage, workspace
 from rau.errors import UserError
 
 
@@ -20,12 +20,16 @@ def main(
     """Print the images of the val gallery that IMAGE and CAPTION ask for, best first."""
     import torch
 
-    from rau import checkpoint, devices, encoder, features, retrieval
+    from rau import devices
+    from rau.datasets.captions import in_order
+    from rau.encoders import clip
+    from rau.features import table
     from rau.files import write_bytes
-    from rau.joins import in_order
+    from rau.models import checkpoint
     from rau.report.html import jpeg
-    from rau.report.strips import Strip, draw
+    from rau.report.image_strips import Strip, draw
     from rau.schemas import GALLERIES, IMAGES, read_table
+    from rau.search import query
 
     if strip is not None and strip.suffix.lower() not in (".jpg", ".jpeg"):
         raise UserError(f"--strip {strip}: it is written as JPEG, name it .jpg")
@@ -35,23 +39,23 @@ def main(
     name = params.dataset.name
     device = devices.choose(params.train.device)
     head, extra = checkpoint.load(workspace.model(name), device)
-    pair = features.read_pair(*(workspace.features(name, kind) for kind in ("images", "texts")))
-    features.check_made_for(pair, extra["features"], head.config.d_image, head.config.d_text)
-    loaded = encoder.load(workspace.ENCODER, device)
-    encoder.check_key(loaded, pair[0].metadata)
+    pair = table.read_pair(*(workspace.features(name, kind) for kind in ("images", "texts")))
+    table.check_made_for(pair, extra["features"], head.config.d_image, head.config.d_text)
+    loaded = clip.load(workspace.ENCODER, device)
+    clip.check_key(loaded, pair[0].metadata)
     rows = read_table(workspace.table(name, "galleries"), GALLERIES, "tables").to_pylist()
     ids = _gallery(rows, category, set(pair[0].names))
     gallery = torch.tensor(pair[0].matrix[pair[0].rows(ids, "images")], device=device)
-    root = store.folder(params.dataset)
+    root = workspace.store(params.dataset)
     images = read_table(workspace.table(name, "images"), IMAGES, "tables").to_pylist()
     paths = {row["image_id"]: root / row["path"] for row in images if row["status"] == "ok"}
     reference = _reference(image, paths)
-    pixels = encoder.prepare(loaded, reference)
-    hits, uncertainty = retrieval.search(
+    pixels = clip.prepare(loaded, reference)
+    hits, uncertainty = query.search(
         head,
         loaded.encode_images(pixels[None])[0].to(device),
         loaded.encode_texts([in_order([caption])])[0].to(device),
-        retrieval.encode_gallery(head, gallery),
+        query.encode_gallery(head, gallery),
         ids,
         top_k,
         ids.index(image) if image in ids and not keep_reference else -1,

@@ -35,7 +35,7 @@ class Bench:
 
     def __init__(self, params: "Params", with_val: bool, title: str) -> None:
         from rau import devices
-        from rau.studies import pool, runs
+        from rau.studies import runs, workers
 
         name = params.dataset.name
         device = devices.choose(params.train.device)
@@ -47,7 +47,7 @@ class Bench:
             params.train.device,
         )
         self.device = device.type
-        self.jobs = pool.jobs_for(params.study.jobs, device, stage.cores())
+        self.jobs = workers.jobs_for(params.study.jobs, device, stage.cores())
         self.with_val, self.title = with_val, title
         self.data, self.code = self.source.digest(), runs.code_digest()
         self.store = workspace.parts() / "runs"
@@ -60,12 +60,12 @@ class Bench:
 
     def forecast(self, wanted: "Sequence[Params]") -> None:
         """Print how long the runs that are not there will take."""
-        from rau.studies import pool
+        from rau.studies import workers
 
         by_key = {self.key(params): params for params in wanted}
-        todo = list(pool.missing(by_key, self.store).values())
+        todo = list(workers.missing(by_key, self.store).values())
         if todo:
-            seconds = pool.predict(self.source, todo, self.jobs, self.with_val)
+            seconds = workers.predict(self.source, todo, self.jobs, self.with_val)
             print(
                 f"{self.title}: {len(by_key)} runs, {len(by_key) - len(todo)} there; about "
                 f"{seconds / 60:.0f} minutes for the rest, {self.jobs} at once"
@@ -73,14 +73,14 @@ class Bench:
 
     def complete(self, wanted: "Sequence[Params]") -> "list[Result]":
         """Results of all runs, in order."""
-        from rau.studies import pool, runs
+        from rau.studies import runs, workers
 
         keys = [self.key(params) for params in wanted]
         by_key = dict(zip(keys, wanted, strict=True))
-        pool.complete(
+        workers.complete(
             by_key, self.store, self.source, self.jobs, self.with_val, self.title, self.device
         )
-        return [runs.load(pool.path(self.store, key)) for key in keys]
+        return [runs.load(workers.path(self.store, key)) for key in keys]
 
 
 def _tune() -> None:
@@ -120,7 +120,7 @@ def _tune() -> None:
 
 def _announce(params: "Params") -> None:
     """Print how long the tuning and all studies together will take."""
-    from rau.studies import plan, pool, tuning
+    from rau.studies import plan, tuning, workers
 
     sizes = plan.plan(params.study)
     base = plan.base(params, sizes)
@@ -131,8 +131,8 @@ def _announce(params: "Params") -> None:
         for variant in plan.variants(study, base, sizes, {})
         for seed in range(sizes.seeds)
     }
-    todo = [*tuning.configurations(base, sizes), *pool.missing(wanted, bench.store).values()]
-    minutes = pool.predict(bench.source, todo, bench.jobs, True) / 60
+    todo = [*tuning.configurations(base, sizes), *workers.missing(wanted, bench.store).values()]
+    minutes = workers.predict(bench.source, todo, bench.jobs, True) / 60
     print(
         f"preset {params.study.preset}: {len(todo)} runs for tuning and all studies, about "
         f"{minutes:.0f} minutes, {bench.jobs} at once"

@@ -11,12 +11,12 @@ def main() -> None:
     """Write `reports/studies/<dataset>/`: index.html and a figure a study."""
     import pandas as pd
 
-    from rau import coverage
-    from rau.features import read_features
+    from rau.datasets import coverage
+    from rau.features.table import read_features
     from rau.files import read_json, write_bytes, write_json, write_text
     from rau.report.html import png
     from rau.schemas import GALLERIES, IMAGES, QUERIES, read_table
-    from rau.studies import figures, page, plan
+    from rau.studies import figures, plan, study_page
 
     params = workspace.load_params()
     name = params.dataset.name
@@ -32,16 +32,16 @@ def main() -> None:
         write_bytes(target / f"{study}.png", picture)
         sections.append(
             {
-                "title": page.TITLES[study],
+                "title": study_page.TITLES[study],
                 "document": document,
                 "figure": picture,
                 "tables": [
-                    page.table(summary, document, protocol)
+                    study_page.table(summary, document, protocol)
                     for protocol in summary.protocol.unique()
                 ],
-                "csu": page.csu(runs, document) if study == "theta" else None,
-                "costs": page.costs(runs, document) if study in ("n", "methods") else None,
-                "trials": page.trials(pd.read_csv(folder / "tune/trials.csv"))
+                "csu": study_page.csu(runs, document) if study == "theta" else None,
+                "costs": study_page.costs(runs, document) if study in ("n", "methods") else None,
+                "trials": study_page.trials(pd.read_csv(folder / "tune/trials.csv"))
                 if study == "methods"
                 else None,
             }
@@ -58,7 +58,7 @@ def main() -> None:
         "chosen by": f"{params.train.select} on the holdout",
     }
     write_json(target / "about.json", about)
-    write_text(workspace.study_page(name), page.render(about, sections))
+    write_text(workspace.study_page(name), study_page.render(about, sections))
     print(f"studies: {workspace.study_page(name)}")
 
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pipeline import stage, store, workspace
+from pipeline import stage, workspace
 
 
 def main() -> None:
@@ -12,7 +12,7 @@ def main() -> None:
 
     dataset = workspace.load_params().dataset
     manifest = read_table(workspace.manifest(dataset.name), MANIFEST, "download")
-    tables = reader(dataset.name).read_annotations(store.folder(dataset)).tables(manifest)
+    tables = reader(dataset.name).read_annotations(workspace.store(dataset)).tables(manifest)
     for name, schema in (("images", IMAGES), ("queries", QUERIES), ("galleries", GALLERIES)):
         # What the manifest says of the copy goes along to the stages that measure.
         about = manifest.schema.metadata

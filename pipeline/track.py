@@ -75,11 +75,12 @@ def git_state() -> dict[str, str]:
 
 def main() -> None:
     """Create or complete the MLflow run of the results in `reports/`."""
-    from rau import coverage, tracking
+    from rau import tracking
+    from rau.datasets import coverage
     from rau.files import digest, digest_files, read_json
-    from rau.history import read_history
     from rau.params import of_a_run
     from rau.report.run_page import text_table
+    from rau.training.history import read_history
 
     params = workspace.load_params()
     name = params.dataset.name

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """Write `data/models/<dataset>/`: head.safetensors, head.json, history.csv."""
-    from rau import protocols
+    from rau.retrieval import protocols
 
     params = workspace.load_params()
     protocols.select(params.dataset.name, params.evaluate)  # A wrong headline stops here already.
@@ -20,31 +20,34 @@ def main() -> None:
 
 def train(params: "Params", folder: Path) -> None:
     """Write the head of these parameters to `folder`."""
-    from rau import checkpoint, devices, features, fitting
-    from rau.feature_set import FeatureSet
-    from rau.files import digest, digest_files, digest_sources, write_text
-    from rau.history import to_csv
+    from rau import devices
+    from rau.features import table
+    from rau.files import digest, digest_files, write_text
+    from rau.models import checkpoint
+    from rau.retrieval.feature_set import FeatureSet
     from rau.schemas import QUERIES, read_table
+    from rau.training import fit
+    from rau.training.history import to_csv
 
     stage.limit_threads(params.train.threads)
     devices.keep_memory()
     name = params.dataset.name
     sources = [workspace.features(name, kind) for kind in ("images", "texts")]
-    pair = features.read_pair(*sources)
+    pair = table.read_pair(*sources)
     queries = read_table(workspace.table(name, "queries"), QUERIES, "tables").to_pylist()
     run = digest(
         [
             params.model_dump(include={"ua", "head", "train"}),
             digest_files([*sources, workspace.table(name, "queries")]),
-            digest_sources(Path(fitting.__file__).parent),
+            fit.code_digest(),
         ],
         16,
     )
     on_device = FeatureSet.on(devices.choose(params.train.device), *pair)
     state = workspace.parts() / "train" / f"{run}.safetensors"
-    prepared = fitting.prepare(params.train, on_device, queries)
+    prepared = fit.prepare(params.train, on_device, queries)
     print(prepared.split.summary())
-    fitted = fitting.fit(params, on_device, prepared, state)
+    fitted = fit.fit(params, on_device, prepared, state)
     checkpoint.save(folder, fitted.head, fitted.extra)
     write_text(folder / workspace.HISTORY, to_csv(fitted.progress.history))
     if fitted.text_map is not None:

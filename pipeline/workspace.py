@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rau import params as parameters
+from rau.datasets.store import store_folder
 
 PARAMS = Path("params.yaml")
 ENCODER = Path("data/encoder")
@@ -29,6 +30,11 @@ def load_params() -> parameters.Params:
 def main_checkout() -> Path:
     """Root of the main checkout, also from one of DVC's temporary workspaces."""
     return Path(os.environ.get("DVC_ROOT", ".")).resolve()
+
+
+def store(dataset: parameters.DatasetParams) -> Path:
+    """Folder of a data set's images and annotations, shared by all workspaces."""
+    return store_folder(dataset, main_checkout())
 
 
 def manifest(dataset: str) -> Path:

@@ -92,11 +92,18 @@ def digest(value: Any, length: int = 8) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:length]
 
 
-def digest_sources(folder: Path) -> str:
-    """SHA-256 of the Python files of a package, so that what its code made can be dated."""
+def digest_sources(root: Path, names: Iterable[str]) -> str:
+    """SHA-256 of Python files, so that what their code made can be dated.
+
+    Args:
+        root: folder that the names start from.
+        names: files, or folders with all that lies in them.
+    """
     total = hashlib.sha256()
-    for path in sorted(folder.glob("*.py")):
-        total.update(path.name.encode() + b"\0" + path.read_bytes())
+    for name in names:
+        place = root / name
+        for path in [place] if place.is_file() else sorted(place.rglob("*.py")):
+            total.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
     return total.hexdigest()
 
 

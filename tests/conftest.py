@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from rau import small_clip
-from rau.encoder import Encoder, load
+from rau.encoders import small_clip
+from rau.encoders.clip import Encoder, load
 from tests.project import make
 
 

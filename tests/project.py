@@ -9,7 +9,8 @@ from typing import Any
 
 import yaml
 
-ROOT = Path(__file__).resolve().parents[1]
+from tests.places import ROOT
+
 COPIED = ("rau", "pipeline", "dvc.yaml", "params.yaml", ".dvcignore", ".gitignore")
 TINY: dict[str, dict[str, Any]] = {
     "dataset": {

@@ -19,10 +19,11 @@ from bench.peak import Cost, cost
 from bench.plain import Loss, PlainHead, loss_of
 from bench.sizes import FASHIONIQ
 from bench.table import inserted, lines
-from rau.head import ComposedHead
-from rau.losses import Weighing
-from rau.objectives import loss_terms
+from rau.losses.rau_loss import Weighing
+from rau.models.head import ComposedHead
+from rau.models.objective import loss_terms
 from rau.params import UaParams
+from tests.places import ROOT
 
 CPU = torch.device("cpu")
 WIDTH = 24
@@ -253,7 +254,7 @@ def test_the_usual_loop_has_our_loss_and_gradients() -> None:
 
 
 def test_page_shows_the_figures_that_are_kept() -> None:
-    root = Path(__file__).resolve().parents[1]
+    root = ROOT
     page = (root / "docs/performance.md").read_text()
     for path in (root / "bench/results").glob("*.json"):
         document = json.loads(path.read_text())

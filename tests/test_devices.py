@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from rau import devices
-from rau.fitting import fit as fit_prepared
-from rau.fitting import prepare
 from rau.params import Products
-from rau.training import Trainer
-from tests.test_training import params, world
+from rau.training.fit import fit as fit_prepared
+from rau.training.fit import prepare
+from rau.training.trainer import Trainer
+from tests.training.test_trainer import params, world
 
 KEPT = """
 import ctypes

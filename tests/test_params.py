@@ -8,8 +8,7 @@ import yaml
 
 from rau import params
 from rau.errors import UserError
-
-ROOT = Path(__file__).resolve().parents[1]
+from tests.places import ROOT
 
 
 def load(tmp_path: Path, text: str) -> params.Params:

@@ -16,6 +16,7 @@ from rau.tracking import (
     shown,
     track,
 )
+from tests.places import ROOT
 
 RECORD = Record(
     digest="abc",
@@ -75,11 +76,10 @@ def test_processes_side_by_side_make_one_database(tmp_path: Path) -> None:
         "record = Record(digest, digest, {'theta': digest}, {'m': 1.0})\n"
         "track(record, f'sqlite:///{root}/mlflow.db', root / 'mlruns')\n"
     )
-    folder = Path(__file__).resolve().parents[1]
     jobs = [
         subprocess.Popen(
             [sys.executable, "-c", script, str(tmp_path), name],
-            cwd=folder,
+            cwd=ROOT,
             stderr=subprocess.PIPE,
             text=True,
         )

@@ -15,9 +15,9 @@ from PIL import Image
 
 from rau.datasets import fashioniq
 from rau.datasets.annotations import Annotations
-from rau.datasets.records import FASHIONIQ, Files, Record
-from rau.sources.acquire import Choices, acquire
-from rau.sources.client import Client
+from rau.datasets.registry import FASHIONIQ, Files, Record
+from rau.download.acquire import Choices, acquire
+from rau.download.http_client import Client
 from tests.server import Server
 
 CATEGORIES = ("dress", "shirt", "toptee")

@@ -10,9 +10,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from rau.datasets.annotations import Annotations, check_entry, check_listed, entries
+from rau.datasets.manifest import SUFFIXES, check_image_id
 from rau.errors import UserError
 from rau.files import read_json
-from rau.manifest import SUFFIXES, check_image_id
 
 CATEGORY = "all"
 SPLITS = ("train", "val", "test1")

@@ -13,9 +13,9 @@ from typing import Any
 import pyarrow as pa
 
 from rau.datasets.annotations import Annotations, check_entry, check_listed, entries
+from rau.datasets.manifest import SUFFIXES, check_image_id
 from rau.errors import UserError
 from rau.files import read_json
-from rau.manifest import SUFFIXES, check_image_id
 from rau.schemas import RELEVANCE, read_parquet
 
 SPLITS = ("train", "val", "test")

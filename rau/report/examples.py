@@ -6,7 +6,7 @@ from typing import Any
 
 from PIL import Image
 
-from rau.report.strips import Strip, draw
+from rau.report.image_strips import Strip, draw
 
 Row = Mapping[str, Any]
 SHOWN = 10

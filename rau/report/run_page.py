@@ -6,10 +6,10 @@ from typing import Any
 
 from PIL import Image
 
-from rau import coverage
-from rau.protocols import Protocol
-from rau.report import published
+from rau.datasets import coverage
+from rau.report import published_results
 from rau.report.html import embed, jpeg, mark, page_template, style
+from rau.retrieval.protocols import Protocol
 
 TEMPLATE = Path(__file__).with_name("run_page.html")
 RECALLS = ("recall_at_1", "recall_at_5", "recall_at_10", "recall_at_50")
@@ -47,7 +47,7 @@ def tables(metrics: Nested, protocols: Sequence[Protocol]) -> list[dict[str, Any
     """
     result = []
     encoder = f"{metrics['encoder']['encoder']}, {metrics['encoder']['weights']}"
-    reported = published.beside(metrics)
+    reported = published_results.beside(metrics)
     for protocol in protocols:
         ours = metrics["protocols"][protocol.name]
         for category in _categories(ours):
@@ -118,7 +118,10 @@ def _against(
 
 
 def _published(
-    reported: Sequence[published.Published], protocol: str, category: str, names: Sequence[str]
+    reported: Sequence[published_results.Published],
+    protocol: str,
+    category: str,
+    names: Sequence[str],
 ) -> list[dict[str, Any]]:
     """Rows of one table, a dash where a paper gives no figure."""
     return [
@@ -129,7 +132,7 @@ def _published(
             "notes": row.notes,
             "cells": [f"{row.values[n]:.2f}" if n in row.values else "–" for n in names],
         }
-        for row in published.of(reported, protocol, category)
+        for row in published_results.of(reported, protocol, category)
     ]
 
 

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from rau.methods import METHODS, canonical, without_uncertainty
+from rau.models.methods import METHODS, canonical, without_uncertainty
 from rau.params import HeadName, Params, StudyParams
 
 Study = Literal["methods", "ablation", "theta", "n"]

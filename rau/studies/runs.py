@@ -10,60 +10,24 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rau import alignment, checkpoint, devices, fitting, selection
-from rau.feature_set import FeatureSet
-from rau.features import read_pair
-from rau.files import digest, digest_files
-from rau.history import columns, course
-from rau.metrics import stack
+from rau import devices
+from rau.features.table import read_pair
+from rau.files import digest, digest_file, digest_files
+from rau.models import checkpoint
 from rau.params import Params, flat
-from rau.protocols import Protocol, select
+from rau.retrieval.feature_set import FeatureSet
+from rau.retrieval.metrics import stack
+from rau.retrieval.protocols import Protocol, select
+from rau.retrieval.tasks import Task, measured, protocol_tasks, run
 from rau.schemas import GALLERIES, QUERIES, read_table
 from rau.studies.plan import EDGES
-from rau.tasks import Task, measured, protocol_tasks, run
-from rau.training import NotFinite
+from rau.training import fit, model_selection, pair_distances
+from rau.training.history import columns, course
+from rau.training.trainer import NotFinite
 
 Row = Mapping[str, Any]
 TOP_K = 1
 PLAIN = ("params", "summary", "names", "protocols", "failure")
-# Every module that a run's figures depend on: an edit makes old runs unknown.
-SOURCES = (
-    "alignment.py",
-    "baselines.py",
-    "batches.py",
-    "bootstrap.py",
-    "capture.py",
-    "checkpoint.py",
-    "contrast.py",
-    "epochs.py",
-    "feature_set.py",
-    "tasks.py",
-    "features.py",
-    "fitting.py",
-    "fusion.py",
-    "gaussian.py",
-    "head.py",
-    "history.py",
-    "holdout.py",
-    "joins.py",
-    "layers.py",
-    "losses.py",
-    "methods.py",
-    "metrics.py",
-    "mur.py",
-    "noise.py",
-    "objectives.py",
-    "pcmepp.py",
-    "protocols.py",
-    "ranking.py",
-    "schedule.py",
-    "scoreboard.py",
-    "selection.py",
-    "stacking.py",
-    "studies/runs.py",
-    "training.py",
-    "trainset.py",
-)
 
 
 @dataclass(frozen=True)
@@ -102,7 +66,7 @@ class World:
     features: FeatureSet
     queries: Sequence[Row]
     galleries: Sequence[Row]
-    _prepared: dict[int, fitting.Prepared] = field(default_factory=dict)
+    _prepared: dict[int, fit.Prepared] = field(default_factory=dict)
     _tasks: dict[str, list[Task]] = field(default_factory=dict)
 
     @property
@@ -110,14 +74,12 @@ class World:
         """Those whose runs can start at once."""
         return set(self._prepared)
 
-    def prepared(self, params: Params) -> fitting.Prepared:
+    def prepared(self, params: Params) -> fit.Prepared:
         """The split and the baselines' weight of a seed."""
         seed = params.train.seed
         if seed not in self._prepared:
-            choices = [selection.TRAINED_FOR]
-            self._prepared[seed] = fitting.prepare(
-                params.train, self.features, self.queries, choices
-            )
+            choices = [model_selection.TRAINED_FOR]
+            self._prepared[seed] = fit.prepare(params.train, self.features, self.queries, choices)
         return self._prepared[seed]
 
     def tasks(self, protocol: Protocol) -> list[Task]:
@@ -158,9 +120,8 @@ class Source:
 
 
 def code_digest() -> str:
-    """Of the modules in `SOURCES`."""
-    folder = Path(__file__).parents[1]
-    return digest_files(folder / name for name in SOURCES)
+    """Digest of all code that a run's figures depend on: an edit makes old runs unknown."""
+    return digest([fit.code_digest(), digest_file(Path(__file__))], 16)
 
 
 def key(params: Params, data: str, code: str, device: str, with_val: bool) -> str:
@@ -192,13 +153,13 @@ def execute(wanted: Sequence[Params], world: World, with_val: bool) -> list[Resu
     """
     stacks: dict[str, list[int]] = {}
     for place, params in enumerate(wanted):
-        key = fitting.stack_key(params, world.prepared(params)) or f"alone {place}"
+        key = fit.stack_key(params, world.prepared(params)) or f"alone {place}"
         stacks.setdefault(key, []).append(place)
     found: dict[int, Result] = {}
     for places in stacks.values():
         stack = [(wanted[place], world.prepared(wanted[place])) for place in places]
         started = time.perf_counter()
-        fitted = fitting.fit_stack(stack, world.features)
+        fitted = fit.fit_stack(stack, world.features)
         seconds = (time.perf_counter() - started) / len(stack)
         for place, one in zip(places, fitted, strict=True):
             found[place] = _measured(wanted[place], one, seconds, world, with_val)
@@ -207,7 +168,7 @@ def execute(wanted: Sequence[Params], world: World, with_val: bool) -> list[Resu
 
 def _measured(
     params: Params,
-    fitted: fitting.Fitted | NotFinite,
+    fitted: fit.Fitted | NotFinite,
     seconds: float,
     world: World,
     with_val: bool,
@@ -226,7 +187,7 @@ def _measured(
         **{k: v for k, v in best.items() if k.startswith("holdout_")},
         **{f"alignment_{k}": v for k, v in fitted.extra["alignment"].items()},
     }
-    cosines = alignment.cosine_histogram(fitted.head, prepared.tasks, world.features, EDGES)
+    cosines = pair_distances.cosine_histogram(fitted.head, prepared.tasks, world.features, EDGES)
     protocols = select(params.dataset.name, params.evaluate) if with_val else []
     names, values, clusters = _val(params, protocols, fitted.head, world)
     order = [protocol.name for protocol in protocols]

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rau import bootstrap
-from rau.bootstrap import MEAN, Difference
-from rau.signatures import diagnose
+from rau.evaluation import bootstrap
+from rau.evaluation.bootstrap import MEAN, Difference
+from rau.evaluation.diagnostics import diagnose
 from rau.studies.plan import SHOWN, Variant
 from rau.studies.runs import Result
 

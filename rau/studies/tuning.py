@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from rau.methods import METHODS, canonical
+from rau.models.methods import METHODS, canonical
 from rau.params import HeadName, Params
 from rau.studies.plan import Plan, changed, trials
 

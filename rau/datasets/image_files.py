@@ -1,0 +1,56 @@
+"""What the bytes of an image file are: decoded in full, bounded, and told from placeholders."""
+
+import hashlib
+import warnings
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Literal
+
+from PIL import Image, ImageFile
+
+from rau.datasets.placeholders import is_placeholder
+
+MAX_BYTES = 64 * 2**20
+MAX_PIXELS = 64 * 10**6
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF")
+Status = Literal["ok", "corrupt", "missing"]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A file's digest and, where it is an image, its size in pixels and its format.
+
+    `status` is `ok`, `corrupt` for what is no whole image, `missing` for a placeholder.
+    """
+
+    status: Status
+    sha256: str
+    width: int | None = None
+    height: int | None = None
+    format: str | None = None
+
+
+def examine(content: bytes, placeholders: bool) -> Picture:
+    """Decode an image of at most `MAX_PIXELS` pixels.
+
+    Args:
+        content: the file.
+        placeholders: whether known placeholders are no image.
+    """
+    if ImageFile.LOAD_TRUNCATED_IMAGES:
+        raise RuntimeError("Pillow is set to accept truncated images; the manifest would lie")
+    sha256 = hashlib.sha256(content).hexdigest()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(BytesIO(content), formats=FORMATS) as image:
+                if image.width * image.height > MAX_PIXELS:
+                    return Picture("corrupt", sha256)
+                image.load()
+                status: Status = "ok"
+                if placeholders and is_placeholder(sha256, image):
+                    status = "missing"
+                return Picture(status, sha256, image.width, image.height, image.format)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        # Pillow's ways of saying that the bytes are no image.
+        return Picture("corrupt", sha256)

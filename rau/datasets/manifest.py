@@ -1,0 +1,80 @@
+"""The manifest: one row an image, with what was found on disk."""
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from tqdm import tqdm
+
+from rau.datasets.image_files import MAX_BYTES, examine
+from rau.errors import UserError
+from rau.schemas import MANIFEST
+
+SUFFIXES = (".jpg", ".png")
+FOUND = "the folder"
+
+
+def check_image_id(image_id: str) -> str:
+    """Refuse an id that would leave the images' folder."""
+    if not image_id or image_id.startswith(".") or set(image_id) & set("/\\\0"):
+        raise UserError(f"image id {image_id!r} is not a plain file name; mend the split file")
+    return image_id
+
+
+def inspect_image(
+    root: Path, placeholders: bool, image_id: str, places: Sequence[str], source: str
+) -> dict[str, Any]:
+    """Decode one image in full and describe it as a manifest row (`ok`, `missing`, `corrupt`)."""
+    row: dict[str, Any] = dict.fromkeys(MANIFEST.names)
+    row |= {"image_id": image_id, "status": "missing"}
+    path = next((path for place in places if (path := root / place).is_file()), None)
+    if path is None:
+        return row
+    size = path.stat().st_size
+    place = path.relative_to(root).as_posix()
+    row |= {"path": place, "bytes": size, "source": source, "status": "corrupt"}
+    if size > MAX_BYTES:
+        return row
+    picture = examine(path.read_bytes(), placeholders)
+    return row | {
+        "sha256": picture.sha256,
+        "width": picture.width,
+        "height": picture.height,
+        "status": picture.status,
+    }
+
+
+def build(
+    root: Path,
+    images: Mapping[str, Sequence[str]],
+    sources: Mapping[str, str],
+    workers: int,
+    placeholders: bool = False,
+) -> pa.Table:
+    """Inspect every image of a store.
+
+    Args:
+        root: the store's folder.
+        images: where under `root` the file of an image may lie, by id, in the order of the rows.
+        sources: where each image came from, by id; one that is not named was there.
+        placeholders: whether known pictures of dead products count as missing.
+
+    Returns:
+        A table of schema `MANIFEST`.
+    """
+    ids = [check_image_id(image_id) for image_id in images]
+    with ThreadPoolExecutor(workers) as pool:
+        names = [sources.get(image_id, FOUND) for image_id in ids]
+        look = partial(inspect_image, root, placeholders)
+        found = pool.map(look, ids, images.values(), names)
+        rows = list(tqdm(found, total=len(ids), desc="verify images", unit="image"))
+    return pa.Table.from_pylist(rows, schema=MANIFEST)
+
+
+def corrupt_files(manifest: pa.Table, root: Path) -> list[Path]:
+    """Files that are there and are no whole images."""
+    rows = manifest.select(["path", "status"]).to_pylist()
+    return [root / row["path"] for row in rows if row["status"] == "corrupt"]

@@ -1,0 +1,35 @@
+"""Where a data set's images and annotations lie: a folder outside what DVC removes or copies."""
+
+from pathlib import Path
+
+from rau.errors import UserError
+from rau.files import digest
+from rau.params import DatasetParams
+
+# Raise it when the built-in data set is drawn or described differently: its folder is named by it.
+GARMENTS_RECIPE = 1
+
+
+def store_folder(dataset: DatasetParams, checkout: Path) -> Path:
+    """Folder that holds images and annotations.
+
+    Args:
+        checkout: root of the main checkout, which relative paths start from.
+
+    Raises:
+        UserError: when `dataset.root` is not a folder.
+    """
+    if dataset.root is not None:
+        root = user_path(dataset.root, checkout)
+        if not root.is_dir():
+            raise UserError(f"dataset.root: no folder {root}; check the path")
+        return root
+    if dataset.name != "garments":
+        return checkout / "data/raw" / dataset.name
+    made_by = digest([GARMENTS_RECIPE, dataset.garments.model_dump()])
+    return checkout / "data/raw" / f"garments-{made_by}"
+
+
+def user_path(path: str, checkout: Path) -> Path:
+    """A path as the user wrote it: absolute, from the home folder, or from the checkout's root."""
+    return checkout / Path(path).expanduser()

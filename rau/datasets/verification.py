@@ -1,0 +1,57 @@
+"""Whether a copy of a data set is the published one."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rau.datasets.registry import Record
+from rau.files import digest_file
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A folder's annotation files beside the record's.
+
+    Attributes:
+        copy: `official` where all that is needed is there and nothing differs, else `custom`.
+        differs: paths that are lacking, changed or unknown to the record.
+        unverified: digest by path, of files whose published digest is not known.
+    """
+
+    copy: str
+    differs: list[str] = field(default_factory=list)
+    unverified: dict[str, str] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For a JSON document."""
+        return asdict(self)
+
+
+def unexpected(record: Record, queries: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Numbers of queries that are not the record's, in words; a split without any is passed over.
+
+    It matters for files whose digest is not known: their count is expected, not insisted upon.
+    """
+    counts = Counter((query["category"], query["split"]) for query in queries)
+    return [
+        f"{category} {split}: {counts[category, split]:,} queries, {expected:,} expected"
+        for (category, split), expected in record.queries.items()
+        if counts[category, split] not in (0, expected)
+    ]
+
+
+def compare(record: Record, root: Path, files: Sequence[Path]) -> Comparison:
+    """Compare the annotation files of a folder with a record, by SHA-256.
+
+    Args:
+        files: those that the reader reads; any that the record lacks makes the copy custom.
+    """
+    known = record.annotations.digests
+    found = {path.relative_to(root).as_posix(): digest_file(path) for path in files}
+    differs = [path for path, value in found.items() if (known.get(path) or value) != value]
+    differs += sorted(set(found) - set(known))
+    differs += sorted(set(known) - set(found) - record.optional)
+    unverified = {path: found[path] for path in found if path in known and known[path] is None}
+    return Comparison("custom" if differs else "official", differs, unverified)

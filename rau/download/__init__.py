@@ -1,0 +1,1 @@
+"""Images and annotation files from their sources, resumable."""

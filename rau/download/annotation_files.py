@@ -1,0 +1,64 @@
+"""Annotation files from their official repositories, each verified by its digest."""
+
+from pathlib import Path
+
+from rau.datasets.registry import Files
+from rau.download.http_client import Client, Refused, Unreachable
+from rau.errors import UserError
+from rau.files import digest_file, read_json, write_json
+
+MAX_BYTES = 256 * 2**20
+FIRST_SEEN = ".first_seen.json"
+
+
+class Unavailable(UserError):
+    """A file that no revision gives, or not as the record knows it."""
+
+
+def fetch_files(files: Files, root: Path, client: Client) -> None:
+    """Fetch every file of `files` that is not yet there, whole.
+
+    A file whose digest no record knows is trusted at first sight and held to that from then on:
+    its digest is kept in `.first_seen.json` beside it.
+
+    Raises:
+        Unavailable: when no revision gives a file, or none the one that the record knows.
+    """
+    seen_path = root / FIRST_SEEN
+    seen = read_json(seen_path, "list of digests") if seen_path.exists() else {}
+    for path, known in files.digests.items():
+        expected = known or seen.get(path)
+        target = root / path
+        if target.is_file() and digest_file(target) == expected:
+            continue
+        found = _fetch(files, path, expected, target, client)
+        if known is None:
+            seen[path] = found
+            write_json(seen_path, seen)
+        target.with_name(f".{target.name}.part").replace(target)
+
+
+def _fetch(files: Files, path: str, expected: str | None, target: Path, client: Client) -> str:
+    """Fetch one file to its temporary name; its digest."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f".{target.name}.part")
+    reasons = []
+    for url in files.urls(path):
+        for _ in range(2):  # What an earlier run left of it may be another file's beginning.
+            resumed = part.exists()
+            try:
+                client.fetch(url, part, MAX_BYTES)
+            except (Refused, Unreachable) as error:
+                reasons.append(str(error))
+                break
+            found = digest_file(part)
+            if expected in (None, found):
+                return found
+            part.unlink()
+            if not resumed:
+                reasons.append(f"{url}: SHA-256 {found[:12]}…, not {str(expected)[:12]}…")
+                break
+    raise Unavailable(
+        f"cannot fetch {files.repository}'s {path} ({'; '.join(reasons)}); "
+        f"check the network or put the file at {target}"
+    )

@@ -1,0 +1,41 @@
+"""Filling a store: drawn where the data set is built in, fetched where it is published."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from rau.datasets import garments
+from rau.datasets.readers import reader
+from rau.datasets.registry import RECORDS
+from rau.datasets.store import user_path
+from rau.download.acquire import Choices, acquire
+from rau.download.http_client import Client
+from rau.params import DatasetParams
+
+
+def fill(dataset: DatasetParams, root: Path, checkout: Path, workers: int) -> Mapping[str, str]:
+    """Draw or fetch what the store lacks; `dataset.root` stays as it is.
+
+    Args:
+        root: the store's folder.
+        checkout: root of the main checkout, which relative paths start from.
+        workers: processes that draw.
+
+    Returns:
+        Where the images came from, by id.
+
+    Raises:
+        UserError: when annotations cannot be had, or the images' terms are not agreed to.
+    """
+    if dataset.root is not None:
+        return {}
+    if dataset.name == "garments":
+        spec = garments.GarmentsSpec(**dataset.garments.model_dump())
+        garments.generate(root, spec, workers)
+        return {}
+    choices = Choices(
+        None if dataset.images is None else user_path(dataset.images, checkout),
+        dataset.accept_terms,
+        dataset.connections,
+    )
+    with Client(dataset.connections) as client:
+        return acquire(RECORDS[dataset.name], reader(dataset.name), root, choices, client)

@@ -1,0 +1,73 @@
+"""Images by URL, from tables of image id and address: the last resort, as many links are dead."""
+
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+
+from tqdm import tqdm
+
+from rau.datasets.image_files import MAX_BYTES
+from rau.download.http_client import Client, Refused, Unreachable
+from rau.download.image_store import Intake
+
+SOURCE = "URL tables"
+# So many images in a row that no server gave: the network is gone, not the images.
+GIVE_UP = 100
+
+
+def read_tables(paths: Iterable[Path]) -> dict[str, str]:
+    """URL by image id; a line that is not an id and a URL is passed over."""
+    table: dict[str, str] = {}
+    for path in paths:
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            words = line.split()
+            if len(words) == 2 and words[1].startswith(("http://", "https://")):
+                table.setdefault(words[0], words[1])
+    return table
+
+
+def fetch_images(table: Mapping[str, str], intake: Intake, client: Client, workers: int) -> str:
+    """Fetch what is missing and was not refused before.
+
+    Returns:
+        What came of it, in words; images that could not be reached are asked for by the next run.
+    """
+    asked = [image_id for image_id in intake.askable(SOURCE) if image_id in table]
+    came = refused = unreachable = in_a_row = 0
+    pool = ThreadPoolExecutor(workers)
+    try:
+        outcomes = {pool.submit(_fetch, i, table[i], intake, client) for i in asked}
+        for done in tqdm(as_completed(outcomes), total=len(asked), desc=SOURCE, unit="image"):
+            try:
+                reason = done.result()
+            except Unreachable:
+                unreachable += 1
+                in_a_row += 1
+                if in_a_row >= GIVE_UP:
+                    return f"{came:,} images, then no server answered; check the network"
+                continue
+            in_a_row = 0
+            came += reason is None
+            refused += reason is not None
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return f"{came:,} images; {refused:,} dead, {unreachable:,} not reached this time"
+
+
+def _fetch(image_id: str, url: str, intake: Intake, client: Client) -> str | None:
+    """Fetch and take one image; the reason where the server has none."""
+    part = intake.part(image_id)
+    resumed = part.exists()
+    try:
+        client.fetch(url, part, MAX_BYTES)
+        if resumed and not intake.is_image(part.read_bytes()):
+            # Two halves of different files: once more, from its beginning.
+            part.unlink()
+            client.fetch(url, part, MAX_BYTES)
+    except Refused as error:
+        part.unlink(missing_ok=True)
+        intake.journal.refuse(image_id, SOURCE, str(error))
+        return str(error)
+    reason = intake.take(image_id, part.read_bytes(), SOURCE)
+    part.unlink()
+    return reason

@@ -1,0 +1,1 @@
+"""CLIP models: export, load, tokenise, forward passes."""

@@ -1,0 +1,291 @@
+"""Encoders as open_clip `local-dir:` folders: written once, loaded offline ever after."""
+
+import json
+import logging
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import open_clip
+import torch
+from open_clip.factory import HF_HUB_PREFIX, LOCAL_DIR_PREFIX
+from open_clip.push_to_hf_hub import save_config_for_hf
+from open_clip.tokenizer import HFTokenizer, SigLipTokenizer
+from open_clip.transform import PreprocessCfg, image_transform_v2
+from PIL import Image
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor
+
+from rau.encoders.forward import Precision, arithmetic, autocast, needed, normalise, text_features
+from rau.encoders.words import quick
+from rau.errors import UserError
+from rau.files import digest, digest_files, old_siblings, read_json, write_json
+
+CONFIG = "open_clip_config.json"
+WEIGHTS = "open_clip_model.safetensors"
+LABEL = "rau_encoder.json"
+PICKLED = (".bin", ".pt", ".pth")
+# Raise it when preparing or encoding changes: every cached feature is dated by it.
+RECIPE = 1
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A loaded CLIP model with its own preprocessing and tokenizer.
+
+    `key` dates every feature it makes: it changes with weights, configuration or preprocessing.
+    `dtype` is what its matrix products are computed in.
+    """
+
+    model: Any
+    preprocess: Any
+    tokenizer: Any
+    device: torch.device
+    name: str
+    weights: str
+    key: str
+    dtype: torch.dtype = torch.float32
+
+    def prepare(self, path: Path) -> Tensor:
+        """Decode one image file, resized and cropped: uint8 (height, width, 3)."""
+        with Image.open(path) as image:
+            picture = image if image.mode == "RGB" else image.convert("RGB")
+            for transform in self.preprocess.transforms[:-2]:
+                picture = transform(picture)
+            return torch.from_numpy(np.array(picture))
+
+    def stage(self, pictures: Sequence[Tensor]) -> Tensor:
+        """A batch (B, height, width, 3), from where the device copies without a halt."""
+        shape = (len(pictures), *pictures[0].shape)
+        staged = torch.empty(shape, dtype=torch.uint8, pin_memory=self.device.type == "cuda")
+        return torch.stack(list(pictures), out=staged)
+
+    def start_images(self, pictures: Tensor) -> Callable[[], Tensor]:
+        """Start encoding uint8 pictures (B, height, width, 3); call the result to wait for it.
+
+        It gives raw image features (B, d_image), float32 on the CPU.
+        """
+        normalize = self.preprocess.transforms[-1]
+
+        def forward() -> Tensor:
+            pixels = normalise(self._to_device(pictures), normalize.mean, normalize.std)
+            features: Tensor = self.model.encode_image(pixels)
+            return features
+
+        return self._start(forward)
+
+    def tokenise(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Tokens (N, context), and how many of each text its feature depends on, (N,)."""
+        tokens: Tensor = self.tokenizer(list(texts))
+        return tokens, needed(self.model, tokens)
+
+    def start_texts(self, tokens: Tensor) -> Callable[[], Tensor]:
+        """The same for tokens (B, L): raw text features (B, d_text)."""
+        return self._start(lambda: text_features(self.model, self._to_device(tokens)))
+
+    def encode_images(self, pictures: Tensor) -> Tensor:
+        """Raw image features (B, d_image) on the CPU, of uint8 pictures (B, height, width, 3)."""
+        return self.start_images(pictures)()
+
+    def encode_texts(self, texts: Sequence[str]) -> Tensor:
+        """Raw text features (B, d_text) on the CPU."""
+        tokens, lengths = self.tokenise(texts)
+        return self.start_texts(tokens[:, : int(lengths.max())])()
+
+    def _to_device(self, tensor: Tensor) -> Tensor:
+        if self.device.type != "cuda":
+            return tensor.to(self.device)
+        # Out of pinned memory alone a copy waits for nothing that the GPU still computes.
+        return tensor.pin_memory().to(self.device, non_blocking=True)
+
+    @torch.inference_mode()
+    def _start(self, forward: Callable[[], Tensor]) -> Callable[[], Tensor]:
+        with autocast(self.dtype, self.device):
+            features = forward().float()
+        if self.device.type != "cuda":
+            found = features.cpu()
+            return lambda: found
+        host = features.to("cpu", non_blocking=True)
+        copied = torch.cuda.current_stream(self.device).record_event()
+
+        def fetch() -> Tensor:
+            copied.synchronize()
+            return host
+
+        return fetch
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """Yield a temporary folder that takes the place of `folder` if the block succeeds."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    for abandoned in old_siblings(folder, ""):
+        shutil.rmtree(abandoned, ignore_errors=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        yield temporary
+        temporary.chmod(0o755)
+        shutil.rmtree(folder, ignore_errors=True)
+        temporary.replace(folder)
+    except (OSError, SafetensorError) as error:
+        reason = error.strerror if isinstance(error, OSError) else None
+        raise UserError(f"cannot write {folder}: {reason or error}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def save(folder: Path, model: Any, config: dict[str, Any], label: dict[str, str | None]) -> None:
+    """Write configuration, weights and label; `config` is open_clip's `model_cfg`."""
+    save_config_for_hf(model, folder / CONFIG, config)
+    tensors = {key: value.detach().contiguous() for key, value in model.state_dict().items()}
+    save_file(tensors, folder / WEIGHTS)
+    write_json(folder / LABEL, label)
+
+
+def mark_unused(folder: Path) -> None:
+    """Leave only a label: the features come from the user."""
+    with new_folder(folder) as temporary:
+        write_json(temporary / LABEL, {"name": "features.source", "pretrained": None})
+
+
+def _check_tag(name: str, pretrained: str | None) -> None:
+    """Refuse what open_clip only warns of, before anything is fetched."""
+    if name not in open_clip.list_models():
+        raise UserError(f"encoder.name={name} is unknown to open_clip; see open_clip.list_models()")
+    if pretrained is None:
+        raise UserError(f"encoder.pretrained: {name} needs a tag or a .safetensors file")
+    if Path(pretrained).is_file():
+        if Path(pretrained).suffix != ".safetensors":
+            raise UserError(f"encoder.pretrained={pretrained}: only .safetensors files are read")
+        return
+    tag = open_clip.get_pretrained_cfg(name, pretrained)
+    if not tag:
+        known = ", ".join(open_clip.list_pretrained_tags_by_model(name)) or "none"
+        raise UserError(f"encoder.pretrained={pretrained} is no tag of {name}; it has: {known}")
+    model_quick = bool(open_clip.get_model_config(name).get("quick_gelu", False))
+    if bool(tag.get("quick_gelu", False)) != model_quick:
+        other = name.removesuffix("-quickgelu") if model_quick else f"{name}-quickgelu"
+        raise UserError(
+            f"encoder.name={name} computes another activation than the weights {pretrained} were "
+            f"trained with; use {other}"
+        )
+
+
+def _resolve(name: str, root: Path) -> str:
+    """Make a `local-dir:` path absolute; check that the folder holds whole safetensors."""
+    if not name.startswith(LOCAL_DIR_PREFIX):
+        return name
+    folder = root / Path(name.removeprefix(LOCAL_DIR_PREFIX)).expanduser()
+    if not (folder / CONFIG).is_file() or not list(folder.glob("*.safetensors")):
+        raise UserError(f"encoder.name: {folder} lacks {CONFIG} or a .safetensors file")
+    if pickled := [path.name for path in folder.iterdir() if path.suffix in PICKLED]:
+        raise UserError(
+            f"encoder.name: {folder} holds {pickled[0]}, which open_clip would unpickle; keep the "
+            ".safetensors alone"
+        )
+    return f"{LOCAL_DIR_PREFIX}{folder}"
+
+
+def export(name: str, pretrained: str | None, folder: Path, root: Path) -> None:
+    """Write any open_clip model as a `local-dir:` folder.
+
+    Args:
+        name: a model's name, an `hf-hub:` or a `local-dir:` path (relative to `root`).
+        pretrained: tag or .safetensors file; only for plain names.
+
+    Raises:
+        UserError: unknown names, mismatched activations, weights that cannot be had.
+    """
+    source = _resolve(name, root)
+    if not source.startswith((HF_HUB_PREFIX, LOCAL_DIR_PREFIX)):
+        if pretrained is not None and (root / pretrained).is_file():
+            pretrained = str(root / pretrained)
+        _check_tag(source, pretrained)
+    elif pretrained is not None:
+        raise UserError(f"encoder.pretrained must be null: {name} brings its own weights")
+    try:
+        model = open_clip.create_model(source, pretrained, require_pretrained=True)
+        tokenizer = open_clip.get_tokenizer(source)
+    except Exception as error:
+        # Hub, network, file and shape errors share no class; each is one that the user can mend.
+        raise UserError(
+            f"encoder.name={name}, encoder.pretrained={pretrained} cannot be loaded: {error}"
+        ) from error
+    if isinstance(tokenizer, SigLipTokenizer):
+        raise UserError(f"encoder.name={name}: its tokenizer cannot be kept; use its hf-hub: name")
+    with new_folder(folder) as temporary:
+        save(temporary, model, _model_config(source), {"name": name, "pretrained": pretrained})
+        if isinstance(tokenizer, HFTokenizer):
+            tokenizer.save_pretrained(str(temporary))
+
+
+def _model_config(source: str) -> dict[str, Any]:
+    config: dict[str, Any] = open_clip.get_model_config(source)
+    inner: dict[str, Any] = config.get("model_cfg", config)
+    return inner
+
+
+def load(folder: Path, device: torch.device, precision: Precision = "auto") -> Encoder:
+    """Load an encoder's folder, without network.
+
+    Raises:
+        UserError: when it is missing, cut short or inconsistent.
+    """
+    remedy = "run `python -m pipeline.encoder` again"
+    if not (folder / CONFIG).is_file() or not (folder / WEIGHTS).is_file():
+        raise UserError(f"{folder} is not a complete encoder; {remedy}")
+    label = read_json(folder / LABEL, "encoder's label")
+    # open_clip reports progress and warnings on the root logger; what matters is raised.
+    logging.getLogger().setLevel(logging.ERROR)
+    source = f"{LOCAL_DIR_PREFIX}{folder.resolve()}"
+    try:
+        model = open_clip.create_model(source, require_pretrained=True, device=device)
+        tokenizer = open_clip.get_tokenizer(source)
+    except Exception as error:
+        # A cut safetensors file, a wrong shape and broken JSON share no class.
+        raise UserError(f"{folder} cannot be loaded ({error}); {remedy}") from error
+    config = json.loads((folder / CONFIG).read_text())
+    preprocess = image_transform_v2(PreprocessCfg(**model.visual.preprocess_cfg), is_train=False)
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != LABEL)
+    key = digest([RECIPE, config, digest_files(files), repr(preprocess)], 16)
+    return Encoder(
+        model=model.eval().to(memory_format=torch.channels_last),
+        preprocess=preprocess,
+        tokenizer=quick(tokenizer),
+        device=device,
+        name=str(label["name"]),
+        weights=str(label["pretrained"] or "own"),
+        key=key,
+        dtype=arithmetic(precision, device),
+    )
+
+
+def prepare(encoder: Encoder, path: Path) -> Tensor:
+    """Decode one image file, resized and cropped for the model: uint8 (height, width, 3).
+
+    Raises:
+        UserError: when the file is no whole image.
+    """
+    try:
+        return encoder.prepare(path)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise UserError(f"{path} cannot be read as an image ({error}); check the file") from error
+
+
+def check_key(encoder: Encoder, metadata: dict[str, str]) -> None:
+    """Refuse an encoder that did not make the features.
+
+    Raises:
+        UserError: when the keys differ.
+    """
+    if encoder.key != metadata.get("key"):
+        raise UserError(
+            f"the features were made by another encoder (key {metadata.get('key')}, now "
+            f"{encoder.key}); run `python -m pipeline.features` again"
+        )

@@ -1,0 +1,1 @@
+"""Every method under every protocol: statistics, diagnostics, comparison, submissions."""

@@ -1,0 +1,236 @@
+"""Every method under every protocol: metrics with intervals, and the ranked lists behind them."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from rau.errors import UserError
+from rau.evaluation import bootstrap
+from rau.params import EvaluateParams
+from rau.retrieval.feature_set import FeatureSet
+from rau.retrieval.metrics import CUTS, stack, summarise
+from rau.retrieval.protocols import Protocol
+from rau.retrieval.ranking import MISSING
+from rau.retrieval.tasks import Method, Ranked, Task, measured, protocol_tasks, run_all
+from rau.schemas import RANKINGS
+
+BOOTSTRAP_SEED = 0
+Row = Mapping[str, Any]
+Nested = dict[str, Any]
+
+
+def summaries(
+    tasks: Sequence[Task], by_name: Mapping[str, Sequence[Ranked]], evaluate: EvaluateParams
+) -> dict[str, tuple[Nested, Nested]]:
+    """Means and intervals of each method, `<category or mean>.<metric>` each.
+
+    Raises:
+        UserError: when unusable queries are left out and none is left.
+    """
+    found = {name: measured(tasks, ranked, evaluate) for name, ranked in by_name.items()}
+    means = {name: summarise(values) for name, (values, _) in found.items()}
+    metrics = list(next(iter(means.values()))["mean"])
+    clusters = next(iter(found.values()))[1]
+    # Side by side, for all methods meet the same resamples.
+    table = {
+        category: np.hstack([stack(values[category], metrics) for values, _ in found.values()])
+        for category in clusters
+    }
+    ends = bootstrap.intervals(table, clusters, evaluate.bootstrap, BOOTSTRAP_SEED)
+    return {
+        name: (
+            {c: {m: round(v, 4) for m, v in row.items()} for c, row in means[name].items()},
+            {
+                category: {
+                    metric: [round(float(end[column]), 4) for end in pair]
+                    for column, metric in enumerate(metrics, start=number * len(metrics))
+                }
+                for category, pair in ends.items()
+            },
+        )
+        for number, name in enumerate(found)
+    }
+
+
+def against(
+    tasks: Sequence[Task],
+    ours: Sequence[Ranked],
+    theirs: Sequence[Ranked],
+    evaluate: EvaluateParams,
+) -> Nested:
+    """Paired differences ours - theirs, `<category or mean>.<metric>`, with intervals and p."""
+    (left, clusters), (right, _) = (measured(tasks, side, evaluate) for side in (ours, theirs))
+    names = list(summarise(left)["mean"])
+    sides = [{c: stack(value, names) for c, value in side.items()} for side in (left, right)]
+    found = bootstrap.differences(sides[0], sides[1], clusters, evaluate.bootstrap, BOOTSTRAP_SEED)
+    return {
+        category: {
+            name: bootstrap.as_dict(one) for name, one in zip(names, differences, strict=True)
+        }
+        for category, differences in found.items()
+    }
+
+
+def ranking_rows(method: str, protocol: str, task: Task, ranked: Ranked) -> pa.Table:
+    """One row a ranked row, of schema `RANKINGS`."""
+    ranking = ranked.ranking
+    ids = np.array([*task.gallery_ids, None], dtype=object)
+    count = len(task.query_ids)
+    precision = ranking.average_precision.get(None)
+    # Without its reference or target a row was ranked by nothing: only its miss is real.
+    usable = task.usable
+    lost = ~usable
+    return pa.table(
+        {
+            "query_id": task.query_ids,
+            "method": [method] * count,
+            "protocol": [protocol] * count,
+            "category": [task.category] * count,
+            "text": [" | ".join(texts) for texts in task.texts],
+            "reference_id": task.reference_ids,
+            "target_id": task.target_ids,
+            "target_rank": _ranks(ranking.target_rank, count),
+            "subset_rank": _ranks(ranking.subset_rank, count),
+            "average_precision": pa.array(
+                [None] * count if precision is None else precision,
+                pa.float64(),
+                mask=None if precision is None else lost,
+            ),
+            "uncertainty": pa.array(ranked.uncertainty, mask=lost),
+            "target_uncertainty": pa.array(ranked.target_uncertainty, mask=lost),
+            "top": [
+                [i for i in ids[row] if i is not None] if there else []
+                for row, there in zip(ranking.top, usable, strict=True)
+            ],
+            "scores": [
+                row[~np.isnan(row)] if there else row[:0]
+                for row, there in zip(ranking.scores, usable, strict=True)
+            ],
+        },
+        schema=RANKINGS,
+    )
+
+
+def _ranks(ranks: NDArray[np.int64] | None, count: int) -> pa.Array:
+    """Ranks (count,), null where the target is missing or nothing was ranked."""
+    if ranks is None:
+        return pa.nulls(count, pa.int64())
+    return pa.array(ranks, mask=ranks == MISSING)
+
+
+def relevance(queries: Sequence[Row]) -> Nested | None:
+    """How many true answers a val query has, where that is known."""
+    sizes = [len(q["relevant"]) for q in queries if q["relevant"] is not None]
+    if not sizes:
+        return None
+    return {
+        "queries": len(sizes),
+        "median": float(np.median(sizes)),
+        "mean": round(float(np.mean(sizes)), 2),
+    }
+
+
+def assess(
+    methods: Mapping[Protocol, Mapping[str, Method]],
+    queries: Sequence[Row],
+    galleries: Sequence[Row],
+    features: FeatureSet,
+    evaluate: EvaluateParams,
+    head: str,
+    reference_head: str | None = None,
+) -> tuple[Nested, pa.Table]:
+    """Rank and measure.
+
+    Args:
+        methods: by protocol and name.
+        queries: rows of the queries table; those of val are measured.
+        head: name of the method that the run is about; the others are baselines.
+        reference_head: name of the baseline that it is paired with, query by query.
+
+    Returns:
+        `protocols`, `intervals`, `baselines`, `baseline_intervals` and `against` (the differences
+        to `reference_head`), and the rankings table.
+
+    Raises:
+        UserError: when there are no val queries, or a target is not in its gallery.
+    """
+    val = [query for query in queries if query["split"] == "val"]
+    if not val:
+        raise UserError("the data set has no val queries; nothing can be measured")
+    result: Nested = {
+        "protocols": {},
+        "intervals": {},
+        "baselines": {},
+        "baseline_intervals": {},
+        "galleries": {},
+        "against": {},
+    }
+    tables = []
+    tasks = {p: protocol_tasks(p, val, galleries, features) for p in methods}
+    lists = _rank_all(methods, tasks, features, evaluate.top_k)
+    for protocol, own in tasks.items():
+        result["galleries"][protocol.name] = {t.category: len(t.gallery) for t in own}
+        by_name = lists[protocol]
+        if reference_head is not None:
+            result["against"][protocol.name] = against(
+                own, by_name[head], by_name[reference_head], evaluate
+            )
+        for name, (means, ends) in summaries(own, by_name, evaluate).items():
+            if name == head:
+                result["protocols"][protocol.name] = means
+                result["intervals"][protocol.name] = ends
+            else:
+                result["baselines"].setdefault(name, {})[protocol.name] = means
+                result["baseline_intervals"].setdefault(name, {})[protocol.name] = ends
+            tables += [
+                ranking_rows(name, protocol.name, task, one)
+                for task, one in zip(own, by_name[name], strict=True)
+            ]
+    return result, pa.concat_tables(tables)
+
+
+def _rank_all(
+    methods: Mapping[Protocol, Mapping[str, Method]],
+    tasks: Mapping[Protocol, Sequence[Task]],
+    features: FeatureSet,
+    top_k: int,
+) -> dict[Protocol, dict[str, list[Ranked]]]:
+    """Rank every method's tasks; one that several protocols share encodes once for all."""
+    uses: dict[int, list[tuple[Protocol, str]]] = defaultdict(list)
+    for protocol, by_name in methods.items():
+        for name, method in by_name.items():
+            uses[id(method)].append((protocol, name))
+    found: dict[Protocol, dict[str, list[Ranked]]] = {
+        protocol: {name: [] for name in by_name} for protocol, by_name in methods.items()
+    }
+    for shared in uses.values():
+        protocol, name = shared[0]
+        wanted = [task for protocol, _ in shared for task in tasks[protocol]]
+        ranked = iter(run_all(wanted, methods[protocol][name], features, top_k))
+        for protocol, name in shared:
+            found[protocol][name] = [next(ranked) for _ in tasks[protocol]]
+    return found
+
+
+def headline(result: Nested, protocol: Protocol) -> Nested:
+    """The one number, with its protocol and its interval."""
+    return {
+        "protocol": protocol.name,
+        "metric": protocol.metric,
+        "value": result["protocols"][protocol.name]["mean"][protocol.metric],
+        "interval": result["intervals"].get(protocol.name, {}).get("mean", {}).get(protocol.metric),
+    }
+
+
+def compact(result: Nested) -> Nested:
+    """The few figures that runs are compared by: `<protocol>.<metric>`, the mean of categories."""
+    recalls = [f"recall_at_{k}" for k in CUTS]
+    wanted = [*recalls, "mean_of_r10_r50", "subset_recall_at_1", "mean_of_r5_rs1", "map"]
+    return {
+        protocol: {name: values["mean"][name] for name in wanted if name in values["mean"]}
+        for protocol, values in result["protocols"].items()
+    }

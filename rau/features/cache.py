@@ -1,0 +1,159 @@
+"""Feature caches: every image and every distinct text encoded once, in resumable parts.
+
+Parts are keyed by what was encoded (an image's SHA-256, a text itself) and lie in a folder named
+by the encoder's key and arithmetic: another encoder never meets them, more images only add to them.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import Literal
+from uuid import uuid4
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pyarrow import feather
+from tqdm import tqdm
+
+from rau.encoders.clip import Encoder
+from rau.errors import UserError
+from rau.features.extraction import Encoded, Item, encode_images, encode_texts
+from rau.features.table import GROUP_ROWS, SHARED, Matrix, to_array, to_matrix, write_blocks
+from rau.files import atomic_path
+
+PART_ROWS = 2048
+Dtype = Literal["float16", "float32"]
+
+
+def image_items(manifest: pa.Table, store: Path) -> list[Item]:
+    """The whole images of a manifest, in its order."""
+    return [
+        Item(row["image_id"], row["sha256"], store / row["path"])
+        for row in manifest.to_pylist()
+        if row["status"] == "ok"
+    ]
+
+
+class Cache:
+    """Encodes what its folder of parts does not hold yet, then merges parts into one table."""
+
+    def __init__(self, folder: Path, encoder: Encoder, dtype: Dtype) -> None:
+        self.encoder = encoder
+        self.dtype = np.dtype(dtype)
+        self.arithmetic = str(encoder.dtype).removeprefix("torch.")
+        self.folder = folder / f"{encoder.key}-{self.arithmetic}-{dtype}"
+
+    def encode_images(self, path: Path, items: Sequence[Item], batch: int, workers: int) -> None:
+        """Write features (one row an image) to `path`."""
+        self._encode("images", items, partial(encode_images, batch=batch, workers=workers))
+        self._merge("images", "image_id", path, items)
+
+    def encode_texts(self, path: Path, texts: Sequence[str], batch: int, workers: int) -> None:
+        """Write features (one row a distinct text) to `path`."""
+        items = [Item(text, text, text) for text in texts]
+        self._encode("texts", items, partial(encode_texts, batch=batch, workers=workers))
+        self._merge("texts", "text", path, items)
+
+    def _encode(
+        self,
+        kind: str,
+        items: Sequence[Item],
+        encode: Callable[[Encoder, Sequence[Item]], Encoded],
+    ) -> None:
+        done = {key for _, keys in self._parts(kind) for key in keys}
+        missing = list({item.key: item for item in items if item.key not in done}.values())
+        keys: list[str] = []
+        rows: list[Matrix] = []
+        with (
+            tqdm(
+                total=len(items),
+                initial=len(items) - len(missing),
+                desc=f"encode {kind}",
+                unit=kind[:-1],
+            ) as bar,
+            closing(encode(self.encoder, missing)) as batches,
+        ):
+            for chunk, features in batches:
+                if not np.abs(features).max() <= np.finfo(self.dtype).max:
+                    raise UserError(f"the encoder gave a feature that {self.dtype} cannot hold")
+                keys += [item.key for item in chunk]
+                rows.append(features.astype(self.dtype))
+                bar.update(len(chunk))
+                if len(keys) >= PART_ROWS:
+                    self._write_part(kind, keys, rows)
+                    keys, rows = [], []
+            if keys:
+                self._write_part(kind, keys, rows)
+
+    def _write_part(self, kind: str, keys: list[str], rows: list[Matrix]) -> None:
+        table = pa.table({"key": keys, "feature": to_array(np.concatenate(rows))})
+        with atomic_path(self.folder / f"{kind}-{uuid4().hex}.arrow") as temporary:
+            feather.write_feather(table, str(temporary), compression="uncompressed")
+
+    def _parts(self, kind: str) -> Iterator[tuple[Path, list[str]]]:
+        """The whole parts and the keys of their rows."""
+        for path in sorted(self.folder.glob(f"{kind}-*.arrow")):
+            try:
+                part = feather.read_table(path, memory_map=True)
+                part.validate(full=True)
+                keys = part["key"].to_pylist()
+            except (pa.ArrowException, OSError, ValueError, KeyError):
+                # Its rows count as missing and are encoded again.
+                tqdm.write(f"{path} is damaged: removed, its rows are encoded again")
+                path.unlink()
+                continue
+            yield path, keys
+
+    def _merge(self, kind: str, column: str, path: Path, items: Sequence[Item]) -> None:
+        """Gather the parts in the items' order, in bounded memory."""
+        if not items:
+            raise UserError(f"there are no {kind} to encode; check the data set's tables")
+        paths: list[Path] = []
+        starts: list[int] = []
+        # Numbers alone: a list or a tuple a row would set off Python's search for dead cycles.
+        row_of: dict[str, int] = {}
+        rows = 0
+        for part, keys in self._parts(kind):
+            paths.append(part)
+            starts.append(rows)
+            row_of.update(zip(keys, range(rows, rows + len(keys)), strict=True))
+            rows += len(keys)
+        wanted = np.array([row_of.get(item.key, -1) for item in items])
+        if lost := np.count_nonzero(wanted < 0):
+            raise UserError(f"{lost} {kind} lost their part; run it again")
+        first = np.array(starts)
+        blocks = (
+            _gather(paths, first, wanted[start : start + GROUP_ROWS])
+            for start in range(0, len(wanted), GROUP_ROWS)
+        )
+        write_blocks(path, column, [item.name for item in items], blocks, self.metadata())
+
+    def metadata(self) -> dict[str, str]:
+        """What the features were made with, kept in the table's schema."""
+        return {
+            "encoder": self.encoder.name,
+            "weights": self.encoder.weights,
+            "preprocess": " ".join(repr(self.encoder.preprocess).split()),
+            "key": self.encoder.key,
+            "space": SHARED,
+            "arithmetic": self.arithmetic,
+        }
+
+
+def _gather(paths: Sequence[Path], starts: NDArray[np.int64], rows: NDArray[np.int64]) -> Matrix:
+    """Features of the rows, counted through all parts, of which each has its first in `starts`."""
+    part_of = starts.searchsorted(rows, side="right") - 1
+    numbers = np.unique(part_of)
+    own = [np.flatnonzero(part_of == number) for number in numbers]
+    found = [
+        _features(paths[number])[rows[places] - starts[number]]
+        for number, places in zip(numbers, own, strict=True)
+    ]
+    return np.concatenate(found)[np.concatenate(own).argsort()]
+
+
+def _features(path: Path) -> Matrix:
+    """A part's features, mapped: only what is taken of them is read."""
+    return to_matrix(feather.read_table(path, columns=["feature"], memory_map=True)["feature"])

@@ -1,0 +1,1 @@
+"""Losses on tensors: InfoNCE, the terms of RAU, MUR."""

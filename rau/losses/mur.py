@@ -1,0 +1,63 @@
+"""MUR (Chen et al. 2024, arXiv 2211.07394): noise on the target from its own mean and spread."""
+
+import torch
+from torch import Tensor
+
+from rau.losses.rau_loss import base_loss
+from rau.nn.noise import Noise
+
+SPREAD_MIN = 1e-8
+# Norm of the features that the authors' code adds its noise to; the noise grows with it.
+NORM = 4.0
+
+
+def augment(target: Tensor, noise: Noise) -> Tensor:
+    """Noisy targets alpha * whitened + beta, (B, d) (equations 3 to 5), of unit targets (B, d).
+
+    Targets are first given the norm `NORM`. Whitened is a row less its own mean, over its own
+    spread, both taken over the d entries; alpha is drawn from N(1, spread) and beta from
+    N(mean, spread), one of each an entry. Nothing is learned, and neither carries a gradient.
+    """
+    target = NORM * target
+    spread, mean = torch.std_mean(target, dim=-1, keepdim=True)
+    spread = spread.clamp(min=SPREAD_MIN)
+    whitened = (target - mean) / spread
+    loc, scale = mean.detach(), spread.detach()
+    alpha = 1 + scale * noise.normal(target)
+    beta = loc + scale * noise.normal(target)
+    return alpha * whitened + beta
+
+
+def share(progress: Tensor) -> Tensor:
+    """Weight gamma of the noisy loss: exp(-progress), progress from 0 to 1 over the training."""
+    return (-progress).exp()
+
+
+def loss(
+    source: Tensor,
+    target: Tensor,
+    target_ids: Tensor,
+    temperature: Tensor,
+    two_way: bool,
+    progress: Tensor,
+    noise: Noise,
+) -> Tensor:
+    """gamma * noisy + (1 - gamma) * InfoNCE, a scalar (equations 6 to 8).
+
+    The noisy term is (exp(-s) * InfoNCE(source, noisy target) + s) / 2 with s the spread of all
+    noisy entries; gamma decays over the epochs from 1.
+
+    Args:
+        source, target: (B, d).
+        target_ids: (B,), equal where the target image is the same.
+        temperature: divides the cosines.
+        two_way: both directions of InfoNCE.
+        progress: of the training, from 0 to 1, a scalar.
+        noise: where the random numbers come from.
+    """
+    noisy = augment(target, noise)
+    spread = noisy.std()
+    coarse = base_loss([source], [noisy], target_ids, temperature, two_way)
+    fine = base_loss([source], [target], target_ids, temperature, two_way)
+    gamma = share(progress)
+    return gamma * ((-spread).exp() * coarse + spread) / 2 + (1 - gamma) * fine

@@ -1,0 +1,1 @@
+"""The head, its fusions and uncertainty blocks, the baselines, and the registry of methods."""

@@ -1,0 +1,59 @@
+"""The training loss of each method."""
+
+from torch import Tensor
+
+from rau.losses import mur
+from rau.losses.rau_loss import Terms, Weighing, same_target, total_loss
+from rau.models.head import ComposedHead
+from rau.nn.gaussian import PathOutput
+
+
+def loss_terms(
+    head: ComposedHead,
+    source: PathOutput,
+    target: PathOutput,
+    target_ids: Tensor,
+    weighing: Weighing,
+    two_way: bool,
+    progress: Tensor,
+    valid: Tensor | None = None,
+) -> Terms:
+    """The loss of a batch, by the head's method.
+
+    RAU is `total_loss`; what is left of it with ISU, CSU and DR off trains all the others but MUR
+    and PCME++, whose losses stand as `base`.
+
+    Args:
+        head: which made both outputs.
+        source, target: of B queries and their B targets.
+        target_ids: (B,) integers, equal where the target image is the same.
+        weighing: of canonical parameters, so that terms which a method does not have are not there.
+        two_way: both directions of InfoNCE.
+        progress: of the training, from 0 to 1, a scalar.
+        valid: rows of a stack that are there; None for all, as MUR and PCME++ need it.
+    """
+    if head.matching is not None:
+        base = head.matching.loss(source, target, same_target(target_ids))
+    elif head.config.name == "mur":
+        base = mur.loss(
+            source.mean,
+            target.mean,
+            target_ids,
+            head.temperature,
+            two_way,
+            progress,
+            head.noise,
+        )
+    else:
+        return total_loss(
+            source,
+            target,
+            target_ids,
+            weighing,
+            head.temperature,
+            two_way,
+            valid,
+            head.narrow,
+        )
+    zero, positives = base.new_zeros(()), same_target(target_ids)
+    return Terms(base, base, zero, zero, positives, positives)

@@ -1,0 +1,1 @@
+"""Building blocks that losses and models share: layers, random numbers, Gaussians."""

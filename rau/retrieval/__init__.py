@@ -1,0 +1,1 @@
+"""Queries and a gallery as rows of features, ranked and measured."""

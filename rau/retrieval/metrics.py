@@ -1,0 +1,64 @@
+"""Metrics of a ranking, in percent, a value a query, and their means."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rau.retrieval.ranking import MISSING, Ranking
+
+CUTS = (1, 5, 10, 50)
+SUBSET_CUTS = (1, 2, 3)
+Values = dict[str, NDArray[np.float64]]
+
+
+def recall_at_k(target_rank: NDArray[np.int64], k: int) -> NDArray[np.float64]:
+    """100 where the target is among the first k, else 0, (Q,); a missing target is a miss."""
+    hit: NDArray[np.bool_] = (target_rank != MISSING) & (target_rank <= k)
+    return np.where(hit, 100.0, 0.0)
+
+
+def per_query(ranking: Ranking, usable: NDArray[np.bool_] | None = None) -> Values:
+    """Every metric by name, (Q,) each.
+
+    `mean_of_r10_r50` is the mean of recall at 10 and 50 (FashionIQ's headline). Where queries have
+    a subset also `subset_recall_at_K` and `mean_of_r5_rs1` (CIRR's headline). Where relevance is
+    known also `map` over the whole gallery, `map_at_K`, divided by min(K, relevant), and
+    `r_precision`. Rows that are not `usable` score 0.
+    """
+    values = {f"recall_at_{k}": recall_at_k(ranking.target_rank, k) for k in CUTS}
+    values["mean_of_r10_r50"] = (values["recall_at_10"] + values["recall_at_50"]) / 2
+    if ranking.subset_rank is not None:
+        for k in SUBSET_CUTS:
+            values[f"subset_recall_at_{k}"] = recall_at_k(ranking.subset_rank, k)
+        values["mean_of_r5_rs1"] = (values["recall_at_5"] + values["subset_recall_at_1"]) / 2
+    for cut, precision in ranking.average_precision.items():
+        values["map" if cut is None else f"map_at_{cut}"] = 100 * precision
+    if ranking.r_precision is not None:
+        values["r_precision"] = 100 * ranking.r_precision
+    if usable is not None:
+        values = {name: value * usable for name, value in values.items()}
+    return values
+
+
+def summarise(by_category: Mapping[str, Values]) -> dict[str, dict[str, float]]:
+    """Means over the queries of each category, and `mean`, their unweighted mean.
+
+    A metric that one category lacks is not in `mean`.
+    """
+    means = {
+        category: {name: float(value.mean()) for name, value in values.items()}
+        for category, values in by_category.items()
+    }
+    shared = [
+        name
+        for name in next(iter(means.values()), {})
+        if all(name in values for values in means.values())
+    ]
+    total = {name: float(np.mean([values[name] for values in means.values()])) for name in shared}
+    return means | {"mean": total}
+
+
+def stack(values: Values, names: Sequence[str]) -> NDArray[np.float64]:
+    """Metrics as columns, (Q, len(names))."""
+    return np.stack([values[name] for name in names], axis=1)

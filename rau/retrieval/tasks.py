@@ -1,0 +1,311 @@
+"""Queries of one protocol as rows of the feature matrices, ranked by any method.
+
+A method turns features into query and gallery vectors. The head is one, the untrained baselines
+are others; all pass through the same code.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from rau.datasets.captions import Join, query_texts
+from rau.errors import UserError
+from rau.params import EvaluateParams
+from rau.retrieval import protocols
+from rau.retrieval.feature_set import FeatureSet
+from rau.retrieval.metrics import Values, per_query
+from rau.retrieval.ranking import Ranking, rank
+
+Row = Mapping[str, Any]
+BLOCK = 4096
+
+
+class Method(Protocol):
+    """Turns raw features into vectors whose cosine ranks, and says how unsure it is."""
+
+    def encode_query(self, reference: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, d_image) and (B, d_text) to (B, d) and (B,)."""
+        ...
+
+    def encode_gallery(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, d_image) to (B, d) and (B,)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Task:
+    """One category under one protocol: R ranked rows against a gallery of G images.
+
+    Attributes:
+        query_ids: of each row; a query has two rows under the join `separate`.
+        clusters: number of the query that each row belongs to, (R,).
+        texts: what each row says, one string or both orders.
+        reference: row of the image features, (R,); -1 where the image is missing.
+        text: rows of the text features, (R, orders).
+        gallery: rows of the image features, (G,).
+        gallery_ids: image ids, (G,), ascending.
+        target: place in the gallery, (R,); -1 where the image is missing.
+        removed: place of the reference to take out, (R,); -1 for none.
+        relevant: places of all true answers, (R, m), -1 pads; None where the data set does not
+            know them.
+        subset: places of the other images of the query's set, (R, m), -1 for one that is missing;
+            None where the data set has no such sets.
+    """
+
+    category: str
+    query_ids: list[str]
+    reference_ids: list[str]
+    target_ids: list[str]
+    clusters: NDArray[np.int64]
+    texts: list[tuple[str, ...]]
+    reference: NDArray[np.int64]
+    text: NDArray[np.int64]
+    gallery: NDArray[np.int64]
+    gallery_ids: list[str]
+    target: NDArray[np.int64]
+    removed: NDArray[np.int64]
+    relevant: NDArray[np.int64] | None
+    subset: NDArray[np.int64] | None
+
+    @property
+    def usable(self) -> NDArray[np.bool_]:
+        """Rows whose reference and target are there; the others count as misses, (R,)."""
+        return (self.reference >= 0) & (self.target >= 0)
+
+
+def build_task(
+    category: str,
+    queries: Sequence[Row],
+    gallery_ids: Iterable[str],
+    join: Join,
+    remove_reference: bool,
+    features: FeatureSet,
+) -> Task:
+    """Look up rows and places for the queries of one category.
+
+    Args:
+        queries: rows of the queries table; a hidden target (None) is a missing one.
+        gallery_ids: the gallery; images that have no feature stay out of it.
+
+    Raises:
+        UserError: when no image of the gallery is there, a target is not in the gallery's list or
+            is removed with the reference, or a text has no feature.
+    """
+    listed = sorted(set(gallery_ids))
+    image_row = {name: row for row, name in enumerate(features.images.names)}
+    present = [name for name in listed if name in image_row]
+    place = {name: index for index, name in enumerate(present)}
+    known = set(listed)
+    if not present:
+        raise UserError(f"no image of the gallery of {category} is there; complete the images")
+    for query in queries:
+        if remove_reference and query["target_id"] == query["reference_id"]:
+            raise UserError(
+                f"the target of {query['query_id']} is its own reference, which this protocol "
+                "removes; mend the query or evaluate with the reference kept"
+            )
+        if query["target_id"] is not None and query["target_id"] not in known:
+            raise UserError(
+                f"target {query['target_id']} of {query['query_id']} is not in its gallery; "
+                "mend the split files"
+            )
+    per_query = [_row_texts(query["captions"], join) for query in queries]
+    owner = [n for n, rows in enumerate(per_query) for _ in rows]
+    texts = [row for rows in per_query for row in rows]
+    owned = [queries[n] for n in owner]
+    flat = features.texts.rows((text for row in texts for text in row), "texts")
+    references = [query["reference_id"] for query in owned]
+    return Task(
+        category=category,
+        query_ids=[query["query_id"] for query in owned],
+        reference_ids=references,
+        target_ids=[query["target_id"] for query in owned],
+        clusters=np.array(owner, dtype=np.int64),
+        texts=texts,
+        reference=np.array([image_row.get(r, -1) for r in references], dtype=np.int64),
+        text=flat.reshape(len(texts), -1),
+        gallery=np.array([image_row[name] for name in present], dtype=np.int64),
+        gallery_ids=present,
+        target=np.array([place.get(q["target_id"] or "", -1) for q in owned], dtype=np.int64),
+        removed=np.array(
+            [place.get(r, -1) if remove_reference else -1 for r in references], dtype=np.int64
+        ),
+        relevant=_relevant(owned, place),
+        subset=_subset(owned, place),
+    )
+
+
+def protocol_tasks(
+    protocol: protocols.Protocol,
+    queries: Sequence[Row],
+    galleries: Sequence[Row],
+    features: FeatureSet,
+) -> list[Task]:
+    """The val queries by category."""
+    tasks = []
+    for category in sorted({query["category"] for query in queries}):
+        members = [
+            row["image_id"]
+            for row in galleries
+            if (row["gallery"], row["category"]) == (protocol.gallery, category)
+        ]
+        own = [query for query in queries if query["category"] == category]
+        removed = protocol.reference == "removed"
+        tasks.append(build_task(category, own, members, protocol.join, removed, features))
+    return tasks
+
+
+def _row_texts(captions: list[str], join: Join) -> list[tuple[str, ...]]:
+    texts = query_texts(captions, join)
+    return [(text,) for text in texts] if join == "separate" else [tuple(texts)]
+
+
+def _relevant(queries: Sequence[Row], place: Mapping[str, int]) -> NDArray[np.int64] | None:
+    if any(query["relevant"] is None for query in queries):
+        return None
+    return padded([[place[i] for i in query["relevant"] if i in place] for query in queries])
+
+
+def _subset(queries: Sequence[Row], place: Mapping[str, int]) -> NDArray[np.int64] | None:
+    if any(query["members"] is None for query in queries):
+        return None
+    return padded([[place.get(member, -1) for member in query["members"]] for query in queries])
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """What a method did on a task: the ranking, and how unsure it is of each row's query and
+    target, (R,) each."""
+
+    ranking: Ranking
+    uncertainty: NDArray[np.float32]
+    target_uncertainty: NDArray[np.float32]
+
+
+def run(task: Task, method: Method, features: FeatureSet, top_k: int) -> Ranked:
+    """Rank every row of a task."""
+    return run_all([task], method, features, top_k)[0]
+
+
+def run_all(
+    tasks: Sequence[Task], method: Method, features: FeatureSet, top_k: int
+) -> list[Ranked]:
+    """Rank every row of several tasks; what they share is encoded once."""
+    images = _images(tasks, method, features)
+    queries = _queries(tasks, method, features)
+    return [_rank(task, images, queries, top_k) for task in tasks]
+
+
+@dataclass(frozen=True)
+class _Encoded:
+    """Vectors (N, d) and uncertainty (N,) by ascending keys (N,)."""
+
+    keys: NDArray[np.int64]
+    vectors: Tensor
+    uncertainty: Tensor
+
+    def rows(self, keys: NDArray[np.int64]) -> Tensor:
+        """Where keys are, in their shape."""
+        return torch.from_numpy(np.searchsorted(self.keys, keys)).to(self.vectors.device)
+
+
+def _encode(
+    keys: NDArray[np.int64], work: Callable[[NDArray[np.int64]], tuple[Tensor, Tensor]]
+) -> _Encoded:
+    """Encode each key once, in blocks."""
+    each = np.unique(keys)
+    blocks = [work(each[start : start + BLOCK]) for start in range(0, len(each), BLOCK)]
+    vectors, uncertainty = (torch.cat(values) for values in zip(*blocks, strict=True))
+    return _Encoded(each, vectors, uncertainty)
+
+
+def _images(tasks: Sequence[Task], method: Method, features: FeatureSet) -> _Encoded:
+    """The images of all galleries, by row of the image features."""
+
+    def work(rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        where = torch.from_numpy(rows).to(features.device)
+        return method.encode_gallery(features.image_rows(where))
+
+    return _encode(np.concatenate([task.gallery for task in tasks]), work)
+
+
+def _pairs(task: Task) -> NDArray[np.int64]:
+    """A number for reference and text of each row and order, (R, orders)."""
+    return np.maximum(task.reference, 0)[:, None] << 32 | task.text
+
+
+def _queries(tasks: Sequence[Task], method: Method, features: FeatureSet) -> _Encoded:
+    """The pairs of reference and text that are asked for, by `_pairs`."""
+
+    def work(pairs: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        reference = torch.from_numpy(pairs >> 32).to(features.device)
+        text = torch.from_numpy(pairs & 0xFFFFFFFF).to(features.device)
+        vectors, uncertainty = method.encode_query(
+            features.image_rows(reference), features.text_rows(text)
+        )
+        return F.normalize(vectors, dim=-1), uncertainty
+
+    return _encode(np.concatenate([_pairs(task).ravel() for task in tasks]), work)
+
+
+def _rank(task: Task, images: _Encoded, pairs: _Encoded, top_k: int) -> Ranked:
+    rows = pairs.rows(_pairs(task)).unbind(1)
+    # The mean over orders; `rank` normalises it.
+    queries = torch.stack([pairs.vectors[order] for order in rows]).mean(0)
+    uncertainty = torch.stack([pairs.uncertainty[order] for order in rows]).mean(0)
+    places = images.rows(task.gallery)
+
+    def on_device(table: NDArray[np.int64]) -> Tensor:
+        return torch.from_numpy(table).to(places.device)
+
+    ranking = rank(
+        queries,
+        images.vectors[places],
+        # A row without its reference or target counts as a miss, whatever its list looks like.
+        on_device(np.where(task.usable, task.target, -1)),
+        on_device(task.removed),
+        top_k,
+        None if task.relevant is None else on_device(task.relevant),
+        None if task.subset is None else on_device(task.subset),
+    )
+    spread = images.uncertainty[places].float().cpu().numpy()
+    return Ranked(ranking, uncertainty.float().cpu().numpy(), spread[np.maximum(task.target, 0)])
+
+
+def measured(
+    tasks: Sequence[Task], ranked: Sequence[Ranked], evaluate: EvaluateParams
+) -> tuple[dict[str, Values], dict[str, NDArray[np.int64]]]:
+    """Every metric of every row that counts, and the rows' queries, by category.
+
+    Raises:
+        UserError: when unusable queries are left out and none is left.
+    """
+    values: dict[str, Values] = {}
+    clusters: dict[str, NDArray[np.int64]] = {}
+    for task, result in zip(tasks, ranked, strict=True):
+        kept = np.full(len(task.clusters), True)
+        if evaluate.unusable == "leave_out":
+            kept = task.usable
+            if not kept.any():
+                raise UserError(
+                    f"no query of {task.category} has its images; complete the images or set "
+                    "evaluate.unusable=miss"
+                )
+        whole = per_query(result.ranking, task.usable)
+        values[task.category] = {name: value[kept] for name, value in whole.items()}
+        clusters[task.category] = task.clusters[kept]
+    return values, clusters
+
+
+def padded(rows: Sequence[Sequence[int]], pad: int = -1) -> NDArray[np.int64]:
+    """Lists of places of any lengths as a table (R, longest), `pad` at the ends of shorter ones."""
+    width = max(map(len, rows), default=0)
+    return np.array([[*row, *[pad] * (width - len(row))] for row in rows], np.int64).reshape(
+        len(rows), width
+    )

@@ -1,0 +1,1 @@
+"""Search over a gallery with a trained head."""

@@ -1,1 +1,0 @@
-"""Where images and annotations come from, and the store they are put into."""

@@ -1,0 +1,187 @@
+"""Many runs at once, each kept as it finishes: what was stopped goes on where it was."""
+
+import os
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing import connection, get_context, parent_process
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from rau.devices import keep_memory, threads
+from rau.errors import UserError
+from rau.params import Params
+from rau.studies import runs
+from rau.training import fit
+
+# Runs that a GPU trains as one; a single run leaves it far from busy.
+STACK = 32
+# Rows that a CPU takes at once. Larger batches keep it busy by themselves, and a stack of them only
+# leaves its caches; of smaller ones a stack spares it the cost of calls (docs/performance.md).
+ROWS = 256
+# A worker's world, made once by `_start`: reading features for every run would cost more.
+_worlds: list[runs.World] = []
+
+
+def path(store: Path, key: str) -> Path:
+    """Where a run is kept."""
+    return store / f"{key}.safetensors"
+
+
+def missing(wanted: Mapping[str, Params], store: Path) -> dict[str, Params]:
+    """Those of the runs that the store does not hold."""
+    return {key: params for key, params in wanted.items() if not path(store, key).exists()}
+
+
+def _end_with_parent() -> None:
+    """End this worker when its parent has ended, however that came about."""
+    parent = parent_process()
+    assert parent is not None  # A worker always has one.
+    connection.wait([parent.sentinel])
+    os._exit(1)
+
+
+def _start(source: runs.Source) -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    torch.set_num_threads(1)
+    keep_memory()
+    _worlds.append(source.read())
+
+
+def _run(store: Path, stack: Mapping[str, Params], with_val: bool) -> int:
+    """Some runs in a worker, of which the store may hold a few; returns how many it lacked."""
+    lacking = missing(stack, store)
+    found = runs.execute(list(stack.values()), _worlds[0], with_val)
+    for key, result in zip(stack, found, strict=True):
+        if key in lacking:
+            runs.save(path(store, key), result)
+    return len(lacking)
+
+
+def most_together(params: Params, device: str) -> int:
+    """Runs like this one that are worth training as one, on a kind of device."""
+    return STACK if device == "cuda" else max(1, ROWS // params.train.batch_size)
+
+
+def stacks(wanted: Mapping[str, Params], device: str) -> list[dict[str, Params]]:
+    """Runs that are trained together: of one shape, and not too many.
+
+    Those of one seed stand together, so that a worker prepares few splits. They depend on what is
+    wanted alone, not on what is there or on the number of workers: so do a run's last digits.
+    """
+    shapes: dict[str, dict[str, Params]] = {}
+    for key, params in sorted(wanted.items(), key=lambda item: item[1].train.seed):
+        shapes.setdefault(fit.shape_key(params) or key, {})[key] = params
+    found = []
+    for shape in shapes.values():
+        own = list(shape.items())
+        size = most_together(own[0][1], device)
+        found += [dict(own[start : start + size]) for start in range(0, len(own), size)]
+    return sorted(found, key=lambda stack: next(iter(stack.values())).train.seed)
+
+
+def predict(source: runs.Source, wanted: Sequence[Params], jobs: int, with_val: bool) -> float:
+    """Seconds that the runs will take, from one epoch of each kind of head on this machine."""
+    if not wanted:
+        return 0.0
+    costs: dict[tuple[str, int], tuple[float, float]] = {}
+    with threads(1):
+        world = source.read()
+        world.prepared(wanted[0])
+        for params in wanted:
+            kind = (params.head.name, params.ua.n)
+            if kind not in costs:
+                costs[kind] = _cost(params, world, with_val)
+    seconds = 0.0
+    for params in wanted:
+        epoch, rest = costs[params.head.name, params.ua.n]
+        seconds += epoch * params.train.epochs + rest
+    return seconds / jobs
+
+
+def _cost(params: Params, world: runs.World, with_val: bool) -> tuple[float, float]:
+    """Seconds of an epoch of a head, 0 where it has nothing to learn, and of all but epochs."""
+    seed = {"epochs": 1, "seed": min(world.seeds, default=params.train.seed)}
+    short = params.model_copy(update={"train": params.train.model_copy(update=seed)})
+    started = time.perf_counter()
+    summary = runs.execute([short], world, with_val)[0].summary
+    whole = time.perf_counter() - started
+    epoch = float(summary.get("seconds") or 0.0) if summary.get("parameters") else 0.0
+    return epoch, whole - epoch
+
+
+@contextmanager
+def _pool(source: runs.Source, jobs: int) -> Iterator[ProcessPoolExecutor]:
+    """Workers that end with the block, at once where it fails or is interrupted."""
+    executor = ProcessPoolExecutor(
+        jobs, mp_context=get_context("spawn"), initializer=_start, initargs=(source,)
+    )
+    try:
+        yield executor
+    except BaseException:
+        for process in list((executor._processes or {}).values()):
+            process.terminate()
+        executor.shutdown(wait=False, cancel_futures=True)
+        raise
+    executor.shutdown()
+
+
+def complete(
+    wanted: Mapping[str, Params],
+    store: Path,
+    source: runs.Source,
+    jobs: int,
+    with_val: bool,
+    title: str,
+    device: str,
+) -> None:
+    """Do all runs that the store does not hold, those of one shape together where it pays.
+
+    Runs trained together are kept when all of them are done.
+
+    Args:
+        wanted: parameters by key.
+        store: folder of finished runs.
+        source: what every worker reads.
+        jobs: workers.
+        with_val: rank val too.
+        title: of the progress bar.
+        device: kind of device that they run on.
+
+    Raises:
+        UserError: what a run raised, or when a worker was killed.
+    """
+    todo = missing(wanted, store)
+    queue = [stack for stack in stacks(wanted, device) if stack.keys() & todo.keys()]
+    if not queue:
+        print(f"{title}: all {len(wanted)} runs are there")
+        return
+    store.mkdir(parents=True, exist_ok=True)
+    bar = tqdm(total=len(wanted), initial=len(wanted) - len(todo), desc=title, unit="run")
+    with bar, _pool(source, min(jobs, len(queue))) as executor:
+        waiting: set[Future[int]] = {
+            executor.submit(_run, store, stack, with_val) for stack in queue
+        }
+        while waiting:
+            done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+            for future in done:
+                try:
+                    count = future.result()
+                except BrokenProcessPool as error:
+                    raise UserError(
+                        f"{title}: a worker ended, most likely for want of memory; finished runs "
+                        "are kept, run it again with a smaller study.jobs"
+                    ) from error
+                bar.update(count)
+
+
+def jobs_for(asked: int, device: torch.device, cores: int) -> int:
+    """Workers: as asked, else one a core on a CPU and one on a GPU."""
+    if asked:
+        return asked
+    return cores if device.type == "cpu" else 1

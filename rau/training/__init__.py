@@ -1,0 +1,1 @@
+"""Triplets, holdout, epochs, optimisation and model selection."""

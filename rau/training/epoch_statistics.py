@@ -1,0 +1,93 @@
+"""What is known of an epoch: sums that every step adds to on the device, and their means."""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rau.losses.rau_loss import Terms, pairs_of
+
+STATISTICS = (
+    "loss",
+    "base",
+    "csu",
+    "dr",
+    "sigma_source",
+    "sigma_target",
+    "gradient_norm",
+    "csu_added",
+    "csu_true",
+    "csu_wanted",
+    "pairs",
+)
+Sums = dict[str, float]
+
+
+def csu_counts(positives: Tensor, base: Tensor, truth: Tensor | None) -> Tensor:
+    """Pairs that CSU adds, those of them that are true, and all true pairs it could add: (..., 3).
+
+    All are (..., B, B) of 1 and 0; without `truth` the last two are 0.
+    """
+    added = (positives - base).sum((-1, -2))
+    if truth is None:
+        return torch.stack([added, torch.zeros_like(added), torch.zeros_like(added)], dim=-1)
+    known = (truth * base).sum((-1, -2))
+    found = (truth * positives).sum((-1, -2)) - known
+    return torch.stack([added, found, truth.sum((-1, -2)) - known], dim=-1)
+
+
+@torch.no_grad()
+def statistics(
+    terms: Terms,
+    sigma_source: Tensor,
+    sigma_target: Tensor,
+    gradient_norm: Tensor,
+    truth: Tensor | None,
+    valid: Tensor | None,
+) -> Tensor:
+    """What `STATISTICS` names of one step, (..., 11), without waiting for the device.
+
+    Args:
+        terms: of the step, scalars or (R,).
+        sigma_source, sigma_target: norms of sigma, (..., B).
+        gradient_norm: (...).
+        truth: pairs that are true, (..., B, B) of 1 and 0; None where not known or not wanted.
+        valid: rows that are there, (..., B) bool; None for all.
+    """
+    base = terms.base_positives
+    size = base.shape[-1]
+    rows: int | Tensor = size if valid is None else valid.sum(-1)
+    losses = torch.stack([terms.total, terms.base, terms.csu, terms.dr], dim=-1).detach()
+    losses = losses * (rows if isinstance(rows, int) else rows[..., None])
+    sigmas = [sigma if valid is None else sigma * valid for sigma in (sigma_source, sigma_target)]
+    spread = torch.stack([sigma.sum(-1) for sigma in sigmas], dim=-1)
+    all_pairs = pairs_of(valid)
+    if truth is not None and all_pairs is not None:
+        truth = truth * all_pairs
+    counts = csu_counts(terms.positives, base, truth)
+    pairs = (rows * rows - base.sum((-1, -2)))[..., None]
+    return torch.cat([losses, spread, gradient_norm[..., None], counts, pairs], dim=-1)
+
+
+def not_finite(values: Sums) -> list[str]:
+    """Names of the sums that are not numbers."""
+    return [name for name, value in values.items() if not math.isfinite(value)]
+
+
+def summary(values: Sums, queries: int, steps: int, truth_known: bool) -> dict[str, Any]:
+    """Means of an epoch: losses and sigma a query, gradient norm a step, CSU's counts as rates."""
+    row: dict[str, Any] = {name: values[name] / queries for name in STATISTICS[:6]}
+    added, true, wanted = (values[name] for name in ("csu_added", "csu_true", "csu_wanted"))
+    row["gradient_norm"] = values["gradient_norm"] / steps
+    row["csu_added_per_row"] = added / queries
+    row["csu_share"] = added / values["pairs"] if values["pairs"] else None
+    row["csu_precision"] = true / added if truth_known and added else None
+    row["csu_recall"] = true / wanted if truth_known and wanted else None
+    return row
+
+
+def summary_names() -> list[str]:
+    """Keys of an epoch's row, the holdout's aside."""
+    nothing = dict.fromkeys(STATISTICS, 0.0)
+    return [*summary(nothing, 1, 1, False), "temperature", "lr"]

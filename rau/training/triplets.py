@@ -1,0 +1,98 @@
+"""The train queries as rows of the feature matrices, with the holdout set apart."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from rau.datasets.captions import Join, training_texts
+from rau.errors import UserError
+from rau.retrieval.feature_set import FeatureSet
+from rau.retrieval.tasks import Task, build_task, padded
+from rau.training.holdout import Edge, carve
+from rau.training.sampler import TrainQueries, pad_texts
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class TrainSet:
+    """Queries to train on, queries to choose by, and what neither could use."""
+
+    train: list[Row]
+    holdout: list[Row]
+    dropped: int
+    unusable: int
+
+    def summary(self) -> str:
+        """One line of counts."""
+        return (
+            f"{len(self.train):,} train queries, {len(self.holdout):,} held out by image, "
+            f"{self.dropped:,} dropped at the border, {self.unusable:,} without an image"
+        )
+
+
+def divide(queries: Sequence[Row], features: FeatureSet, share: float, seed: int) -> TrainSet:
+    """Carve the holdout from the train queries whose images are there.
+
+    Raises:
+        UserError: when too few queries are left on a side.
+    """
+    present = set(features.images.names)
+    train = [q for q in queries if q["split"] == "train"]
+    usable = [q for q in train if {q["reference_id"], q["target_id"]} <= present]
+    edges = [Edge(q["category"], q["reference_id"], q["target_id"]) for q in usable]
+    split = carve(edges, share, seed)
+    if len(split.train) < 2 or not split.holdout:
+        raise UserError(
+            f"{len(usable)} usable train queries leave {len(split.train)} to train on and "
+            f"{len(split.holdout)} to choose by; add queries or change train.holdout"
+        )
+    return TrainSet(
+        [usable[row] for row in split.train],
+        [usable[row] for row in split.holdout],
+        len(split.dropped),
+        len(train) - len(usable),
+    )
+
+
+def train_queries(queries: Sequence[Row], features: FeatureSet) -> TrainQueries:
+    """Look up the rows of the queries that are trained on."""
+    device = features.device
+    images = {name: row for row, name in enumerate(features.images.names)}
+    texts = [training_texts(query["captions"]) for query in queries]
+    flat = iter(features.texts.rows((text for row in texts for text in row), "texts").tolist())
+    captions, count = pad_texts([[next(flat) for _ in row] for row in texts])
+    categories = {
+        name: number for number, name in enumerate(sorted({q["category"] for q in queries}))
+    }
+    relevant = None
+    if all(query["relevant"] is not None for query in queries):
+        listed = [[images[name] for name in q["relevant"] if name in images] for q in queries]
+        relevant = torch.from_numpy(padded(listed, len(images))).to(device)
+    return TrainQueries(
+        reference=torch.tensor([images[q["reference_id"]] for q in queries]).to(device),
+        target=torch.tensor([images[q["target_id"]] for q in queries]).to(device),
+        texts=captions.to(device),
+        text_count=count.to(device),
+        category=torch.tensor([categories[q["category"]] for q in queries]),
+        relevant=relevant,
+        images=len(images),
+    )
+
+
+def holdout_tasks(
+    queries: Sequence[Row], features: FeatureSet, join: Join, remove_reference: bool
+) -> list[Task]:
+    """The holdout by category; its gallery is its own references and targets, without subsets."""
+    tasks = []
+    queries = [{**query, "members": None} for query in queries]
+    for category in sorted({query["category"] for query in queries}):
+        own = [query for query in queries if query["category"] == category]
+        if remove_reference:
+            own = [query for query in own if query["target_id"] != query["reference_id"]]
+        gallery = {query[end] for query in own for end in ("reference_id", "target_id")}
+        if own:
+            tasks.append(build_task(category, own, gallery, join, remove_reference, features))
+    return tasks

@@ -1,0 +1,72 @@
+"""Every image is decoded in full: what is broken is recorded, never dropped."""
+
+import hashlib
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from rau.datasets import coverage, image_files, manifest
+from rau.errors import UserError
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    images = tmp_path / "images"
+    images.mkdir()
+    Image.new("RGB", (20, 30), "red").save(images / "whole.jpg")
+    Image.new("RGB", (8, 8), "blue").save(images / "other.png")
+    whole = Image.effect_noise((200, 200), 80)
+    whole.save(images / "cut.jpg")
+    (images / "cut.jpg").write_bytes((images / "cut.jpg").read_bytes()[:-2000])
+    (images / "empty.jpg").touch()
+    (images / "page.jpg").write_text("<html>404</html>")
+    return tmp_path
+
+
+IDS = ["whole", "other", "cut", "empty", "page", "absent"]
+PLACES = {i: [f"images/{i}.jpg", f"images/{i}.png"] for i in IDS}
+
+
+def test_rows_follow_the_ids(store: Path) -> None:
+    rows = manifest.build(store, PLACES, {"whole": "a mirror"}, 2).to_pylist()
+    assert [row["image_id"] for row in rows] == IDS
+    assert [row["status"] for row in rows] == ["ok", "ok"] + ["corrupt"] * 3 + ["missing"]
+    first = rows[0]
+    assert (first["width"], first["height"], first["path"]) == (20, 30, "images/whole.jpg")
+    content = (store / "images/whole.jpg").read_bytes()
+    assert (first["bytes"], first["sha256"]) == (len(content), hashlib.sha256(content).hexdigest())
+    assert [row["source"] for row in rows[:2]] == ["a mirror", "the folder"]
+    assert (rows[-1]["path"], rows[-1]["source"]) == (None, None)
+
+
+def test_gap_is_an_error_unless_allowed(store: Path) -> None:
+    table = manifest.build(store, PLACES, {}, 2)
+    listing = store / "lacking.csv"
+    with pytest.raises(UserError, match=r"4 of 6 images.*cut \(corrupt\).*absent \(missing\)"):
+        coverage.check(table, False, store, listing)
+    coverage.check(table, True, store, listing)
+    assert coverage.lacking(table).splitlines()[1:] == [
+        "cut,corrupt,the folder",
+        "empty,corrupt,the folder",
+        "page,corrupt,the folder",
+        "absent,missing,",
+    ]
+
+
+def test_files_that_are_no_images_are_named(store: Path) -> None:
+    table = manifest.build(store, PLACES, {"whole": "a mirror"}, 2)
+    names = [path.name for path in manifest.corrupt_files(table, store)]
+    assert names == ["cut.jpg", "empty.jpg", "page.jpg"]
+
+
+def test_too_many_pixels_are_refused(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(image_files, "MAX_PIXELS", 100)
+    rows = manifest.build(store, PLACES, {}, 1).to_pylist()
+    assert [row["status"] for row in rows[:2]] == ["corrupt", "ok"]
+
+
+@pytest.mark.parametrize("image_id", ["../secret", "a/b", "", ".hidden", "a\0b", "a\\b"])
+def test_ids_stay_in_the_folder(store: Path, image_id: str) -> None:
+    with pytest.raises(UserError, match="not a plain file name"):
+        manifest.build(store, {image_id: ["images/x.jpg"]}, {}, 1)

@@ -1,0 +1,101 @@
+"""Every record against the annotation files that it speaks of, and copies against the records."""
+
+import json
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from rau.datasets import verification
+from rau.datasets.readers import reader
+from rau.datasets.registry import CIRR, FASHIONIQ, RECORDS, Record
+from rau.files import digest_file
+from tests import world
+from tests.places import SHARED
+
+real = pytest.mark.skipif(not SHARED.is_dir(), reason="shared/data is not here")
+# CIRR's train captions are in no copy at hand.
+ABSENT = {"captions/cap.rc2.train.json"}
+
+
+@pytest.mark.parametrize("record", RECORDS.values(), ids=str)
+def test_a_record_is_whole(record: Record) -> None:
+    for files in filter(None, (record.annotations, record.url_tables)):
+        assert len(files.revisions[0]) >= 7
+        assert all(value is None or len(value) == 64 for value in files.digests.values())
+        assert all(url.startswith("https://") for url in files.urls("x"))
+    assert record.optional < set(record.annotations.digests)
+    for text in (record.homepage, record.licence, record.terms, record.citation):
+        assert len(text) > 10
+
+
+@real
+@pytest.mark.parametrize("record", RECORDS.values(), ids=str)
+def test_digests_and_counts_are_those_of_the_files(record: Record) -> None:
+    root = SHARED / record.name
+    for files in filter(None, (record.annotations, record.url_tables)):
+        for path, known in files.digests.items():
+            assert path in ABSENT or digest_file(root / path) == known
+    annotations = reader(record.name).read_annotations(root)
+    assert len(annotations.image_ids) == record.images
+    queries = Counter((q["category"], q["split"]) for q in annotations.queries)
+    assert queries == {k: n for k, n in record.queries.items() if k != ("all", "train")}
+    gallery = annotations.galleries["original"]
+    assert {category: len(ids) for category, ids in gallery.items()} == record.gallery
+
+
+@real
+def test_a_copy_of_fashioniq_is_official_until_it_is_changed(tmp_path: Path) -> None:
+    files = reader("fashioniq").annotation_files(SHARED / "fashioniq")
+    root = tmp_path / "copy"
+    for path in files:
+        copy = root / path.relative_to(SHARED / "fashioniq")
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, copy)
+
+    def compare() -> verification.Comparison:
+        return verification.compare(FASHIONIQ, root, reader("fashioniq").annotation_files(root))
+
+    assert compare() == verification.Comparison("official")
+    for kind in ("captions/cap", "image_splits/split"):
+        (root / f"{kind}.dress.test.json").unlink()
+    assert compare().copy == "official", "the test split changes no number"
+    val = root / "captions/cap.shirt.val.json"
+    val.write_text(json.dumps(json.loads(val.read_text())[1:]))
+    assert compare() == verification.Comparison("custom", ["captions/cap.shirt.val.json"])
+    val.unlink()
+    assert compare().differs == ["captions/cap.shirt.val.json"]
+
+
+@real
+def test_cirr_without_its_train_captions_is_custom_and_with_them_unverified(
+    tmp_path: Path,
+) -> None:
+    root = tmp_path / "copy"
+    shutil.copytree(SHARED / "cirr", root)
+    files = reader("cirr").annotation_files(root)
+    assert verification.compare(CIRR, root, files).differs == ["captions/cap.rc2.train.json"]
+    train = root / "captions/cap.rc2.train.json"
+    train.write_text("[]")
+    found = verification.compare(CIRR, root, reader("cirr").annotation_files(root))
+    assert found.copy == "official"
+    assert found.unverified == {"captions/cap.rc2.train.json": digest_file(train)}
+
+
+def test_another_number_of_queries_is_said(tmp_path: Path) -> None:
+    queries = [{"category": "all", "split": "val"}] * 4181 + [{"category": "all", "split": "train"}]
+    assert verification.unexpected(CIRR, queries) == ["all train: 1 queries, 28,225 expected"]
+
+
+def test_one_more_file_makes_a_copy_custom(tmp_path: Path) -> None:
+    world.write_annotations(tmp_path, 9)
+    (tmp_path / "image_url").mkdir()
+    for category in world.CATEGORIES:
+        (tmp_path / "image_url" / f"asin2url.{category}.txt").touch()
+    record = world.record("", tmp_path)
+    files = reader("fashioniq").annotation_files(tmp_path)
+    assert verification.compare(record, tmp_path, files).copy == "official"
+    extra = tmp_path / "relevance.parquet"
+    extra.touch()
+    assert verification.compare(record, tmp_path, [*files, extra]).differs == ["relevance.parquet"]

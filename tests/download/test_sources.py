@@ -1,0 +1,196 @@
+"""What a store takes in: the user's own files, placeholders, the journal, terms of use."""
+
+import io
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from rau.datasets import cirr
+from rau.datasets.image_files import examine
+from rau.datasets.registry import CIRR, Record
+from rau.download import acquire, local_folder, url_tables
+from rau.download.annotation_files import fetch_files
+from rau.download.http_client import Client
+from rau.download.image_store import Intake
+from rau.download.journal import Journal
+from rau.errors import UserError
+from tests import server
+from tests.datasets.test_cirr import ENTRY, PATHS, write_layout
+from tests.places import SHARED
+from tests.world import parquet, picture, serve_files
+
+BROKEN = SHARED / "fashioniq/image_url/broken_links"
+
+
+def intake(root: Path, ids: list[str]) -> Intake:
+    def places(image_id: str) -> list[str]:
+        return [f"images/{image_id}.jpg", f"images/{image_id}.png"]
+
+    return Intake(root, ids, places, False, Journal(root / "journal"))
+
+
+def test_own_files_are_linked_wherever_they_lie(tmp_path: Path) -> None:
+    own = tmp_path / "mine"
+    (own / "a/b").mkdir(parents=True)
+    (own / "a/b/A.JPG").write_bytes(picture("A"))
+    (own / "B.png").write_bytes(picture("B")[:50])
+    (own / "other.jpg").write_bytes(picture("other"))
+    store = intake(tmp_path / "store", ["A", "B", "C"])
+    said = local_folder.link_images(own, store)
+    assert said == "2 of the wanted images are there, 1 of them no whole images"
+    assert list(store.missing) == ["B", "C"]
+    link = tmp_path / "store/images/A.jpg"
+    assert link.is_symlink()
+    assert link.read_bytes() == picture("A")
+    with pytest.raises(UserError, match=r"dataset\.images: no folder"):
+        local_folder.link_images(tmp_path / "none", store)
+
+
+def test_a_png_is_named_so(tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (4, 4)).save(buffer, "PNG")
+    store = intake(tmp_path, ["A"])
+    assert store.take("A", buffer.getvalue(), "a mirror") is None
+    assert [path.name for path in (tmp_path / "images").iterdir()] == ["A.png"]
+
+
+@pytest.mark.parametrize("image_id", ["../A", "a/b", ".hidden", ""])
+def test_ids_stay_in_the_store(tmp_path: Path, image_id: str) -> None:
+    with pytest.raises(UserError, match="not a plain file name"):
+        intake(tmp_path, [image_id])
+
+
+def test_a_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, data: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    store = intake(tmp_path, ["A"])
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(UserError, match=r"cannot write A to .*No space left"):
+        store.take("A", picture("A"), "a mirror")
+
+
+def test_a_torn_line_costs_only_itself(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    with Journal(path) as journal:
+        journal.comes("A", "here")
+        journal.refuse("B", "here", "status 404")
+        journal.finish("here", "file", ["A", "B"])
+    path.write_text(path.read_text() + '{"image": "C", "sou')
+    with Journal(path) as journal:
+        assert journal.origin == {"A": "here"}
+        journal.comes("D", "there")
+    with Journal(path) as journal:
+        assert journal.origin == {"A": "here", "D": "there"}
+        assert journal.refused == {("B", "here"): "status 404"}
+        assert journal.finished == {("here", "file"): frozenset({"A", "B"})}
+
+
+def test_tables_of_urls(tmp_path: Path) -> None:
+    table = tmp_path / "table.txt"
+    table.write_text("A \t http://x/a.jpg\nA\thttp://x/late.jpg\nB\tfile:///etc/passwd\n\nC\n")
+    assert url_tables.read_tables([table]) == {"A": "http://x/a.jpg"}
+
+
+def test_a_network_that_is_gone_stops_the_asking(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(url_tables, "GIVE_UP", 3)
+    ids = [f"A{n}" for n in range(40)]
+    store = intake(tmp_path, ids)
+    table = {i: f"http://127.0.0.1:9/{i}.jpg" for i in ids}
+    with Client(2, attempts=1, backoff=0.01) as client:
+        said = url_tables.fetch_images(table, store, client, 2)
+    assert "no server answered" in said
+    assert not store.journal.refused, "they are asked for by the next run"
+
+
+def test_halves_of_two_files_are_fetched_once_more(tmp_path: Path) -> None:
+    with server.running() as host, Client(2) as client:
+        host.files["/A.jpg"] = picture("A")
+        store = intake(tmp_path, ["A"])
+        store.part("A").write_bytes(b"x" * 100)
+        url_tables.fetch_images({"A": f"{host.url}/A.jpg"}, store, client, 1)
+    assert (tmp_path / "images/A.jpg").read_bytes() == picture("A")
+
+
+@pytest.mark.skipif(not BROKEN.is_dir(), reason="shared/data/fashioniq is not here")
+def test_placeholders_are_known_also_when_drawn_anew() -> None:
+    paths = sorted(BROKEN.glob("*.jpg"))
+    assert len(paths) == 13
+    for path in paths:
+        assert examine(path.read_bytes(), placeholders=True).status == "missing"
+        assert examine(path.read_bytes(), placeholders=False).status == "ok"
+        for size, quality in (((150, 160), 60), ((224, 224), 40), ((400, 400), 90)):
+            buffer = io.BytesIO()
+            again = Image.open(path).convert("RGB").resize(size)
+            again.save(buffer, "JPEG", quality=quality)
+            assert examine(buffer.getvalue(), placeholders=True).status == "missing"
+
+
+@pytest.mark.parametrize("kind", ["GIF", "JPEG"])
+def test_a_single_pixel_is_no_photo(kind: str) -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (1, 1)).save(buffer, kind)
+    assert examine(buffer.getvalue(), placeholders=True).status == "missing"
+
+
+@pytest.mark.skipif(not BROKEN.is_dir(), reason="shared/data/realphotos is not here")
+def test_products_are_no_placeholders() -> None:
+    photos = sorted((SHARED / "realphotos/images").glob("*.jpg"))[::5]
+    assert {examine(path.read_bytes(), placeholders=True).status for path in photos} == {"ok"}
+
+
+def cirr_hosts(host: server.Server, folder: Path) -> Record:
+    """CIRR's record with a small annotation folder, whose digest is not known, and one mirror."""
+    write_layout(folder, [ENTRY])
+    names = [str(path.relative_to(folder)) for path in cirr.annotation_files(folder)]
+    files = replace(CIRR.annotations, digests=dict.fromkeys(names), host=f"{host.url}/github")
+    serve_files(host, folder, files)
+    mirror = CIRR.mirrors[1]
+    held: dict[str, bytes | None] = {image_id: picture(image_id) for image_id in PATHS}
+    place = f"/datasets/{mirror.repository}/resolve/main/data/val-00000-of-00001.parquet"
+    host.files[place] = parquet(held, "id", "img")
+    return replace(CIRR, annotations=files, mirrors=(mirror,))
+
+
+def test_terms_are_asked_for_before_any_image(tmp_path: Path) -> None:
+    folder, mine, store = (tmp_path / name for name in ("official", "mine", "store"))
+    folder.mkdir()
+    mine.mkdir()
+    with server.running() as host, Client(2, backoff=0.01) as client:
+        record = cirr_hosts(host, folder)
+
+        def fill(**choices: Any) -> dict[str, str]:
+            chosen = acquire.Choices(endpoint=host.url, **choices)
+            return dict(acquire.acquire(record, cirr, store, chosen, client))
+
+        with pytest.raises(UserError, match=r"lil\.nlp\.cornell\.edu.*dataset\.accept_terms=true"):
+            fill()
+        with pytest.raises(UserError, match=r"dataset\.images"):
+            fill(images=mine)
+        (mine / "dev-1-0-img0.png").write_bytes(picture("dev-1-0-img0"))
+        assert fill(images=mine) == {"dev-1-0-img0": "dataset.images"}
+        assert not any("datasets" in path for _, path in host.asked)
+        sources = fill(images=mine, accept_terms=True)
+        assert Counter(sources.values()) == {"dataset.images": 1, "royokong/cirr_imgs": 2}
+        assert (store / "img_raw/dev/dev-1-0-img1.png").read_bytes() == picture("dev-1-0-img1")
+
+
+def test_a_file_of_unknown_digest_is_held_to_its_first_sight(tmp_path: Path) -> None:
+    folder = tmp_path / "official"
+    folder.mkdir()
+    with server.running() as host, Client(2, backoff=0.01) as client:
+        files = cirr_hosts(host, folder).annotations
+        fetch_files(files, tmp_path / "store", client)
+        (place,) = (path for path in host.files if path.endswith("cap.rc2.val.json"))
+        host.files[place] = host.content(place) + b" "
+        fetch_files(files, tmp_path / "store", client)
+        assert host.asked["GET", place] == 1
+        (tmp_path / "store/captions/cap.rc2.val.json").unlink()
+        with pytest.raises(UserError, match="SHA-256"):
+            fetch_files(files, tmp_path / "store", client)

@@ -1,0 +1,346 @@
+"""Feature caches encode only what is missing, and refuse what does not belong together."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+
+from rau.encoders.clip import Encoder, load
+from rau.encoders.forward import Precision
+from rau.errors import UserError
+from rau.features import cache
+from rau.features.cache import Cache
+from rau.features.extraction import Item, encode_images, encode_texts
+from rau.features.table import check_made_for, read_features, read_pair, write_features
+from rau.retrieval.feature_set import FeatureSet
+
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Fake:
+    """Stands in for an encoder and counts what it is asked for."""
+
+    key: str = "k"
+    name: str = "fake"
+    weights: str = "none"
+    preprocess: str = "p"
+    seen: list[str] = field(default_factory=list)
+    limit: int = 10**9
+    device: torch.device = CPU
+    dtype: torch.dtype = torch.float32
+    scale: int = 1
+
+    def prepare(self, path: Path) -> torch.Tensor:
+        return torch.full((2, 2, 3), int(path.name), dtype=torch.uint8)
+
+    def stage(self, pictures: Sequence[torch.Tensor]) -> torch.Tensor:
+        return torch.stack(list(pictures))
+
+    def encode_images(self, pictures: torch.Tensor) -> torch.Tensor:
+        self._count([str(int(v)) for v in pictures[:, 0, 0, 0]])
+        return pictures[:, 0, 0, :] * torch.tensor([1.0, 2.0, 3.0]) * self.scale
+
+    def start_images(self, pictures: torch.Tensor) -> Callable[[], torch.Tensor]:
+        features = self.encode_images(pictures)
+        return lambda: features
+
+    def tokenise(self, texts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
+        tokens = torch.tensor([[ord(t[0]), len(t)] for t in texts])
+        return tokens, torch.full((len(texts),), 2)
+
+    def start_texts(self, tokens: torch.Tensor) -> Callable[[], torch.Tensor]:
+        self._count([chr(first) + "y" * (length - 1) for first, length in tokens.tolist()])
+        return lambda: tokens.flip(1).float()
+
+    def _count(self, names: Sequence[str]) -> None:
+        if len(self.seen) + len(names) > self.limit:
+            raise KeyboardInterrupt
+        self.seen.extend(names)
+
+
+def make(folder: Path, fake: Fake, dtype: Any = "float32") -> Cache:
+    return Cache(folder / "parts", cast(Encoder, fake), dtype)
+
+
+def items(count: int) -> list[Item]:
+    return [Item(f"image{i}", f"sha{i}", Path(str(i))) for i in range(count)]
+
+
+def test_rows_and_metadata(tmp_path: Path) -> None:
+    fake = Fake()
+    make(tmp_path, fake).encode_images(tmp_path / "images.parquet", items(5), 2, 2)
+    table = read_features(tmp_path / "images.parquet", "image_id")
+    assert table.names == [f"image{i}" for i in range(5)]
+    assert table.matrix.dtype == np.float32
+    assert table.matrix.tolist() == [[i, 2 * i, 3 * i] for i in range(5)]
+    assert (table.metadata["key"], table.metadata["encoder"]) == ("k", "fake")
+
+
+def test_second_run_encodes_only_what_is_new(tmp_path: Path) -> None:
+    first, second = Fake(), Fake()
+    make(tmp_path, first).encode_images(tmp_path / "a.parquet", items(5), 2, 1)
+    make(tmp_path, second).encode_images(tmp_path / "b.parquet", items(7), 2, 1)
+    assert (len(first.seen), sorted(second.seen)) == (5, ["5", "6"])
+    assert read_features(tmp_path / "b.parquet", "image_id").matrix[:, 0].tolist() == list(range(7))
+
+
+def test_another_encoder_or_dtype_starts_anew(tmp_path: Path) -> None:
+    make(tmp_path, Fake()).encode_texts(tmp_path / "a.parquet", ["x", "yy"], 8, 2)
+    for other, dtype in ((Fake(key="k2"), "float32"), (Fake(), "float16")):
+        make(tmp_path, other, dtype).encode_texts(tmp_path / "b.parquet", ["x", "yy"], 8, 2)
+        assert other.seen == ["x", "yy"]
+
+
+def test_same_picture_is_encoded_once(tmp_path: Path) -> None:
+    fake = Fake()
+    twins = [Item("a", "same", Path("3")), Item("b", "same", Path("3"))]
+    make(tmp_path, fake).encode_images(tmp_path / "a.parquet", twins, 8, 1)
+    assert fake.seen == ["3"]
+    table = read_features(tmp_path / "a.parquet", "image_id")
+    assert table.matrix.tolist() == [[3, 6, 9], [3, 6, 9]]
+
+
+def test_stopped_half_way_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "PART_ROWS", 4)
+    stopped, rest = Fake(limit=10), Fake()
+    with pytest.raises(KeyboardInterrupt):
+        make(tmp_path, stopped).encode_images(tmp_path / "a.parquet", items(20), 2, 1)
+    assert not (tmp_path / "a.parquet").exists()
+    make(tmp_path, rest).encode_images(tmp_path / "a.parquet", items(20), 2, 2)
+    assert sorted(map(int, rest.seen)) == list(range(8, 20))
+    whole = Fake()
+    make(tmp_path / "other", whole).encode_images(tmp_path / "b.parquet", items(20), 2, 2)
+    assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
+
+
+def test_part_with_any_zeroed_block_is_read_or_encoded_again(tmp_path: Path) -> None:
+    make(tmp_path, Fake()).encode_texts(tmp_path / "a.parquet", ["x", "yy"], 8, 2)
+    part = next((tmp_path / "parts").rglob("*.arrow"))
+    whole = part.read_bytes()
+    encoded_again = 0
+    for start in range(0, len(whole), 64):
+        for old in (tmp_path / "parts").rglob("*.arrow"):
+            old.unlink()
+        part.write_bytes(whole[:start] + bytes(64) + whole[start + 64 :])
+        again = Fake()
+        make(tmp_path, again).encode_texts(tmp_path / "b.parquet", ["x", "yy"], 8, 2)
+        encoded_again += bool(again.seen)
+        assert read_features(tmp_path / "b.parquet", "text").names == ["x", "yy"]
+    assert encoded_again > 5
+
+
+def test_damaged_part_is_encoded_again(tmp_path: Path) -> None:
+    make(tmp_path, Fake()).encode_texts(tmp_path / "a.parquet", ["x", "yy"], 8, 2)
+    part = next((tmp_path / "parts").rglob("*.arrow"))
+    part.write_bytes(part.read_bytes()[:50])
+    again = Fake()
+    make(tmp_path, again).encode_texts(tmp_path / "b.parquet", ["x", "yy"], 8, 2)
+    assert again.seen == ["x", "yy"]
+    assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
+
+
+def test_parts_that_interleave_and_twins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "PART_ROWS", 3)
+    monkeypatch.setattr(cache, "GROUP_ROWS", 5)
+    made = make(tmp_path, Fake())
+    order = np.random.default_rng(0).permutation(23).tolist()
+    made.encode_images(tmp_path / "a.parquet", [items(23)[i] for i in order[:11]], 2, 1)
+    twins = [Item(f"twin{i}", f"sha{i}", Path(str(i))) for i in order]
+    made.encode_images(tmp_path / "b.parquet", items(23) + twins, 2, 1)
+    table = read_features(tmp_path / "b.parquet", "image_id")
+    assert table.matrix[:, 0].tolist() == [*range(23), *order]
+
+
+def test_feature_too_large_for_half_precision(tmp_path: Path) -> None:
+    large = [Item("a", "a", Path("200"))]
+    with pytest.raises(UserError, match="float16 cannot hold"):
+        make(tmp_path, Fake(scale=1000), "float16").encode_images(
+            tmp_path / "a.parquet", large, 1, 1
+        )
+
+
+def test_real_encoder_gives_the_same_alone_and_in_a_batch(encoder: Encoder, tmp_path: Path) -> None:
+    texts = ["is red", "has no sleeves and is longer", "x"]
+    Cache(tmp_path, encoder, "float32").encode_texts(tmp_path / "t.parquet", texts, 2, 2)
+    table = read_features(tmp_path / "t.parquet", "text")
+    for row, text in enumerate(texts):
+        alone = encoder.encode_texts([text])[0].numpy()
+        np.testing.assert_allclose(table.matrix[row], alone, atol=1e-5)
+
+
+def things_to_encode(folder: Path, count: int) -> tuple[list[Item], list[Item]]:
+    """Pictures on disk, and texts of several lengths."""
+    rng = np.random.default_rng(0)
+    paths = [folder / f"{i}.png" for i in range(count)]
+    for path in paths:
+        Image.fromarray(rng.integers(0, 256, (70, 90, 3), np.uint8)).save(path)
+    texts = [f"{'very ' * (i % 7)}red {i}" for i in range(count)]
+    return [Item(p.name, p.name, p) for p in paths], [Item(t, t, t) for t in texts]
+
+
+def test_in_order_beside_the_cores_and_on_them(encoder: Encoder, tmp_path: Path) -> None:
+    pictures, texts = things_to_encode(tmp_path, 23)
+    # The path of other devices, which the CPU can walk too.
+    for many, things in ((encode_images, pictures), (encode_texts, texts)):
+        for batch, workers in ((1, 1), (4, 3), (50, 2)):
+            found = {}
+            for device in ("cpu", "meta"):
+                beside = replace(encoder, device=torch.device(device))
+                object.__setattr__(beside, "_to_device", lambda tensor: tensor)
+                pairs = list(many(beside, things, batch, workers))
+                items = [item.name for piece, _ in pairs for item in piece]
+                rows = np.concatenate([rows for _, rows in pairs])
+                found[device] = rows[np.argsort(items)]
+                assert sorted(items) == sorted(item.name for item in things)
+                assert many is encode_texts or items == [item.name for item in things]
+            np.testing.assert_allclose(found["cpu"], found["meta"], atol=1e-5)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+def test_cuda_agrees_with_the_cpu(encoder: Encoder, encoder_folder: Path, tmp_path: Path) -> None:
+    pictures, texts = things_to_encode(tmp_path, 41)
+    for precision, least in (("float32", 0.99999), ("float16", 0.9999), ("bfloat16", 0.999)):
+        other = load(encoder_folder, torch.device("cuda"), cast(Precision, precision))
+        for many, things in ((encode_images, pictures), (encode_texts, texts)):
+            expected, found = (
+                {
+                    i.name: row
+                    for piece, rows in many(e, things, 8, 2)
+                    for i, row in zip(piece, rows, strict=True)
+                }
+                for e in (encoder, other)
+            )
+            for name, row in expected.items():
+                cosine = row @ found[name] / np.linalg.norm(row) / np.linalg.norm(found[name])
+                assert cosine > least
+
+
+def test_threads_are_shared_and_given_back(tmp_path: Path) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    seen = []
+
+    class Counting(Fake):
+        def encode_images(self, pictures: torch.Tensor) -> torch.Tensor:
+            seen.append(torch.get_num_threads())
+            return super().encode_images(pictures)
+
+    try:
+        make(tmp_path, Counting()).encode_images(tmp_path / "a.parquet", items(9), 4, 2)
+        assert set(seen) == {1}
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_any_layout_of_the_users_own(tmp_path: Path) -> None:
+    matrix = np.random.default_rng(0).random((5000, 300)).astype(np.float32)
+    flat = pa.FixedSizeListArray.from_arrays(pa.array(matrix.reshape(-1)), 300)
+    table = pa.table({"text": [str(i) for i in range(5000)], "feature": flat})
+    path = tmp_path / "x.parquet"
+    for rows, compression in ((5000, "zstd"), (7, "snappy"), (1024, "none")):
+        pq.write_table(table, path, row_group_size=rows, compression=compression)
+        read = read_features(path, "text")
+        assert read.names == table["text"].to_pylist()
+        assert (read.matrix == matrix).all()
+    pq.write_table(table.slice(0, 0), path)
+    assert read_features(path, "text").matrix.shape == (0, 300)
+
+
+def test_rows_without_a_name_or_a_value(tmp_path: Path) -> None:
+    feature = pa.array([[1.0, 2.0], [None, 1.0]], pa.list_(pa.float32(), 2))
+    path = tmp_path / "x.parquet"
+    pq.write_table(pa.table({"text": ["a", "b"], "feature": feature}), path)
+    read = read_features(path, "text")
+    assert np.isnan(read.matrix).tolist() == [[False, False], [True, False]]
+    pq.write_table(pa.table({"text": ["a", None], "feature": feature}), path)
+    with pytest.raises(UserError, match="or a row without one"):
+        read_features(path, "text")
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_feature_set_on_the_cpu_is_no_copy(tmp_path: Path) -> None:
+    pair = (
+        read_features(table_of(tmp_path / "i.parquet"), "image_id"),
+        read_features(table_of(tmp_path / "t.parquet", "text"), "text"),
+    )
+    together = FeatureSet.on(CPU, *pair)
+    assert together.image_matrix.data_ptr() == pair[0].matrix.ctypes.data
+    assert together.text_matrix.data_ptr() == pair[1].matrix.ctypes.data
+
+
+def table_of(path: Path, column: str = "image_id", key: str = "k", width: int = 3) -> Path:
+    matrix = np.arange(2 * width, dtype=np.float16).reshape(2, width)
+    made = {"key": key, "encoder": "e", "weights": "w", "preprocess": "p", "space": "shared"}
+    write_features(path, column, ["a", "b"], matrix, made)
+    return path
+
+
+def test_many_row_groups_keep_their_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rau.features.table.GROUP_ROWS", 3)
+    matrix = np.random.default_rng(0).random((10, 4)).astype(np.float32)
+    names = [str(i) for i in range(10)]
+    write_features(tmp_path / "x.parquet", "text", names, matrix, {})
+    table = read_features(tmp_path / "x.parquet", "text")
+    assert table.names == names
+    assert (table.matrix == matrix).all()
+    assert pq.ParquetFile(tmp_path / "x.parquet").num_row_groups == 4
+
+
+def test_missing_and_truncated(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"is missing; run `python -m pipeline\.features`"):
+        read_features(tmp_path / "no.parquet", "text")
+    path = table_of(tmp_path / "cut.parquet")
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(UserError, match="not a whole Parquet file"):
+        read_features(path, "image_id")
+
+
+def test_other_columns_and_types(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="has columns"):
+        read_features(table_of(tmp_path / "x.parquet"), "text")
+    pq.write_table(pa.table({"text": ["a"], "feature": [[1.0, 2.0]]}), tmp_path / "y.parquet")
+    with pytest.raises(UserError, match="not a fixed-size list"):
+        read_features(tmp_path / "y.parquet", "text")
+
+
+def test_tables_of_two_encoders_are_not_mixed(tmp_path: Path) -> None:
+    images = table_of(tmp_path / "i.parquet")
+    texts = table_of(tmp_path / "t.parquet", "text", key="other")
+    with pytest.raises(UserError, match="made by different encoders"):
+        read_pair(images, texts)
+
+
+def test_features_of_unknown_make_or_twice_are_refused(tmp_path: Path) -> None:
+    unknown = tmp_path / "u.parquet"
+    write_features(unknown, "image_id", ["a"], np.ones((1, 3), np.float16), {})
+    with pytest.raises(UserError, match="does not say its encoder"):
+        read_pair(unknown, table_of(tmp_path / "t.parquet", "text"))
+    write_features(unknown, "image_id", ["a", "a"], np.ones((2, 3), np.float16), {})
+    with pytest.raises(UserError, match="image_id twice"):
+        read_features(unknown, "image_id")
+
+
+def test_head_of_other_features_is_refused(tmp_path: Path) -> None:
+    pair = read_pair(
+        table_of(tmp_path / "i.parquet"), table_of(tmp_path / "t.parquet", "text", width=2)
+    )
+    check_made_for(pair, {"key": "k"}, 3, 2)
+    for metadata, widths in (({"key": "z"}, (3, 2)), ({"key": "k"}, (3, 3))):
+        with pytest.raises(UserError, match="the head was trained on"):
+            check_made_for(pair, metadata, *widths)
+
+
+def test_absent_names_are_counted(tmp_path: Path) -> None:
+    table = read_features(table_of(tmp_path / "i.parquet"), "image_id")
+    assert table.rows(["b", "a", "b"], "images").tolist() == [1, 0, 1]
+    with pytest.raises(UserError, match=r"2 images have no feature: 'x', 'y'"):
+        replace(table).rows(["x", "a", "y", "x"], "images")

@@ -1,0 +1,305 @@
+"""Losses against slow loops written from their formulas."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from rau.losses import rau_loss
+from rau.losses.info_nce import contrast
+from rau.losses.rau_loss import (
+    Weighing,
+    base_loss,
+    csu_loss,
+    csu_positives,
+    dr_loss,
+    multi_positive_info_nce,
+    same_target,
+    total_loss,
+)
+from rau.nn.gaussian import Gaussian, PathOutput
+from rau.params import UaParams
+
+IDS = torch.tensor([4, 7, 4, 9, 2, 7])
+
+
+def normal(seed: int, *shape: int) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def output(seed: int, blocks: int = 2, draws: int = 2) -> PathOutput:
+    made = tuple(
+        Gaussian(torch.nn.functional.normalize(normal(seed + i, 6, 5)), normal(seed + 9 + i, 6, 5))
+        for i in range(blocks)
+    )
+    mean = made[-1].mean if made else torch.nn.functional.normalize(normal(seed, 6, 5))
+    return PathOutput(made, mean, tuple(normal(seed + 20 + i, 6, 5) for i in range(draws)))
+
+
+def slow_cosine(left: Tensor, right: Tensor) -> float:
+    a, b = left.tolist(), right.tolist()
+    dot = sum(x * y for x, y in zip(a, b, strict=True))
+    return float(dot / math.sqrt(sum(x * x for x in a)) / math.sqrt(sum(y * y for y in b)))
+
+
+def slow_info_nce(
+    source: Tensor, target: Tensor, positives: Tensor, temperature: float, two_way: bool
+) -> float:
+    size = len(source)
+    total = 0.0
+    for i in range(size):
+        exps = [math.exp(slow_cosine(source[i], target[j]) / temperature) for j in range(size)]
+        chosen = [j for j in range(size) if positives[i, j]]
+        total -= sum(math.log(exps[j] / sum(exps)) for j in chosen) / len(chosen)
+    if not two_way:
+        return total / size
+    back = slow_info_nce(target, source, positives.T, temperature, False)
+    return (total / size + back) / 2
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    ids=st.lists(st.integers(0, 3), min_size=1, max_size=7),
+    temperature=st.floats(0.05, 2),
+    two_way=st.booleans(),
+    theta=st.floats(-1, 1),
+)
+def test_info_nce_by_loop(
+    seed: int, ids: list[int], temperature: float, two_way: bool, theta: float
+) -> None:
+    source, target = normal(seed, len(ids), 4), normal(seed + 1, len(ids), 4)
+    positives = csu_positives(source, target, same_target(torch.tensor(ids)), theta)
+    expected = slow_info_nce(source, target, positives, temperature, two_way)
+    for dtype, tolerance in ((torch.float64, 1e-9), (torch.float32, 1e-4)):
+        found = multi_positive_info_nce(
+            source.to(dtype), target.to(dtype), positives, temperature, two_way
+        )
+        assert found.dtype == dtype
+        assert float(found) == pytest.approx(expected, rel=tolerance, abs=tolerance)
+
+
+def test_info_nce_in_half_precision() -> None:
+    source, target = normal(0, 6, 16), normal(1, 6, 16)
+    positives = same_target(IDS)
+    expected = slow_info_nce(source, target, positives, 0.2, True)
+    for dtype in (torch.bfloat16, torch.float16):
+        found = multi_positive_info_nce(source.to(dtype), target.to(dtype), positives, 0.2, True)
+        assert found.dtype == torch.float32
+        assert float(found) == pytest.approx(expected, rel=0.02)
+
+
+def test_info_nce_is_stable_where_exponentials_overflow() -> None:
+    source = torch.eye(4)
+    right = multi_positive_info_nce(source, source, torch.eye(4).bool(), 1e-4, True)
+    wrong = multi_positive_info_nce(source, source.flip(0), torch.eye(4).bool(), 1e-4, True)
+    assert float(right) == 0
+    assert float(wrong) == pytest.approx(1e4)
+
+
+def test_info_nce_gradients() -> None:
+    positives = same_target(IDS).bool() | (normal(2, 6, 6) > 1)
+    inputs = (
+        normal(3, 6, 5).requires_grad_(),
+        normal(4, 6, 5).requires_grad_(),
+        torch.tensor(0.3, dtype=torch.float64, requires_grad=True),
+    )
+
+    def loss(source: Tensor, target: Tensor, temperature: Tensor) -> Tensor:
+        return multi_positive_info_nce(source, target, positives, temperature, True)
+
+    assert torch.autograd.gradcheck(loss, inputs)
+
+
+def test_info_nce_ignores_length_and_refuses_misfits() -> None:
+    source, target, positives = normal(0, 6, 5), normal(1, 6, 5), same_target(IDS)
+    loss = multi_positive_info_nce(source, target, positives, 0.1, True)
+    assert torch.allclose(
+        loss, multi_positive_info_nce(3 * source, target / 7, positives, 0.1, True)
+    )
+    with pytest.raises(ValueError, match="do not fit"):
+        multi_positive_info_nce(source, target[:, :4], positives, 0.1, True)
+    with pytest.raises(ValueError, match="do not fit"):
+        multi_positive_info_nce(source, target, positives[:5], 0.1, True)
+
+
+def test_two_way_is_symmetric_and_one_way_is_not() -> None:
+    source, target = normal(0, 6, 5), normal(1, 6, 5)
+    positives = csu_positives(source, target, same_target(IDS), 0.2)
+    both = [multi_positive_info_nce(source, target, positives, 0.1, way) for way in (True, False)]
+    swapped = [
+        multi_positive_info_nce(target, source, positives.T, 0.1, way) for way in (True, False)
+    ]
+    assert torch.allclose(both[0], swapped[0])
+    assert torch.allclose(both[0], (both[1] + swapped[1]) / 2)
+    assert not torch.allclose(both[1], swapped[1])
+
+
+def test_rows_of_one_target_are_positives_never_negatives() -> None:
+    mask = same_target(IDS)
+    assert mask[0].tolist() == [1, 0, 1, 0, 0, 0]
+    assert torch.equal(mask, mask.T)
+    # Where all cosines are equal, descent raises every positive cosine and lowers all others.
+    logits = torch.zeros(6, 6, dtype=torch.float64, requires_grad=True)
+    torch.autograd.backward(contrast(logits, [mask], [1.0], two_way=False).total)
+    assert logits.grad is not None
+    assert torch.equal((logits.grad < 0).float(), mask)
+    # Two rows of the same query and target: which of them stands where does not matter.
+    source, target = normal(0, 6, 5), normal(1, 6, 5)
+    other = target[[2, 1, 0, 3, 4, 5]]
+    first, second = (base_loss([source], [t], IDS, 0.1, True) for t in (target, other))
+    assert torch.allclose(first, second)
+
+
+def test_csu_positives_by_loop() -> None:
+    source, target = normal(0, 6, 3), normal(1, 6, 3)
+    found = csu_positives(source, target, same_target(IDS), 0.4)
+    for i in range(6):
+        for j in range(6):
+            near = slow_cosine(source[i], target[j]) >= 0.4
+            assert bool(found[i, j]) == (bool(IDS[i] == IDS[j]) or near)
+    assert found.sum() > same_target(IDS).sum()
+
+
+def test_csu_at_the_ends_of_theta() -> None:
+    base = torch.eye(300)
+    same = normal(5, 1, 37).float().expand(300, 37)  # equal vectors, cosines of 1 +- rounding
+    assert torch.equal(csu_positives(same, same, base, 1.0), base)
+    assert csu_positives(same, -same, base, -1.0).all()
+
+
+def test_csu_mask_has_no_gradient() -> None:
+    source, target = normal(0, 6, 5).requires_grad_(), normal(1, 6, 5).requires_grad_()
+    assert not csu_positives(source, target, same_target(IDS), 0.0).requires_grad
+    means = output(0)
+    mean = means.mean.clone().requires_grad_()
+    ua = Weighing.of(UaParams(theta=0.0, csu_weight=1.0, dr_weight=0.0))
+    draw = normal(3, 6, 5).requires_grad_()
+    terms = total_loss(
+        replace(means, mean=mean, draws=(draw,)), output(1, draws=1), IDS, ua, 1, True
+    )
+    assert torch.autograd.grad(terms.total, [mean], allow_unused=True, retain_graph=True)[0] is None
+    assert torch.autograd.grad(terms.total, [draw])[0].ne(0).any()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("two_way", [True, False])
+def test_theta_one_is_base_exactly(dtype: torch.dtype, two_way: bool) -> None:
+    draws = [normal(seed, 6, 5).to(dtype) for seed in range(4)]
+    source = replace(output(0), draws=tuple(draws[:2]))
+    target = replace(output(0), draws=tuple(draws[2:]))  # equal means: cosines of 1
+    terms = total_loss(source, target, IDS, Weighing.of(UaParams(theta=1.0)), 0.07, two_way)
+    assert torch.equal(terms.csu, terms.base)
+    assert torch.equal(terms.positives, same_target(IDS))
+
+
+def test_draws_are_averaged() -> None:
+    sources, targets = [normal(i, 6, 5) for i in (0, 1)], [normal(i, 6, 5) for i in (2, 3)]
+    each = [
+        slow_info_nce(s, t, same_target(IDS), 0.1, True)
+        for s, t in zip(sources, targets, strict=True)
+    ]
+    assert float(base_loss(sources, targets, IDS, 0.1, True)) == pytest.approx(sum(each) / 2)
+    with pytest.raises(ValueError, match="draws"):
+        csu_loss(sources, targets[:1], same_target(IDS), 0.1, True)
+    with pytest.raises(ValueError, match="draws"):
+        base_loss([], [], IDS, 0.1, True)
+
+
+def slow_dr(source: Gaussian, target: Gaussian) -> float:
+    total = 0.0
+    for a, b in ((source.mean, target.mean), (source.sigma, target.sigma)):
+        total += sum((x - y) ** 2 for x, y in zip(a.flatten(), b.flatten(), strict=True)).item()
+    return total / len(source.mean)
+
+
+def test_dr_by_loop() -> None:
+    source, target = output(0, blocks=3), output(50, blocks=3)
+    each = [slow_dr(s, t) for s, t in zip(source.blocks, target.blocks, strict=True)]
+    assert float(dr_loss(source, target, "last")) == pytest.approx(each[-1])
+    assert float(dr_loss(source, target, "all")) == pytest.approx(sum(each) / 3)
+    with pytest.raises(ValueError, match="zip"):
+        dr_loss(source, output(1, blocks=2), "all")
+
+
+def test_without_blocks_all_terms_work() -> None:
+    source, target = output(0, blocks=0, draws=1), output(1, blocks=0, draws=1)
+    expected = (source.mean - target.mean).square().sum(1).mean()
+    terms = total_loss(source, target, IDS, Weighing.of(UaParams(n=0, theta=0.2)), 0.1, True)
+    assert torch.allclose(terms.dr, expected)
+    assert terms.total.isfinite()
+
+
+@pytest.mark.parametrize("blocks", ["last", "all"])
+def test_total_is_the_weighted_sum(blocks: str) -> None:
+    source, target = output(0), output(50)
+    ua = UaParams.model_validate(
+        {"theta": 0.2, "csu_weight": 0.7, "dr_weight": 0.3, "dr_blocks": blocks}
+    )
+    terms = total_loss(source, target, IDS, Weighing.of(ua), 0.1, False)
+    mask = csu_positives(source.mean, target.mean, same_target(IDS), 0.2)
+    assert torch.equal(terms.positives, mask)
+    csu = csu_loss(source.draws, target.draws, mask, 0.1, False)
+    dr = dr_loss(source, target, ua.dr_blocks)
+    base = base_loss(source.draws, target.draws, IDS, 0.1, False)
+    assert torch.allclose(terms.total, base + 0.7 * csu + 0.3 * dr)
+    assert torch.allclose(terms.csu, csu)
+    assert torch.equal(terms.dr, dr)
+
+
+def test_weight_zero_removes_a_term(monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*_: object) -> Tensor:
+        raise AssertionError("computed")
+
+    monkeypatch.setattr(rau_loss, "csu_positives", never)
+    monkeypatch.setattr(rau_loss, "dr_loss", never)
+    off = Weighing.of(UaParams(csu_weight=0.0, dr_weight=0.0))
+    terms = total_loss(output(0), output(50), IDS, off, 0.1, True)
+    assert torch.equal(terms.total, terms.base)
+    assert float(terms.csu) == float(terms.dr) == 0
+    assert torch.equal(terms.positives, same_target(IDS))
+    on = Weighing.of(UaParams(csu_weight=0.1, dr_weight=0.0))
+    with pytest.raises(AssertionError):
+        total_loss(output(0), output(50), IDS, on, 0.1, True)
+
+
+def test_total_gradients() -> None:
+    ua = Weighing.of(UaParams(theta=0.2, dr_blocks="all"))
+    parts = [normal(seed, 6, 4).requires_grad_() for seed in range(4)]
+
+    def loss(mean_s: Tensor, var_s: Tensor, mean_t: Tensor, var_t: Tensor) -> Tensor:
+        paths = []
+        for mean, var in ((mean_s, var_s), (mean_t, var_t)):
+            made = Gaussian(mean, var)
+            noise = made.sample_n(2, torch.Generator().manual_seed(1))
+            paths.append(PathOutput((made,), mean, noise.unbind()))
+        return total_loss(paths[0], paths[1], IDS, ua, 0.5, True).total
+
+    assert torch.autograd.gradcheck(loss, parts)
+
+
+@pytest.mark.parametrize("quantile", [0.0, 0.5, 0.9, 1.0])
+@pytest.mark.parametrize("scale", [0.2, 1.0])
+def test_a_quantile_adds_the_same_share_whatever_the_cosines(quantile: float, scale: float) -> None:
+    rows = torch.randn(2, 12, 5, generator=torch.Generator().manual_seed(0))
+    rows = rows * scale + 3 * (1 - scale)  # The smaller the scale, the more alike the rows.
+    base = same_target(torch.tensor([0, 0, *range(1, 11)]))
+    positives = csu_positives(rows[0], rows[1], base, 1.0, quantile)
+    cosines = torch.nn.functional.cosine_similarity(rows[0][:, None], rows[1][None], dim=-1)
+    others = sorted(cosines[base == 0].tolist())
+    added = positives > base
+    wanted = len(others) - max(1, math.ceil(quantile * len(others)))
+    assert int(added.sum()) == wanted
+    if wanted:
+        assert cosines[added].min() >= others[-wanted] - 1e-6
+    assert bool((positives >= base).all())
+
+
+def test_a_batch_of_one_target_has_no_other_pairs() -> None:
+    rows = torch.randn(2, 3, 4)
+    base = same_target(torch.zeros(3, dtype=torch.long))
+    assert bool(csu_positives(rows[0], rows[1], base, 0.5, 0.9).all())

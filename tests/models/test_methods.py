@@ -1,0 +1,243 @@
+"""Every method: shape, gradient, one interface, and a property of its own."""
+
+import itertools
+from typing import Any, get_args
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from rau.losses import mur
+from rau.losses.rau_loss import Weighing, base_loss
+from rau.models.fusion import Combiner, LearnedSum, Tirg
+from rau.models.head import ComposedHead, HeadConfig
+from rau.models.methods import METHODS, canonical, without_uncertainty
+from rau.models.objective import loss_terms
+from rau.models.pcmepp import Matching, sampled_distances
+from rau.nn.gaussian import Gaussian, PathOutput
+from rau.nn.noise import Noise
+from rau.params import HeadName, HeadParams, Params, UaParams
+
+NAMES: tuple[HeadName, ...] = get_args(HeadName)
+ROWS = 24
+
+
+def features(seed: int, rows: int = ROWS, width: int = 16) -> torch.Tensor:
+    return torch.randn(rows, width, generator=torch.Generator().manual_seed(seed)) * 5
+
+
+def chosen(name: HeadName, **ua: Any) -> Params:
+    return Params(head=HeadParams(name=name, hidden=32, dropout=0.1), ua=UaParams(**ua))
+
+
+def make(name: HeadName, shared_space: bool = True, d_text: int = 16, **ua: Any) -> ComposedHead:
+    params = canonical(chosen(name, **ua))
+    torch.manual_seed(0)
+    return ComposedHead(
+        HeadConfig.from_params(
+            params.head.model_copy(update={"dim": 8}),
+            params.ua,
+            params.train,
+            d_image=16,
+            d_text=d_text,
+            shared_space=shared_space,
+            text_weight=0.3,
+        )
+    )
+
+
+def terms(head: ComposedHead, name: HeadName, progress: float = 0.5) -> torch.Tensor:
+    width = head.config.d_text
+    source = head.forward_source(features(1), features(2, width=width))
+    goal = head.forward_target(features(3))
+    ids = torch.arange(ROWS)
+    ua = canonical(chosen(name)).ua
+    share = torch.tensor(progress)
+    return loss_terms(head, source, goal, ids, Weighing.of(ua), True, share).total
+
+
+def test_every_name_has_a_method() -> None:
+    assert set(METHODS) == set(NAMES)
+    assert len({method.label for method in METHODS.values()}) == len(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("d_text", [16, 12])
+def test_shapes_unit_vectors_and_gradients(name: HeadName, d_text: int) -> None:
+    head = make(name, d_text == 16, d_text, n=2)
+    query, spread = head.encode_query(features(1), features(2, width=d_text))
+    images, _ = head.encode_gallery(features(3, rows=7))
+    assert query.shape == (ROWS, images.shape[1])
+    assert images.shape[0] == 7
+    assert spread.shape == (ROWS,)
+    assert torch.allclose(query.norm(dim=1), torch.ones(ROWS), atol=1e-5)
+    assert torch.allclose(images.norm(dim=1), torch.ones(7), atol=1e-5)
+    assert bool((spread > 0).all()) == METHODS[name].uncertain
+    learned = dict(head.named_parameters())
+    if d_text == 16 and name in ("image_only", "text_only", "sum", "weighted_sum"):
+        assert not learned
+        return
+    # The last layers start at zero: what lies before them learns from the second step on.
+    optimizer = torch.optim.SGD(head.parameters(), lr=0.1)
+    for _ in range(2):
+        optimizer.zero_grad()
+        torch.autograd.backward(terms(head.train(), name))
+        optimizer.step()
+    for key, parameter in learned.items():
+        # Variances are read where they are sampled, and PCME++ reads the last block's.
+        read = name == "rau" or (name == "pcmepp" and "blocks.1" in key)
+        if ("log_var" in key and not read) or (name == "image_only" and "project_text" in key):
+            assert parameter.grad is None
+            continue
+        assert parameter.grad is not None, key
+        assert parameter.grad.ne(0).any(), key
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_evaluation_is_deterministic(name: HeadName) -> None:
+    head = make(name, n=1).train()
+    one, two = (head.encode_query(features(1), features(2))[0] for _ in range(2))
+    assert torch.equal(one, two)
+    assert head.training
+
+
+@pytest.mark.parametrize(
+    ("name", "weight"), [("image_only", 0.0), ("text_only", 1.0), ("sum", 0.5)]
+)
+def test_untrained_methods_are_the_sums_they_say(name: HeadName, weight: float) -> None:
+    reference, text = (F.normalize(features(seed), dim=-1) for seed in (1, 2))
+    expected = F.normalize((1 - weight) * reference + weight * text, dim=-1)
+    query, _ = make(name).encode_query(features(1), features(2))
+    assert torch.allclose(query, expected, atol=1e-6)
+
+
+def test_weighted_sum_takes_the_holdouts_weight_and_learns_it_where_it_must() -> None:
+    reference, text = (F.normalize(features(seed), dim=-1) for seed in (1, 2))
+    query, _ = make("weighted_sum").encode_query(features(1), features(2))
+    assert torch.allclose(query, F.normalize(0.7 * reference + 0.3 * text, dim=-1), atol=1e-6)
+    apart = make("weighted_sum", shared_space=False, d_text=12)
+    assert isinstance(apart.fusion, LearnedSum)
+    assert apart.fusion.logit.sigmoid().item() == pytest.approx(0.3)
+
+
+def test_tirg_by_hand() -> None:
+    fusion = Tirg(4, 0.0, Noise()).eval()
+    reference, text = features(1, 3, 4), features(2, 3, 4)
+    both = torch.cat([reference, text], 1)
+    gate = torch.sigmoid(fusion.gate(both))
+    expected = 1.0 * gate * reference + 10 * fusion.residual(both)
+    assert torch.allclose(fusion(reference, text), expected)
+    # With the gate open and no residual it is the reference.
+    last = fusion.gate[2]
+    assert isinstance(last, torch.nn.Linear)
+    torch.nn.init.zeros_(last.weight)
+    torch.nn.init.constant_(last.bias, 50.0)
+    fusion.weights.data[1] = 0
+    assert torch.allclose(fusion(reference, text), reference)
+
+
+def test_tirg_takes_a_batch_of_one_row() -> None:
+    fusion = Tirg(4, 0.5, Noise()).train()
+    assert fusion(features(1, 1, 4), features(2, 1, 4)).shape == (1, 4)
+
+
+def test_combiner_adds_a_convex_sum_of_both() -> None:
+    fusion = Combiner(4, 8, 0.0, Noise()).eval()
+    torch.nn.init.zeros_(fusion.output.weight)
+    torch.nn.init.zeros_(fusion.output.bias)
+    reference, text = features(1, 5, 4), features(2, 5, 4)
+    mixed = fusion(reference, text) / 2  # Widened by the root of d.
+    share = ((mixed - reference) / (text - reference)).mean(1, keepdim=True)
+    assert bool(((share > 0) & (share < 1)).all())
+    assert len(set(share.flatten().tolist())) == 5
+    assert torch.allclose(mixed, (1 - share) * reference + share * text, atol=1e-5)
+
+
+def test_mur_noise_has_the_rows_own_mean_and_spread() -> None:
+    torch.manual_seed(0)
+    target = torch.randn(1, 200_000) * 0.3 + 0.2
+    noisy = mur.augment(target, Noise())
+    target = mur.NORM * target
+    spread, mean = torch.std_mean(target)
+    whitened = (target - mean) / spread
+    noise = noisy - whitened
+    # alpha - 1 and beta - mean both have the spread: the variance is spread^2 (whitened^2 + 1).
+    assert noise.mean().item() == pytest.approx(float(mean), abs=0.01)
+    assert noise.var().item() == pytest.approx(2 * float(spread) ** 2, rel=0.03)
+    assert not torch.equal(mur.augment(target, Noise()), noisy)
+    unit = F.normalize(torch.randn(100, 512), dim=-1)
+    cosine = (F.normalize(mur.augment(unit, Noise()), dim=-1) * unit).sum(-1).mean()
+    assert 0.9 < cosine < 0.98  # Noise that can be noticed, at the width of CLIP.
+
+
+def test_mur_weight_decays_to_the_plain_loss() -> None:
+    shares = [mur.share(torch.tensor(progress / 10)) for progress in range(11)]
+    assert shares[0] == 1
+    assert all(a > b for a, b in itertools.pairwise(shares))
+    source, target = (F.normalize(features(seed), dim=-1) for seed in (1, 2))
+    ids, tau = torch.arange(ROWS), torch.tensor(0.1)
+    torch.manual_seed(3)
+    found = mur.loss(source, target, ids, tau, True, torch.tensor(0.7), Noise())
+    torch.manual_seed(3)
+    noisy = mur.augment(target, Noise())
+    spread, gamma = noisy.std(), mur.share(torch.tensor(0.7))
+    coarse = base_loss([source], [noisy], ids, tau, True)
+    fine = base_loss([source], [target], ids, tau, True)
+    expected = gamma * 0.5 * (torch.exp(-spread) * coarse + spread) + (1 - gamma) * fine
+    assert found.item() == pytest.approx(expected.item())
+
+
+def gaussians(seed: int, rows: int) -> PathOutput:
+    generator = torch.Generator().manual_seed(seed)
+    mean = F.normalize(torch.randn(rows, 6, generator=generator), dim=-1)
+    log_var = torch.randn(rows, 6, generator=generator) - 3
+    return PathOutput((Gaussian(mean, log_var),), mean, (mean,))
+
+
+def test_sampled_distance_is_what_sampling_gives() -> None:
+    left, right = gaussians(1, 2), gaussians(2, 3)
+    draws = [side.blocks[0].sample_n(200_000) for side in (left, right)]
+    found = sampled_distances(left, right)
+    for i, j in itertools.product(range(2), range(3)):
+        gap = (draws[0][:, i] - draws[1][:, j]).square().sum(-1).mean()
+        assert found[i, j].item() == pytest.approx(gap.item(), rel=0.02)
+
+
+def test_pcmepp_loss_by_hand_and_its_cosine_ranks_by_distance() -> None:
+    left, right = gaussians(1, 5), gaussians(2, 5)
+    matching = Matching(0.1)
+    positives = torch.eye(5, dtype=torch.bool)
+    total = 0.0
+    distances = sampled_distances(left, right)
+    for i, j in itertools.product(range(5), range(5)):
+        p = torch.sigmoid(5 - 5 * distances[i, j])
+        total -= float(torch.log(p if i == j else 1 - p))
+    assert matching.loss(left, right, positives).item() == pytest.approx(total / 25, rel=1e-5)
+    many = gaussians(3, 200)
+    cosines = matching.as_queries(left) @ matching.as_gallery(many).T
+    order = sampled_distances(left, many).argsort(dim=1)
+    assert torch.equal(cosines.argsort(dim=1, descending=True), order)
+    by_mean = (left.mean @ many.mean.T).argsort(dim=1, descending=True)
+    assert not torch.equal(by_mean, order)
+
+
+def test_rau_without_its_parts_is_the_deterministic_head() -> None:
+    off = chosen("rau", isu=False, csu_weight=0.0, dr_weight=0.0, theta=0.1, samples=3)
+    assert canonical(off) == canonical(chosen("deterministic")) == without_uncertainty(off)
+    assert canonical(off).ua.theta == UaParams().theta
+    assert canonical(chosen("rau")) != canonical(chosen("deterministic"))
+
+
+def test_what_has_no_effect_does_not_tell_runs_apart() -> None:
+    same = [
+        (chosen("tirg", n=3, theta=0.2), chosen("tirg", n=0, isu=False)),
+        (chosen("rau", csu_weight=0.0, theta=0.1), chosen("rau", csu_weight=0.0, theta=0.9)),
+        (chosen("rau", theta_quantile=0.9, theta=0.1), chosen("rau", theta_quantile=0.9)),
+        (chosen("rau", n=0, isu=True), chosen("rau", n=0, isu=False, samples=4)),
+    ]
+    for one, two in same:
+        assert canonical(one) == canonical(two)
+    assert canonical(chosen("rau", theta=0.1)) != canonical(chosen("rau", theta=0.9))
+    assert canonical(chosen("pcmepp", sigma_init=0.5)) != canonical(chosen("pcmepp"))
+    for name in NAMES:
+        assert canonical(canonical(chosen(name))) == canonical(chosen(name))

@@ -1,0 +1,36 @@
+"""Functions with gradients of their own, against what autograd makes of the plain formulas."""
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from rau.nn.layers import squared_distance, unit
+
+
+def drawn(*shape: int) -> Tensor:
+    generator = torch.Generator().manual_seed(sum(shape))
+    return torch.randn(shape, generator=generator, dtype=torch.float64, requires_grad=True)
+
+
+@pytest.mark.parametrize("stack", [(), (3,)])
+def test_unit_rows_over_a_number_a_run(stack: tuple[int, ...]) -> None:
+    rows = drawn(*stack, 5, 7)
+    over = (0.1 + torch.rand(stack, dtype=torch.float64)).requires_grad_()
+    plain = F.normalize(rows, dim=-1)
+    assert torch.allclose(unit(rows), plain)
+    assert torch.allclose(unit(rows, over), plain / over[..., None, None])
+    assert torch.autograd.gradcheck(unit, (rows, over))
+    assert torch.autograd.gradcheck(unit, (rows, over.detach()))
+    assert torch.autograd.gradcheck(unit, (rows,))
+
+
+def test_nought_has_no_direction() -> None:
+    assert not unit(torch.zeros(2, 3), torch.tensor(0.1)).any()
+
+
+def test_squared_distance() -> None:
+    left, right = drawn(5, 7), drawn(5, 6)
+    right = torch.cat([right, right[:, :1]], dim=1)
+    assert torch.allclose(squared_distance(left, right), (left - right).square().sum(-1))
+    assert torch.autograd.gradcheck(squared_distance, (left, right))

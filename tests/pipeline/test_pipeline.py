@@ -1,0 +1,351 @@
+"""The whole DAG on a tiny setting, in a git repository of its own, through real DVC and MLflow."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from rau.features.table import read_features, write_features
+from tests.project import call, environment, runs, stage
+from tests.report.test_report import Links
+
+
+def page_text(page: str) -> str:
+    links = Links()
+    links.feed(page)
+    return links.text
+
+
+def test_one_command_makes_everything(project: Path) -> None:
+    metrics = json.loads((project / "reports/metrics.json").read_text())
+    assert metrics["coverage"]["images"] == metrics["coverage"]["images_expected"] == 360
+    assert metrics["coverage"]["val_queries_usable"] == 120
+    assert set(metrics["protocols"]) == {"original", "val"}
+    assert set(metrics["protocols"]["original"]) == {"dress", "shirt", "toptee", "mean"}
+    untrained = {"image only", "text only", "sum", "weighted sum"}
+    assert set(metrics["baselines"]) == untrained | {"deterministic head"}
+    assert metrics["method"] == "RAU head"
+    deterministic = metrics["baselines"]["deterministic head"]["original"]["mean"]
+    gap = metrics["against"]["original"]["mean"]["recall_at_10"]
+    ours = metrics["protocols"]["original"]["mean"]["recall_at_10"]
+    assert gap["difference"] == pytest.approx(ours - deterministic["recall_at_10"], abs=1e-3)
+    assert gap["interval"][0] <= gap["difference"] <= gap["interval"][1]
+    value = metrics["protocols"]["original"]["mean"]["mean_of_r10_r50"]
+    low, high = metrics["headline"]["interval"]
+    assert metrics["headline"]["value"] == value
+    assert low <= value <= high
+    page = (project / "reports/index.html").read_text()
+    assert f"{value:.2f}" in page
+    assert "data:image/jpeg;base64," in page
+    (run,) = runs(project).values()
+    assert (run["params"]["theta"], run["params"]["n"]) == ("0.8", "1")
+    assert run["params"]["ua.theta"] == run["params"]["theta"]
+    assert run["metrics"]["original.recall_at_10"] == pytest.approx(
+        metrics["protocols"]["original"]["mean"]["recall_at_10"]
+    )
+    assert run["metrics"]["headline"] == pytest.approx(value)
+    for name in STAGES:
+        assert run["metrics"][f"time.{name}_seconds"] > 0
+        assert run["metrics"][f"memory.{name}_bytes"] > 1e6
+    assert {"index.html", "metrics.json", "figures", "rankings", "model"} <= run["files"]
+    assert run["tags"]["headline_protocol"] == "original"
+    assert run["tags"]["method"] == "RAU head"
+    signatures = [found["name"] for found in metrics["signatures"]]
+    assert run["tags"]["signatures"] == (", ".join(signatures) or "none")
+    assert all(f"{found['evidence']}" in page_text(page) for found in metrics["signatures"])
+    assert run["tags"]["coverage"].startswith("360 of 360 images")
+
+
+def test_nothing_to_do_tracks_nothing_new(project: Path) -> None:
+    before = set(runs(project))
+    printed = call(project, "dvc", "repro")
+    assert printed.count("didn't change, skipping") == 8
+    assert "tracked before" in printed
+    assert set(runs(project)) == before
+
+
+def test_queued_experiments_run_side_by_side_and_restore(project: Path) -> None:
+    call(project, "dvc", "exp", "run", "--queue", "-S", "ua.theta=0.3,0.5")
+    call(project, "dvc", "queue", "start", "-j", "2")
+    # The workers go on in the background; `logs --follow` of each waits for it.
+    status = call(project, "dvc", "queue", "status")
+    tasks = [
+        line.split()[0] for line in status.splitlines() if "Queued" in line or "Running" in line
+    ]
+    for task in tasks:
+        call(project, "dvc", "queue", "logs", "--follow", task)
+    found = {run["params"]["theta"]: run for run in runs(project).values()}
+    assert {"0.3", "0.5", "0.8"} <= set(found)
+    assert all(run["tags"]["rau.complete"] == "true" for run in found.values())
+    names = {run["tags"]["dvc_experiment"] for run in found.values()}
+    assert len(names) == len(found)
+    other = f"sqlite:///{project / 'other.db'}"
+    printed = call(project, "dvc", "exp", "run", "-S", "ua.theta=0.5", MLFLOW_TRACKING_URI=other)
+    assert "Running stage 'train'" not in printed
+    assert "Running stage 'deterministic'" not in printed
+    assert "Running stage 'track'" in printed
+    (restored,) = runs(project, "other.db").values()
+    assert restored["params"]["theta"] == "0.5"
+    first = next(run for run in runs(project).values() if run["params"]["theta"] == "0.5")
+    for name in ("encoder", "train"):
+        key = f"time.{name}_seconds"
+        assert restored["metrics"][key] == first["metrics"][key] > 0
+    call(project, "git", "checkout", "-q", ".")
+    call(project, "dvc", "checkout", "-q", "dvc.yaml")
+
+
+STAGES = (
+    "download",
+    "tables",
+    "encoder",
+    "features",
+    "deterministic",
+    "train",
+    "evaluate",
+    "report",
+)
+OUTPUTS = {
+    "download": "data/manifests",
+    "tables": "data/tables",
+    "encoder": "data/encoder",
+    "features": "data/features",
+    "deterministic": "data/models/garments-deterministic",
+    "train": "data/models/garments",
+    "evaluate": "data/rankings",
+    "report": "reports/index.html",
+}
+
+
+@pytest.mark.parametrize("name", OUTPUTS)
+def test_a_killed_stage_goes_on(project: Path, tmp_path: Path, name: str) -> None:
+    """Killed without warning at three moments and run again, a stage writes the same bytes."""
+    folder = tmp_path / "project"
+    shutil.copytree(project, folder, symlinks=True)
+    output = folder / OUTPUTS[name]
+    before = contents(output)
+    assert before
+    for path in (output, folder / "data/.parts", folder / "data/raw"):
+        if name == "download" or path.name != "raw":
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    command = [sys.executable, "-m", f"pipeline.{name}"]
+    for seconds in (0.8, 1.6, 3.2):
+        with subprocess.Popen(
+            command, cwd=folder, env=environment(), stderr=subprocess.DEVNULL
+        ) as process:
+            try:
+                process.wait(seconds)
+            except subprocess.TimeoutExpired:
+                process.kill()
+    stage(folder, name)
+    assert contents(output) == before
+
+
+def contents(place: Path) -> dict[str, bytes]:
+    """Whole files by name; what a kill left half-written has a name of its own."""
+    paths = [place] if place.is_file() else [p for p in place.rglob("*") if p.is_file()]
+    return {str(p.relative_to(place)): p.read_bytes() for p in paths if p.suffix != ".tmp"}
+
+
+def test_a_broken_drawing_is_drawn_again(project: Path) -> None:
+    image = next((project / "data/raw").glob("garments-*/images/*.jpg"))
+    before = image.read_bytes()
+    image.write_bytes(before[:500])
+    assert "360 of 360 images" in stage(project, "download")
+    assert image.read_bytes() == before
+
+
+def test_stages_are_safe_to_run_twice(project: Path) -> None:
+    files = ["reports/metrics.json", "data/rankings/garments.parquet", "reports/index.html"]
+    before = [(project / name).read_bytes() for name in files]
+    for name in ("evaluate", "report"):
+        stage(project, name)
+    assert [(project / name).read_bytes() for name in files] == before
+
+
+def test_search_prints_the_best_and_draws_a_strip(project: Path) -> None:
+    splits = json.loads(
+        (project / "data/raw")
+        .joinpath(next((project / "data/raw").iterdir()).name, "image_splits/split.dress.val.json")
+        .read_text()
+    )
+    printed = stage(
+        project,
+        "retrieve",
+        splits[0],
+        "is red",
+        "-k",
+        "3",
+        "--category",
+        "dress",
+        "--strip",
+        "strip.jpg",
+    )
+    lines = [line.split() for line in printed.splitlines() if line.strip()[:1].isdigit()]
+    assert [line[0] for line in lines] == ["1", "2", "3"]
+    assert {line[2] for line in lines} <= set(splits[1:])
+    assert (project / "strip.jpg").stat().st_size > 1000
+    image = lines[0][3]
+    assert "uncertainty" in stage(project, "retrieve", image, "is longer")
+    for arguments in (["nowhere.jpg", "is red"], [splits[0], "is red", "--category", "hats"]):
+        one_line(stage(project, "retrieve", *arguments, code=1))
+
+
+def one_line(printed: str) -> str:
+    """The one line of an error."""
+    lines = [line for line in printed.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1, printed
+    assert "Traceback" not in printed
+    return lines[0]
+
+
+def test_bad_input_is_one_line(project: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(project, folder, ignore=shutil.ignore_patterns(".git", "tmp", "cache"))
+    params = yaml.safe_load((folder / "params.yaml").read_text())
+
+    def broken(section: str, **values: Any) -> None:
+        changed = {**params, section: params[section] | values}
+        (folder / "params.yaml").write_text(yaml.safe_dump(changed))
+
+    broken("ua", theta=1.5)
+    assert "ua.theta" in one_line(stage(folder, "train", code=1))
+    broken("train", device="cuda:7")
+    assert "train.device=cuda:7" in one_line(stage(folder, "train", code=1))
+    broken("dataset", root="nowhere")
+    assert "dataset.root" in one_line(stage(folder, "download", code=1))
+    broken("evaluate", headline="best")
+    assert "evaluate.headline" in one_line(stage(folder, "evaluate", code=1))
+    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    cut = folder / "data/features/garments/texts.parquet"
+    cut.write_bytes(cut.read_bytes()[:-9])
+    assert "texts.parquet is not a whole Parquet" in one_line(stage(folder, "evaluate", code=1))
+    (folder / "data/tables/garments/queries.parquet").unlink()
+    assert "queries.parquet is missing" in one_line(stage(folder, "evaluate", code=1))
+    (folder / "data/rankings/garments.parquet").unlink()
+    assert "garments.parquet" in one_line(stage(folder, "track", code=1))
+    root = next((folder / "data/raw").iterdir())
+    image = next((root / "images").glob("*.jpg"))
+    image.write_bytes(image.read_bytes()[:300])
+    broken("dataset", root=str(root))
+    assert f"{image.stem} (corrupt)" in one_line(stage(folder, "download", code=1))
+    broken("dataset", root=str(root), allow_missing=True)
+    assert "359 of 360 images" in stage(folder, "download")
+    assert "unexpected extra argument" in one_line(stage(folder, "train", "x", code=1)).lower()
+
+
+def test_features_of_another_encoder_are_refused(project: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "project"
+    shutil.copytree(project, folder, symlinks=True)
+    for kind, column in (("images", "image_id"), ("texts", "text")):
+        path = folder / f"data/features/garments/{kind}.parquet"
+        made = read_features(path, column)
+        write_features(path, column, made.names, made.matrix, made.metadata | {"key": "other"})
+    assert "the head was trained on features of" in one_line(stage(folder, "evaluate", code=1))
+
+
+def test_features_of_the_users_own(project: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "project"
+    shutil.copytree(project, folder, symlinks=True)
+    params = yaml.safe_load((folder / "params.yaml").read_text())
+    params["features"] |= {"source": "own"}
+    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    assert "360 image ids" in stage(folder, "features", "--list", "needed")
+    (folder / "own").mkdir()
+    rng = np.random.default_rng(0)
+    for kind, column, file, width in (
+        ("images", "image_id", "image_ids", 24),
+        ("texts", "text", "texts", 12),
+    ):
+        names = json.loads((folder / f"needed/{file}.json").read_text())
+        matrix = rng.standard_normal((len(names), width)).astype(np.float32)
+        write_features(folder / f"own/{kind}.parquet", column, names, matrix, {})
+    for name in ("encoder", "features", "deterministic", "train", "evaluate", "report"):
+        stage(folder, name)
+    assert [path.name for path in (folder / "data/encoder").iterdir()] == ["rau_encoder.json"]
+    metrics = json.loads((folder / "reports/metrics.json").read_text())
+    assert metrics["encoder"]["encoder"] == "features.source"
+    assert "weighted sum (ridge map)" in metrics["baselines"]
+    line = one_line(stage(folder, "retrieve", names[0], "is red", code=1))
+    assert "features.source" in line
+
+
+def write_cirr(root: Path, pictures: list[Path]) -> None:
+    """A small folder in CIRR's layout: three splits of six-image sets, one query an image."""
+    for folder in ("captions", "image_splits", "img_raw"):
+        (root / folder).mkdir(parents=True)
+    for number, split in enumerate(("train", "val", "test1")):
+        names = [f"{split}-{i}-0-img0" for i in range(72)]
+        for name, picture in zip(names, pictures[72 * number :], strict=False):
+            shutil.copy(picture, root / "img_raw" / f"{name}.png")
+        entries = []
+        for i, reference in enumerate(names):
+            members = names[i - i % 6 : i - i % 6 + 6]
+            target = members[(i + 1) % 6]
+            entry = {"pairid": 100 * number + i, "reference": reference, "caption": f"like {i % 6}"}
+            entry["img_set"] = {"id": i // 6, "members": members}
+            entries.append(entry if split == "test1" else entry | {"target_hard": target})
+        (root / f"captions/cap.rc2.{split}.json").write_text(json.dumps(entries))
+        paths = {name: f"./{name}.png" for name in names}
+        (root / f"image_splits/split.rc2.{split}.json").write_text(json.dumps(paths))
+
+
+def test_cirr_end_to_end(project: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "project"
+    shutil.copytree(project, folder, symlinks=True)
+    pictures = sorted((next((folder / "data/raw").iterdir()) / "images").glob("*.jpg"))
+    write_cirr(tmp_path / "cirr", pictures)
+    params = yaml.safe_load((folder / "params.yaml").read_text())
+    params["dataset"] |= {"name": "cirr", "root": str(tmp_path / "cirr")}
+    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    assert "216 of 216 images" in stage(folder, "download")
+    for name in ("tables", "features", "deterministic", "train"):
+        stage(folder, name)
+    assert "cirr_test1_recall_subset.json" in stage(folder, "evaluate")
+    metrics = json.loads((folder / "reports/metrics.json").read_text())
+    values = metrics["protocols"]["cirr"]["all"]
+    assert metrics["headline"]["metric"] == "mean_of_r5_rs1"
+    assert values["mean_of_r5_rs1"] == pytest.approx(
+        (values["recall_at_5"] + values["subset_recall_at_1"]) / 2, abs=1e-3
+    )
+    assert values["subset_recall_at_1"] <= values["subset_recall_at_3"] <= 100
+    recall = json.loads((folder / "data/submissions/cirr_test1_recall.json").read_text())
+    assert len(recall) == 72 + 2
+    assert len(recall["200"]) == 50
+    stage(folder, "report")
+    assert "subset_recall_at_1" in (folder / "reports/index.html").read_text()
+    (tmp_path / "cirr/img_raw/test1-0-0-img0.png").unlink()
+    assert "test1-0-0-img0 (missing)" in one_line(stage(folder, "download", code=1))
+    params["dataset"]["allow_missing"] = True
+    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    for name in ("download", "tables", "features"):
+        stage(folder, name)
+    assert "no submission: 1 of 72 test1 images are missing" in stage(folder, "evaluate")
+    status = json.loads((folder / "data/submissions/status.json").read_text())
+    assert status["files"] == []
+    assert [p.name for p in (folder / "data/submissions").iterdir()] == ["status.json"]
+
+
+def test_server_that_does_not_answer_stops_nothing(project: Path) -> None:
+    uri = "http://127.0.0.1:9"
+    printed = stage(project, "track", MLFLOW_TRACKING_URI=uri, MLFLOW_HTTP_REQUEST_MAX_RETRIES="0")
+    assert "warning: MLflow at" in printed
+    assert "later" in printed
+
+
+def test_help_is_quick_to_read(project: Path) -> None:
+    """What costs a second each must not be imported to say what a stage does."""
+    heavy = {"torch", "pandas", "mlflow", "open_clip", "matplotlib"}
+    for name in (*STAGES, "track", "retrieve", "study", "study_report", "study_track", "compare"):
+        command = [sys.executable, "-X", "importtime", "-m", f"pipeline.{name}", "--help"]
+        printed = call(project, *command)
+        assert "Usage" in printed
+        lines = [line for line in printed.splitlines() if line.startswith("import time:")]
+        loaded = {line.rsplit("|", 1)[1].strip() for line in lines}
+        assert len(loaded) > 20
+        assert not heavy & loaded

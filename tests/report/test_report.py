@@ -1,0 +1,251 @@
+"""The page stands alone, shows every number, and frames the right pictures."""
+
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rau.errors import UserError
+from rau.report import examples, figures, published_results, run_page
+from rau.report.html import png
+from rau.report.image_strips import GAP, RELEVANT, TARGET, TILE, Strip, draw
+from rau.retrieval.protocols import FASHIONIQ
+from rau.training.history import read_history, to_csv
+
+ROW = {"recall_at_1": 5.0, "recall_at_10": 41.25, "mean_of_r10_r50": 60.0}
+PAIRED = {"difference": -0.75, "interval": [-1.5, -0.1], "p": 0.004}
+ENDS = {"recall_at_10": [39.0, 43.0]}
+
+
+def metrics() -> dict[str, Any]:
+    by_protocol = {p.name: {"mean": ROW, "dress": ROW, "shirt": ROW} for p in FASHIONIQ}
+    ends = {p.name: {"mean": ENDS, "dress": ENDS, "shirt": ENDS} for p in FASHIONIQ}
+    return {
+        "method": "RAU head",
+        "signatures": [{"name": "CSU starved", "evidence": "0.01 extra", "remedy": "lower it"}],
+        "against": {
+            p.name: dict.fromkeys(("mean", "dress", "shirt"), dict.fromkeys(ROW, PAIRED))
+            for p in FASHIONIQ
+        },
+        "dataset": {"name": "garments<script>", "copy": "built in"},
+        "encoder": {"encoder": "e", "weights": "w"},
+        "coverage": {
+            "images": 9,
+            "images_expected": 10,
+            "val_images": 5,
+            "val_images_expected": 6,
+            "val_queries": 4,
+            "val_queries_usable": 3,
+        },
+        "relevance": {"median": 6.0, "mean": 7.5, "queries": 4},
+        "headline": {
+            "protocol": "original",
+            "metric": "mean_of_r10_r50",
+            "value": 60.0,
+            "interval": [58.5, 61.5],
+        },
+        "training": {
+            "best_epoch": 3,
+            "select": "map",
+            "queries": {"train": 8, "holdout": 2, "dropped": 1, "unusable": 0},
+        },
+        "protocols": by_protocol,
+        "intervals": ends,
+        "baselines": {"image only": by_protocol},
+        "baseline_intervals": {"image only": ends},
+        "galleries": {p.name: {"dress": 500, "shirt": 300} for p in FASHIONIQ},
+    }
+
+
+class Links(HTMLParser):
+    """Collects what a page would load, and its text."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loaded: list[str] = []
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.loaded += [v or "" for k, v in attrs if k in ("src", "href")]
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_page_stands_alone_and_shows_the_numbers() -> None:
+    picture = Image.new("RGB", (4, 4))
+    params = {"ua.theta": 0.7, "ua.theta_quantile": 0.99, "ua.n": 1}
+    html = run_page.render(metrics(), FASHIONIQ, params, {"σ": b"png"}, {"Hits": [("q1", picture)]})
+    links = Links()
+    links.feed(html)
+    assert len(links.loaded) == 2
+    assert all(link.startswith("data:image/") for link in links.loaded)
+    for shown in (
+        "60.00",
+        "[58.50, 61.50]",
+        "41.25",
+        "[39.0, 43.0]",
+        "9 of 10 images; 3 of 4 val queries usable",
+        "median of 6",
+        "garments<script> (built in)",
+        "original / kept / forward",
+        "val-union / removed / separate",
+        "chance R@10 2.00",
+        "less the deterministic head",
+        "-0.75** [-1.5, -0.1]",
+        "CSU starved: 0.01 extra; lower it.",
+        "quantile 0.99, 1",
+    ):
+        assert shown in links.text, shown
+    assert "<script" not in html
+
+
+def test_terminal_table_has_every_method() -> None:
+    text = run_page.text_table(metrics())
+    assert text.count("RAU head") == text.count("image only") == 2
+    assert "41.25" in text
+    assert text.count("less the deterministic head") == 2
+    assert "-0.75" in text
+    assert "CSU starved: 0.01 extra; lower it" in text
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> dict[str, Path]:
+    paths = {}
+    for name in "abcdefghijkl":
+        paths[name] = tmp_path / f"{name}.png"
+        Image.new("RGB", (30, 60), "grey").save(paths[name])
+    return paths
+
+
+def colour(name: str) -> tuple[int, ...]:
+    return tuple(int(name[i : i + 2], 16) for i in (1, 3, 5))
+
+
+def test_strip_frames_target_and_other_answers(pictures: dict[str, Path]) -> None:
+    ranked = [pictures[name] for name in "bcdefghijk"]
+    strip = draw(Strip(pictures["a"], "is red", ranked, target_at=6, relevant_at=frozenset({0, 6})))
+
+    def frame(index: int) -> object:
+        x = 2 * TILE + (index % 5) * (TILE + GAP) + 1
+        y = GAP + (index // 5) * (TILE + 15 + GAP) + 1
+        return strip.getpixel((x, y))
+
+    assert frame(6) == colour(TARGET)
+    assert frame(0) == colour(RELEVANT)
+    assert frame(3) == (255, 255, 255)
+
+
+def test_examples_are_of_their_group(pictures: dict[str, Path]) -> None:
+    def row(name: str, rank: int | None) -> dict[str, Any]:
+        top = list("bcdefghijk")
+        return {
+            "query_id": name,
+            "target_rank": rank,
+            "reference_id": "a",
+            "target_id": top[rank - 1] if rank and rank <= 10 else "l",
+            "text": "is red",
+            "top": top,
+        }
+
+    rows = [row(f"q{i}", rank) for i, rank in enumerate([1, 1, 4, 30, 99, None])]
+    shown = examples.groups(rows, pictures, {}, 5)
+    assert [[c.split(":")[0] for c, _ in strips] for strips in shown.values()] == [
+        ["q0", "q1"],
+        ["q2"],
+        ["q4", "q5"],
+    ]
+    assert examples.groups(rows, {}, {}, 5) == {}
+
+
+def test_figures_of_a_short_history() -> None:
+    names = ("loss", "base", "csu", "dr", "sigma_source", "sigma_target", "holdout_recall_at_1")
+    history = {name: np.array([3.0, 2.0]) for name in names} | {"epoch": np.array([1.0, 2.0])}
+    for figure in (
+        figures.losses(history),
+        figures.recalls(history, 2),
+        figures.sigmas(history, [0.1, 0.1], [0.1, 0.1]),
+    ):
+        assert png(figure).startswith(b"\x89PNG")
+
+
+def test_history_round_trip_and_damage(tmp_path: Path) -> None:
+    path = tmp_path / "history.csv"
+    path.write_text(to_csv([{"epoch": 1, "a": 0.5, "b": None}, {"epoch": 2, "a": 0.1, "b": 2.0}]))
+    read = read_history(path)
+    assert read["a"].tolist() == [0.5, 0.1]
+    assert np.isnan(read["b"][0])
+    for damage in ("", "epoch,a\n1,x\n"):
+        path.write_text(damage)
+        with pytest.raises(UserError, match="not a history"):
+            read_history(path)
+    with pytest.raises(UserError, match="is missing"):
+        read_history(tmp_path / "no.csv")
+
+
+def render(**changed: Any) -> str:
+    """The text of a page whose metrics differ from `metrics()`."""
+    links = Links()
+    params = {"ua.theta": 0.7, "ua.theta_quantile": 0.99, "ua.n": 1}
+    links.feed(run_page.render(metrics() | changed, FASHIONIQ, params, {}, {}))
+    return " ".join(links.text.split())
+
+
+OFFICIAL = {"name": "fashioniq", "copy": "official", "differs": [], "unverified": {}}
+WHOLE = {
+    "images": 10,
+    "images_expected": 10,
+    "val_images": 6,
+    "val_images_expected": 6,
+    "val_queries": 4,
+    "val_queries_usable": 4,
+}
+
+
+def test_published_figures_stand_beside_the_same_protocol_of_official_data() -> None:
+    text = render(dataset=OFFICIAL, coverage=WHOLE)
+    original, val = text.split("Protocol val: mean")
+    assert "SPRC" in original
+    assert "SPRC" not in val
+    assert "RAU (the paper) survey arXiv 2409.05405; protocol inferredCLIP RN50" in val
+    assert "55.27" in val
+    assert "55.27" not in original
+    assert "not comparable" not in text
+
+
+@pytest.mark.parametrize("copy", ["custom", "built in"])
+def test_other_copies_have_no_published_figures(copy: str) -> None:
+    text = render(dataset=OFFICIAL | {"copy": copy, "differs": ["captions/x.json"]})
+    assert "CLIP4Cir" not in text
+    assert ("it differs in captions/x.json" in text) == (copy == "custom")
+
+
+def test_gaps_stand_in_every_table_and_make_figures_incomparable() -> None:
+    gaps = metrics()["coverage"] | {"unusable": "miss"}
+    text = render(dataset=OFFICIAL, coverage=gaps)
+    line = "9 of 10 images; 3 of 4 val queries usable, the others count as misses"
+    tables = 2 * 3
+    assert text.count(line) == 1 + tables
+    assert "not comparable: ours lacks val images" in text
+    outside = render(dataset=OFFICIAL, coverage=gaps | {"val_images": 6})
+    assert "not comparable" not in outside
+    assert "ours lacks images outside val" in outside
+    assert "the others left out" in render(coverage=gaps | {"unusable": "leave_out"})
+
+
+def test_figures_of_another_split_are_marked() -> None:
+    cirr = metrics() | {"dataset": OFFICIAL | {"name": "cirr"}, "coverage": WHOLE}
+    rows = published_results.of(published_results.beside(cirr), "cirr", "all")
+    assert len(rows) > 5
+    assert {note for row in rows for note in row.notes} == {"not comparable: measured on test1"}
+
+
+def test_every_published_row_is_used() -> None:
+    counted = 0
+    for name in ("fashioniq", "cirr"):
+        of = metrics() | {"dataset": OFFICIAL | {"name": name}, "coverage": WHOLE}
+        counted += sum(len(row.values) for row in published_results.beside(of))
+    assert counted == len(published_results.read()) == 157

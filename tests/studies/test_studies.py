@@ -1,0 +1,374 @@
+"""Studies: variants that are what they say, runs that are done once, tables that hold up."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from rau.models.methods import METHODS, canonical
+from rau.params import Params, StudyParams, UaParams
+from rau.studies import figures, plan, runs, study_page, summary, tuning, workers
+from rau.training import fit
+from tests.pipeline.test_dag import sources, within
+from tests.report.test_report import Links
+from tests.training.test_trainer import params as small
+from tests.training.test_trainer import world
+
+SIZES = plan.Plan(2, 1, 3, (0.3, 0.8), (0.9,), (0, 1))
+
+
+def tiny(**train: Any) -> Params:
+    chosen = small(epochs=1, **train)
+    return plan.changed(chosen, {"dataset.name": "fashioniq", "evaluate.bootstrap": 0})
+
+
+def small_world() -> runs.World:
+    features, queries = world()
+    val = [q for q in queries if q["split"] == "val"]
+    rows = [
+        {"gallery": gallery, "category": q["category"], "image_id": q[end]}
+        for gallery in ("original", "val-union")
+        for q in val
+        for end in ("reference_id", "target_id")
+    ]
+    return runs.World(features, queries, rows)
+
+
+def test_the_code_digest_of_a_run_covers_its_imports() -> None:
+    # The plan gives runs their parameters, which are in their key.
+    own = {"rau/studies/runs.py", "rau/studies/plan.py"}
+    used = {name.removeprefix("rau/") for name in sources("rau.studies.runs") - own}
+    assert used
+    assert not {name for name in used if not any(within(name, s) for s in fit.SOURCES)}
+
+
+def test_ablation_has_all_eight_and_ends_where_it_should() -> None:
+    found = plan.variants("ablation", plan.base(tiny(), SIZES), SIZES, {})
+    assert len({variant.params for variant in found}) == 8
+    assert len({tuple(variant.x.values()) for variant in found}) == 8
+    row = summary.run_row(found[-1], 0, "key", results(0, 0)[0])
+    assert (row["ISU"], row["CSU"], row["DR"]) == (True, True, True)
+    none, everything = found[0], found[-1]
+    assert none.label == plan.REFERENCE["ablation"]
+    assert none.params.head.name == "deterministic"
+    assert everything.label == "ISU + CSU + DR"
+    ua = everything.params.ua
+    assert ua.isu
+    assert ua.csu_weight > 0
+    assert ua.dr_weight > 0
+
+
+def test_studies_share_configurations() -> None:
+    base = plan.base(tiny(), SIZES)
+    all_of = {s: plan.variants(s, base, SIZES, {}) for s in plan.STUDIES}
+    by_label = {s: {v.label: v.params for v in found} for s, found in all_of.items()}
+    deterministic = METHODS["deterministic"].label
+    assert by_label["methods"][deterministic] == by_label["ablation"][deterministic]
+    assert by_label["theta"][deterministic] == by_label["ablation"][deterministic]
+    assert by_label["n"]["n = 1"] == by_label["methods"]["RAU head"]
+    for study, found in by_label.items():
+        assert plan.REFERENCE[study] in found
+        assert all(params == canonical(params) for params in found.values())
+
+
+def test_every_method_tries_as_many_and_the_same_common_values() -> None:
+    sizes = plan.Plan(2, 1, 8, (), (), ())
+    base = plan.base(tiny(), sizes)
+    tried = {name: plan.trials(name, base, sizes) for name in ("rau", "deterministic", "tirg")}
+    assert {len(rows) for rows in tried.values()} == {8}
+    for rows in zip(*tried.values(), strict=True):
+        common = [{k: v for k, v in row.items() if k in plan.COMMON} for row in rows]
+        assert common[0] == common[1] == common[2]
+    assert tried["rau"][0] == {}
+
+
+def test_presets_and_what_the_parameters_say() -> None:
+    for preset in ("quick", "full"):
+        sizes = plan.plan(StudyParams(preset=preset))
+        assert sizes.seeds >= 5
+    full = plan.plan(StudyParams(preset="full"))
+    assert full.blocks == tuple(range(7))
+    assert full.thetas == pytest.approx([k / 10 for k in range(1, 10)])
+    assert plan.plan(StudyParams(seeds=7, epochs=3, trials=4)).trials == 4
+    assert plan.plan(StudyParams(seeds=7)).seeds == 7
+
+
+def test_a_run_is_kept_and_gives_the_same_twice(tmp_path: Path) -> None:
+    one, two = (runs.execute([canonical(tiny())], small_world(), True)[0] for _ in range(2))
+    runs.save(tmp_path / "run.safetensors", one)
+    back = runs.load(tmp_path / "run.safetensors")
+    ignored = {"seconds"}
+    assert {k: v for k, v in one.summary.items() if k not in ignored} == {
+        k: v for k, v in two.summary.items() if k not in ignored
+    }
+    assert back.summary == one.summary
+    assert set(back.values) == {"original/shirt", "val/shirt"}
+    for name, values in one.values.items():
+        np.testing.assert_allclose(back.values[name], values, rtol=1e-6)
+        assert len(back.clusters[name]) == len(values)
+    assert back.cosines["pairs"].sum() == pytest.approx(1)
+    assert back.params["train.seed"] == 0
+
+
+def test_a_training_that_fails_is_kept_as_one(tmp_path: Path) -> None:
+    wild = plan.changed(tiny(), {"ua.dr_weight": 1e38})
+    (result,) = runs.execute([canonical(wild)], small_world(), True)
+    runs.save(tmp_path / "run.safetensors", result)
+    back = runs.load(tmp_path / "run.safetensors")
+    assert back.failure is not None
+    assert "not finite in epoch 1" in back.failure
+    assert back.summary == {}
+
+
+def test_trials_of_a_methods_own_do_not_follow_the_common_ones() -> None:
+    sizes = plan.Plan(2, 1, 400, (), (), ())
+    rows = plan.trials("rau", plan.base(tiny(), sizes), sizes)[1:]
+    for own in plan.OWN["rau"]:
+        for common in plan.COMMON:
+            seen = {(row[own], row[common]) for row in rows}
+            assert len(seen) == len(plan.OWN["rau"][own]) * len(plan.COMMON[common])
+
+
+def test_the_headlines_protocol_stays_first(tmp_path: Path) -> None:
+    params = plan.changed(tiny(), {"evaluate.headline": "val"})
+    (made,) = runs.execute([canonical(params)], small_world(), True)
+    runs.save(tmp_path / "run.safetensors", made)
+    assert runs.load(tmp_path / "run.safetensors").protocols == ["val", "original"]
+
+
+def test_key_knows_what_matters() -> None:
+    base = canonical(tiny())
+    key = runs.key(base, "data", "code", "cpu", True)
+    for same in (canonical(tiny()), plan.changed(base, {"evaluate.bootstrap": 9})):
+        assert runs.key(same, "data", "code", "cpu", True) == key
+    others = [
+        runs.key(canonical(tiny(seed=1)), "data", "code", "cpu", True),
+        runs.key(base, "other", "code", "cpu", True),
+        runs.key(base, "data", "other", "cpu", True),
+        runs.key(base, "data", "code", "cuda", True),
+        runs.key(base, "data", "code", "cpu", False),
+        runs.key(plan.changed(base, {"ua.theta": 0.1}), "data", "code", "cpu", True),
+        runs.key(
+            plan.changed(base, {"evaluate.unusable": "leave_out"}), "data", "code", "cpu", True
+        ),
+    ]
+    assert len({key, *others}) == 8
+
+
+def write_source(folder: Path) -> runs.Source:
+    """The small world as files."""
+    import pyarrow as pa
+
+    from rau.features.table import write_features
+    from rau.schemas import GALLERIES, QUERIES, write_table
+
+    made = small_world()
+    about = {"key": "k", "space": "shared", "encoder": "e", "weights": "w", "preprocess": "p"}
+    for kind, column in (("images", "image_id"), ("texts", "text")):
+        part = getattr(made.features, kind)
+        write_features(folder / f"{kind}.parquet", column, part.names, part.matrix, about)
+    for name, rows, schema in (
+        ("queries", made.queries, QUERIES),
+        ("galleries", made.galleries, GALLERIES),
+    ):
+        write_table(
+            folder / f"{name}.parquet", pa.Table.from_pylist(list(rows), schema=schema), schema
+        )
+    names = ("images", "texts", "queries", "galleries")
+    return runs.Source(**{name: folder / f"{name}.parquet" for name in names}, device="cpu")
+
+
+def test_finished_runs_are_not_repeated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, store = write_source(tmp_path), tmp_path / "runs"
+    data = source.digest()
+    wanted = {
+        runs.key(params, data, "code", "cpu", True): params
+        for params in (canonical(tiny(seed=seed)) for seed in (0, 1))
+    }
+    first, second = wanted
+    workers.complete({first: wanted[first]}, store, source, 1, True, "half", "cpu")
+    before = workers.path(store, first).stat().st_mtime_ns
+    assert list(workers.missing(wanted, store)) == [second]
+    workers.complete(wanted, store, source, 2, True, "whole", "cpu")
+    assert workers.path(store, first).stat().st_mtime_ns == before
+    assert not workers.missing(wanted, store)
+    workers.complete(wanted, store, source, 2, True, "again", "cpu")
+    assert "all 2 runs are there" in capsys.readouterr().out
+    (alone,) = runs.execute([wanted[second]], source.read(), True)
+    kept = runs.load(workers.path(store, second))
+    for name, values in alone.values.items():
+        np.testing.assert_allclose(kept.values[name], values, rtol=1e-6)
+    assert workers.predict(source, list(wanted.values()), 1, True) > 0
+    assert workers.predict(source, [], 1, True) == 0
+
+
+def test_runs_of_one_shape_go_together_and_nothing_is_lost(tmp_path: Path) -> None:
+    variants = plan.variants("theta", plan.base(tiny(), SIZES), SIZES, {})
+    wanted = {f"{v.label} {seed}": v.with_seed(seed) for v in variants for seed in (0, 1)}
+    for device, most in (("cuda", 32), ("cpu", 8)):
+        found = workers.stacks(wanted, device)
+        assert {key: one for stack in found for key, one in stack.items()} == wanted
+        assert sum(map(len, found)) == len(wanted)
+        assert max(map(len, found)) <= most
+        assert all(len({fit.shape_key(p) for p in s.values()}) == 1 for s in found)
+    # One threshold after another, whatever the seed: a single stack on a GPU.
+    thetas = {k: p for k, p in wanted.items() if p.ua.csu_weight and p.ua.theta_quantile is None}
+    assert len(workers.stacks(thetas, "cuda")) == 1
+    # Where batches are large, a CPU trains one after another.
+    large = plan.changed(next(iter(wanted.values())), {"train.batch_size": 512})
+    assert workers.most_together(large, "cpu") == 1
+    assert workers.most_together(large, "cuda") == workers.STACK
+    source, store = write_source(tmp_path), tmp_path / "runs"
+    workers.complete(wanted, store, source, 1, True, "stacked", "cpu")
+    for key, params in list(wanted.items())[:3]:
+        (alone,) = runs.execute([params], source.read(), True)
+        kept = runs.load(workers.path(store, key))
+        for name, value in alone.summary.items():
+            if name != "seconds":
+                expected = None if value is None else pytest.approx(value, rel=1e-3, abs=1e-5)
+                assert kept.summary[name] == expected, name
+
+
+def test_tuning_spends_as_much_on_each_and_takes_the_best() -> None:
+    asked: list[Params] = []
+
+    def measure(wanted: Any) -> list[float]:
+        asked.extend(wanted)
+        # A low temperature wins with seed 0, learning rate 3e-4 with the others.
+        return [
+            -params.train.temperature
+            if params.train.seed == 0
+            else float(params.train.lr == 3e-4) - params.train.temperature / 100
+            for params in wanted
+        ]
+
+    sizes = plan.Plan(2, 1, 8, (), (), ())
+    found = tuning.tune(plan.base(tiny(), sizes), sizes, measure)
+    counts = {name: sum(p.head.name == name for p in asked) for name in METHODS}
+    trained = [name for name in METHODS if METHODS[name].blocks] + ["tirg", "combiner"]
+    assert {counts[name] for name in trained} == {8 + 2 * tuning.FINALISTS}
+    for name in METHODS:
+        own = [trial for trial in found if trial.method == name]
+        (won,) = [trial for trial in own if trial.chosen]
+        finalists = [trial for trial in own if len(trial.scores) == len(tuning.FINAL_SEEDS)]
+        assert np.mean(won.scores) == max(np.mean(trial.scores) for trial in finalists)
+    assert set(tuning.chosen(found)) == set(METHODS)
+
+
+def results(shift: float, seed: int) -> list[runs.Result]:
+    """Three made-up seeds whose metrics are `shift` higher than at 0."""
+    made = []
+    for number in range(3):
+        rng = np.random.default_rng(number)
+        values = rng.normal(size=(80, 2)) * 5 + 40
+        own = np.random.default_rng(100 + 10 * seed + number).normal(size=(80, 2)) * 0.1
+        statistics: dict[str, float | None] = {
+            "parameters": 10,
+            "seconds": 1.0,
+            "sigma_source": 0.5,
+            "sigma_target": 0.5,
+            "gradient_norm": 1.0,
+            "gradient_norm_first": 1.0,
+            "gradient_norm_max": 1.0,
+            "csu_added_per_row": 3.0,
+            "csu_share": 0.5,
+            "csu_precision": 0.5,
+            "csu_recall": 0.25,
+            "alignment_pairs": 0.1,
+            "alignment_strangers": 1.0,
+            "alignment_closer": 0.9,
+        }
+        made.append(
+            runs.Result(
+                {},
+                statistics,
+                ["mean_of_r10_r50", "recall_at_1", "recall_at_10"],
+                ["original"],
+                {"original/dress": np.column_stack([values + shift + own, values[:, 0]])},
+                {"original/dress": np.arange(80, dtype=np.int64)},
+                {k: np.full(100, 0.01) for k in ("pairs", "others", "true")},
+            )
+        )
+    return made
+
+
+def test_lines_pair_variants_and_adjust_for_their_number() -> None:
+    made = {"a": results(0, 0), "b": results(0.5, 1), "c": results(0.0, 2)}
+    found = {(line.variant, line.metric): line for line in summary.lines(made, "a")}
+    assert found["a", "recall_at_1"].difference is None
+    better, same = found["b", "recall_at_1"], found["c", "recall_at_1"]
+    assert better.difference == pytest.approx(0.5, abs=0.05)
+    assert better.p_holm is not None
+    assert better.p is not None
+    assert better.p < 0.01
+    assert better.p_holm == pytest.approx(2 * better.p)
+    assert same.p is not None
+    assert same.p > 0.05
+    # The interval of a mean is far wider than that of a difference.
+    assert better.high - better.low > 1
+    assert found["b", "recall_at_10"].p == 1
+
+
+def test_rows_say_what_varied() -> None:
+    base = plan.base(tiny(), SIZES)
+    variant = plan.variants("theta", base, SIZES, {})[0]
+    row = summary.run_row(variant, 3, "key", results(0, 0)[0])
+    assert (row["variant"], row["seed"], row["theta"]) == ("θ = 0.3", 3, 0.3)
+    assert row["original.recall_at_1"] == pytest.approx(40, abs=2)
+
+
+def test_signatures_of_a_study_name_the_flood() -> None:
+    variant = plan.Variant("x", canonical(Params(ua=UaParams(theta=-0.5))), {})
+    (found,) = summary.seed_signatures(variant, results(0, 0)[0], None)
+    assert found["name"] == "CSU flooded"
+    assert "theta = -0.5" in found["evidence"]
+
+
+def study_tables() -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
+    base = plan.base(tiny(), SIZES)
+    variants = plan.variants("theta", base, SIZES, {})
+    by_variant = {v.label: results(0.2 * i, i) for i, v in enumerate(variants)}
+    lines = pd.DataFrame(summary.as_rows(summary.lines(by_variant, plan.REFERENCE["theta"])))
+    rows = pd.DataFrame(
+        [summary.run_row(v, s, "k", r) for v in variants for s, r in enumerate(by_variant[v.label])]
+    )
+    document = {
+        "seeds": 3,
+        "preset": "smoke",
+        "reference": plan.REFERENCE["theta"],
+        "variants": [{"label": v.label, "x": dict(v.x)} for v in variants],
+        "signatures": {
+            v.label: [summary.seed_signatures(v, r, None) for r in by_variant[v.label]]
+            for v in variants
+        },
+        "cosines": summary.mean_cosines(by_variant),
+    }
+    return lines, rows, json.loads(json.dumps(document))
+
+
+def test_page_stands_alone_and_shows_every_variant() -> None:
+    lines, rows, document = study_tables()
+    figure = figures.theta(lines, rows, document)
+    assert len(figure.axes) >= 5
+    section = {
+        "title": "θ<b>",
+        "document": document,
+        "figure": b"png",
+        "tables": [study_page.table(lines, document, "original")],
+        "csu": study_page.csu(rows, document),
+        "costs": study_page.costs(rows, document),
+        "trials": None,
+    }
+    text = study_page.render({"data": "d<script>"}, [section])
+    links = Links()
+    links.feed(text)
+    assert all(link.startswith("data:") for link in links.loaded)
+    assert "<script>" not in text
+    assert "θ<b>" not in text
+    for variant in document["variants"]:
+        assert variant["label"] in links.text
+    assert "CSU flooded 3/3" in links.text
+    assert "***" in links.text or "**" in links.text

@@ -1,0 +1,61 @@
+"""The holdout shares no image with the rest, and every query is accounted for."""
+
+import random
+
+import pytest
+
+from rau.training.holdout import Edge, Split, carve
+
+
+def ends(edges: list[Edge], rows: list[int]) -> set[str]:
+    return {end for row in rows for end in (edges[row].reference, edges[row].target)}
+
+
+def check(edges: list[Edge], split: Split) -> None:
+    assert sorted(split.train + split.holdout + split.dropped) == list(range(len(edges)))
+    assert not ends(edges, split.train) & ends(edges, split.holdout)
+
+
+def pools(count: int, size: int, seed: int = 0) -> list[Edge]:
+    rng = random.Random(seed)
+    return [
+        Edge("dress" if pool % 2 else "shirt", *(f"{pool}-{i}" for i in rng.sample(range(size), 2)))
+        for pool in range(count)
+        for _ in range(size)
+    ]
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_small_components_lose_nothing(seed: int) -> None:
+    edges = pools(60, 20)
+    split = carve(edges, 0.1, seed)
+    check(edges, split)
+    assert not split.dropped
+    for category in ("dress", "shirt"):
+        share = sum(edges[row].category == category for row in split.holdout) / 600
+        assert 0.05 <= share <= 0.1
+
+
+def test_giant_component_is_cut() -> None:
+    rng = random.Random(1)
+    edges = [Edge("dress", f"{i}", f"{max(0, i - rng.randint(1, 8))}") for i in range(1, 2000)]
+    split = carve(edges, 0.2, 0)
+    check(edges, split)
+    assert 0.15 * len(edges) <= len(split.holdout) <= 0.25 * len(edges)
+    assert len(split.dropped) < 0.1 * len(edges)
+
+
+def test_images_shared_across_categories_stay_on_one_side() -> None:
+    edges = pools(30, 10) + [Edge("toptee", f"{p}-0", f"{p}-1") for p in range(30)]
+    check(edges, carve(edges, 0.3, 0))
+
+
+def test_seed_decides() -> None:
+    edges = pools(40, 10)
+    assert carve(edges, 0.2, 3) == carve(edges, 0.2, 3)
+    assert carve(edges, 0.2, 3) != carve(edges, 0.2, 4)
+
+
+def test_query_of_one_image_and_single_query() -> None:
+    edges = [Edge("dress", "a", "a"), Edge("dress", "b", "c")]
+    check(edges, carve(edges, 0.4, 0))

@@ -1,0 +1,290 @@
+"""Training: even batches, honest counts, the same digits twice and after a stop."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from rau.datasets.captions import all_texts
+from rau.errors import UserError
+from rau.features.table import Features
+from rau.models.baselines import WeightedSum, apply_map, fit_ridge, untrained
+from rau.params import HeadParams, Params, TrainParams, UaParams
+from rau.retrieval.feature_set import FeatureSet
+from rau.retrieval.tasks import build_task, run
+from rau.training import model_selection, triplets
+from rau.training.epoch_statistics import csu_counts
+from rau.training.fit import Fitted, prepare
+from rau.training.fit import fit as fit_prepared
+from rau.training.sampler import batches
+from rau.training.trainer import Trainer
+
+CPU = torch.device("cpu")
+COLOURS = 6
+SIZES = 5
+
+
+def world(d_text: int = 16, pools: int = 24) -> tuple[FeatureSet, list[dict[str, Any]]]:
+    """Images are a pool, a colour and a size as sums of directions; captions name a change."""
+    rng = np.random.default_rng(0)
+    pool_of, colour_of, size_of = (rng.normal(size=(n, 16)) for n in (pools, COLOURS, SIZES))
+    words = rng.normal(size=(COLOURS, d_text))
+    names: list[str] = []
+    vectors: list[Any] = []
+    for p in range(pools):
+        for c in range(COLOURS):
+            names.append(f"{p:02}-{c}")
+            noise = 0.1 * rng.normal(size=16)
+            vectors.append(pool_of[p] + 2 * colour_of[c] + size_of[c % SIZES] + noise)
+    queries: list[dict[str, Any]] = []
+    for p in range(pools):
+        for c in range(COLOURS):
+            other = (c + 1 + p % 3) % COLOURS
+            queries.append(
+                {
+                    "query_id": f"dress-train-{len(queries)}",
+                    "split": "val" if p % 6 == 0 else "train",
+                    "category": "dress" if p % 2 else "shirt",
+                    "reference_id": f"{p:02}-{c}",
+                    "target_id": f"{p:02}-{other}",
+                    "captions": [f"colour {other}", f"now {other}"],
+                    "members": None,
+                    "relevant": [f"{p:02}-{other}"],
+                }
+            )
+    texts = sorted({text for q in queries for text in all_texts(q["captions"])})
+    rows = np.stack([words[int(t[-1])] + 0.05 * rng.normal(size=d_text) for t in texts])
+    made = {"key": "k", "space": "shared" if d_text == 16 else "separate"}
+    images = Features(names, np.stack(vectors).astype(np.float32), made)
+    return FeatureSet.on(CPU, images, Features(texts, rows.astype(np.float32), {})), queries
+
+
+def params(**train: Any) -> Params:
+    defaults: dict[str, Any] = {"epochs": 4, "batch_size": 32, "holdout": 0.2, "device": "cpu"}
+    return Params(
+        head=HeadParams(dim=16, hidden=32, dropout=0.1, input_dropout=0.0),
+        train=TrainParams(**(defaults | train)),
+    )
+
+
+def fit(chosen: Params, features: FeatureSet, queries: list[dict[str, Any]], state: Path) -> Fitted:
+    return fit_prepared(chosen, features, prepare(chosen.train, features, queries), state)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.mark.parametrize("mixed", [True, False])
+def test_batches_cover_every_row_evenly(mixed: bool) -> None:
+    category = torch.tensor([0] * 50 + [1] * 21)
+    found = list(batches(category, 16, mixed, torch.Generator().manual_seed(0)))
+    assert sorted(torch.cat(found).tolist()) == list(range(71))
+    assert {len(batch) for batch in found} <= ({17, 18} if mixed else {16, 17, 21})
+    if not mixed:
+        assert all(len(set(category[batch].tolist())) == 1 for batch in found)
+
+
+def test_csu_counts_by_hand() -> None:
+    base = torch.eye(3)
+    positives = base.clone()
+    positives[0, 1] = positives[1, 2] = 1
+    truth = base.clone()
+    truth[0, 1] = truth[2, 0] = truth[2, 1] = 1
+    assert csu_counts(positives, base, truth).tolist() == [2, 1, 3]
+    assert csu_counts(positives, base, None).tolist() == [2, 0, 0]
+
+
+def test_truth_of_a_batch_is_what_the_queries_say() -> None:
+    features, queries = world()
+    rows = triplets.train_queries(queries, features)
+    batch = torch.arange(0, len(queries), 3)
+    found = rows.true_pairs(batch, rows.target[batch])
+    assert found is not None
+    for i, a in enumerate(batch.tolist()):
+        for j, b in enumerate(batch.tolist()):
+            assert bool(found[i, j]) == (queries[b]["target_id"] in queries[a]["relevant"])
+
+
+def test_holdout_shares_no_image_with_train() -> None:
+    features, queries = world()
+    split = triplets.divide(queries, features, 0.2, 0)
+    ends = [
+        {q[end] for q in side for end in ("reference_id", "target_id")}
+        for side in (split.train, split.holdout)
+    ]
+    assert not ends[0] & ends[1]
+    assert {q["split"] for q in split.train + split.holdout} == {"train"}
+    tasks = triplets.holdout_tasks(split.holdout, features, "forward", False)
+    assert {i for task in tasks for i in task.gallery_ids} == ends[1]
+
+
+def test_queries_without_images_are_counted() -> None:
+    features, queries = world()
+    gone = Features(features.images.names[1:], features.images.matrix[1:], {"space": "shared"})
+    split = triplets.divide(
+        [q | {"split": "train"} for q in queries], FeatureSet.on(CPU, gone, features.texts), 0.2, 0
+    )
+    lost = sum("00-0" in (q["reference_id"], q["target_id"]) for q in queries)
+    assert split.unusable == lost > 0
+
+
+@pytest.mark.parametrize("d_text", [16, 12])
+def test_same_seed_same_digits_and_learns(tmp_path: Path, d_text: int) -> None:
+    features, queries = world(d_text)
+    one, two = (fit(params(), features, queries, tmp_path / str(i)) for i in range(2))
+    assert one.progress.history == two.progress.history
+    assert one.extra == two.extra
+    for a, b in zip(one.head.state_dict().values(), two.head.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+    assert (one.text_map is None) == (d_text == 16)
+    other = fit(params(seed=1), features, queries, tmp_path / "3")
+    assert other.progress.history != one.progress.history
+    losses = [row["base"] for row in one.progress.history]
+    assert losses[-1] is not None
+    assert losses[0] is not None
+    assert losses[-1] < losses[0]
+    again = fit(params(), features, queries, tmp_path / "0")
+    assert again.progress.history == one.progress.history
+
+
+class Stop(Exception):
+    """Raised in place of a kill."""
+
+
+@pytest.mark.parametrize("isu", [True, False])
+def test_stopped_run_goes_on_with_the_same_digits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, isu: bool
+) -> None:
+    features, queries = world()
+    chosen = params().model_copy(update={"ua": UaParams(isu=isu, n=2, samples=2, theta=0.5)})
+    whole = fit(chosen, features, queries, tmp_path / "whole")
+    real = Trainer._epoch
+
+    def stop_at_two(self: Trainer, epoch: int) -> None:
+        if epoch == 2:
+            raise Stop
+        real(self, epoch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_epoch", stop_at_two)
+        with pytest.raises(Stop):
+            fit(chosen, features, queries, tmp_path / "state")
+    assert (tmp_path / "state").exists()
+    resumed = fit(chosen, features, queries, tmp_path / "state")
+    assert resumed.progress == whole.progress
+    pairs = zip(resumed.head.state_dict().items(), whole.head.state_dict().values(), strict=True)
+    for (name, a), b in pairs:
+        assert torch.equal(a, b), name
+
+
+def test_loss_that_is_not_finite_says_what_to_do(tmp_path: Path) -> None:
+    features, queries = world()
+    chosen = params().model_copy(update={"ua": UaParams(dr_weight=1e38)})
+    with pytest.raises(UserError, match=r"not finite in epoch 1.*lower train\.lr"):
+        fit(chosen, features, queries, tmp_path / "state")
+
+
+def test_map_without_truth_is_refused(tmp_path: Path) -> None:
+    features, queries = world()
+    unknown = [q | {"relevant": None} for q in queries]
+    with pytest.raises(UserError, match=r"train\.select=map needs known relevance"):
+        fit(params(select="map"), features, unknown, tmp_path / "state")
+    fitted = fit(params(), features, unknown, tmp_path / "state")
+    assert fitted.progress.history[0]["csu_precision"] is None
+
+
+def test_theta_one_adds_nothing_and_no_block_works(tmp_path: Path) -> None:
+    features, queries = world()
+    for ua in (UaParams(theta=1.0), UaParams(n=0)):
+        fitted = fit(
+            params().model_copy(update={"ua": ua}), features, queries, tmp_path / str(ua.n)
+        )
+        last = fitted.progress.history[-1]
+        if ua.n:
+            assert last["csu_added_per_row"] == 0
+        else:
+            assert (last["sigma_source"], last["sigma_target"]) == (0, 0)
+
+
+def test_weighted_sum_by_hand_and_its_ends() -> None:
+    reference, text = torch.tensor([[3.0, 0.0]]), torch.tensor([[0.0, 5.0]])
+    mixed, spread = WeightedSum(0.25).encode_query(reference, text)
+    torch.testing.assert_close(mixed, F.normalize(torch.tensor([[0.75, 0.25]]), dim=-1))
+    assert spread.tolist() == [0]
+    methods = untrained(0.25, None)
+    assert methods["image only"].encode_query(reference, text)[0].tolist() == [[1, 0]]
+    assert methods["text only"].encode_query(reference, text)[0].tolist() == [[0, 1]]
+
+
+def test_target_that_is_removed_is_named() -> None:
+    features, queries = world()
+    own = queries[0] | {"target_id": queries[0]["reference_id"]}
+    gallery = [query["reference_id"] for query in queries]
+    with pytest.raises(UserError, match=f"target of {own['query_id']} is its own reference"):
+        build_task("dress", [own], gallery, "forward", True, features)
+
+
+def test_gallery_without_images_is_named() -> None:
+    features, queries = world()
+    with pytest.raises(UserError, match="no image of the gallery of dress"):
+        build_task("dress", queries[:1], ["absent"], "forward", False, features)
+
+
+def test_ridge_against_its_normal_equations() -> None:
+    generator = torch.Generator().manual_seed(0)
+    text, target = torch.randn(40, 5, generator=generator), torch.randn(40, 3, generator=generator)
+    found = fit_ridge(text, target, 0.1).double()
+    x, y = F.normalize(text.double(), dim=-1), F.normalize(target.double(), dim=-1)
+    residual = x @ found[:-1] + found[-1] - y
+    torch.testing.assert_close(
+        x.T @ residual / 40 + 0.1 * found[:-1], torch.zeros(5, 3).double(), atol=1e-6, rtol=0
+    )
+    torch.testing.assert_close(residual.mean(0), torch.zeros(3).double(), atol=1e-6, rtol=0)
+    assert apply_map(found, text).norm(dim=-1).tolist() == pytest.approx([1] * 40)
+
+
+def test_weights_are_chosen_for_every_protocol() -> None:
+    features, queries = world()
+    split = triplets.divide(queries, features, 0.2, 0)
+    weights = model_selection.choose_weights(split.holdout, features, "recall_at_1", None)
+    assert len(weights) == 6
+    assert all(0 <= weight <= 1 for weight in weights.values())
+
+
+def test_target_outside_its_gallery_is_refused() -> None:
+    features, queries = world()
+    with pytest.raises(UserError, match="is not in its gallery"):
+        build_task("dress", queries[:1], ["00-5"], "forward", False, features)
+
+
+def test_missing_images_count_as_misses() -> None:
+    features, queries = world()
+    absent = {queries[0]["target_id"], queries[1]["reference_id"]}
+    keep = [i for i, name in enumerate(features.images.names) if name not in absent]
+    fewer = Features(
+        [features.images.names[i] for i in keep], features.images.matrix[keep], {"key": "k"}
+    )
+    some = FeatureSet.on(CPU, fewer, features.texts)
+    gallery = [q[end] for q in queries[:3] for end in ("reference_id", "target_id")]
+    task = build_task("dress", queries[:3], gallery, "forward", False, some)
+    assert task.usable.tolist() == [False, False, True]
+    ranked = run(task, WeightedSum(0.5), some, 5)
+    assert ranked.ranking.target_rank[:2].tolist() == [0, 0]
+    assert ranked.ranking.target_rank[2] > 0
+
+
+def test_both_orders_are_averaged_and_separate_makes_two_rows() -> None:
+    features, queries = world()
+    gallery = [q["target_id"] for q in queries[:4]]
+    both = build_task("dress", queries[:4], gallery, "both", False, features)
+    separate = build_task("dress", queries[:4], gallery, "separate", False, features)
+    assert (both.text.shape, separate.text.shape) == ((4, 2), (8, 1))
+    assert separate.clusters.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert separate.text.flatten().tolist() == both.text.flatten().tolist()
+    assert not math.isnan(run(both, WeightedSum(0.5), features, 2).ranking.scores.sum())
