@@ -13,8 +13,7 @@ from bench.harness import Bench, Result
 from bench.peak import peak_bytes
 from bench.sizes import CIRR, FASHIONIQ, WIDTHS, random_features
 from rau.datasets.captions import all_texts
-from rau.evaluation import bootstrap
-from rau.evaluation.benchmark import assess
+from rau.evaluation import benchmark, bootstrap
 from rau.features.table import Features
 from rau.models.head import ComposedHead, HeadConfig
 from rau.params import Params
@@ -156,7 +155,7 @@ def _assessment(bench: Bench) -> Iterator[Result]:
     protocols = presets("fashioniq")
     measure = assessing(bench.device, queries, images)
     yield bench.ratio(
-        f"ranking/assess/{queries}x{images}x{WIDTH}",
+        f"ranking/evaluate/{queries}x{images}x{WIDTH}",
         lambda: measure(*protocols),
         lambda: list(map(measure, protocols)),
         "every protocol alone",
@@ -182,7 +181,7 @@ def assessing(device: torch.device, count: int, images: int) -> Callable[..., No
 
     def measure(*chosen: Protocol) -> None:
         methods = {protocol: {"head": head} for protocol in chosen}
-        assess(methods, queries, galleries, features, params.evaluate, "head")
+        benchmark.evaluate(methods, queries, galleries, features, params.evaluate, "head")
 
     return measure
 

@@ -13,7 +13,7 @@ from bench.sizes import CIRR, FASHIONIQ, WIDTHS, DataSet, random_features
 from rau import devices
 from rau.features.table import Features
 from rau.models.head import HeadConfig
-from rau.params import Products, TrainParams, UaParams
+from rau.params import MatmulPrecision, TrainParams, UaParams
 from rau.retrieval.feature_set import FeatureSet
 from rau.training.sampler import Batch, TrainQueries
 from rau.training.trainer import Run, Trainer
@@ -120,7 +120,7 @@ def trainer(
     runs: int = 1,
     thetas: int = 1,
     batch: int = BATCH,
-    precision: Products = "float32",
+    precision: MatmulPrecision = "float32",
 ) -> Trainer:
     """A trainer of several runs, `thetas` of them for every seed, whose holdout costs nothing."""
     many = [
@@ -154,7 +154,7 @@ def _begun(made: Trainer) -> list[Batch]:
 
 
 def _take(made: Trainer, batches: Iterable[Batch]) -> None:
-    with devices.products(made.train.precision):
+    with devices.matmul_precision(made.train.precision):
         for batch in batches:
             made.step(made.shares[0], *batch)
 
@@ -162,7 +162,7 @@ def _take(made: Trainer, batches: Iterable[Batch]) -> None:
 def cases(bench: Bench) -> Iterator[Result]:
     """All figures of training: of steps in float32, and in what the device does faster."""
     devices.keep_memory()
-    coarse: Products = "tf32" if bench.device.type == "cuda" else "bfloat16"
+    coarse: MatmulPrecision = "tf32" if bench.device.type == "cuda" else "bfloat16"
     for width in WIDTHS:
         yield from _fashioniq(bench, width, coarse)
     features, queries = synthetic(CIRR, 640, bench)
@@ -175,8 +175,8 @@ def _floor(bench: Bench, made: Trainer) -> Callable[[], None]:
     return bare_products(products(made.schedule.capacity[0], width, HIDDEN), bench.device)
 
 
-def _in(precision: Products, work: Callable[[], None]) -> None:
-    with devices.products(precision):
+def _in(precision: MatmulPrecision, work: Callable[[], None]) -> None:
+    with devices.matmul_precision(precision):
         work()
 
 
@@ -205,7 +205,7 @@ def _step(bench: Bench, size: str, made: Sequence[Trainer]) -> Iterator[Result]:
         )
 
 
-def _fashioniq(bench: Bench, width: int, coarse: Products) -> Iterator[Result]:
+def _fashioniq(bench: Bench, width: int, coarse: MatmulPrecision) -> Iterator[Result]:
     features, queries = synthetic(FASHIONIQ, width, bench)
     made = [trainer(features, queries, width, precision=kind) for kind in ("float32", coarse)]
     yield from _step(bench, f"fashioniq/{width}", made)

@@ -34,7 +34,7 @@ def main() -> None:
     shared_space = head.config.shared_space
     untrained = _untrained(workspace.model(name), extra["text_weights"], shared_space)
     measured = protocols.select(name, params.evaluate)
-    result, rankings = benchmark.assess(
+    result, rankings = benchmark.evaluate(
         {protocol: beside(untrained(protocol), heads, shared_space) for protocol in measured},
         rows["queries"],
         rows["galleries"],
@@ -66,7 +66,7 @@ def main() -> None:
 
 
 def about(metrics: dict[str, Any]) -> dict[str, str]:
-    """What the rankings file says of its run, read as `rau.schemas.Facts`."""
+    """What the rankings file says of its run, read as `rau.schemas.RankingsMetadata`."""
     from rau.datasets import coverage
 
     return {

@@ -42,9 +42,9 @@ def manifest(dataset: str) -> Path:
     return Path("data/manifests") / f"{dataset}.parquet"
 
 
-def lacking(dataset: str) -> Path:
+def missing(dataset: str) -> Path:
     """Every image of a data set that is not there, for the user; no stage reads it."""
-    return Path("data/manifests") / f"{dataset}.lacking.csv"
+    return Path("data/manifests") / f"{dataset}.missing.csv"
 
 
 def table(dataset: str, name: str) -> Path:

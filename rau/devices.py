@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 
 from rau.errors import UserError
-from rau.params import Products
+from rau.params import MatmulPrecision
 
 
 def choose(name: str) -> torch.device:
@@ -28,7 +28,7 @@ def choose(name: str) -> torch.device:
 
 
 @contextmanager
-def products(precision: Products) -> Iterator[None]:
+def matmul_precision(precision: MatmulPrecision) -> Iterator[None]:
     """What torch rounds the factors of float32 matrix products to inside the block.
 
     Sums stay in float32. Where a device has no such products, it takes the next finer kind that it

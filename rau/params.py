@@ -8,13 +8,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from rau.errors import UserError
 
-Share = Annotated[float, Field(ge=0, lt=1)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Width = Annotated[int, Field(ge=1, le=65536)]
 # What factors of float32 matrix products are rounded to.
-Products = Literal["float32", "tf32", "bfloat16"]
+MatmulPrecision = Literal["float32", "tf32", "bfloat16"]
 
 
 class Section(BaseModel):
@@ -106,8 +106,8 @@ class HeadParams(Section):
     name: HeadName = "rau"
     dim: Width = 256
     hidden: Width = 256
-    dropout: Share = 0.5
-    input_dropout: Share = 0.0
+    dropout: Fraction = 0.5
+    input_dropout: Fraction = 0.0
 
 
 class TrainParams(Section):
@@ -121,7 +121,7 @@ class TrainParams(Section):
     temperature: Positive = 0.07
     learn_temperature: bool = False
     two_way: bool = True
-    precision: Products = "float32"
+    precision: MatmulPrecision = "float32"
     batches: Literal["mixed", "category"] = "category"
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
     threads: Annotated[int, Field(ge=0)] = 0

@@ -83,7 +83,7 @@ RANKINGS = pa.schema(
 
 
 @dataclass(frozen=True)
-class Facts:
+class RankingsMetadata:
     """What the metadata of a rankings file say of its run; None where they do not.
 
     Attributes:

@@ -190,7 +190,7 @@ def test_a_cost_is_without_its_preparation() -> None:
     assert 30 * MIB < found.peak - found.before < 64 * MIB
 
 
-class Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class MatmulPrecision(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the matrix products that are executed, by m * k * n."""
 
     def __init__(self) -> None:
@@ -210,7 +210,7 @@ def test_the_floor_of_a_step_is_the_products_that_it_executes(tmp_path: Path) ->
     features, queries = training.synthetic(FASHIONIQ, WIDTH, bench(tmp_path, 0.01))
     trainer = training.trainer(features, queries, WIDTH)
     step = training.one_step(trainer)
-    with Products() as executed:
+    with MatmulPrecision() as executed:
         step()
     shapes = training.products(trainer.schedule.capacity[0], WIDTH, training.HIDDEN)
     assert executed.found == Counter(m * k * n for m, k, n in shapes)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from rau import devices
-from rau.params import Products
+from rau.params import MatmulPrecision
 from rau.training.fit import fit as fit_prepared
 from rau.training.fit import prepare
 from rau.training.trainer import Trainer
@@ -49,10 +49,10 @@ def test_memory_that_was_freed_is_kept() -> None:
 def test_precision_of_products_ends_with_its_block() -> None:
     before = torch.get_float32_matmul_precision()
     for name, known in (("float32", "highest"), ("tf32", "high"), ("bfloat16", "medium")):
-        with devices.products(name):  # type: ignore[arg-type]
+        with devices.matmul_precision(name):  # type: ignore[arg-type]
             assert torch.get_float32_matmul_precision() == known
         assert torch.get_float32_matmul_precision() == before
-    with pytest.raises(KeyError), devices.products("bfloat16"):
+    with pytest.raises(KeyError), devices.matmul_precision("bfloat16"):
         raise KeyError
     assert torch.get_float32_matmul_precision() == before
 
@@ -70,7 +70,7 @@ def test_steps_are_as_coarse_as_asked_and_the_holdout_is_not(
     monkeypatch.setattr(Trainer, "_step", noted)
     features, queries = world()
 
-    def losses(precision: Products) -> list[Any]:
+    def losses(precision: MatmulPrecision) -> list[Any]:
         wanted = params(precision=precision)
         prepared = prepare(wanted.train, features, queries)
         found = fit_prepared(wanted, features, prepared, None, quiet=True)

@@ -15,8 +15,8 @@ from PIL import Image
 
 from rau.datasets import fashioniq
 from rau.datasets.annotations import Annotations
-from rau.datasets.registry import FASHIONIQ, Files, Record
-from rau.download.acquire import Choices, acquire
+from rau.datasets.registry import FASHIONIQ, DatasetCard, Files
+from rau.download.acquire import DownloadOptions, acquire
 from rau.download.http_client import Client
 from tests.server import Server
 
@@ -58,8 +58,8 @@ def digests(folder: Path, paths: Iterable[Path]) -> dict[str, str | None]:
     }
 
 
-def record(url: str, folder: Path) -> Record:
-    """FashionIQ's record, with the files of `folder` and the hosts at `url`."""
+def card(url: str, folder: Path) -> DatasetCard:
+    """FashionIQ's card, with the files of `folder` and the hosts at `url`."""
     files = fashioniq.annotation_files(folder)
     tables = [folder / TABLES / f"asin2url.{category}.txt" for category in CATEGORIES]
     assert FASHIONIQ.url_tables is not None
@@ -100,7 +100,7 @@ def serve(
     first: dict[str, bytes | None],
     second: dict[str, bytes | None],
     by_url: dict[str, str],
-) -> Record:
+) -> DatasetCard:
     """Put everything on the server.
 
     Args:
@@ -110,14 +110,14 @@ def serve(
         by_url: mood by image id, of what the URL tables name.
 
     Returns:
-        The record that leads there.
+        The card that leads there.
     """
     (folder / TABLES).mkdir(exist_ok=True)
     for category in CATEGORIES:
         own = {i for (c, _), ids in annotations.splits.items() if c == category for i in ids}
         lines = [f"{i} \t {host.url}/img/{i}.jpg\n" for i in by_url if i in own]
         (folder / TABLES / f"asin2url.{category}.txt").write_text("".join(lines))
-    made = record(host.url, folder)
+    made = card(host.url, folder)
     assert made.url_tables is not None
     serve_files(host, folder, made.annotations)
     serve_files(host, folder, made.url_tables)
@@ -146,9 +146,9 @@ def serve(
 
 def fetch(url: str, folder: Path, root: Path, connections: int = 8) -> dict[str, str]:
     """Fill a store from the hosts at `url`, impatiently."""
-    choices = Choices(connections=connections, endpoint=url)
+    choices = DownloadOptions(connections=connections, endpoint=url)
     with Client(connections, backoff=0.01, slowest=1000, patience=0.2, timeout=10) as client:
-        return dict(acquire(record(url, folder), fashioniq, root, choices, client))
+        return dict(acquire(card(url, folder), fashioniq, root, choices, client))
 
 
 if __name__ == "__main__":

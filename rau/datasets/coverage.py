@@ -81,7 +81,7 @@ def _by_source(rows: Sequence[Row]) -> Iterator[str]:
         yield f"{name:<34}{count:>8,}"
 
 
-def lacking(manifest: pa.Table) -> str:
+def missing(manifest: pa.Table) -> str:
     """Every image that is not there, as CSV."""
     rows = manifest.select(["image_id", "status", "source"]).to_pylist()
     gaps = [
@@ -98,7 +98,7 @@ def check(manifest: pa.Table, allow_missing: bool, root: Path, listing: Path) ->
     """Refuse a gap.
 
     Args:
-        listing: where every image that is lacking is listed, named in the error.
+        listing: where every image that is missing is listed, named in the error.
 
     Raises:
         UserError: on a gap, unless `allow_missing`.
@@ -108,6 +108,6 @@ def check(manifest: pa.Table, allow_missing: bool, root: Path, listing: Path) ->
     if gaps and not allow_missing:
         named = ", ".join(gaps[:5]) + (", …" if len(gaps) > 5 else "")
         raise UserError(
-            f"{len(gaps):,} of {len(rows):,} images are lacking in {root}: {named} (all in "
+            f"{len(gaps):,} of {len(rows):,} images are missing in {root}: {named} (all in "
             f"{listing}); complete the folder, run again, or set dataset.allow_missing=true"
         )

@@ -17,7 +17,7 @@ Status = Literal["ok", "corrupt", "missing"]
 
 
 @dataclass(frozen=True)
-class Picture:
+class ImageInfo:
     """A file's digest and, where it is an image, its size in pixels and its format.
 
     `status` is `ok`, `corrupt` for what is no whole image, `missing` for a placeholder.
@@ -30,7 +30,7 @@ class Picture:
     format: str | None = None
 
 
-def examine(content: bytes, placeholders: bool) -> Picture:
+def inspect(content: bytes, placeholders: bool) -> ImageInfo:
     """Decode an image of at most `MAX_PIXELS` pixels.
 
     Args:
@@ -45,12 +45,12 @@ def examine(content: bytes, placeholders: bool) -> Picture:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(BytesIO(content), formats=FORMATS) as image:
                 if image.width * image.height > MAX_PIXELS:
-                    return Picture("corrupt", sha256)
+                    return ImageInfo("corrupt", sha256)
                 image.load()
                 status: Status = "ok"
                 if placeholders and is_placeholder(sha256, image):
                     status = "missing"
-                return Picture(status, sha256, image.width, image.height, image.format)
+                return ImageInfo(status, sha256, image.width, image.height, image.format)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         # Pillow's ways of saying that the bytes are no image.
-        return Picture("corrupt", sha256)
+        return ImageInfo("corrupt", sha256)

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 from tqdm import tqdm
 
-from rau.datasets.image_files import MAX_BYTES, examine
+from rau.datasets.image_files import MAX_BYTES, inspect
 from rau.errors import UserError
 from rau.schemas import MANIFEST
 
@@ -38,7 +38,7 @@ def inspect_image(
     row |= {"path": place, "bytes": size, "source": source, "status": "corrupt"}
     if size > MAX_BYTES:
         return row
-    picture = examine(path.read_bytes(), placeholders)
+    picture = inspect(path.read_bytes(), placeholders)
     return row | {
         "sha256": picture.sha256,
         "width": picture.width,

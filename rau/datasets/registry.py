@@ -57,7 +57,7 @@ class Mirror:
 
 
 @dataclass(frozen=True)
-class Record:
+class DatasetCard:
     """One published data set.
 
     Attributes:
@@ -88,7 +88,7 @@ class Record:
     optional: frozenset[str] = field(default_factory=frozenset)
 
 
-FASHIONIQ = Record(
+FASHIONIQ = DatasetCard(
     name="fashioniq",
     homepage="https://github.com/XiaoxiaoGuo/fashion-iq",
     licence="annotations: CDLA-Permissive-1.0; images: their sellers', shown on Amazon",
@@ -159,7 +159,7 @@ FASHIONIQ = Record(
     ),
 )
 
-CIRR = Record(
+CIRR = DatasetCard(
     name="cirr",
     homepage="https://github.com/Cuberick-Orion/CIRR",
     licence="annotations: MIT; images: NLVR2's, for research under its terms",
@@ -196,4 +196,4 @@ CIRR = Record(
     optional=frozenset({"captions/cap.rc2.test1.json", "image_splits/split.rc2.test1.json"}),
 )
 
-RECORDS: Mapping[str, Record] = {record.name: record for record in (FASHIONIQ, CIRR)}
+CARDS: Mapping[str, DatasetCard] = {card.name: card for card in (FASHIONIQ, CIRR)}

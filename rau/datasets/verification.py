@@ -6,17 +6,17 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rau.datasets.registry import Record
+from rau.datasets.registry import DatasetCard
 from rau.files import digest_file
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A folder's annotation files beside the record's.
+    """A folder's annotation files beside the card's.
 
     Attributes:
         copy: `official` where all that is needed is there and nothing differs, else `custom`.
-        differs: paths that are lacking, changed or unknown to the record.
+        differs: paths that are missing, changed or unknown to the card.
         unverified: digest by path, of files whose published digest is not known.
     """
 
@@ -29,29 +29,29 @@ class Comparison:
         return asdict(self)
 
 
-def unexpected(record: Record, queries: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Numbers of queries that are not the record's, in words; a split without any is passed over.
+def unexpected(card: DatasetCard, queries: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Numbers of queries that are not the card's, in words; a split without any is passed over.
 
     It matters for files whose digest is not known: their count is expected, not insisted upon.
     """
     counts = Counter((query["category"], query["split"]) for query in queries)
     return [
         f"{category} {split}: {counts[category, split]:,} queries, {expected:,} expected"
-        for (category, split), expected in record.queries.items()
+        for (category, split), expected in card.queries.items()
         if counts[category, split] not in (0, expected)
     ]
 
 
-def compare(record: Record, root: Path, files: Sequence[Path]) -> Comparison:
-    """Compare the annotation files of a folder with a record, by SHA-256.
+def compare(card: DatasetCard, root: Path, files: Sequence[Path]) -> Comparison:
+    """Compare the annotation files of a folder with a card, by SHA-256.
 
     Args:
-        files: those that the reader reads; any that the record lacks makes the copy custom.
+        files: those that the reader reads; any that the card lacks makes the copy custom.
     """
-    known = record.annotations.digests
+    known = card.annotations.digests
     found = {path.relative_to(root).as_posix(): digest_file(path) for path in files}
     differs = [path for path, value in found.items() if (known.get(path) or value) != value]
     differs += sorted(set(found) - set(known))
-    differs += sorted(set(known) - set(found) - record.optional)
+    differs += sorted(set(known) - set(found) - card.optional)
     unverified = {path: found[path] for path in found if path in known and known[path] is None}
     return Comparison("custom" if differs else "official", differs, unverified)

@@ -1,4 +1,4 @@
-"""From a record to a store that is as whole as its sources allow."""
+"""From a card to a store that is as whole as its sources allow."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -9,10 +9,10 @@ from filelock import FileLock, Timeout
 
 from rau.datasets.annotations import Annotations
 from rau.datasets.readers import Reader
-from rau.datasets.registry import Record
+from rau.datasets.registry import DatasetCard
 from rau.download import annotation_files, huggingface, local_folder, url_tables
 from rau.download.http_client import Client
-from rau.download.image_store import Intake
+from rau.download.image_store import ImageStore
 from rau.download.journal import Journal
 from rau.errors import UserError
 
@@ -20,7 +20,7 @@ JOURNAL = ".journal.jsonl"
 
 
 @dataclass(frozen=True)
-class Choices:
+class DownloadOptions:
     """What the user lets us do.
 
     Attributes:
@@ -37,7 +37,7 @@ class Choices:
 
 
 def acquire(
-    record: Record, reader: Reader, root: Path, choices: Choices, client: Client
+    card: DatasetCard, reader: Reader, root: Path, options: DownloadOptions, client: Client
 ) -> Mapping[str, str]:
     """Fetch annotations, then images, source after source until the set is whole.
 
@@ -50,12 +50,12 @@ def acquire(
     Raises:
         UserError: when annotations cannot be had, or the images' terms are not agreed to.
     """
-    with _alone(root, record.name):
-        annotation_files.fetch_files(record.annotations, root, client)
+    with _alone(root, card.name):
+        annotation_files.fetch_files(card.annotations, root, client)
         found = reader.read_annotations(root)
         with Journal(root / JOURNAL) as journal:
-            intake = Intake(root, found.image_ids, found.places, record.placeholders, journal)
-            _fill(record, found, intake, choices, client)
+            store = ImageStore(root, found.image_ids, found.places, card.placeholders, journal)
+            _fill(card, found, store, options, client)
             return dict(journal.origin)
 
 
@@ -80,34 +80,38 @@ def _alone(root: Path, name: str) -> Iterator[None]:
 
 
 def _fill(
-    record: Record, found: Annotations, intake: Intake, choices: Choices, client: Client
+    card: DatasetCard,
+    found: Annotations,
+    store: ImageStore,
+    options: DownloadOptions,
+    client: Client,
 ) -> None:
-    if intake.missing and choices.images is not None:
-        print(f"{local_folder.SOURCE}: {local_folder.link_images(choices.images, intake)}")
-    if not intake.missing:
+    if store.missing and options.images is not None:
+        print(f"{local_folder.SOURCE}: {local_folder.link_images(options.images, store)}")
+    if not store.missing:
         return
-    if record.consent is not None and not choices.accept_terms:
-        have = len(found.image_ids) - len(intake.missing)
+    if card.consent is not None and not options.accept_terms:
+        have = len(found.image_ids) - len(store.missing)
         if have:
             return  # The user's own folder, with its gaps: coverage speaks of them.
         raise UserError(
-            f"{record.name}'s images have terms of use: agree to them at {record.consent}, then "
+            f"{card.name}'s images have terms of use: agree to them at {card.consent}, then "
             "set dataset.images=<folder of the images> or, to fetch them from mirrors, "
             "dataset.accept_terms=true"
         )
-    for mirror in record.mirrors:
-        if not intake.askable(mirror.repository):
+    for mirror in card.mirrors:
+        if not store.askable(mirror.repository):
             continue
         try:
-            outcome = huggingface.fetch_images(mirror, intake, choices.endpoint)
+            outcome = huggingface.fetch_images(mirror, store, options.endpoint)
         except huggingface.Unusable as error:
             outcome = f"not used: {error}"
         print(f"{mirror.repository}: {outcome}")
-    if record.url_tables is not None and intake.askable(url_tables.SOURCE):
+    if card.url_tables is not None and store.askable(url_tables.SOURCE):
         try:
-            annotation_files.fetch_files(record.url_tables, intake.root, client)
-            table = url_tables.read_tables(intake.root / path for path in record.url_tables.digests)
-            outcome = url_tables.fetch_images(table, intake, client, choices.connections)
+            annotation_files.fetch_files(card.url_tables, store.root, client)
+            table = url_tables.read_tables(store.root / path for path in card.url_tables.digests)
+            outcome = url_tables.fetch_images(table, store, client, options.connections)
         except annotation_files.Unavailable as error:
             outcome = f"not used: {error}"
         print(f"{url_tables.SOURCE}: {outcome}")

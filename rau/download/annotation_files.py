@@ -12,17 +12,17 @@ FIRST_SEEN = ".first_seen.json"
 
 
 class Unavailable(UserError):
-    """A file that no revision gives, or not as the record knows it."""
+    """A file that no revision gives, or not as the card knows it."""
 
 
 def fetch_files(files: Files, root: Path, client: Client) -> None:
     """Fetch every file of `files` that is not yet there, whole.
 
-    A file whose digest no record knows is trusted at first sight and held to that from then on:
+    A file whose digest no card knows is trusted at first sight and held to that from then on:
     its digest is kept in `.first_seen.json` beside it.
 
     Raises:
-        Unavailable: when no revision gives a file, or none the one that the record knows.
+        Unavailable: when no revision gives a file, or none the one that the card knows.
     """
     seen_path = root / FIRST_SEEN
     seen = read_json(seen_path, "list of digests") if seen_path.exists() else {}

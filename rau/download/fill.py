@@ -5,9 +5,9 @@ from pathlib import Path
 
 from rau.datasets import garments
 from rau.datasets.readers import reader
-from rau.datasets.registry import RECORDS
+from rau.datasets.registry import CARDS
 from rau.datasets.store import user_path
-from rau.download.acquire import Choices, acquire
+from rau.download.acquire import DownloadOptions, acquire
 from rau.download.http_client import Client
 from rau.params import DatasetParams
 
@@ -32,10 +32,10 @@ def fill(dataset: DatasetParams, root: Path, checkout: Path, workers: int) -> Ma
         spec = garments.GarmentsSpec(**dataset.garments.model_dump())
         garments.generate(root, spec, workers)
         return {}
-    choices = Choices(
+    options = DownloadOptions(
         None if dataset.images is None else user_path(dataset.images, checkout),
         dataset.accept_terms,
         dataset.connections,
     )
     with Client(dataset.connections) as client:
-        return acquire(RECORDS[dataset.name], reader(dataset.name), root, choices, client)
+        return acquire(CARDS[dataset.name], reader(dataset.name), root, options, client)

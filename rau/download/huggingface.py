@@ -12,7 +12,7 @@ from huggingface_hub.hf_api import RepoFile
 from tqdm import tqdm
 
 from rau.datasets.registry import Mirror, Pool
-from rau.download.image_store import Intake
+from rau.download.image_store import ImageStore
 
 BATCH = 64
 MAX_LINE = 1 << 16
@@ -20,10 +20,10 @@ MAX_FILE = 32 * 2**30
 
 
 class Unusable(Exception):
-    """A mirror that cannot be reached, or is not what its record says."""
+    """A mirror that cannot be reached, or is not what its card says."""
 
 
-def fetch_images(mirror: Mirror, intake: Intake, endpoint: str | None = None) -> str:
+def fetch_images(mirror: Mirror, store: ImageStore, endpoint: str | None = None) -> str:
     """Take what is missing out of a mirror; a file that was read to its end is not fetched again.
 
     Args:
@@ -35,22 +35,22 @@ def fetch_images(mirror: Mirror, intake: Intake, endpoint: str | None = None) ->
     Raises:
         Unusable: saying why.
     """
-    before = len(intake.missing)
+    before = len(store.missing)
     try:
-        ids = None if mirror.pool is None else _pool(mirror.pool, intake, endpoint)
+        ids = None if mirror.pool is None else _pool(mirror.pool, store, endpoint)
         for name in _files(mirror, endpoint):
-            askable = set(intake.askable(mirror.repository))
-            holds = intake.journal.finished.get((mirror.repository, name))
+            askable = set(store.askable(mirror.repository))
+            holds = store.journal.finished.get((mirror.repository, name))
             if not askable or (holds is not None and not holds & askable):
                 continue
-            path = _download(mirror.repository, name, mirror.revision, intake.root, endpoint)
-            found = _take(path, mirror, ids, intake)
-            intake.journal.finish(mirror.repository, name, found)
+            path = _download(mirror.repository, name, mirror.revision, store.root, endpoint)
+            found = _take(path, mirror, ids, store)
+            store.journal.finish(mirror.repository, name, found)
             path.unlink()
     except (HTTPError, HfHubHTTPError, OSError) as error:
         line = str(error).strip().partition("\n")[0]
         raise Unusable(f"{type(error).__name__}: {line}") from error
-    return f"{before - len(intake.missing):,} images"
+    return f"{before - len(store.missing):,} images"
 
 
 def _files(mirror: Mirror, endpoint: str | None) -> list[str]:
@@ -82,9 +82,9 @@ def _download(repository: str, name: str, revision: str, root: Path, endpoint: s
     )
 
 
-def _pool(pool: Pool, intake: Intake, endpoint: str | None) -> dict[str, str]:
+def _pool(pool: Pool, store: ImageStore, endpoint: str | None) -> dict[str, str]:
     """Image id by the mirror's own id, read off the names of the pool's image files."""
-    path = _download(pool.repository, pool.path, pool.revision, intake.root, endpoint)
+    path = _download(pool.repository, pool.path, pool.revision, store.root, endpoint)
     ids: dict[str, str] = {}
     with path.open(encoding="utf-8") as file:
         while line := file.readline(MAX_LINE):
@@ -96,10 +96,10 @@ def _pool(pool: Pool, intake: Intake, endpoint: str | None) -> dict[str, str]:
     return ids
 
 
-def _take(path: Path, mirror: Mirror, ids: dict[str, str] | None, intake: Intake) -> list[str]:
+def _take(path: Path, mirror: Mirror, ids: dict[str, str] | None, store: ImageStore) -> list[str]:
     """Take the missing images of one file; all wanted ones that it holds."""
-    wanted = set(intake.wanted)
-    askable = set(intake.askable(mirror.repository))
+    wanted = set(store.wanted)
+    askable = set(store.askable(mirror.repository))
     holds: dict[str, None] = {}
     columns = [mirror.id_column, mirror.image_column]
     try:
@@ -120,7 +120,7 @@ def _take(path: Path, mirror: Mirror, ids: dict[str, str] | None, intake: Intake
                         holds[image_id] = None
                         content = (row[mirror.image_column] or {}).get("bytes")
                         if image_id in askable:
-                            intake.take(image_id, content or b"", mirror.repository)
+                            store.take(image_id, content or b"", mirror.repository)
                             askable.discard(image_id)
                     bar.update(batch.num_rows)
     except pa.ArrowException as error:

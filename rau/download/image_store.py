@@ -5,13 +5,13 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from rau.datasets.image_files import MAX_BYTES, Picture, examine
+from rau.datasets.image_files import MAX_BYTES, ImageInfo, inspect
 from rau.datasets.manifest import check_image_id
 from rau.download.journal import Journal
 from rau.errors import UserError
 
 
-class Intake:
+class ImageStore:
     """What a store still lacks, and the only way in.
 
     Args:
@@ -86,14 +86,14 @@ class Intake:
         """Whether the bytes would be taken."""
         return self._examine(content)[1] is None
 
-    def _examine(self, content: bytes) -> tuple[Picture, str | None]:
+    def _examine(self, content: bytes) -> tuple[ImageInfo, str | None]:
         if len(content) > MAX_BYTES:
-            return Picture("corrupt", ""), f"larger than {MAX_BYTES} bytes"
-        picture = examine(content, self._placeholders)
+            return ImageInfo("corrupt", ""), f"larger than {MAX_BYTES} bytes"
+        picture = inspect(content, self._placeholders)
         reasons = {"ok": None, "missing": "placeholder", "corrupt": "no whole image"}
         return picture, reasons[picture.status]
 
-    def _place(self, image_id: str, written: Path, picture: Picture, source: str) -> None:
+    def _place(self, image_id: str, written: Path, picture: ImageInfo, source: str) -> None:
         places = self._places(image_id)
         suffix = ".png" if picture.format == "PNG" else ".jpg"
         place = next((p for p in places[:2] if p.endswith(suffix)), places[0])

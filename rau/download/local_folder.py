@@ -5,14 +5,14 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from rau.download.image_store import Intake
+from rau.download.image_store import ImageStore
 from rau.errors import UserError
 
 SOURCE = "dataset.images"
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 
 
-def link_images(folder: Path, intake: Intake) -> str:
+def link_images(folder: Path, store: ImageStore) -> str:
     """Link every wanted image that lies anywhere under `folder` as `<image id>.<suffix>`.
 
     Returns:
@@ -28,10 +28,10 @@ def link_images(folder: Path, intake: Intake) -> str:
         folders.sort()
         for name in sorted(names):
             stem, suffix = os.path.splitext(name)  # noqa: PTH122 - a million paths are slow
-            if suffix.lower() in SUFFIXES and stem in intake.missing:
+            if suffix.lower() in SUFFIXES and stem in store.missing:
                 found.setdefault(stem, Path(place) / name)
     unusable = 0
     for image_id, path in tqdm(found.items(), desc="link images", unit="image"):
-        unusable += not intake.link(image_id, path, SOURCE)
+        unusable += not store.link(image_id, path, SOURCE)
     note = f", {unusable:,} of them no whole images" if unusable else ""
     return f"{len(found):,} of the wanted images are there{note}"

@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from rau.datasets.image_files import MAX_BYTES
 from rau.download.http_client import Client, Refused, Unreachable
-from rau.download.image_store import Intake
+from rau.download.image_store import ImageStore
 
 SOURCE = "URL tables"
 # So many images in a row that no server gave: the network is gone, not the images.
@@ -26,17 +26,17 @@ def read_tables(paths: Iterable[Path]) -> dict[str, str]:
     return table
 
 
-def fetch_images(table: Mapping[str, str], intake: Intake, client: Client, workers: int) -> str:
+def fetch_images(table: Mapping[str, str], store: ImageStore, client: Client, workers: int) -> str:
     """Fetch what is missing and was not refused before.
 
     Returns:
         What came of it, in words; images that could not be reached are asked for by the next run.
     """
-    asked = [image_id for image_id in intake.askable(SOURCE) if image_id in table]
+    asked = [image_id for image_id in store.askable(SOURCE) if image_id in table]
     came = refused = unreachable = in_a_row = 0
     pool = ThreadPoolExecutor(workers)
     try:
-        outcomes = {pool.submit(_fetch, i, table[i], intake, client) for i in asked}
+        outcomes = {pool.submit(_fetch, i, table[i], store, client) for i in asked}
         for done in tqdm(as_completed(outcomes), total=len(asked), desc=SOURCE, unit="image"):
             try:
                 reason = done.result()
@@ -54,20 +54,20 @@ def fetch_images(table: Mapping[str, str], intake: Intake, client: Client, worke
     return f"{came:,} images; {refused:,} dead, {unreachable:,} not reached this time"
 
 
-def _fetch(image_id: str, url: str, intake: Intake, client: Client) -> str | None:
+def _fetch(image_id: str, url: str, store: ImageStore, client: Client) -> str | None:
     """Fetch and take one image; the reason where the server has none."""
-    part = intake.part(image_id)
+    part = store.part(image_id)
     resumed = part.exists()
     try:
         client.fetch(url, part, MAX_BYTES)
-        if resumed and not intake.is_image(part.read_bytes()):
+        if resumed and not store.is_image(part.read_bytes()):
             # Two halves of different files: once more, from its beginning.
             part.unlink()
             client.fetch(url, part, MAX_BYTES)
     except Refused as error:
         part.unlink(missing_ok=True)
-        intake.journal.refuse(image_id, SOURCE, str(error))
+        store.journal.refuse(image_id, SOURCE, str(error))
         return str(error)
-    reason = intake.take(image_id, part.read_bytes(), SOURCE)
+    reason = store.take(image_id, part.read_bytes(), SOURCE)
     part.unlink()
     return reason

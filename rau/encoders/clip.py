@@ -22,7 +22,14 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from rau.encoders.forward import Precision, arithmetic, autocast, needed, normalise, text_features
+from rau.encoders.forward import (
+    Precision,
+    autocast,
+    compute_dtype,
+    normalise,
+    text_features,
+    text_lengths,
+)
 from rau.encoders.words import quick
 from rau.errors import UserError
 from rau.files import digest, digest_files, old_siblings, read_json, write_json
@@ -83,7 +90,7 @@ class Encoder:
     def tokenise(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Tokens (N, context), and how many of each text its feature depends on, (N,)."""
         tokens: Tensor = self.tokenizer(list(texts))
-        return tokens, needed(self.model, tokens)
+        return tokens, text_lengths(self.model, tokens)
 
     def start_texts(self, tokens: Tensor) -> Callable[[], Tensor]:
         """The same for tokens (B, L): raw text features (B, d_text)."""
@@ -262,7 +269,7 @@ def load(folder: Path, device: torch.device, precision: Precision = "auto") -> E
         name=str(label["name"]),
         weights=str(label["pretrained"] or "own"),
         key=key,
-        dtype=arithmetic(precision, device),
+        dtype=compute_dtype(precision, device),
     )
 
 

@@ -19,7 +19,7 @@ from torch import Tensor
 Precision = Literal["auto", "float32", "float16", "bfloat16"]
 
 
-def arithmetic(precision: Precision, device: torch.device) -> torch.dtype:
+def compute_dtype(precision: Precision, device: torch.device) -> torch.dtype:
     """What matrix products are computed in; `auto` is float16 on CUDA, float32 elsewhere.
 
     Features in float16 keep a cosine of 0.9999 and more with float32's, in bfloat16 of 0.999.
@@ -65,7 +65,7 @@ def _causal(model: Any) -> tuple[Any, str, int] | None:
     return (tower, pool, end) if tower.attn_mask is not None and pool in ("argmax", "eos") else None
 
 
-def needed(model: Any, tokens: Tensor) -> Tensor:
+def text_lengths(model: Any, tokens: Tensor) -> Tensor:
     """How many leading tokens of each text (N, context) its feature depends on, (N,)."""
     found = _causal(model)
     if found is None:

@@ -56,7 +56,7 @@ def summaries(
     }
 
 
-def against(
+def paired_differences(
     tasks: Sequence[Task],
     ours: Sequence[Ranked],
     theirs: Sequence[Ranked],
@@ -134,7 +134,7 @@ def relevance(queries: Sequence[Row]) -> Nested | None:
     }
 
 
-def assess(
+def evaluate(
     methods: Mapping[Protocol, Mapping[str, Method]],
     queries: Sequence[Row],
     galleries: Sequence[Row],
@@ -176,7 +176,7 @@ def assess(
         result["galleries"][protocol.name] = {t.category: len(t.gallery) for t in own}
         by_name = lists[protocol]
         if reference_head is not None:
-            result["against"][protocol.name] = against(
+            result["against"][protocol.name] = paired_differences(
                 own, by_name[head], by_name[reference_head], evaluate
             )
         for name, (means, ends) in summaries(own, by_name, evaluate).items():

@@ -21,13 +21,13 @@ from rau.models.baselines import untrained
 from rau.models.methods import METHODS
 from rau.retrieval.metrics import Values, per_query, stack, summarise
 from rau.retrieval.ranking import MISSING, Ranking
-from rau.schemas import RANKINGS, Facts, read_parquet
+from rau.schemas import RANKINGS, RankingsMetadata, read_parquet
 
 MAX_BYTES = 2 * 2**30
 BOOTSTRAP_SEED = 0
 # A query without a rank counts as this many times the worst rank of its category.
 BEYOND = 10
-UNKNOWN = Facts()
+UNKNOWN = RankingsMetadata()
 NEEDED = (
     "query_id",
     "method",
@@ -53,7 +53,7 @@ class Side:
     name: str
     method: str
     rows: pa.Table
-    facts: Facts = UNKNOWN
+    facts: RankingsMetadata = UNKNOWN
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ def read_side(name: str, path: Path, method: str | None) -> Side:
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise UserError(f"{name}: {path} has columns of other types ({error}); {remedy}") from error
     try:
-        facts = Facts.of(table.schema.metadata or {})
+        facts = RankingsMetadata.of(table.schema.metadata or {})
     except ValueError as error:
         raise UserError(f"{name}: {path} has odd metadata ({error}); {remedy}") from error
     methods = rows["method"].unique().to_pylist()

@@ -17,7 +17,7 @@ CLOSER_MIN = 0.6
 EXPLODING, VANISHING = 100.0, 1e-4
 # Extra positives a query below which CSU is idle, and the share of all pairs that floods it.
 STARVED, FLOODED = 0.05, 0.2
-# Share of extra positives that are true, where that is known and they outnumber the target.
+# Fraction of extra positives that are true, where that is known and they outnumber the target.
 PRECISION_MIN, MANY = 0.2, 1.0
 
 Course = Mapping[str, float | None]
@@ -26,7 +26,7 @@ Against = Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
-class Signature:
+class Diagnostic:
     """One diagnosis.
 
     Attributes:
@@ -49,7 +49,7 @@ def diagnose(
     course: Course,
     alignment: Mapping[str, float | None],
     against: Against | None,
-) -> list[Signature]:
+) -> list[Diagnostic]:
     """All signatures that a run shows, none where it shows none.
 
     Args:
@@ -89,7 +89,7 @@ def _sign(found: Mapping[str, Any]) -> int:
     return int(low > 0) - int(high < 0)
 
 
-def _over_uncertain(ua: UaParams, against: Against | None) -> Signature | None:
+def _over_uncertain(ua: UaParams, against: Against | None) -> Diagnostic | None:
     if against is None or not (ua.isu or ua.csu_weight):
         return None
     first, deep = against["recall_at_1"], against["recall_at_50"]
@@ -97,14 +97,14 @@ def _over_uncertain(ua: UaParams, against: Against | None) -> Signature | None:
         return None
     parts = ["lower ua.sigma_init"] if ua.isu else []
     parts += [f"lower ua.csu_weight or raise {_threshold(ua)}"] if ua.csu_weight else []
-    return Signature(
+    return Diagnostic(
         "over-uncertainty",
         f"against the deterministic head {_show('R@50', deep)} and {_show('R@1', first)}",
         ", ".join(parts),
     )
 
 
-def _under_uncertain(params: Params, course: Course, against: Against | None) -> Signature | None:
+def _under_uncertain(params: Params, course: Course, against: Against | None) -> Diagnostic | None:
     """PCME++ reads its variances without sampling them, so that they can collapse there too."""
     start = params.ua.sigma_init
     sigmas = [course[f"sigma_{side}"] for side in ("source", "target")]
@@ -118,16 +118,16 @@ def _under_uncertain(params: Params, course: Course, against: Against | None) ->
         if any(_sign(found) for found in recalls):
             return None
         evidence += f", and {_show('R@10', recalls[1])} against the deterministic head"
-    return Signature("under-uncertainty", evidence, "raise ua.sigma_init or train.temperature")
+    return Diagnostic("under-uncertainty", evidence, "raise ua.sigma_init or train.temperature")
 
 
-def _misaligned(ua: UaParams, alignment: Mapping[str, float | None]) -> Signature | None:
+def _misaligned(ua: UaParams, alignment: Mapping[str, float | None]) -> Diagnostic | None:
     pairs, strangers, closer = (alignment[k] for k in ("pairs", "strangers", "closer"))
     if pairs is None or strangers is None or closer is None:
         return None
     if pairs < strangers and closer >= CLOSER_MIN:
         return None
-    return Signature(
+    return Diagnostic(
         "misaligned distributions",
         f"mean W2^2 of pairs {pairs:.4f}, of strangers {strangers:.4f}; {100 * closer:.0f} % of "
         "the holdout's queries are nearer to their target",
@@ -135,7 +135,7 @@ def _misaligned(ua: UaParams, alignment: Mapping[str, float | None]) -> Signatur
     )
 
 
-def _gradients(ua: UaParams, course: Course) -> Signature | None:
+def _gradients(ua: UaParams, course: Course) -> Diagnostic | None:
     names = ("gradient_norm_first", "gradient_norm_max", "gradient_norm")
     first, largest, last = (course[name] for name in names)
     if first is None or largest is None or last is None:
@@ -145,25 +145,25 @@ def _gradients(ua: UaParams, course: Course) -> Signature | None:
     )
     if largest > EXPLODING * first:
         remedy = "lower train.lr" + (" or ua.dr_weight" if ua.dr_weight else "")
-        return Signature("exploding gradients", evidence, remedy)
+        return Diagnostic("exploding gradients", evidence, remedy)
     if last < VANISHING * first:
-        return Signature("vanishing gradients", evidence, "raise train.temperature or train.lr")
+        return Diagnostic("vanishing gradients", evidence, "raise train.temperature or train.lr")
     return None
 
 
-def _csu(ua: UaParams, course: Course) -> Signature | None:
+def _csu(ua: UaParams, course: Course) -> Diagnostic | None:
     added, share = course["csu_added_per_row"], course["csu_share"]
     if not ua.csu_weight or added is None or share is None:
         return None
     at = _threshold(ua).removeprefix("ua.")
     evidence = f"{added:.2f} extra positives a query at {at} = {getattr(ua, at):g}"
     if added < STARVED:
-        return Signature("CSU starved", evidence, f"lower ua.{at}")
+        return Diagnostic("CSU starved", evidence, f"lower ua.{at}")
     if share > FLOODED:
         evidence += f", {100 * share:.0f} % of all pairs of a batch"
-        return Signature("CSU flooded", evidence, f"raise ua.{at}, or set ua.theta_quantile")
+        return Diagnostic("CSU flooded", evidence, f"raise ua.{at}, or set ua.theta_quantile")
     precision = course["csu_precision"]
     if precision is not None and precision < PRECISION_MIN and added > MANY:
         evidence += f", of which {100 * precision:.0f} % are true"
-        return Signature("CSU flooded", evidence, f"raise ua.{at} or lower ua.csu_weight")
+        return Diagnostic("CSU flooded", evidence, f"raise ua.{at} or lower ua.csu_weight")
     return None

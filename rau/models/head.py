@@ -28,7 +28,16 @@ from rau.models.pcmepp import Matching
 from rau.nn.gaussian import Gaussian, PathOutput
 from rau.nn.layers import Dense, Dropout, unit
 from rau.nn.noise import Noise
-from rau.params import HeadName, HeadParams, Positive, Section, Share, TrainParams, UaParams, Width
+from rau.params import (
+    Fraction,
+    HeadName,
+    HeadParams,
+    Positive,
+    Section,
+    TrainParams,
+    UaParams,
+    Width,
+)
 
 TEMPERATURE_MIN = 0.005
 TEMPERATURE_MAX = 1.0
@@ -48,8 +57,8 @@ class HeadConfig(Section):
     shared_space: bool
     dim: Width = 512
     hidden: Width = 512
-    dropout: Share = 0.1
-    input_dropout: Share = 0.0
+    dropout: Fraction = 0.1
+    input_dropout: Fraction = 0.0
     n: Annotated[int, Field(ge=0, le=16)] = 1
     isu: bool = True
     samples: Annotated[int, Field(ge=1, le=64)] = 1

@@ -1,4 +1,4 @@
-"""Picture strips: the reference and its caption, then the ranked images, the target framed."""
+"""ImageInfo strips: the reference and its caption, then the ranked images, the target framed."""
 
 import textwrap
 from collections.abc import Sequence

@@ -173,7 +173,7 @@ class Trainer:
         sums = torch.zeros(
             len(self.runs), len(epoch_statistics.STATISTICS), device=self.features.device
         )
-        with devices.products(self.train.precision):
+        with devices.matmul_precision(self.train.precision):
             for number, batch in enumerate(self.schedule.epoch(epoch), epoch * self.schedule.steps):
                 self.rate.copy_(self.rates[number])
                 sums += self.step(self.shares[number], *batch)

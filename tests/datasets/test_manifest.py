@@ -42,11 +42,11 @@ def test_rows_follow_the_ids(store: Path) -> None:
 
 def test_gap_is_an_error_unless_allowed(store: Path) -> None:
     table = manifest.build(store, PLACES, {}, 2)
-    listing = store / "lacking.csv"
+    listing = store / "missing.csv"
     with pytest.raises(UserError, match=r"4 of 6 images.*cut \(corrupt\).*absent \(missing\)"):
         coverage.check(table, False, store, listing)
     coverage.check(table, True, store, listing)
-    assert coverage.lacking(table).splitlines()[1:] == [
+    assert coverage.missing(table).splitlines()[1:] == [
         "cut,corrupt,the folder",
         "empty,corrupt,the folder",
         "page,corrupt,the folder",

@@ -1,4 +1,4 @@
-"""Every record against the annotation files that it speaks of, and copies against the records."""
+"""Every card against the annotation files that it speaks of, and copies against the records."""
 
 import json
 import shutil
@@ -9,7 +9,7 @@ import pytest
 
 from rau.datasets import verification
 from rau.datasets.readers import reader
-from rau.datasets.registry import CIRR, FASHIONIQ, RECORDS, Record
+from rau.datasets.registry import CARDS, CIRR, FASHIONIQ, DatasetCard
 from rau.files import digest_file
 from tests import world
 from tests.places import SHARED
@@ -19,30 +19,30 @@ real = pytest.mark.skipif(not SHARED.is_dir(), reason="shared/data is not here")
 ABSENT = {"captions/cap.rc2.train.json"}
 
 
-@pytest.mark.parametrize("record", RECORDS.values(), ids=str)
-def test_a_record_is_whole(record: Record) -> None:
-    for files in filter(None, (record.annotations, record.url_tables)):
+@pytest.mark.parametrize("card", CARDS.values(), ids=str)
+def test_a_record_is_whole(card: DatasetCard) -> None:
+    for files in filter(None, (card.annotations, card.url_tables)):
         assert len(files.revisions[0]) >= 7
         assert all(value is None or len(value) == 64 for value in files.digests.values())
         assert all(url.startswith("https://") for url in files.urls("x"))
-    assert record.optional < set(record.annotations.digests)
-    for text in (record.homepage, record.licence, record.terms, record.citation):
+    assert card.optional < set(card.annotations.digests)
+    for text in (card.homepage, card.licence, card.terms, card.citation):
         assert len(text) > 10
 
 
 @real
-@pytest.mark.parametrize("record", RECORDS.values(), ids=str)
-def test_digests_and_counts_are_those_of_the_files(record: Record) -> None:
-    root = SHARED / record.name
-    for files in filter(None, (record.annotations, record.url_tables)):
+@pytest.mark.parametrize("card", CARDS.values(), ids=str)
+def test_digests_and_counts_are_those_of_the_files(card: DatasetCard) -> None:
+    root = SHARED / card.name
+    for files in filter(None, (card.annotations, card.url_tables)):
         for path, known in files.digests.items():
             assert path in ABSENT or digest_file(root / path) == known
-    annotations = reader(record.name).read_annotations(root)
-    assert len(annotations.image_ids) == record.images
+    annotations = reader(card.name).read_annotations(root)
+    assert len(annotations.image_ids) == card.images
     queries = Counter((q["category"], q["split"]) for q in annotations.queries)
-    assert queries == {k: n for k, n in record.queries.items() if k != ("all", "train")}
+    assert queries == {k: n for k, n in card.queries.items() if k != ("all", "train")}
     gallery = annotations.galleries["original"]
-    assert {category: len(ids) for category, ids in gallery.items()} == record.gallery
+    assert {category: len(ids) for category, ids in gallery.items()} == card.gallery
 
 
 @real
@@ -93,9 +93,9 @@ def test_one_more_file_makes_a_copy_custom(tmp_path: Path) -> None:
     (tmp_path / "image_url").mkdir()
     for category in world.CATEGORIES:
         (tmp_path / "image_url" / f"asin2url.{category}.txt").touch()
-    record = world.record("", tmp_path)
+    card = world.card("", tmp_path)
     files = reader("fashioniq").annotation_files(tmp_path)
-    assert verification.compare(record, tmp_path, files).copy == "official"
+    assert verification.compare(card, tmp_path, files).copy == "official"
     extra = tmp_path / "relevance.parquet"
     extra.touch()
-    assert verification.compare(record, tmp_path, [*files, extra]).differs == ["relevance.parquet"]
+    assert verification.compare(card, tmp_path, [*files, extra]).differs == ["relevance.parquet"]

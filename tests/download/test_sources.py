@@ -10,12 +10,12 @@ import pytest
 from PIL import Image
 
 from rau.datasets import cirr
-from rau.datasets.image_files import examine
-from rau.datasets.registry import CIRR, Record
+from rau.datasets.image_files import inspect
+from rau.datasets.registry import CIRR, DatasetCard
 from rau.download import acquire, local_folder, url_tables
 from rau.download.annotation_files import fetch_files
 from rau.download.http_client import Client
-from rau.download.image_store import Intake
+from rau.download.image_store import ImageStore
 from rau.download.journal import Journal
 from rau.errors import UserError
 from tests import server
@@ -26,11 +26,11 @@ from tests.world import parquet, picture, serve_files
 BROKEN = SHARED / "fashioniq/image_url/broken_links"
 
 
-def intake(root: Path, ids: list[str]) -> Intake:
+def intake(root: Path, ids: list[str]) -> ImageStore:
     def places(image_id: str) -> list[str]:
         return [f"images/{image_id}.jpg", f"images/{image_id}.png"]
 
-    return Intake(root, ids, places, False, Journal(root / "journal"))
+    return ImageStore(root, ids, places, False, Journal(root / "journal"))
 
 
 def test_own_files_are_linked_wherever_they_lie(tmp_path: Path) -> None:
@@ -123,30 +123,30 @@ def test_placeholders_are_known_also_when_drawn_anew() -> None:
     paths = sorted(BROKEN.glob("*.jpg"))
     assert len(paths) == 13
     for path in paths:
-        assert examine(path.read_bytes(), placeholders=True).status == "missing"
-        assert examine(path.read_bytes(), placeholders=False).status == "ok"
+        assert inspect(path.read_bytes(), placeholders=True).status == "missing"
+        assert inspect(path.read_bytes(), placeholders=False).status == "ok"
         for size, quality in (((150, 160), 60), ((224, 224), 40), ((400, 400), 90)):
             buffer = io.BytesIO()
             again = Image.open(path).convert("RGB").resize(size)
             again.save(buffer, "JPEG", quality=quality)
-            assert examine(buffer.getvalue(), placeholders=True).status == "missing"
+            assert inspect(buffer.getvalue(), placeholders=True).status == "missing"
 
 
 @pytest.mark.parametrize("kind", ["GIF", "JPEG"])
 def test_a_single_pixel_is_no_photo(kind: str) -> None:
     buffer = io.BytesIO()
     Image.new("RGB", (1, 1)).save(buffer, kind)
-    assert examine(buffer.getvalue(), placeholders=True).status == "missing"
+    assert inspect(buffer.getvalue(), placeholders=True).status == "missing"
 
 
 @pytest.mark.skipif(not BROKEN.is_dir(), reason="shared/data/realphotos is not here")
 def test_products_are_no_placeholders() -> None:
     photos = sorted((SHARED / "realphotos/images").glob("*.jpg"))[::5]
-    assert {examine(path.read_bytes(), placeholders=True).status for path in photos} == {"ok"}
+    assert {inspect(path.read_bytes(), placeholders=True).status for path in photos} == {"ok"}
 
 
-def cirr_hosts(host: server.Server, folder: Path) -> Record:
-    """CIRR's record with a small annotation folder, whose digest is not known, and one mirror."""
+def cirr_hosts(host: server.Server, folder: Path) -> DatasetCard:
+    """CIRR's card with a small annotation folder, whose digest is not known, and one mirror."""
     write_layout(folder, [ENTRY])
     names = [str(path.relative_to(folder)) for path in cirr.annotation_files(folder)]
     files = replace(CIRR.annotations, digests=dict.fromkeys(names), host=f"{host.url}/github")
@@ -163,11 +163,11 @@ def test_terms_are_asked_for_before_any_image(tmp_path: Path) -> None:
     folder.mkdir()
     mine.mkdir()
     with server.running() as host, Client(2, backoff=0.01) as client:
-        record = cirr_hosts(host, folder)
+        card = cirr_hosts(host, folder)
 
-        def fill(**choices: Any) -> dict[str, str]:
-            chosen = acquire.Choices(endpoint=host.url, **choices)
-            return dict(acquire.acquire(record, cirr, store, chosen, client))
+        def fill(**options: Any) -> dict[str, str]:
+            chosen = acquire.DownloadOptions(endpoint=host.url, **options)
+            return dict(acquire.acquire(card, cirr, store, chosen, client))
 
         with pytest.raises(UserError, match=r"lil\.nlp\.cornell\.edu.*dataset\.accept_terms=true"):
             fill()

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from rau.encoders.clip import Encoder
-from rau.encoders.forward import arithmetic, autocast, needed, normalise, text_features
+from rau.encoders.forward import autocast, compute_dtype, normalise, text_features, text_lengths
 
 CPU = torch.device("cpu")
 TEXTS = [
@@ -39,7 +39,7 @@ def tokens_of(texts: list[str]) -> torch.Tensor:
 def test_causal_texts_are_cut_without_a_trace(kind: str, pool: dict[str, object]) -> None:
     model = model_of(kind, **pool)
     tokens = tokens_of(TEXTS)
-    lengths = needed(model, tokens)
+    lengths = text_lengths(model, tokens)
     assert lengths.tolist() == [(row != 0).sum().item() for row in tokens]
     with torch.inference_mode():
         whole = model.encode_text(tokens)  # type: ignore[operator]
@@ -59,7 +59,7 @@ def test_causal_texts_are_cut_without_a_trace(kind: str, pool: dict[str, object]
     ],
 )
 def test_other_text_towers_keep_their_padding(kind: str, text: dict[str, object]) -> None:
-    assert needed(model_of(kind, **text), tokens_of(TEXTS)).tolist() == [20] * len(TEXTS)
+    assert text_lengths(model_of(kind, **text), tokens_of(TEXTS)).tolist() == [20] * len(TEXTS)
 
 
 def test_pictures_are_prepared_as_open_clip_does(encoder: Encoder, tmp_path: Path) -> None:
@@ -87,9 +87,9 @@ def test_channels_last_is_the_plain_forward_pass(encoder: Encoder, encoder_folde
 
 
 def test_precision() -> None:
-    assert arithmetic("auto", CPU) == torch.float32
-    assert arithmetic("auto", torch.device("cuda")) == torch.float16
-    assert arithmetic("bfloat16", CPU) == torch.bfloat16
+    assert compute_dtype("auto", CPU) == torch.float32
+    assert compute_dtype("auto", torch.device("cuda")) == torch.float16
+    assert compute_dtype("bfloat16", CPU) == torch.bfloat16
 
 
 @pytest.mark.parametrize(("dtype", "least"), [(torch.float16, 0.9999), (torch.bfloat16, 0.999)])

@@ -28,7 +28,7 @@ from rau.evaluation.comparison import (
     read_side,
 )
 from rau.report import comparison_page as report
-from rau.schemas import RANKINGS, Facts, write_table
+from rau.schemas import RANKINGS, RankingsMetadata, write_table
 
 SCHEMA = pa.schema([RANKINGS.field(name) for name in NEEDED])
 
@@ -58,7 +58,7 @@ def row(query: str, rank: int | None, **changed: Any) -> dict[str, Any]:
 
 def side(name: str, rows: list[dict[str, Any]], **facts: str) -> Side:
     table = pa.Table.from_pylist(rows, schema=RANKINGS).select(NEEDED).cast(SCHEMA)
-    return Side(name, "RAU head", table, Facts(**facts))
+    return Side(name, "RAU head", table, RankingsMetadata(**facts))
 
 
 def by_rank(name: str, ranks: list[int | None], **changed: Any) -> Side:
@@ -226,7 +226,7 @@ def test_what_evaluate_says_of_a_run_is_read_back(project: Path) -> None:
     written = pq.read_schema(path).metadata
     assert {k.decode(): v.decode() for k, v in written.items()} == evaluate.about(metrics)
     ours, twin = read_side("x", path, None), read_side("x", path, "deterministic head")
-    assert ours.facts == Facts(
+    assert ours.facts == RankingsMetadata(
         method="RAU head",
         dataset="garments",
         copy="built in",

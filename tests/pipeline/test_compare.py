@@ -17,15 +17,14 @@ from PIL import Image
 from pipeline import compare, evaluate, workspace
 from rau.datasets.captions import all_texts
 from rau.errors import UserError
-from rau.evaluation import comparison
-from rau.evaluation.benchmark import assess
+from rau.evaluation import benchmark, comparison
 from rau.evaluation.comparison import read_side, trained
 from rau.features.table import Features
 from rau.models.baselines import WeightedSum
 from rau.params import EvaluateParams
 from rau.retrieval.feature_set import FeatureSet
 from rau.retrieval.protocols import presets
-from rau.schemas import MANIFEST, QUERIES, RANKINGS, Facts, write_table
+from rau.schemas import MANIFEST, QUERIES, RANKINGS, RankingsMetadata, write_table
 from rau.tracking import Record, TrackingUnavailable, fetch_artifact, find_by_tag, track
 from tests.places import ROOT
 
@@ -162,7 +161,7 @@ def test_the_file_names_the_method_that_the_run_is_about(tmp_path: Path) -> None
         assert set(read_side("x", path, None).rows["method"].to_pylist()) == {method}
         assert read_side("x", path, "RAU head").method == "RAU head"
     older = read_side("x", write_rankings(path, 0), None)
-    assert (older.method, older.facts) == ("RAU head", Facts())
+    assert (older.method, older.facts) == ("RAU head", RankingsMetadata())
     write_rankings(path, 0, about={"method": "other"})
     with pytest.raises(UserError, match="x has no method 'other'"):
         read_side("x", path, None)
@@ -195,7 +194,7 @@ def test_sides_agree_with_their_runs_own_metrics(tmp_path: Path, unusable: Any) 
     protocol = presets("garments")[0]
     methods = {protocol: {"sum": WeightedSum(0.5), "image only": WeightedSum(0.0)}}
     params = EvaluateParams(bootstrap=0, unusable=unusable)
-    result, rankings = assess(methods, queries, galleries, features, params, "sum")
+    result, rankings = benchmark.evaluate(methods, queries, galleries, features, params, "sum")
     path = tmp_path / "x.parquet"
     write_table(path, rankings, RANKINGS, {"method": "sum", "unusable": unusable})
     sides = [read_side("x", path, method) for method in (None, "image only")]

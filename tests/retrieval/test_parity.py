@@ -16,7 +16,7 @@ from torch import Tensor
 
 from rau.datasets.captions import all_texts
 from rau.datasets.readers import reader
-from rau.evaluation.benchmark import assess
+from rau.evaluation import benchmark
 from rau.features.table import Features
 from rau.params import EvaluateParams
 from rau.retrieval.feature_set import FeatureSet
@@ -66,7 +66,7 @@ def ours(dataset: str) -> Any:
     features = FeatureSet.on(torch.device("cpu"), made("image", images), made("text", texts))
     methods = {protocol: {"halves": Halves()} for protocol in presets(dataset)}
     evaluate = EvaluateParams(bootstrap=0)
-    result, _ = assess(methods, val, tables["galleries"], features, evaluate, "halves")
+    result, _ = benchmark.evaluate(methods, val, tables["galleries"], features, evaluate, "halves")
     return result["protocols"]
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from rau.datasets.captions import all_texts
-from rau.evaluation.benchmark import assess
+from rau.evaluation import benchmark
 from rau.features.table import Features
 from rau.models.baselines import WeightedSum
 from rau.params import EvaluateParams
@@ -74,12 +74,14 @@ def test_protocols_that_share_a_method_encode_once() -> None:
         protocol: {"ours": shared, "image only": WeightedSum(0.0)}
         for protocol in presets("garments")
     }
-    together, rows = assess(methods, queries, galleries, features, evaluate, "ours", "image only")
+    together, rows = benchmark.evaluate(
+        methods, queries, galleries, features, evaluate, "ours", "image only"
+    )
     # Captions joined forward are one of the two orders that `separate` asks for.
     assert (shared.images, shared.queries) == (30, 2 * len(queries))
     tables = []
     for protocol, by_name in methods.items():
-        alone, table = assess(
+        alone, table = benchmark.evaluate(
             {protocol: by_name}, queries, galleries, features, evaluate, "ours", "image only"
         )
         tables += table.to_pylist()
