@@ -22,11 +22,12 @@ def main() -> None:
     for study in plan.STUDIES:
         parent, children = _records(params.dataset.name, study)
         try:
-            run, known = tracking.track_study(parent, children, uri, root / "mlruns")
+            run, known = tracking.track(parent, uri, root / "mlruns", children)
         except tracking.TrackingUnavailable as error:
             print(f"warning: {error}; run `python -m pipeline.study_track` later", file=sys.stderr)
             return
-        print(f"{study}: MLflow run {run}, {len(children)} nested ({known} tracked before)")
+        nested = f"{len(children)} nested ({sum(known[1:])} tracked before)"
+        print(f"{study}: MLflow run {run}, {nested}")
 
 
 def _records(dataset: str, study: str) -> tuple[Any, list[Any]]:

@@ -94,7 +94,7 @@ def main() -> None:
         name=experiment or f"{name} {params.head.name} theta={params.ua.theta} n={params.ua.n}",
         params=values | {"theta": params.ua.theta, "n": params.ua.n},
         metrics=final_metrics(metrics) | dict(timings()),
-        course=[
+        history=[
             (f"epoch.{key}", int(epoch), float(value))
             for key, column in history.items()
             for epoch, value in zip(history["epoch"], column, strict=True)
@@ -123,7 +123,7 @@ def main() -> None:
     print(text_table(metrics))
     print(coverage.line(metrics["coverage"]))
     try:
-        run, known = tracking.track(record, uri, root / "mlruns")
+        run, (known,) = tracking.track(record, uri, root / "mlruns")
         print(f"MLflow run {run}" + (" (tracked before)" if known else ""))
     except tracking.TrackingUnavailable as error:
         print(f"warning: {error}; run `python -m pipeline.track` later", file=sys.stderr)

@@ -1,35 +1,51 @@
 """Runs in MLflow; the one module that knows it.
 
-A run is found again by the digest of its parameters and results, so that tracking twice completes
-a run and never doubles it.
+A run is found again by the digest of its parameters and results, so that tracking it twice leaves
+one. The store is a database file or what `MLFLOW_TRACKING_URI` names, the experiment `rau` or what
+`MLFLOW_EXPERIMENT_NAME` names. Every function that takes a store's URI raises
+`TrackingUnavailable` where the store does not answer or cannot be used.
 """
 
-import fcntl
-import logging
 import os
 import re
-import subprocess
-import sys
+import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from filelock import FileLock
 from tqdm import tqdm
 
 from rau.errors import UserError
+from rau.files import atomic_path
 
 DIGEST = "rau.digest"
 COMPLETE = "rau.complete"
 EXPERIMENT = "rau"
 BATCH = 500
 SQLITE = "sqlite:///"
+# Seconds that a server has for a call, and bytes a second that it moves at the least.
+DEADLINE = 20
+SLOWEST = 100_000
+ENVIRONMENT = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_LOGGING_LEVEL": "ERROR",
+}
 
 
 class TrackingUnavailable(Exception):
     """The MLflow store does not answer or cannot be used; the run can be tracked later."""
+
+
+class _NotFound(TrackingUnavailable):
+    """There is no such store, or no such run in it."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +56,7 @@ class Record:
         digest: of parameters and results.
         params: flat, by dotted name.
         metrics: final values by name.
-        course: (name, epoch, value).
+        history: (name, epoch, value).
         tags: by name.
         artifacts: files or folders, by the folder they go to.
     """
@@ -49,197 +65,196 @@ class Record:
     name: str
     params: Mapping[str, Any]
     metrics: Mapping[str, float]
-    course: Sequence[tuple[str, int, float]] = ()
+    history: Sequence[tuple[str, int, float]] = ()
     tags: Mapping[str, str] = field(default_factory=dict)
     artifacts: Mapping[Path, str] = field(default_factory=dict)
 
 
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+class _Client:
+    """MLflow's client, whose calls end in time and fail as `TrackingUnavailable`.
+
+    Each takes `size` too, the bytes that it moves.
+    """
+
+    def __init__(self, uri: str) -> None:
+        database = _database(uri)
+        if database and not database.exists():
+            raise _NotFound(f"no database {database}")  # MLflow would make an empty one
+        for name, value in ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
+        from mlflow import MlflowClient
+
+        self.uri, self._local, self._client = uri, database is not None, None
+        self._client = self._call(MlflowClient, uri)
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        return partial(self._call, getattr(self._client, name))
+
+    def _call(self, method: Callable[..., Any], *args: Any, size: int = 0, **named: Any) -> Any:
+        from mlflow.exceptions import MlflowException
+        from sqlalchemy.exc import SQLAlchemyError
+
+        call = partial(method, *args, **named)
+        try:
+            return call() if self._local else _within(DEADLINE + size / SLOWEST, call)
+        # An ImportError is that of a database's driver.
+        except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:
+            code = getattr(error, "error_code", "")
+            if code == "INVALID_PARAMETER_VALUE" and self._client is not None:
+                raise  # a name or value of ours, not the store
+            silent = code == "INTERNAL_ERROR" or isinstance(error, TimeoutError)
+            verb = "does not answer" if silent and not self._local else "cannot be used"
+            reason = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+            kind = _NotFound if code == "RESOURCE_DOES_NOT_EXIST" else TrackingUnavailable
+            # Not `from error`: its text can hold a password.
+            raise kind(shown(f"MLflow at {self.uri} {verb} ({reason})")) from None
 
 
-def _client(uri: str) -> Any:
-    """A client that gives up after seconds rather than minutes."""
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-    from mlflow import MlflowClient
+def _within(seconds: float, call: Callable[[], Any]) -> Any:
+    """The result of a call, or TimeoutError: sockets wait for ever on a server that drips bytes."""
+    result: Future[Any] = Future()
 
-    logging.getLogger("mlflow").setLevel(logging.ERROR)
-    logging.getLogger("alembic").setLevel(logging.ERROR)
-    return MlflowClient(uri)
+    def work() -> None:
+        try:
+            result.set_result(call())
+        except BaseException as error:
+            result.set_exception(error)
 
-
-def _prepare(uri: str, artifacts: Path) -> tuple[Any, str]:
-    """A client and the experiment's id; database and experiment are made by one process only."""
-    if not uri.startswith(SQLITE):
-        client = _client(uri)
-        return client, _experiment(client, None)
-    database = Path(uri.removeprefix(SQLITE))
-    with _locked(database.with_name(f"{database.name}.lock")):
-        if not database.exists():
-            _create(database)
-        client = _client(uri)
-        return client, _experiment(client, artifacts.resolve().as_uri())
-
-
-def _create(database: Path) -> None:
-    """Make an empty store under a temporary name: one that was cut short would stay broken."""
-    temporary = database.with_name(f"{database.name}.new")
-    temporary.unlink(missing_ok=True)
-    made = subprocess.run(
-        [sys.executable, "-m", "mlflow", "db", "upgrade", f"{SQLITE}{temporary}"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if made.returncode:
-        temporary.unlink(missing_ok=True)
-        last = made.stderr.strip().splitlines()[-1:]
-        raise TrackingUnavailable(f"{database} cannot be created: {''.join(last)}")
-    temporary.replace(database)
-
-
-@contextmanager
-def _answering(uri: str) -> Iterator[None]:
-    """Turn whatever a store fails with into `TrackingUnavailable`."""
-    try:
-        yield
-    except (TrackingUnavailable, UserError):
-        raise
-    except Exception as error:
-        # MLflow, SQLAlchemy, drivers and sockets share no class, and none may stop a finished run.
-        reason = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
-        raise TrackingUnavailable(f"MLflow at {shown(uri)} does not answer ({reason})") from error
+    threading.Thread(target=work, daemon=True).start()
+    return result.result(seconds)
 
 
 def store_uri(root: Path) -> str:
-    """The store that the environment names, by default the database in `root`."""
-    return absolute(os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}mlflow.db", root)
-
-
-def absolute(uri: str, root: Path) -> str:
-    """A store's URI, its file relative to `root` rather than to the working folder."""
+    """The store that the environment names, by default the database in `root`; absolute."""
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}mlflow.db"
     return f"{SQLITE}{root / uri.removeprefix(SQLITE)}" if uri.startswith(SQLITE) else uri
 
 
-def shown(uri: str) -> str:
-    """A store's URI without the user's name and password."""
-    return re.sub(r"//[^/@]*@", "//", uri)
+def shown(text: str) -> str:
+    """A text without the names and passwords of the URIs in it."""
+    text = re.sub(r"//(?:[^/\s]*|[^/:\s]*:\S*)@", "//", text)
+    return re.sub(r"(?i)([?&]\w*(?:password|secret|token)\w*=)[^&\s]*", r"\1***", text)
 
 
-def _experiment(client: Any, location: str | None) -> str:
-    found = client.get_experiment_by_name(EXPERIMENT)
-    if found is not None:
-        return str(found.experiment_id)
-    # The tag lets MLflow's page open on its classic run table.
-    kind = {"mlflow.experimentKind": "custom_model_development"}
-    return str(client.create_experiment(EXPERIMENT, artifact_location=location, tags=kind))
+def _database(uri: str) -> Path | None:
+    """The file of a local database, None for a server."""
+    return Path(uri.removeprefix(SQLITE).split("?")[0]) if uri.startswith(SQLITE) else None
 
 
-def track(record: Record, uri: str, artifacts: Path) -> tuple[str, bool]:
-    """Create or complete the run of a record.
+@contextmanager
+def _opened(uri: str, artifacts: Path) -> Iterator[tuple[_Client, str]]:
+    """A client and the experiment's id, for one process of this machine at a time.
+
+    Two that create a database at once break it, and two that look for a run at once make two.
+    """
+    database = _database(uri)
+    lock = f"{database or artifacts.with_name('mlflow.db')}.lock"
+    try:
+        held = FileLock(lock).acquire()
+    except OSError as error:
+        raise TrackingUnavailable(f"{lock} cannot be locked ({error.strerror})") from error
+    with held:
+        if database and not database.exists():
+            # Under a temporary name, as a database that is cut short stays broken.
+            with atomic_path(database) as temporary:
+                _Client(f"{SQLITE}{temporary}")
+        client = _Client(uri)
+        # The tag lets MLflow's page open on its classic run table.
+        tags = {"mlflow.experimentKind": "custom_model_development"}
+        place = artifacts.resolve().as_uri() if database else None
+        yield client, _experiment(client) or client.create_experiment(_name(), place, tags)
+
+
+def _name() -> str:
+    return os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
+
+
+def _experiment(client: _Client) -> str | None:
+    """The experiment's id, None where there is none yet; one that was deleted raises."""
+    found = client.get_experiment_by_name(_name())
+    if found is not None and found.lifecycle_stage == "deleted":
+        raise TrackingUnavailable(
+            f"the experiment '{_name()}' is deleted; bring it back with `MLFLOW_TRACKING_URI="
+            f"{shown(client.uri)} mlflow experiments restore --experiment-id {found.experiment_id}`"
+        )
+    return found and str(found.experiment_id)
+
+
+def track(
+    record: Record, uri: str, artifacts: Path, children: Sequence[Record] = ()
+) -> tuple[str, list[bool]]:
+    """Create the run of a record and those nested in it, in place of any that broke off.
 
     Args:
         uri: of the MLflow store.
         artifacts: folder for artifacts where the store is a database file.
+        children: records of the nested runs; they have a progress bar.
 
     Returns:
-        The run's id, and whether it was complete before.
+        The record's run id, and which runs were there before, its own first.
 
     Raises:
-        TrackingUnavailable: when the store does not answer.
+        OSError: when an artifact is missing.
     """
-    with _answering(uri):
-        client, experiment = _prepare(uri, artifacts)
-        return _track(client, experiment, record, None)
+    with _opened(uri, artifacts) as (client, experiment):
+        run_id, known = _track(client, experiment, record)
+        bar = tqdm(children, f"track {record.name}", unit="run", disable=not children)
+        return run_id, [known, *(_track(client, experiment, child, run_id)[1] for child in bar)]
 
 
-def track_study(
-    parent: Record, children: Sequence[Record], uri: str, artifacts: Path
-) -> tuple[str, int]:
-    """Create or complete a study's run and the runs nested in it, with a progress bar.
+def _track(
+    client: _Client, experiment: str, record: Record, parent: str | None = None
+) -> tuple[str, bool]:
+    from mlflow.entities import Metric, Param
 
-    Args:
-        uri, artifacts: as in `track`.
-
-    Returns:
-        The parent's id, and how many of the nested runs were complete before.
-
-    Raises:
-        TrackingUnavailable: when the store does not answer.
-    """
-    with _answering(uri):
-        client, experiment = _prepare(uri, artifacts)
-        run_id, _ = _track(client, experiment, parent, None)
-        known = 0
-        for child in tqdm(children, desc=f"track {parent.name}", unit="run"):
-            known += _track(client, experiment, child, run_id)[1]
-        return run_id, known
-
-
-def _track(client: Any, experiment: str, record: Record, parent: str | None) -> tuple[str, bool]:
-    """`track` in an open store, nested where there is a parent."""
-    query = f"tags.`{DIGEST}` = '{record.digest}'"
-    found = client.search_runs([experiment], query, max_results=1)
-    if found and found[0].data.tags.get(COMPLETE) == "true":
-        return str(found[0].info.run_id), True
-    tags = {DIGEST: record.digest, "mlflow.runName": record.name}
+    sizes = {path: _size(path) for path in record.artifacts}
+    found = client.search_runs([experiment], f"tags.`{DIGEST}` = '{record.digest}'")
+    complete = [run.info.run_id for run in found if run.data.tags.get(COMPLETE) == "true"]
+    for broken in {run.info.run_id for run in found} - {*complete}:
+        client.delete_run(broken)  # to go on with it could log points twice
+    if complete:
+        return complete[0], True
+    tags = {**record.tags, DIGEST: record.digest, "mlflow.runName": record.name}
     if parent is not None:
         tags["mlflow.parentRunId"] = parent
-    run_id = str(
-        found[0].info.run_id if found else client.create_run(experiment, tags=tags).info.run_id
-    )
-    _log(client, run_id, record)
+    run_id: str = client.create_run(experiment, tags=tags).info.run_id
+    params = [Param(key, str(value)) for key, value in record.params.items()]
+    client.log_batch(run_id, params=params)
+    now = int(time.time() * 1000)
+    points = [*((key, 0, value) for key, value in record.metrics.items()), *record.history]
+    metrics = [Metric(_plain(key), value, now, step) for key, step, value in points]
+    for start in range(0, len(metrics), BATCH):
+        client.log_batch(run_id, metrics[start : start + BATCH])
+    for path, folder in record.artifacts.items():
+        log = client.log_artifacts if path.is_dir() else client.log_artifact
+        log(run_id, str(path), folder or None, size=sizes[path])
+    client.set_terminated(run_id, "FINISHED")
+    client.set_tag(run_id, COMPLETE, "true")
     return run_id, False
 
 
-def _log(client: Any, run_id: str, record: Record) -> None:
-    from mlflow.entities import Metric, Param, RunTag
+def _plain(name: str) -> str:
+    """A metric's name as MLflow takes it; a category's name can be anything."""
+    return re.sub(r"[^\w/.\- :]", "_", name)
 
-    now = int(time.time() * 1000)
-    params = [Param(key, str(value)) for key, value in record.params.items()]
-    tags = [RunTag(key, value) for key, value in record.tags.items()]
-    metrics = [Metric(key, value, now, 0) for key, value in record.metrics.items()]
-    metrics += [Metric(key, value, now, step) for key, step, value in record.course]
-    client.log_batch(run_id, params=params, tags=tags)
-    for start in range(0, len(metrics), BATCH):
-        client.log_batch(run_id, metrics=metrics[start : start + BATCH])
-    for path, folder in record.artifacts.items():
-        if path.is_dir():
-            client.log_artifacts(run_id, str(path), folder or None)
-        else:
-            client.log_artifact(run_id, str(path), folder or None)
-    client.set_terminated(run_id, "FINISHED")
-    client.set_tag(run_id, COMPLETE, "true")
+
+def _size(path: Path) -> int:
+    """Bytes of a file or of a folder's files; one that is missing MLflow would take for empty."""
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files)
 
 
 def find_by_tag(uri: str, key: str, value: str) -> str | None:
-    """The id of the newest run with this tag, or None.
-
-    Raises:
-        TrackingUnavailable: when the store does not answer.
-    """
-    # MLflow's filters know no escapes; nothing that names a run has a quote in it.
-    if "'" in value or not _exists(uri):
+    """The id of the newest run with this tag, or None."""
+    if "'" in value:
+        return None  # MLflow's filters know no escapes; nothing that names a run has a quote in it
+    try:
+        client = _Client(uri)
+    except _NotFound:
         return None
-    with _answering(uri):
-        client = _client(uri)
-        experiment = client.get_experiment_by_name(EXPERIMENT)
-        if experiment is None:
-            return None
-        found = client.search_runs(
-            [experiment.experiment_id],
-            f"tags.`{key}` = '{value}'",
-            max_results=1,
-            order_by=["attributes.start_time DESC"],
-        )
-        return str(found[0].info.run_id) if found else None
+    experiment, query = _experiment(client), f"tags.`{key}` = '{value}'"
+    found = client.search_runs([experiment], query, max_results=1) if experiment else []
+    return found[0].info.run_id if found else None
 
 
 def fetch_artifact(
@@ -255,47 +270,26 @@ def fetch_artifact(
 
     Raises:
         UserError: when the run has no such file, several, or one that is too large.
-        TrackingUnavailable: when the store does not answer.
     """
-    if not _exists(uri):
+    try:
+        client = _Client(uri)
+        listed = client.list_artifacts(run_id, folder)
+    except _NotFound:
         return None
-    with _answering(uri):
-        from mlflow.exceptions import MlflowException
-
-        client = _client(uri)
-        try:
-            listed = client.list_artifacts(run_id, folder)
-        except MlflowException as error:
-            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-                return None
-            raise
-        files = [f for f in listed if not f.is_dir and f.path.endswith(suffix)]
-        where = f"MLflow run {run_id}: {folder}/*{suffix}"
-        if len(files) != 1:
-            raise UserError(f"{where}: {len(files)} files, not one; name another run")
-        path = PurePosixPath(files[0].path)
-        if path.parent != PurePosixPath(folder):
-            raise UserError(f"{where}: {path} lies outside that folder; name another run")
-        too_large = f"{where}: larger than {limit} bytes; name another run"
-        if (files[0].file_size or 0) > limit:
-            raise UserError(too_large)
-        copy = Path(client.download_artifacts(run_id, str(path), str(into)))
+    files = [file for file in listed if not file.is_dir and file.path.endswith(suffix)]
+    where = f"MLflow run {run_id}: {folder}/*{suffix}"
+    if len(files) != 1:
+        raise UserError(f"{where}: {len(files)} files, not one; name another run")
+    # By its name alone: a server that is not to be trusted may list paths outside the folder.
+    path, size = f"{folder}/{PurePosixPath(files[0].path).name}", files[0].file_size or 0
+    if size <= limit:
+        copy = Path(client.download_artifacts(run_id, path, str(into), size=size or limit))
         # Not every store says a file's size beforehand.
-        if copy.stat().st_size > limit:
-            raise UserError(too_large)
-        return copy
+        if copy.stat().st_size <= limit:
+            return copy
+    raise UserError(f"{where}: larger than {limit} bytes; name another run")
 
 
 def attach(uri: str, run_id: str, files: Path, folder: str) -> None:
-    """Put a folder's files among a run's artifacts, under `folder`.
-
-    Raises:
-        TrackingUnavailable: when the store does not answer.
-    """
-    with _answering(uri):
-        _client(uri).log_artifacts(run_id, str(files), folder)
-
-
-def _exists(uri: str) -> bool:
-    """Whether there can be a store: MLflow would make an empty database of a missing file."""
-    return not uri.startswith(SQLITE) or Path(uri.removeprefix(SQLITE)).is_file()
+    """Put a folder's files among a run's artifacts, under `folder`."""
+    _Client(uri).log_artifacts(run_id, str(files), folder, size=_size(files))

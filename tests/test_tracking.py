@@ -1,19 +1,29 @@
-"""Runs in a real MLflow database, once each, and a server that does not answer."""
+"""Runs in a real MLflow database, once each, and servers that do not answer."""
 
+import socket
 import subprocess
 import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from filelock import FileLock
 
+from rau import tracking
 from rau.tracking import (
     COMPLETE,
     EXPERIMENT,
     Record,
     TrackingUnavailable,
-    absolute,
+    find_by_tag,
     shown,
+    store_uri,
     track,
 )
 from tests.places import ROOT
@@ -23,16 +33,38 @@ RECORD = Record(
     name="first",
     params={"ua.theta": 0.7, "theta": 0.7, "dataset.root": None},
     metrics={"original.recall_at_10": 41.5},
-    course=[("epoch.loss", 1, 3.0), ("epoch.loss", 2, 2.0)],
+    history=[("epoch.loss", 1, 3.0), ("epoch.loss", 2, 2.0)],
     tags={"coverage": "2 of 2 images"},
 )
 
 
-def read(uri: str) -> list[dict[str, object]]:
+@pytest.fixture(autouse=True)
+def default_experiment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_EXPERIMENT_NAME", raising=False)
+
+
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a database without runs."""
+    from mlflow import MlflowClient
+
+    folder = tmp_path_factory.mktemp("empty")
+    MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
+    return folder
+
+
+@pytest.fixture
+def uri(empty: Path, tmp_path: Path) -> str:
+    """A database without runs."""
+    (tmp_path / "mlflow.db").write_bytes((empty / "mlflow.db").read_bytes())
+    return f"sqlite:///{tmp_path / 'mlflow.db'}"
+
+
+def read(uri: str, name: str = EXPERIMENT) -> list[dict[str, object]]:
     from mlflow import MlflowClient
 
     client = MlflowClient(uri)
-    experiment = client.get_experiment_by_name(EXPERIMENT)
+    experiment = client.get_experiment_by_name(name)
     assert experiment is not None
     return [
         {
@@ -48,14 +80,14 @@ def read(uri: str) -> list[dict[str, object]]:
     ]
 
 
-def test_run_is_tracked_once_and_completed(tmp_path: Path) -> None:
+def test_run_is_tracked_once_in_a_new_database(tmp_path: Path) -> None:
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     page = tmp_path / "index.html"
     page.write_text("page")
     record = replace(RECORD, artifacts={page: ""})
     run, known = track(record, uri, tmp_path / "mlruns")
-    assert not known
-    assert track(record, uri, tmp_path / "mlruns") == (run, True)
+    assert known == [False]
+    assert track(record, uri, tmp_path / "mlruns") == (run, [True])
     (found,) = read(uri)
     assert (found["id"], found["name"]) == (run, "first")
     assert found["params"] == {"ua.theta": "0.7", "theta": "0.7", "dataset.root": "None"}
@@ -69,12 +101,110 @@ def test_run_is_tracked_once_and_completed(tmp_path: Path) -> None:
     assert len(read(uri)) == 2
 
 
-def test_processes_side_by_side_make_one_database(tmp_path: Path) -> None:
+def test_run_that_broke_off_is_made_afresh(
+    uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow import MlflowClient
+
+    def killed(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    def logged_then_killed(self: MlflowClient, *args: Any, **named: Any) -> None:
+        log_batch(self, *args, **named)
+        raise KeyboardInterrupt
+
+    log_batch = MlflowClient.log_batch
+    record = replace(RECORD, metrics={**RECORD.metrics, "time.train_seconds": 1.0})
+    for name, broken in (
+        ("create_run", killed),
+        ("log_batch", logged_then_killed),
+        ("set_terminated", killed),
+        ("set_tag", killed),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(MlflowClient, name, broken)
+            with pytest.raises(KeyboardInterrupt):
+                track(record, uri, tmp_path / "mlruns")
+    # A figure that the digest does not cover, measured again.
+    record = replace(record, metrics={**record.metrics, "time.train_seconds": 2.0})
+    run, known = track(record, uri, tmp_path / "mlruns")
+    assert known == [False]
+    (found,) = read(uri)
+    assert (found["id"], found["losses"]) == (run, [3.0, 2.0])
+    history = MlflowClient(uri).get_metric_history(run, "time.train_seconds")
+    assert [point.value for point in history] == [2.0]
+    assert track(record, uri, tmp_path / "mlruns") == (run, [True])
+
+
+def test_nested_runs_are_found_again(uri: str, tmp_path: Path) -> None:
+    children = [replace(RECORD, digest=f"child {n}", name=f"child {n}") for n in range(2)]
+    run, known = track(RECORD, uri, tmp_path / "mlruns", children[:1])
+    assert known == [False, False]
+    assert track(RECORD, uri, tmp_path / "mlruns", children) == (run, [True, True, False])
+    parents = {str(r["name"]): r["tags"].get("mlflow.parentRunId") for r in read(uri)}  # type: ignore[attr-defined]
+    assert parents == {"first": None, "child 0": run, "child 1": run}
+
+
+def test_experiment_of_the_environment(
+    uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "mine")
+    run, _ = track(RECORD, uri, tmp_path / "mlruns")
+    assert [found["id"] for found in read(uri, "mine")] == [run]
+    assert find_by_tag(uri, "coverage", "2 of 2 images") == run
+    monkeypatch.delenv("MLFLOW_EXPERIMENT_NAME")
+    assert find_by_tag(uri, "coverage", "2 of 2 images") is None
+
+
+def test_deleted_experiment_says_how_to_restore_it(uri: str, tmp_path: Path) -> None:
+    from mlflow import MlflowClient
+
+    run, _ = track(RECORD, uri, tmp_path / "mlruns")
+    client = MlflowClient(uri)
+    number = client.get_run(run).info.experiment_id
+    client.delete_experiment(number)
+    with pytest.raises(TrackingUnavailable) as error:
+        track(RECORD, uri, tmp_path / "mlruns")
+    command = str(error.value).split("`")[1]
+    assert command == (
+        f"MLFLOW_TRACKING_URI={uri} mlflow experiments restore --experiment-id {number}"
+    )
+    client.restore_experiment(number)
+    assert track(RECORD, uri, tmp_path / "mlruns") == (run, [True])
+
+
+def test_mistakes_are_not_blamed_on_the_store(
+    uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    (tmp_path / "page.html").write_text("page")
+    for missing in ("figures", "index.html"):
+        files = {tmp_path / "page.html": "", tmp_path / missing: ""}
+        with pytest.raises(FileNotFoundError, match=missing):
+            track(replace(RECORD, artifacts=files), uri, tmp_path / "mlruns")
+    assert read(uri) == []
+    with pytest.raises(MlflowException, match=r"no\?t"):
+        track(replace(RECORD, params={"no?t": 1}), uri, tmp_path / "mlruns")
+    monkeypatch.setattr(MlflowClient, "set_tag", lambda: None)
+    with pytest.raises(TypeError):
+        track(RECORD, uri, tmp_path / "mlruns")
+
+
+def test_metrics_of_any_category_have_names_that_mlflow_takes(uri: str, tmp_path: Path) -> None:
+    track(replace(RECORD, metrics={"original.d'été @ home.map": 1.0}), uri, tmp_path / "mlruns")
+    (found,) = read(uri)
+    assert found["metrics"] == {"original.d_été _ home.map": 1.0, "epoch.loss": 2.0}
+
+
+def test_processes_side_by_side_make_one_database_and_one_run(tmp_path: Path) -> None:
     script = (
         "import sys; from pathlib import Path; from rau.tracking import Record, track\n"
-        "root = Path(sys.argv[1]); digest = sys.argv[2]\n"
-        "record = Record(digest, digest, {'theta': digest}, {'m': 1.0})\n"
-        "track(record, f'sqlite:///{root}/mlflow.db', root / 'mlruns')\n"
+        "root = Path(sys.argv[1])\n"
+        "for digest in ('shared', sys.argv[2]):\n"
+        "    record = Record(digest, digest, {'theta': digest}, {'m': 1.0})\n"
+        "    track(record, f'sqlite:///{root}/mlflow.db', root / 'mlruns')\n"
     )
     jobs = [
         subprocess.Popen(
@@ -90,8 +220,67 @@ def test_processes_side_by_side_make_one_database(tmp_path: Path) -> None:
         assert job.returncode == 0, errors
     assert sorted(str(run["name"]) for run in read(f"sqlite:///{tmp_path / 'mlflow.db'}")) == [
         "one",
+        "shared",
         "two",
     ]
+
+
+class Server:
+    """Answers every request byte by byte, ten seconds long, and counts the requests."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.uri = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = self._socket.accept()
+                self.asked += 1
+                threading.Thread(target=self._drip, args=[connection], daemon=True).start()
+
+    def _drip(self, connection: socket.socket) -> None:
+        with suppress(OSError), connection:
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 200\r\n\r\n")
+            while self._socket.fileno() >= 0:
+                connection.sendall(b"{")
+                time.sleep(0.05)
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.setattr(tracking, "DEADLINE", 1)
+    found = Server()
+    yield found
+    found.close()
+
+
+def test_server_that_drips_bytes_is_given_up(server: Server, tmp_path: Path) -> None:
+    assert tracking.SLOWEST > 0
+    started = time.monotonic()
+    with pytest.raises(TrackingUnavailable, match=r"does not answer \(TimeoutError\)"):
+        track(RECORD, server.uri, tmp_path / "mlruns")
+    assert time.monotonic() - started < 10
+    assert server.asked == 1
+
+
+def test_a_server_is_asked_by_one_process_at_a_time(server: Server, tmp_path: Path) -> None:
+    def late() -> None:
+        with suppress(TrackingUnavailable):
+            track(RECORD, server.uri, tmp_path / "mlruns")
+
+    waiting = threading.Thread(target=late)
+    with FileLock(tmp_path / "mlflow.db.lock"):
+        waiting.start()
+        waiting.join(1)
+        assert (waiting.is_alive(), server.asked) == (True, 0)
+    waiting.join(10)
+    assert (waiting.is_alive(), server.asked) == (False, 1)
 
 
 def test_server_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,14 +292,36 @@ def test_server_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_stores_that_cannot_be_used_say_so(tmp_path: Path) -> None:
     garbage = tmp_path / "mlflow.db"
     garbage.write_bytes(b"not a database" * 100)
-    for uri in (f"sqlite:///{garbage}", "postgresql://me:secret@127.0.0.1:9/x"):
+    for uri in (
+        f"sqlite:///{garbage}",
+        f"sqlite:///{garbage}/mlflow.db",
+        "postgresql://me:secret@127.0.0.1:9/x",
+        "http://me:secret@127.0.0.1:9",
+        "bogus://me:secret@host",
+        f"file:{tmp_path}",
+    ):
         with pytest.raises(TrackingUnavailable) as error:
             track(RECORD, uri, tmp_path / "runs")
-        assert "secret" not in str(error.value)
+        assert "secret" not in "".join(traceback.format_exception(error.value))
+        assert "\n" not in str(error.value)
 
 
-def test_addresses() -> None:
-    assert absolute("sqlite:///mlflow.db", Path("/here")) == "sqlite:////here/mlflow.db"
-    assert absolute("sqlite:////there/m.db", Path("/here")) == "sqlite:////there/m.db"
-    assert absolute("http://host", Path("/here")) == "http://host"
-    assert shown("http://me:secret@host/x") == "http://host/x"
+def test_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    for given, absolute in (
+        ("", "sqlite:////here/mlflow.db"),
+        ("sqlite:///mlflow.db", "sqlite:////here/mlflow.db"),
+        ("sqlite:////there/m.db", "sqlite:////there/m.db"),
+        ("http://host", "http://host"),
+    ):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", given)
+        assert store_uri(Path("/here")) == absolute
+    for uri, printed in (
+        ("http://me:secret@host/x", "http://host/x"),
+        ("postgresql://me:a/b@c@host:5/x", "postgresql://host:5/x"),
+        (
+            "postgresql://host/x?user=me&sslpassword=secret&a=b",
+            "postgresql://host/x?user=me&sslpassword=***&a=b",
+        ),
+        ("sqlite:////home/me@work/mlflow.db", "sqlite:////home/me@work/mlflow.db"),
+    ):
+        assert shown(f"at {uri} or {uri}") == f"at {printed} or {printed}"
