@@ -1,11 +1,18 @@
 """A tiny project of its own, made by real commands."""
 
+import io
 import os
+import runpy
 import shutil
 import subprocess
 import sys
+import warnings
+from contextlib import chdir, redirect_stderr, redirect_stdout
+from multiprocessing import get_context
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import yaml
 
@@ -24,7 +31,7 @@ TINY: dict[str, dict[str, Any]] = {
         }
     },
     "encoder": {"steps": 3, "batch_size": 16, "pairs": 32},
-    "train": {"epochs": 2, "batch_size": 64},
+    "train": {"epochs": 2, "batch_size": 64, "threads": 1},
     "evaluate": {"bootstrap": 50},
 }
 
@@ -38,7 +45,7 @@ def environment() -> dict[str, str]:
     names = {
         f"GIT_{who}_{what}": "t@t" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")
     }
-    return kept | names | {"PATH": path, "MLFLOW_DISABLE_TELEMETRY": "true"}
+    return kept | names | {"PATH": path}
 
 
 def call(folder: Path, *command: str, code: int = 0, **extra: str) -> str:
@@ -57,7 +64,42 @@ def call(folder: Path, *command: str, code: int = 0, **extra: str) -> str:
 
 
 def stage(folder: Path, name: str, *arguments: str, code: int = 0, **extra: str) -> str:
-    return call(folder, sys.executable, "-m", f"pipeline.{name}", *arguments, code=code, **extra)
+    """Run a stage as `python -m` does and return all it printed.
+
+    It runs in this process: a new one would import torch for seconds to work for a moment. That
+    stages run as commands is what `dvc repro` shows.
+    """
+    printed = io.StringIO()
+    with (
+        chdir(folder),
+        patch.dict(os.environ, environment() | extra, clear=True),
+        patch.object(sys, "argv", [name, *arguments]),
+        redirect_stdout(printed),
+        redirect_stderr(printed),
+        warnings.catch_warnings(),
+    ):
+        # A stage that another one has imported runs anew all the same.
+        warnings.filterwarnings("ignore", "'pipeline.* found in sys.modules", RuntimeWarning)
+        try:
+            runpy.run_module(f"pipeline.{name}", run_name="__main__", alter_sys=True)
+            ended = 0
+        except SystemExit as end:
+            ended = int(end.code or 0)
+    assert ended == code, f"{name} {arguments}\n{printed.getvalue()}"
+    return printed.getvalue()
+
+
+def start(folder: Path, name: str, *arguments: str) -> BaseProcess:
+    """A stage in a process of its own, which may be killed.
+
+    It is forked from a server that has imported what is slow to import, so that it is at work at
+    once.
+    """
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["matplotlib.figure", "open_clip", "pandas", "tests.project"])
+    process = context.Process(target=stage, args=(folder, name, *arguments))
+    process.start()
+    return process
 
 
 def make(folder: Path) -> Path:

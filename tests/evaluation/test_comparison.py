@@ -220,9 +220,9 @@ def test_a_file_is_read_by_method_or_refused(
         read_side("x", path, None)
 
 
-def test_what_evaluate_says_of_a_run_is_read_back(project: Path) -> None:
-    metrics = json.loads((project / "reports/metrics.json").read_text())
-    path = project / "data/rankings/garments.parquet"
+def test_what_evaluate_says_of_a_run_is_read_back(built_project: Path) -> None:
+    metrics = json.loads((built_project / "reports/metrics.json").read_text())
+    path = built_project / "data/rankings/garments.parquet"
     written = pq.read_schema(path).metadata
     assert {k.decode(): v.decode() for k, v in written.items()} == evaluate.about(metrics)
     ours, twin = read_side("x", path, None), read_side("x", path, "deterministic head")

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-import subprocess
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,8 @@ import pytest
 import yaml
 
 from rau.features.table import read_features, write_features
-from tests.project import call, environment, runs, stage
+from tests.places import ROOT
+from tests.project import call, runs, stage, start
 from tests.report.test_report import Links
 
 
@@ -22,8 +23,8 @@ def page_text(page: str) -> str:
     return links.text
 
 
-def test_one_command_makes_everything(project: Path) -> None:
-    metrics = json.loads((project / "reports/metrics.json").read_text())
+def test_one_command_makes_everything(built_project: Path) -> None:
+    metrics = json.loads((built_project / "reports/metrics.json").read_text())
     assert metrics["coverage"]["images"] == metrics["coverage"]["images_expected"] == 360
     assert metrics["coverage"]["val_queries_usable"] == 120
     assert set(metrics["protocols"]) == {"original", "val"}
@@ -40,10 +41,10 @@ def test_one_command_makes_everything(project: Path) -> None:
     low, high = metrics["headline"]["interval"]
     assert metrics["headline"]["value"] == value
     assert low <= value <= high
-    page = (project / "reports/index.html").read_text()
+    page = (built_project / "reports/index.html").read_text()
     assert f"{value:.2f}" in page
     assert "data:image/jpeg;base64," in page
-    (run,) = runs(project).values()
+    (run,) = runs(built_project).values()
     assert (run["params"]["theta"], run["params"]["n"]) == ("0.8", "1")
     assert run["params"]["ua.theta"] == run["params"]["theta"]
     assert run["metrics"]["original.recall_at_10"] == pytest.approx(
@@ -96,8 +97,6 @@ def test_queued_experiments_run_side_by_side_and_restore(project: Path) -> None:
     for name in ("encoder", "train"):
         key = f"time.{name}_seconds"
         assert restored["metrics"][key] == first["metrics"][key] > 0
-    call(project, "git", "checkout", "-q", ".")
-    call(project, "dvc", "checkout", "-q", "dvc.yaml")
 
 
 STAGES = (
@@ -123,26 +122,23 @@ OUTPUTS = {
 
 
 @pytest.mark.parametrize("name", OUTPUTS)
-def test_a_killed_stage_goes_on(project: Path, tmp_path: Path, name: str) -> None:
+def test_a_killed_stage_goes_on(project: Path, name: str) -> None:
     """Killed without warning at three moments and run again, a stage writes the same bytes."""
-    folder = tmp_path / "project"
-    shutil.copytree(project, folder, symlinks=True)
-    output = folder / OUTPUTS[name]
+    output = project / OUTPUTS[name]
     before = contents(output)
     assert before
-    for path in (output, folder / "data/.parts", folder / "data/raw"):
+    for path in (output, project / "data/.parts", project / "data/raw"):
         if name == "download" or path.name != "raw":
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-    command = [sys.executable, "-m", f"pipeline.{name}"]
-    for seconds in (0.8, 1.6, 3.2):
-        with subprocess.Popen(
-            command, cwd=folder, env=environment(), stderr=subprocess.DEVNULL
-        ) as process:
-            try:
-                process.wait(seconds)
-            except subprocess.TimeoutExpired:
-                process.kill()
-    stage(folder, name)
+    ends = []
+    for seconds in (0.05, 0.2, 0.5):
+        process = start(project, name)
+        process.join(seconds)
+        process.kill()
+        process.join()
+        ends.append(process.exitcode)
+    assert -signal.SIGKILL in ends, "it was done before it could be killed"
+    stage(project, name)
     assert contents(output) == before
 
 
@@ -204,74 +200,68 @@ def one_line(printed: str) -> str:
     return lines[0]
 
 
-def test_bad_input_is_one_line(project: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "copy"
-    shutil.copytree(project, folder, ignore=shutil.ignore_patterns(".git", "tmp", "cache"))
-    params = yaml.safe_load((folder / "params.yaml").read_text())
+def test_bad_input_is_one_line(project: Path) -> None:
+    params = yaml.safe_load((project / "params.yaml").read_text())
 
     def broken(section: str, **values: Any) -> None:
         changed = {**params, section: params[section] | values}
-        (folder / "params.yaml").write_text(yaml.safe_dump(changed))
+        (project / "params.yaml").write_text(yaml.safe_dump(changed))
 
     broken("ua", theta=1.5)
-    assert "ua.theta" in one_line(stage(folder, "train", code=1))
+    assert "ua.theta" in one_line(stage(project, "train", code=1))
     broken("train", device="cuda:7")
-    assert "train.device=cuda:7" in one_line(stage(folder, "train", code=1))
+    assert "train.device=cuda:7" in one_line(stage(project, "train", code=1))
     broken("dataset", root="nowhere")
-    assert "dataset.root" in one_line(stage(folder, "download", code=1))
+    assert "dataset.root" in one_line(stage(project, "download", code=1))
     broken("evaluate", headline="best")
-    assert "evaluate.headline" in one_line(stage(folder, "evaluate", code=1))
-    (folder / "params.yaml").write_text(yaml.safe_dump(params))
-    cut = folder / "data/features/garments/texts.parquet"
+    assert "evaluate.headline" in one_line(stage(project, "evaluate", code=1))
+    (project / "params.yaml").write_text(yaml.safe_dump(params))
+    cut = project / "data/features/garments/texts.parquet"
     cut.write_bytes(cut.read_bytes()[:-9])
-    assert "texts.parquet is not a whole Parquet" in one_line(stage(folder, "evaluate", code=1))
-    (folder / "data/tables/garments/queries.parquet").unlink()
-    assert "queries.parquet is missing" in one_line(stage(folder, "evaluate", code=1))
-    (folder / "data/rankings/garments.parquet").unlink()
-    assert "garments.parquet" in one_line(stage(folder, "track", code=1))
-    root = next((folder / "data/raw").iterdir())
+    assert "texts.parquet is not a whole Parquet" in one_line(stage(project, "evaluate", code=1))
+    (project / "data/tables/garments/queries.parquet").unlink()
+    assert "queries.parquet is missing" in one_line(stage(project, "evaluate", code=1))
+    (project / "data/rankings/garments.parquet").unlink()
+    assert "garments.parquet" in one_line(stage(project, "track", code=1))
+    root = next((project / "data/raw").iterdir())
     image = next((root / "images").glob("*.jpg"))
     image.write_bytes(image.read_bytes()[:300])
     broken("dataset", root=str(root))
-    assert f"{image.stem} (corrupt)" in one_line(stage(folder, "download", code=1))
+    assert f"{image.stem} (corrupt)" in one_line(stage(project, "download", code=1))
     broken("dataset", root=str(root), allow_missing=True)
-    assert "359 of 360 images" in stage(folder, "download")
-    assert "unexpected extra argument" in one_line(stage(folder, "train", "x", code=1)).lower()
+    assert "359 of 360 images" in stage(project, "download")
+    assert "unexpected extra argument" in one_line(stage(project, "train", "x", code=1)).lower()
 
 
-def test_features_of_another_encoder_are_refused(project: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "project"
-    shutil.copytree(project, folder, symlinks=True)
+def test_features_of_another_encoder_are_refused(project: Path) -> None:
     for kind, column in (("images", "image_id"), ("texts", "text")):
-        path = folder / f"data/features/garments/{kind}.parquet"
+        path = project / f"data/features/garments/{kind}.parquet"
         made = read_features(path, column)
         write_features(path, column, made.names, made.matrix, made.metadata | {"key": "other"})
-    assert "the head was trained on features of" in one_line(stage(folder, "evaluate", code=1))
+    assert "the head was trained on features of" in one_line(stage(project, "evaluate", code=1))
 
 
-def test_features_of_the_users_own(project: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "project"
-    shutil.copytree(project, folder, symlinks=True)
-    params = yaml.safe_load((folder / "params.yaml").read_text())
+def test_features_of_the_users_own(project: Path) -> None:
+    params = yaml.safe_load((project / "params.yaml").read_text())
     params["features"] |= {"source": "own"}
-    (folder / "params.yaml").write_text(yaml.safe_dump(params))
-    assert "360 image ids" in stage(folder, "features", "--list", "needed")
-    (folder / "own").mkdir()
+    (project / "params.yaml").write_text(yaml.safe_dump(params))
+    assert "360 image ids" in stage(project, "features", "--list", "needed")
+    (project / "own").mkdir()
     rng = np.random.default_rng(0)
     for kind, column, file, width in (
         ("images", "image_id", "image_ids", 24),
         ("texts", "text", "texts", 12),
     ):
-        names = json.loads((folder / f"needed/{file}.json").read_text())
+        names = json.loads((project / f"needed/{file}.json").read_text())
         matrix = rng.standard_normal((len(names), width)).astype(np.float32)
-        write_features(folder / f"own/{kind}.parquet", column, names, matrix, {})
+        write_features(project / f"own/{kind}.parquet", column, names, matrix, {})
     for name in ("encoder", "features", "deterministic", "train", "evaluate", "report"):
-        stage(folder, name)
-    assert [path.name for path in (folder / "data/encoder").iterdir()] == ["rau_encoder.json"]
-    metrics = json.loads((folder / "reports/metrics.json").read_text())
+        stage(project, name)
+    assert [path.name for path in (project / "data/encoder").iterdir()] == ["rau_encoder.json"]
+    metrics = json.loads((project / "reports/metrics.json").read_text())
     assert metrics["encoder"]["encoder"] == "features.source"
     assert "weighted sum (ridge map)" in metrics["baselines"]
-    line = one_line(stage(folder, "retrieve", names[0], "is red", code=1))
+    line = one_line(stage(project, "retrieve", names[0], "is red", code=1))
     assert "features.source" in line
 
 
@@ -296,39 +286,37 @@ def write_cirr(root: Path, pictures: list[Path]) -> None:
 
 
 def test_cirr_end_to_end(project: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "project"
-    shutil.copytree(project, folder, symlinks=True)
-    pictures = sorted((next((folder / "data/raw").iterdir()) / "images").glob("*.jpg"))
+    pictures = sorted((next((project / "data/raw").iterdir()) / "images").glob("*.jpg"))
     write_cirr(tmp_path / "cirr", pictures)
-    params = yaml.safe_load((folder / "params.yaml").read_text())
+    params = yaml.safe_load((project / "params.yaml").read_text())
     params["dataset"] |= {"name": "cirr", "root": str(tmp_path / "cirr")}
-    (folder / "params.yaml").write_text(yaml.safe_dump(params))
-    assert "216 of 216 images" in stage(folder, "download")
+    (project / "params.yaml").write_text(yaml.safe_dump(params))
+    assert "216 of 216 images" in stage(project, "download")
     for name in ("tables", "features", "deterministic", "train"):
-        stage(folder, name)
-    assert "cirr_test1_recall_subset.json" in stage(folder, "evaluate")
-    metrics = json.loads((folder / "reports/metrics.json").read_text())
+        stage(project, name)
+    assert "cirr_test1_recall_subset.json" in stage(project, "evaluate")
+    metrics = json.loads((project / "reports/metrics.json").read_text())
     values = metrics["protocols"]["cirr"]["all"]
     assert metrics["headline"]["metric"] == "mean_of_r5_rs1"
     assert values["mean_of_r5_rs1"] == pytest.approx(
         (values["recall_at_5"] + values["subset_recall_at_1"]) / 2, abs=1e-3
     )
     assert values["subset_recall_at_1"] <= values["subset_recall_at_3"] <= 100
-    recall = json.loads((folder / "data/submissions/cirr_test1_recall.json").read_text())
+    recall = json.loads((project / "data/submissions/cirr_test1_recall.json").read_text())
     assert len(recall) == 72 + 2
     assert len(recall["200"]) == 50
-    stage(folder, "report")
-    assert "subset_recall_at_1" in (folder / "reports/index.html").read_text()
+    stage(project, "report")
+    assert "subset_recall_at_1" in (project / "reports/index.html").read_text()
     (tmp_path / "cirr/img_raw/test1-0-0-img0.png").unlink()
-    assert "test1-0-0-img0 (missing)" in one_line(stage(folder, "download", code=1))
+    assert "test1-0-0-img0 (missing)" in one_line(stage(project, "download", code=1))
     params["dataset"]["allow_missing"] = True
-    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    (project / "params.yaml").write_text(yaml.safe_dump(params))
     for name in ("download", "tables", "features"):
-        stage(folder, name)
-    assert "no submission: 1 of 72 test1 images are missing" in stage(folder, "evaluate")
-    status = json.loads((folder / "data/submissions/status.json").read_text())
+        stage(project, name)
+    assert "no submission: 1 of 72 test1 images are missing" in stage(project, "evaluate")
+    status = json.loads((project / "data/submissions/status.json").read_text())
     assert status["files"] == []
-    assert [p.name for p in (folder / "data/submissions").iterdir()] == ["status.json"]
+    assert [p.name for p in (project / "data/submissions").iterdir()] == ["status.json"]
 
 
 def test_server_that_does_not_answer_stops_nothing(project: Path) -> None:
@@ -338,14 +326,18 @@ def test_server_that_does_not_answer_stops_nothing(project: Path) -> None:
     assert "later" in printed
 
 
-def test_help_is_quick_to_read(project: Path) -> None:
+def test_help_is_quick_to_read() -> None:
     """What costs a second each must not be imported to say what a stage does."""
     heavy = {"torch", "pandas", "mlflow", "open_clip", "matplotlib"}
-    for name in (*STAGES, "track", "retrieve", "study", "study_report", "study_track", "compare"):
-        command = [sys.executable, "-X", "importtime", "-m", f"pipeline.{name}", "--help"]
-        printed = call(project, *command)
-        assert "Usage" in printed
-        lines = [line for line in printed.splitlines() if line.startswith("import time:")]
-        loaded = {line.rsplit("|", 1)[1].strip() for line in lines}
-        assert len(loaded) > 20
-        assert not heavy & loaded
+    names = (*STAGES, "track", "retrieve", "study", "study_report", "study_track", "compare")
+    script = (
+        "import sys; from pathlib import Path; from tests.project import stage\n"
+        "for name in sys.argv[1:]:\n"
+        "    assert 'Usage' in stage(Path(), name, '--help')\n"
+        "    print(name, *sys.modules)"
+    )
+    lines = call(ROOT, sys.executable, "-c", script, *names).splitlines()
+    for name, line in zip(names, lines, strict=True):
+        loaded = set(line.split())
+        assert {"typer", "rau.errors"} <= loaded
+        assert not heavy & loaded, name

@@ -2,7 +2,6 @@
 
 import io
 import shutil
-import subprocess
 import time
 from pathlib import Path
 
@@ -11,19 +10,22 @@ import psutil
 import pytest
 import yaml
 
-from tests.project import call, environment, runs, stage
+from tests.project import call, runs, stage, start
 from tests.report.test_report import Links
+
+# One worker runs the studies once for all of these tests.
+pytestmark = pytest.mark.xdist_group("studies")
 
 FILE = "pipeline/dvc.yaml"
 
 
 @pytest.fixture(scope="module")
-def studied(project: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+def studied(built_project: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A copy of the tiny project after its studies, and what they printed."""
     folder = tmp_path_factory.mktemp("studied") / "project"
-    shutil.copytree(project, folder, symlinks=True)
+    shutil.copytree(built_project, folder, symlinks=True)
     params = yaml.safe_load((folder / "params.yaml").read_text())
-    params["study"] |= {"preset": "smoke", "jobs": 2}
+    params["study"] |= {"preset": "smoke", "jobs": 1}
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
     return folder, call(folder, "dvc", "repro", FILE)
 
@@ -98,23 +100,20 @@ def test_again_repeats_nothing(studied: tuple[Path, str]) -> None:
 def test_a_stopped_study_keeps_what_it_finished(studied: tuple[Path, str], tmp_path: Path) -> None:
     folder = tmp_path / "project"
     shutil.copytree(studied[0], folder, symlinks=True)
+    params = yaml.safe_load((folder / "params.yaml").read_text())
+    params["study"]["jobs"] = 2
+    (folder / "params.yaml").write_text(yaml.safe_dump(params))
     store = folder / "data/.parts/runs"
     table = (folder / "data/studies/garments/theta/runs.csv").read_text()
     shutil.rmtree(store)
-    command = ["python", "-m", "pipeline.study", "theta"]
-    with subprocess.Popen(
-        command,
-        cwd=folder,
-        env=environment(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    ) as process:
-        for _ in range(600):
-            if store.exists() and any(store.glob("*.safetensors")):
-                break
-            time.sleep(0.1)
-        workers = psutil.Process(process.pid).children(recursive=True)
-        process.kill()
+    process = start(folder, "study", "theta")
+    for _ in range(600):
+        if store.exists() and any(store.glob("*.safetensors")):
+            break
+        time.sleep(0.1)
+    workers = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    process.join()
     assert len(workers) >= 2
     assert not psutil.wait_procs(workers, timeout=30)[1]  # None is left behind.
     kept = {path: path.stat().st_mtime_ns for path in store.glob("*.safetensors")}
