@@ -3,7 +3,6 @@
 import hashlib
 import io
 import json
-import sys
 from collections.abc import Iterable
 from dataclasses import replace
 from itertools import pairwise
@@ -149,7 +148,3 @@ def fetch(url: str, folder: Path, root: Path, connections: int = 8) -> dict[str,
     choices = DownloadOptions(connections=connections, endpoint=url)
     with Client(connections, backoff=0.01, slowest=1000, patience=0.2, timeout=10) as client:
         return dict(acquire(card(url, folder), fashioniq, root, choices, client))
-
-
-if __name__ == "__main__":
-    fetch(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), connections=4)
