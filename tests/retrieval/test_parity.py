@@ -33,7 +33,7 @@ needs_real = pytest.mark.skipif(
 def signs(kind: str, name: str) -> Any:
     """64 signs that only the name decides."""
     digest = hashlib.sha256(f"{kind}:{name}".encode()).digest()[:8]
-    return 2 * np.unpackbits(np.frombuffer(digest, np.uint8)).astype(np.int64) - 1
+    return 2 * np.unpackbits(np.frombuffer(digest, np.uint8)).astype(np.float32) - 1
 
 
 class Halves:
@@ -72,13 +72,10 @@ def ours(dataset: str) -> Any:
 
 def slow_rank(reference: str, text: str, target: str, gallery: list[str], stacked: Any) -> int:
     query = np.concatenate([signs("image", reference)[:HALF], signs("text", text)[HALF:]])
-    scores = dict(zip(gallery, (stacked @ query).tolist(), strict=True))
-    own = scores[target]
-    ahead = 0
-    for name, score in scores.items():
-        if score > own or (score == own and name < target):
-            ahead += 1
-    return ahead + 1
+    scores = stacked @ query
+    own = scores[gallery.index(target)]
+    tied = (gallery[place] for place in np.flatnonzero(scores == own))
+    return int((scores > own).sum()) + sum(name < target for name in tied) + 1
 
 
 def recalls(ranks: list[int], cuts: tuple[int, ...]) -> list[float]:
