@@ -24,7 +24,7 @@ repro: setup
 	dvc repro
 
 test: setup
-	python -m pytest
+	python -m pytest -n logical --dist loadgroup
 
 lint: setup
 	ruff check .

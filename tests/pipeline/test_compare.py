@@ -28,6 +28,9 @@ from rau.schemas import MANIFEST, QUERIES, RANKINGS, RankingsMetadata, write_tab
 from rau.tracking import Record, TrackingUnavailable, fetch_artifact, find_by_tag, track
 from tests.places import ROOT
 
+# One worker makes the repository and the MLflow store once for all of these tests.
+pytestmark = pytest.mark.xdist_group("compare")
+
 METHODS = ("image only", "sum", "deterministic head", "RAU head")
 PARAMS = {"dataset": {"name": "garments", "root": "store"}}
 RANKS = Path("data/rankings/garments.parquet")
