@@ -15,8 +15,8 @@ def main() -> None:
 
 
 def outputs() -> list[Path]:
-    """The head's description, which holds the digest of its weights."""
-    return [workspace.deterministic(workspace.load_params().dataset.name) / "head.json"]
+    """The head."""
+    return [workspace.deterministic(workspace.load_params().dataset.name) / workspace.WEIGHTS]
 
 
 if __name__ == "__main__":

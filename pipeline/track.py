@@ -87,7 +87,8 @@ def main() -> None:
     metrics = read_json(workspace.METRICS, "metrics")
     history = read_history(workspace.model(name) / workspace.HISTORY)
     values = of_a_run(params)
-    results = [workspace.METRICS, workspace.rankings(name), workspace.model(name) / "head.json"]
+    head = workspace.model(name) / workspace.WEIGHTS
+    results = [workspace.METRICS, workspace.rankings(name), head]
     experiment = os.environ.get("DVC_EXP_NAME", "")
     record = tracking.Record(
         digest=digest([values, digest_files(results)], 32),

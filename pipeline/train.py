@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def main() -> None:
-    """Write `data/models/<dataset>/`: head.safetensors, head.json, history.csv."""
+    """Write `data/models/<dataset>/`: head.safetensors, history.csv."""
     from rau.retrieval import protocols
 
     params = workspace.load_params()
@@ -57,8 +57,8 @@ def train(params: "Params", folder: Path) -> None:
 
 
 def outputs() -> list[Path]:
-    """The head's description, which holds the digest of its weights."""
-    return [workspace.model(workspace.load_params().dataset.name) / "head.json"]
+    """The head."""
+    return [workspace.model(workspace.load_params().dataset.name) / workspace.WEIGHTS]
 
 
 if __name__ == "__main__":

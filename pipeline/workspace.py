@@ -18,6 +18,7 @@ SUMMARY = Path("reports/summary.json")
 SUBMISSIONS = Path("data/submissions")
 PAGE = Path("reports/index.html")
 FIGURES = Path("reports/figures")
+WEIGHTS = "head.safetensors"
 HISTORY = "history.csv"
 TEXT_MAP = "text_map.safetensors"
 
