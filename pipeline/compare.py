@@ -1,29 +1,22 @@
 """Compare two runs query by query: tables, a page and an artifact of the MLflow runs concerned."""
 
-import re
 import sys
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pipeline import stage, workspace
+from pipeline.named_rankings import Found, resolve
 from rau.errors import UserError
 
+if TYPE_CHECKING:
+    from rau.evaluation.comparison import Comparison
+    from rau.report.comparison_page import Pictures
+
 FOLDER = Path("reports/compare")
-RUN_ID = re.compile(r"[0-9a-f]{32}")
-LONGEST = 60
-
-
-@dataclass(frozen=True)
-class Found:
-    """A rankings file, and the MLflow run or the revision that it is of."""
-
-    path: Path
-    run: str | None = None
-    revision: str | None = None
 
 
 def main(
@@ -34,120 +27,23 @@ def main(
     changed: Annotated[int, typer.Option(min=0, max=50, help="queries shown each way")] = 5,
     resamples: Annotated[int, typer.Option(min=100, max=100_000, help="of the bootstrap")] = 10_000,
 ) -> None:
-    """Show differences A less B, and the queries that changed most, under every protocol."""
-    from rau.evaluation import comparison
-    from rau.files import write_text
-    from rau.report import comparison_page as shown
+    """Show differences A - B, and the queries that changed most, under every protocol."""
+    from rau.evaluation.comparison import compare, read_side
+    from rau.report import comparison_page as report
 
-    with tempfile.TemporaryDirectory() as temporary:
-        places = [Path(temporary, side) for side in "ab"]
-        found = [resolve(name, into) for name, into in zip((a, b), places, strict=True)]
-        sides = [
-            comparison.read_side(name, one.path, method)
-            for name, one, method in zip((a, b), found, (method_a, method_b), strict=True)
-        ]
-    result = comparison.compare(sides[0], sides[1], resamples, changed)
-    page = shown.render(result, _pictures(result))
-    folder = FOLDER / f"{safe(a, method_a)}-{safe(b, method_b)}"
-    write_text(folder / "differences.csv", shown.differences_csv(result))
-    write_text(folder / "changes.csv", shown.changes_csv(result))
-    write_text(folder / "index.html", page)
-    print(shown.text_table(result))
+    with tempfile.TemporaryDirectory() as for_a, tempfile.TemporaryDirectory() as for_b:
+        found = [resolve(a, Path(for_a)), resolve(b, Path(for_b))]
+        side_a = read_side(a, found[0].path, method_a)
+        side_b = read_side(b, found[1].path, method_b)
+    result = compare(side_a, side_b, resamples, changed)
+    folder = FOLDER / f"{report.file_name(a, method_a)}-{report.file_name(b, method_b)}"
+    report.write(result, _pictures(result), folder)
+    print(report.text_table(result))
     print(f"comparison: {folder / 'index.html'}")
     _attach(found, folder)
 
 
-def safe(name: str, method: str | None) -> str:
-    """A side as part of a file name; what had to be changed in it shows as a digest."""
-    from rau.files import digest
-
-    whole = name if method is None else f"{name}_{method}"
-    plain = re.sub(r"[^A-Za-z0-9._]+", "-", whole).strip("-.")[-LONGEST:]
-    return plain if plain == whole else f"{plain}-{digest(whole)}".lstrip("-.")
-
-
-def resolve(name: str, into: Path) -> Found:
-    """Find a side's rankings: a file, then an MLflow run, then a DVC experiment or git revision.
-
-    Args:
-        name: what the user named.
-        into: folder for a copy; it need not exist.
-
-    Raises:
-        UserError: when it is none of them, or has no rankings.
-    """
-    if Path(name).is_file():
-        return Found(Path(name))
-    if RUN_ID.fullmatch(name):
-        copy = _from_run(name, into)
-        if copy is not None:
-            return Found(copy, run=name)
-    cached = _from_revision(name, into)
-    if cached is not None:
-        return Found(cached, revision=name)
-    raise UserError(
-        f"{name}: no file, no MLflow run id, no DVC experiment and no git revision of this "
-        "project has this name; see `dvc exp show` and the MLflow page"
-    )
-
-
-def _from_run(run: str, into: Path) -> Path | None:
-    """A copy of the rankings of an MLflow run, None when there is no such run."""
-    from rau import tracking
-    from rau.evaluation.comparison import MAX_BYTES
-
-    into.mkdir(parents=True, exist_ok=True)
-    uri = tracking.store_uri(workspace.main_checkout())
-    try:
-        return tracking.fetch_artifact(uri, run, "rankings", ".parquet", into, MAX_BYTES)
-    except tracking.TrackingUnavailable as error:
-        raise UserError(f"{run}: {error}; name a file or a DVC experiment instead") from error
-
-
-def _from_revision(name: str, into: Path) -> Path | None:
-    """The rankings of a revision, from the main checkout's cache; None for no such revision."""
-    from dvc.api import DVCFileSystem
-    from dvc.exceptions import DvcException, NotDvcRepoError
-    from dvc.scm import SCMError
-
-    try:
-        files = DVCFileSystem(str(workspace.main_checkout()), rev=name)
-        path = workspace.rankings(_dataset(files, name)).as_posix()
-        info = files.info(path)
-    except (SCMError, NotDvcRepoError):
-        return None
-    except FileNotFoundError as error:
-        raise UserError(f"{name}: no rankings there; run `dvc repro` there and commit") from error
-    except DvcException as error:
-        raise UserError(f"{name}: DVC cannot read it ({error}); name a file instead") from error
-    if "md5" not in info:
-        copy = into / Path(path).name
-        into.mkdir(parents=True, exist_ok=True)
-        files.get_file(path, str(copy))
-        return copy
-    # DVC would look in a remote too; what lies in the cache needs no network.
-    cached = Path(files.repo.cache.local.oid_to_path(info["md5"]))
-    if not cached.is_file():
-        raise UserError(
-            f"{name}: its {path} is not in DVC's cache; run `dvc fetch`, or the experiment again"
-        )
-    return cached
-
-
-def _dataset(files: Any, name: str) -> str:
-    """The data set of a revision's parameters, else that of the working folder."""
-    import yaml
-
-    try:
-        params = yaml.safe_load(files.read_text("params.yaml"))
-        return str(params["dataset"]["name"])
-    except (FileNotFoundError, KeyError, TypeError):
-        return workspace.load_params().dataset.name
-    except (yaml.YAMLError, UnicodeError) as error:
-        raise UserError(f"{name}: its params.yaml is not YAML; name another revision") from error
-
-
-def _pictures(result: Any) -> Any:
+def _pictures(result: "Comparison") -> "Pictures":
     """The images of the changed queries, or why there are none."""
     from rau.report.comparison_page import AWAY, Pictures, pictures
     from rau.schemas import MANIFEST, QUERIES, read_table
@@ -164,17 +60,17 @@ def _pictures(result: Any) -> Any:
     return pictures(result.changes, root, manifest, queries)
 
 
-def _attach(found: list[Found], folder: Path) -> None:
+def _attach(found: Sequence[Found], folder: Path) -> None:
     """Attach the files to the runs that were named, else to those of the named experiments."""
     from rau import tracking
 
     uri = tracking.store_uri(workspace.main_checkout())
     try:
-        runs = {one.run for one in found if one.run is not None}
+        runs = {one.run for one in found if one.run}
         if not runs:
-            revisions = sorted({one.revision for one in found if one.revision is not None})
-            tagged = [tracking.find_by_tag(uri, "dvc_experiment", one) for one in revisions]
-            runs = {run for run in tagged if run is not None}
+            revisions = {one.revision for one in found if one.revision}
+            tagged = (tracking.find_by_tag(uri, "dvc_experiment", one) for one in revisions)
+            runs = {run for run in tagged if run}
         for run in sorted(runs):
             tracking.attach(uri, run, folder, f"compare/{folder.name}")
             print(f"MLflow run {run}: artifact compare/{folder.name}")

@@ -18,7 +18,6 @@ from rau.retrieval.ranking import MISSING
 from rau.retrieval.tasks import Method, Ranked, Task, measured, protocol_tasks, run_all
 from rau.schemas import RANKINGS
 
-BOOTSTRAP_SEED = 0
 Row = Mapping[str, Any]
 Nested = dict[str, Any]
 
@@ -40,7 +39,7 @@ def summaries(
         category: np.hstack([stack(values[category], metrics) for values, _ in found.values()])
         for category in clusters
     }
-    ends = bootstrap.intervals(table, clusters, evaluate.bootstrap, BOOTSTRAP_SEED)
+    ends = bootstrap.intervals(table, clusters, evaluate.bootstrap, bootstrap.SEED)
     return {
         name: (
             {c: {m: round(v, 4) for m, v in row.items()} for c, row in means[name].items()},
@@ -64,13 +63,9 @@ def paired_differences(
 ) -> Nested:
     """Paired differences ours - theirs, `<category or mean>.<metric>`, with intervals and p."""
     (left, clusters), (right, _) = (measured(tasks, side, evaluate) for side in (ours, theirs))
-    names = list(summarise(left)["mean"])
-    sides = [{c: stack(value, names) for c, value in side.items()} for side in (left, right)]
-    found = bootstrap.differences(sides[0], sides[1], clusters, evaluate.bootstrap, BOOTSTRAP_SEED)
+    found = bootstrap.paired_differences(left, right, clusters, evaluate.bootstrap)
     return {
-        category: {
-            name: bootstrap.as_dict(one) for name, one in zip(names, differences, strict=True)
-        }
+        category: {name: bootstrap.as_dict(one) for name, one in differences.items()}
         for category, differences in found.items()
     }
 

@@ -10,7 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from rau.retrieval.metrics import Values, stack, summarise
+
 MEAN = "mean"
+SEED = 0
 BLOCK = 128
 Floats = NDArray[np.float64]
 Interval = tuple[Floats, Floats]
@@ -110,6 +113,24 @@ def differences(
         }
     found = draws(gaps, clusters, resamples, seed)
     return {category: of_draws(points[category], drawn) for category, drawn in found.items()}
+
+
+def paired_differences(
+    ours: Mapping[str, Values],
+    theirs: Mapping[str, Values],
+    clusters: Mapping[str, NDArray[np.int64]],
+    resamples: int,
+) -> dict[str, dict[str, Difference]]:
+    """`differences` by category and metric, of the metrics that both sides have in every category.
+
+    Args:
+        ours, theirs: metrics by name, (R,) each, by category.
+        clusters, resamples: as in `draws`.
+    """
+    names = [name for name in summarise(ours)[MEAN] if name in summarise(theirs)[MEAN]]
+    left, right = ({c: stack(v, names) for c, v in side.items()} for side in (ours, theirs))
+    found = differences(left, right, clusters, resamples, SEED)
+    return {category: dict(zip(names, one, strict=True)) for category, one in found.items()}
 
 
 def as_dict(found: Difference) -> dict[str, float | list[float] | None]:

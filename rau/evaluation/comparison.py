@@ -1,49 +1,36 @@
 """Two methods' rankings of the same queries: paired differences, and the queries that changed most.
 
-A difference is A less B. What is paired is a ranked row: a query under a protocol in one order of
-its captions; the rows of one query are resampled together.
+A difference is A - B. What is paired is a ranked row: a query under a protocol in one order of its
+captions; the rows of one query are resampled together.
 """
 
-import math
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from rau.errors import UserError
-from rau.evaluation.bootstrap import MEAN, Difference, differences, holm
+from rau.evaluation.bootstrap import MEAN, Difference, holm, paired_differences
 from rau.models.baselines import untrained
 from rau.models.methods import METHODS
-from rau.retrieval.metrics import Values, per_query, stack, summarise
-from rau.retrieval.ranking import MISSING, Ranking
+from rau.retrieval.metrics import Values, from_ranks, summarise
+from rau.retrieval.ranking import MISSING
 from rau.schemas import RANKINGS, RankingsMetadata, read_parquet
 
 MAX_BYTES = 2 * 2**30
-BOOTSTRAP_SEED = 0
 # A query without a rank counts as this many times the worst rank of its category.
 BEYOND = 10
 UNKNOWN = RankingsMetadata()
-NEEDED = (
-    "query_id",
-    "method",
-    "protocol",
-    "category",
-    "text",
-    "reference_id",
-    "target_id",
-    "target_rank",
-    "subset_rank",
-    "average_precision",
-    "uncertainty",
-    "top",
-)
+PAIRED_BY = ["protocol", "category", "query_id", "text"]
+IMAGES = ["reference_id", "target_id"]
+MEASURED = ["target_rank", "subset_rank", "average_precision"]
+NEEDED = ["method", *PAIRED_BY, *IMAGES, *MEASURED, "uncertainty", "top"]
 Row = Mapping[str, Any]
-Key = tuple[Any, ...]
 
 
 @dataclass(frozen=True)
@@ -53,20 +40,25 @@ class Side:
     name: str
     method: str
     rows: pa.Table
-    facts: RankingsMetadata = UNKNOWN
+    metadata: RankingsMetadata = UNKNOWN
+
+    def row(self, place: int) -> Row:
+        """One row; lists are long, so they are read for the rows that are shown only."""
+        row = self.rows.slice(place, 1).to_pylist()[0]
+        return {**row, "top": row["top"] or []}
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """Rows of both sides under one protocol, row i of `a` with row i of `b`; without `top`.
+    """Rows of both sides under one protocol, row i of `a` with row i of `b`.
 
-    `place` of a row is its place in its side's table. `left_out` rows are in neither: they lack
-    their images on a side whose run leaves such rows out.
+    Columns are `PAIRED_BY`, `IMAGES`, `MEASURED` and `place`, the row's place in its side's table.
+    `left_out` rows are in neither: they lack their images on a side whose run leaves such rows out.
     """
 
     protocol: str
-    a: list[Row]
-    b: list[Row]
+    a: pd.DataFrame
+    b: pd.DataFrame
     left_out: int = 0
 
 
@@ -85,7 +77,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Change:
-    """A query's row on both sides, with `top`; `log_ratio` is ln(rank in B / rank in A)."""
+    """A query's row on both sides; `log_ratio` is ln(rank in B / rank in A)."""
 
     a: Row
     b: Row
@@ -113,11 +105,6 @@ class Compared:
     cells: Mapping[str, Mapping[str, Cell]]
     gained: Sequence[Change]
     lost: Sequence[Change]
-
-    @property
-    def metrics(self) -> list[str]:
-        """In order."""
-        return list(self.cells[MEAN])
 
 
 @dataclass(frozen=True)
@@ -149,23 +136,21 @@ def read_side(name: str, path: Path, method: str | None) -> Side:
     if path.is_file() and path.stat().st_size > MAX_BYTES:
         raise UserError(f"{name}: {path} is larger than {MAX_BYTES} bytes; {remedy}")
     table = read_parquet(path, remedy)
-    lacking = [column for column in NEEDED if column not in table.schema.names]
-    if lacking:
-        raise UserError(f"{name}: {path} lacks the columns {', '.join(lacking)}; {remedy}")
+    if missing := [column for column in NEEDED if column not in table.schema.names]:
+        raise UserError(f"{name}: {path} lacks the columns {', '.join(missing)}; {remedy}")
     try:
         rows = table.select(NEEDED).cast(pa.schema([RANKINGS.field(column) for column in NEEDED]))
+        metadata = RankingsMetadata.of(table.schema.metadata or {})
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise UserError(f"{name}: {path} has columns of other types ({error}); {remedy}") from error
-    try:
-        facts = RankingsMetadata.of(table.schema.metadata or {})
     except ValueError as error:
         raise UserError(f"{name}: {path} has odd metadata ({error}); {remedy}") from error
     methods = rows["method"].unique().to_pylist()
-    chosen = facts.method or trained(name, methods) if method is None else method
+    chosen = method or metadata.method or trained(name, methods)
     if chosen not in methods:
         raise UserError(f"{name} has no method '{chosen}'; choose from {', '.join(methods)}")
-    kept = pc.equal(rows["method"], chosen)
-    return Side(name, chosen, rows.filter(kept).combine_chunks(), facts)
+    kept = rows.filter(pc.equal(rows["method"], chosen)).combine_chunks()
+    return Side(name, chosen, kept, metadata)
 
 
 def trained(name: str, methods: Sequence[str]) -> str:
@@ -196,102 +181,71 @@ def pair(a: Side, b: Side) -> tuple[list[Pairs], list[str]]:
         UserError: when there is no such protocol, the two are of different data sets or ranked
             other queries, or none of a category is left.
     """
-    data = [side.facts.dataset for side in (a, b)]
     sides = f"A, {a.name}, and B, {b.name},"
+    data = (a.metadata.dataset, b.metadata.dataset)
     if None not in data and data[0] != data[1]:
         raise UserError(
             f"{sides} are of different data sets ({data[0]}; {data[1]}); compare runs of the same "
             "data set"
         )
-    ours, theirs = _by_key(a), _by_key(b)
-    names = [list(dict.fromkeys(key[0] for key in side)) for side in (ours, theirs)]
+    names = [side.rows["protocol"].unique().to_pylist() for side in (a, b)]
     shared = [name for name in names[0] if name in names[1]]
     if not shared:
         raise UserError(
             f"{sides} have no protocol in common ({', '.join(names[0])}; {', '.join(names[1])}); "
             "evaluate both under the same one"
         )
+    ours, theirs = (_rows(side, shared) for side in (a, b))
     # An order of the captions is a row, so rows are what is counted here.
-    only = [
-        sum(key[0] in shared and key not in other for key in side)
-        for side, other in ((ours, theirs), (theirs, ours))
-    ]
+    only = [len(x.index.difference(y.index)) for x, y in ((ours, theirs), (theirs, ours))]
     if any(only):
         raise UserError(
             f"{sides} did not rank the same queries: {only[0]} rows are only in A and {only[1]} "
             "only in B; compare runs of the same data set"
         )
-    moved = sum(_images(row) != _images(theirs[key]) for key, row in ours.items() if key in theirs)
+    moved = (ours[IMAGES].fillna("") != theirs[IMAGES].fillna("")).any(axis=1).sum()
     if moved:
         raise UserError(
             f"{sides} give {moved} of their rows different references or targets; "
             "compare runs of the same data set"
         )
-    found = [_paired(protocol, ours, theirs, sides) for protocol in shared]
-    return found, sorted(set(names[0]) ^ set(names[1]))
+    kept = ~(ours["left_out"] | theirs["left_out"])
+    found = []
+    for protocol in shared:
+        own = ours["protocol"] == protocol
+        empty = {*ours["category"][own]} - {*ours["category"][own & kept]}
+        if empty:
+            raise UserError(
+                f"{sides} have no query of {', '.join(sorted(empty))} that has its images; "
+                "complete the images or set evaluate.unusable=miss"
+            )
+        rows = [side[own & kept].reset_index(drop=True) for side in (ours, theirs)]
+        found.append(Pairs(protocol, rows[0], rows[1], int((own & ~kept).sum())))
+    return found, sorted({*names[0]} ^ {*names[1]})
 
 
-def _paired(protocol: str, ours: Mapping[Key, Row], theirs: Mapping[Key, Row], sides: str) -> Pairs:
-    keys = sorted(key for key in ours if key[0] == protocol)
-    kept = [key for key in keys if not (ours[key]["left_out"] or theirs[key]["left_out"])]
-    empty = {key[1] for key in keys} - {key[1] for key in kept}
-    if empty:
-        raise UserError(
-            f"{sides} have no query of {', '.join(sorted(empty))} that has its images; complete "
-            "the images or set evaluate.unusable=miss"
-        )
-    rows = [[side[key] for key in kept] for side in (ours, theirs)]
-    return Pairs(protocol, rows[0], rows[1], len(keys) - len(kept))
+def _rows(side: Side, protocols: Sequence[str]) -> pd.DataFrame:
+    """Rows of these protocols, sorted; rows alike in all that they are paired by are numbered."""
+    rows: pd.DataFrame = side.rows.select([*PAIRED_BY, *IMAGES, *MEASURED]).to_pandas()
+    listed = pc.fill_null(pc.list_value_length(side.rows["top"]), 0).to_numpy() > 0
+    rows["left_out"] = ~listed & (side.metadata.unusable == "leave_out")
+    rows["place"] = np.arange(len(rows))
+    number = rows.groupby(PAIRED_BY, dropna=False).cumcount()
+    rows.index = pd.MultiIndex.from_frame(rows[PAIRED_BY].assign(number=number))
+    return rows[rows["protocol"].isin(protocols)].sort_index()
 
 
-def _by_key(side: Side) -> dict[Key, Row]:
-    """Rows by what they are paired by; rows that are the same in all of it are numbered."""
-    leaves = side.facts.unusable == "leave_out"
-    lengths = pc.list_value_length(side.rows["top"]).to_pylist()
-    seen: Counter[Key] = Counter()
-    rows: dict[Key, Row] = {}
-    for place, row in enumerate(side.rows.drop_columns(["top"]).to_pylist()):
-        key = (row["protocol"], row["category"], row["query_id"], row["text"])
-        rows[*key, seen[key]] = row | {"place": place, "left_out": leaves and not lengths[place]}
-        seen[key] += 1
-    return rows
-
-
-def _images(row: Row) -> tuple[str, str]:
-    return row["reference_id"], row["target_id"]
-
-
-def measured(rows: Sequence[Row]) -> Values:
+def measured(rows: pd.DataFrame) -> Values:
     """Every metric of R rows of one category, (R,) each; a row without a rank is a miss."""
-    subset = _ranks(rows, "subset_rank")
-    precision = np.array([row["average_precision"] or 0.0 for row in rows])
-    known = any(row["average_precision"] is not None for row in rows)
-    lists = np.zeros((len(rows), 0))
-    ranking = Ranking(
-        target_rank=_ranks(rows, "target_rank"),
-        subset_rank=subset if (subset != MISSING).any() else None,
-        subset_top=None,
-        top=lists.astype(np.int64),
-        scores=lists.astype(np.float32),
-        average_precision={None: precision} if known else {},
-        r_precision=None,
-    )
-    values = per_query(ranking)
-    if "mean_of_r5_rs1" in values:
+    ranks = rows[MEASURED[:2]].fillna(MISSING).to_numpy(np.int64)
+    subset = ranks[:, 1] if (ranks[:, 1] != MISSING).any() else None
+    precision = rows["average_precision"]
+    known = {} if precision.isna().all() else {None: precision.fillna(0).to_numpy(np.float64)}
+    values = from_ranks(ranks[:, 0], subset, known)
+    if subset is not None:
         # CIRR's own headline stands in place of FashionIQ's.
         del values["mean_of_r10_r50"]
     return values
-
-
-def _ranks(rows: Sequence[Row], column: str) -> np.ndarray[Any, np.dtype[np.int64]]:
-    return np.array([row[column] or MISSING for row in rows], dtype=np.int64)
-
-
-def _by_category(rows: Sequence[Row]) -> dict[str, list[Row]]:
-    found: dict[str, list[Row]] = defaultdict(list)
-    for row in rows:
-        found[row["category"]].append(row)
-    return dict(found)
 
 
 def measure(pairs: Pairs, resamples: int) -> dict[str, dict[str, Cell]]:
@@ -302,21 +256,17 @@ def measure(pairs: Pairs, resamples: int) -> dict[str, dict[str, Cell]]:
     Args:
         resamples: of the bootstrap, at least 1.
     """
-    rows = _by_category(pairs.a)
-    values = [
-        {category: measured(own) for category, own in _by_category(side).items()}
+    a, b = (
+        {str(category): measured(own) for category, own in side.groupby("category")}
         for side in (pairs.a, pairs.b)
-    ]
-    means = [summarise(side) for side in values]
-    names = [name for name in means[0][MEAN] if name in means[1][MEAN]]
+    )
     clusters = {
-        category: np.unique([row["query_id"] for row in own], return_inverse=True)[1]
-        for category, own in rows.items()
+        str(category): pd.factorize(own["query_id"])[0].astype(np.int64)
+        for category, own in pairs.a.groupby("category")
     }
-    columns = [{c: stack(value, names) for c, value in side.items()} for side in values]
-    found = differences(columns[0], columns[1], clusters, resamples, BOOTSTRAP_SEED)
-    adjusted = dict(zip(names, holm([one.p for one in found[MEAN]]), strict=True))
-    categories = [MEAN, *(sorted(rows) if len(rows) > 1 else [])]
+    found = paired_differences(a, b, clusters, resamples)
+    adjusted = dict(zip(found[MEAN], holm([one.p for one in found[MEAN].values()]), strict=True))
+    means = summarise(a), summarise(b)
     return {
         category: {
             name: Cell(
@@ -325,9 +275,9 @@ def measure(pairs: Pairs, resamples: int) -> dict[str, dict[str, Cell]]:
                 one,
                 adjusted[name] if category == MEAN else None,
             )
-            for name, one in zip(names, found[category], strict=True)
+            for name, one in found[category].items()
         }
-        for category in categories
+        for category in (MEAN, *(sorted(clusters) if len(clusters) > 1 else []))
     }
 
 
@@ -340,34 +290,25 @@ def changes(pairs: Pairs, a: Side, b: Side, count: int) -> tuple[list[Change], l
     Args:
         count: at most so many of each.
     """
-    worst: dict[str, int] = defaultdict(lambda: 1)
-    for row in (*pairs.a, *pairs.b):
-        worst[row["category"]] = max(worst[row["category"]], row["target_rank"] or 1)
-    largest: dict[Key, tuple[float, Row, Row]] = {}
-    for ours, theirs in zip(pairs.a, pairs.b, strict=True):
-        beyond = BEYOND * worst[ours["category"]]
-        ratio = math.log((theirs["target_rank"] or beyond) / (ours["target_rank"] or beyond))
-        key = (ours["category"], ours["query_id"])
-        if key not in largest or abs(ratio) > abs(largest[key][0]):
-            largest[key] = (ratio, ours, theirs)
-    order = sorted(largest, key=lambda key: (-abs(largest[key][0]), key))
-    ordered = [largest[key] for key in order]
-    gained = [one for one in ordered if one[0] > 0][:count]
-    lost = [one for one in ordered if one[0] < 0][:count]
+    worst = pd.concat([pairs.a, pairs.b]).groupby("category")["target_rank"].max().fillna(1)
+    beyond = BEYOND * pairs.a["category"].map(worst)
+    ranks = [side["target_rank"].astype(np.float64).fillna(beyond) for side in (pairs.a, pairs.b)]
+    ratio = np.log(ranks[1] / ranks[0])
+    query = ["category", "query_id"]
+    rows = pairs.a[query].assign(a=pairs.a["place"], b=pairs.b["place"], ratio=ratio)
+    rows = rows.assign(size=np.abs(ratio))
+    rows = rows.sort_values(["size", *query], ascending=[False, True, True], kind="stable")
+    rows = rows.drop_duplicates(query)
 
-    def whole(found: Iterable[tuple[float, Row, Row]]) -> list[Change]:
-        return [Change(_with_top(x, a), _with_top(y, b), ratio) for ratio, x, y in found]
+    def whole(chosen: pd.DataFrame) -> list[Change]:
+        columns = (chosen[name].head(count) for name in ("a", "b", "ratio"))
+        return [Change(a.row(x), b.row(y), r) for x, y, r in zip(*columns, strict=True)]
 
-    return whole(gained), whole(lost)
-
-
-def _with_top(row: Row, side: Side) -> Row:
-    """Lists are long, so they are read for the rows that are shown only."""
-    return {**row, "top": side.rows["top"][row["place"]].as_py() or []}
+    return whole(rows[rows["ratio"] > 0]), whole(rows[rows["ratio"] < 0])
 
 
 def compare(a: Side, b: Side, resamples: int, count: int) -> Comparison:
-    """Differences A less B under every protocol that both have.
+    """Differences A - B under every protocol that both have.
 
     Args:
         resamples: of the bootstrap, at least 1.
@@ -384,11 +325,10 @@ def compare(a: Side, b: Side, resamples: int, count: int) -> Comparison:
     paired, left_out = pair(a, b)
     done = []
     for pairs in paired:
-        gained, lost = changes(pairs, a, b, count)
-        ids = {c: len({r["query_id"] for r in rows}) for c, rows in _by_category(pairs.a).items()}
-        both = zip(pairs.a, pairs.b, strict=True)
-        unranked = sum(None in (x["target_rank"], y["target_rank"]) for x, y in both)
+        ids = pairs.a.groupby("category")["query_id"]
+        queries = {str(category): count for category, count in ids.nunique().items()}
+        unranked = int((pairs.a["target_rank"].isna() | pairs.b["target_rank"].isna()).sum())
         cells = measure(pairs, resamples)
-        out = pairs.left_out
-        done.append(Compared(pairs.protocol, ids, unranked, out, cells, gained, lost))
+        changed = changes(pairs, a, b, count)
+        done.append(Compared(pairs.protocol, queries, unranked, pairs.left_out, cells, *changed))
     return Comparison(a, b, resamples, done, left_out)

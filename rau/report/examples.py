@@ -23,6 +23,19 @@ def spread(rows: Sequence[Row], count: int) -> list[Row]:
     return list(rows[step // 2 :: step][:count])
 
 
+def row_strip(row: Row, paths: Mapping[str, Path], relevant: Mapping[str, Sequence[str]]) -> Strip:
+    """The strip of a row of the rankings; arguments as in `groups`."""
+    top = row["top"][:SHOWN]
+    true = relevant.get(row["query_id"], ())
+    return Strip(
+        reference=paths[row["reference_id"]],
+        caption=row["text"],
+        ranked=[paths[name] for name in top],
+        target_at=top.index(row["target_id"]) if row["target_id"] in top else None,
+        relevant_at=frozenset(i for i, name in enumerate(top) if name in true),
+    )
+
+
 def groups(
     rankings: Sequence[Row],
     paths: Mapping[str, Path],
@@ -47,16 +60,7 @@ def groups(
         ]
         strips = []
         for row in spread(rows, count):
-            top = row["top"][:SHOWN]
-            strip = Strip(
-                reference=paths[row["reference_id"]],
-                caption=row["text"],
-                ranked=[paths[name] for name in top],
-                target_at=top.index(row["target_id"]) if row["target_id"] in top else None,
-                relevant_at=frozenset(
-                    i for i, name in enumerate(top) if name in relevant.get(row["query_id"], ())
-                ),
-            )
+            strip = row_strip(row, paths, relevant)
             rank = row["target_rank"] or "none"
             strips.append((f"{row['query_id']}: rank of the target {rank}", draw(strip)))
         if strips:

@@ -18,24 +18,37 @@ def recall_at_k(target_rank: NDArray[np.int64], k: int) -> NDArray[np.float64]:
     return np.where(hit, 100.0, 0.0)
 
 
-def per_query(ranking: Ranking, usable: NDArray[np.bool_] | None = None) -> Values:
-    """Every metric by name, (Q,) each.
+def from_ranks(
+    target_rank: NDArray[np.int64],
+    subset_rank: NDArray[np.int64] | None = None,
+    average_precision: Mapping[int | None, NDArray[np.float64]] | None = None,
+    r_precision: NDArray[np.float64] | None = None,
+) -> Values:
+    """Every metric by name, (Q,) each; arguments as in `Ranking`.
 
     `mean_of_r10_r50` is the mean of recall at 10 and 50 (FashionIQ's headline). Where queries have
     a subset also `subset_recall_at_K` and `mean_of_r5_rs1` (CIRR's headline). Where relevance is
     known also `map` over the whole gallery, `map_at_K`, divided by min(K, relevant), and
-    `r_precision`. Rows that are not `usable` score 0.
+    `r_precision`.
     """
-    values = {f"recall_at_{k}": recall_at_k(ranking.target_rank, k) for k in CUTS}
+    values = {f"recall_at_{k}": recall_at_k(target_rank, k) for k in CUTS}
     values["mean_of_r10_r50"] = (values["recall_at_10"] + values["recall_at_50"]) / 2
-    if ranking.subset_rank is not None:
+    if subset_rank is not None:
         for k in SUBSET_CUTS:
-            values[f"subset_recall_at_{k}"] = recall_at_k(ranking.subset_rank, k)
+            values[f"subset_recall_at_{k}"] = recall_at_k(subset_rank, k)
         values["mean_of_r5_rs1"] = (values["recall_at_5"] + values["subset_recall_at_1"]) / 2
-    for cut, precision in ranking.average_precision.items():
+    for cut, precision in (average_precision or {}).items():
         values["map" if cut is None else f"map_at_{cut}"] = 100 * precision
-    if ranking.r_precision is not None:
-        values["r_precision"] = 100 * ranking.r_precision
+    if r_precision is not None:
+        values["r_precision"] = 100 * r_precision
+    return values
+
+
+def per_query(ranking: Ranking, usable: NDArray[np.bool_] | None = None) -> Values:
+    """`from_ranks` of a ranking, where rows that are not `usable` score 0."""
+    values = from_ranks(
+        ranking.target_rank, ranking.subset_rank, ranking.average_precision, ranking.r_precision
+    )
     if usable is not None:
         values = {name: value * usable for name, value in values.items()}
     return values

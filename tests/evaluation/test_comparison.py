@@ -56,13 +56,19 @@ def row(query: str, rank: int | None, **changed: Any) -> dict[str, Any]:
     } | changed
 
 
-def side(name: str, rows: list[dict[str, Any]], **facts: str) -> Side:
+def side(name: str, rows: list[dict[str, Any]], **metadata: str) -> Side:
     table = pa.Table.from_pylist(rows, schema=RANKINGS).select(NEEDED).cast(SCHEMA)
-    return Side(name, "RAU head", table, RankingsMetadata(**facts))
+    return Side(name, "RAU head", table, RankingsMetadata(**metadata))
 
 
 def by_rank(name: str, ranks: list[int | None], **changed: Any) -> Side:
     return side(name, [row(f"q{i}", rank, **changed) for i, rank in enumerate(ranks)])
+
+
+def means(rows: list[dict[str, Any]]) -> dict[str, float]:
+    """The mean of every metric."""
+    values = measured(side("a", rows).rows.to_pandas())
+    return {name: float(value.mean()) for name, value in values.items()}
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> Path:
@@ -73,7 +79,9 @@ def write(path: Path, rows: list[dict[str, Any]]) -> Path:
 def test_metrics_by_hand() -> None:
     ranks: list[int | None] = [1, 4, 30, 51, None]
     rows = [row(f"q{i}", rank, subset_rank=None) for i, rank in enumerate(ranks)]
-    values = {name: value.mean() for name, value in measured(rows).items()}
+    values = {
+        name: value.mean() for name, value in measured(side("a", rows).rows.to_pandas()).items()
+    }
     assert values == {
         "recall_at_1": 20,
         "recall_at_5": 40,
@@ -86,7 +94,9 @@ def test_metrics_by_hand() -> None:
         row("b", 9, subset_rank=2, average_precision=0.25),
         row("c", None),
     ]
-    values = {name: value.mean() for name, value in measured(full).items()}
+    values = {
+        name: value.mean() for name, value in measured(side("a", full).rows.to_pandas()).items()
+    }
     assert values["map"] == pytest.approx(25)
     assert values["subset_recall_at_1"] == pytest.approx(100 / 3)
     assert values["subset_recall_at_2"] == pytest.approx(200 / 3)
@@ -137,7 +147,7 @@ def test_rows_are_paired_by_what_they_are_and_not_by_order() -> None:
     a = side("a", [row("q1", 1), row("q2", 2), row("q2", 3, text="red"), row("q2", 4, text="red")])
     b = side("b", [row("q2", 7, text="red"), row("q2", 8, text="red"), row("q2", 6), row("q1", 5)])
     (pairs,), left_out = pair(a, b)
-    ranks = [(x["target_rank"], y["target_rank"]) for x, y in zip(pairs.a, pairs.b, strict=True)]
+    ranks = list(zip(pairs.a["target_rank"], pairs.b["target_rank"], strict=True))
     assert ranks == [(1, 5), (2, 6), (3, 7), (4, 8)]
     assert left_out == []
 
@@ -226,7 +236,7 @@ def test_what_evaluate_says_of_a_run_is_read_back(built_project: Path) -> None:
     written = pq.read_schema(path).metadata
     assert {k.decode(): v.decode() for k, v in written.items()} == evaluate.about(metrics)
     ours, twin = read_side("x", path, None), read_side("x", path, "deterministic head")
-    assert ours.facts == RankingsMetadata(
+    assert ours.metadata == RankingsMetadata(
         method="RAU head",
         dataset="garments",
         copy="built in",
@@ -247,16 +257,21 @@ def test_another_data_set_is_refused() -> None:
 
 
 def test_sides_are_described_and_what_differs_is_said() -> None:
-    facts = {"dataset": "cirr", "copy": "official", "encoder": "<i>ViT</i>, own", "coverage": "all"}
+    metadata = {
+        "dataset": "cirr",
+        "copy": "official",
+        "encoder": "<i>ViT</i>, own",
+        "coverage": "all",
+    }
     other = {"dataset": "cirr", "copy": "custom", "encoder": "RN50, own", "coverage": "half"}
     for theirs, described, unlike in (
-        (facts, "data set cirr (official); encoder <i>ViT</i>, own; all", ""),
+        (metadata, "data set cirr (official); encoder <i>ViT</i>, own; all", ""),
         ({}, "its file does not say its data set, encoder and coverage", ""),
         (other, "data set cirr (custom); encoder RN50", "copy of the data set, encoder, coverage:"),
-        (facts | {"encoder": "RN50"}, "data set cirr (official); encoder RN50; all", "encoder:"),
-        (facts | {"coverage": "half"}, "own; half", "coverage:"),
+        (metadata | {"encoder": "RN50"}, "data set cirr (official); encoder RN50; all", "encoder:"),
+        (metadata | {"coverage": "half"}, "own; half", "coverage:"),
     ):
-        a, b = side("a", [row("q", 1)], **facts), side("b", [row("q", 2)], **theirs)
+        a, b = side("a", [row("q", 1)], **metadata), side("b", [row("q", 2)], **theirs)
         result = compare(a, b, 100, 5)
         page = Page(report.render(result, report.Pictures())).text
         for text in (page, report.text_table(result)):

@@ -22,6 +22,7 @@ from rau.evaluation.comparison import read_side, trained
 from rau.features.table import Features
 from rau.models.baselines import WeightedSum
 from rau.params import EvaluateParams
+from rau.report.comparison_page import file_name
 from rau.retrieval.feature_set import FeatureSet
 from rau.retrieval.protocols import presets
 from rau.schemas import MANIFEST, QUERIES, RANKINGS, RankingsMetadata, write_table
@@ -164,7 +165,7 @@ def test_the_file_names_the_method_that_the_run_is_about(tmp_path: Path) -> None
         assert set(read_side("x", path, None).rows["method"].to_pylist()) == {method}
         assert read_side("x", path, "RAU head").method == "RAU head"
     older = read_side("x", write_rankings(path, 0), None)
-    assert (older.method, older.facts) == ("RAU head", RankingsMetadata())
+    assert (older.method, older.metadata) == ("RAU head", RankingsMetadata())
     write_rankings(path, 0, about={"method": "other"})
     with pytest.raises(UserError, match="x has no method 'other'"):
         read_side("x", path, None)
@@ -203,7 +204,7 @@ def test_sides_agree_with_their_runs_own_metrics(tmp_path: Path, unusable: Any) 
     sides = [read_side("x", path, method) for method in (None, "image only")]
     (done,) = comparison.compare(sides[0], sides[1], 100, 5).protocols
     assert (done.left_out > 0) == (unusable == "leave_out")
-    assert "map" in done.metrics
+    assert "map" in done.cells["mean"]
     ours, theirs = result["protocols"], result["baselines"]["image only"]
     for name, cell in done.cells["mean"].items():
         expected = [side[protocol.name]["mean"][name] for side in (ours, theirs)]
@@ -219,15 +220,15 @@ def test_an_untrained_baseline_with_a_heads_name_keeps_a_row_of_its_own() -> Non
 
 
 def test_names_of_folders_are_safe() -> None:
-    assert compare.safe("brave-theta_0.6", None) == "brave-theta_0.6"
+    assert file_name("brave-theta_0.6", None) == "brave-theta_0.6"
     names = ["../../etc/passwd", "..", "HEAD~1", "a/b", "a b", "-x", "/", "ä" * 300, "x" * 300]
-    made = [compare.safe(name, None) for name in names]
+    made = [file_name(name, None) for name in names]
     assert len(set(made)) == len(names)
     for name in made:
         assert len(name) < 80
         assert Path(name).name == name
         assert name[0] not in "-."
-    assert compare.safe("a", "sum") != compare.safe("a", None)
+    assert file_name("a", "sum") != file_name("a", None)
 
 
 def test_a_wrong_name_says_what_was_tried(project: Path) -> None:
