@@ -5,7 +5,7 @@ import sys
 from typing import Any
 
 from pipeline import stage, workspace
-from pipeline.track import git_state, signature_tags
+from pipeline.track import diagnostic_tags, git_state
 
 # Params of a nested run, by the name of its column.
 VARIED = ("head", "theta", "theta_quantile", "n", "seed", "ISU", "CSU", "DR")
@@ -54,19 +54,19 @@ def _records(dataset: str, study: str) -> tuple[Any, list[Any]]:
         tags={"study": study, **read_json(page.with_name("about.json"), "studies"), **git_state()},
         artifacts={folder: "study", page: "", page.with_name(f"{study}.png"): "figures"},
     )
-    signatures = {
-        (label, seed): signature_tags(found)
+    diagnostics = {
+        (label, seed): diagnostic_tags(found)
         for label, by_seed in document["signatures"].items()
         for seed, found in enumerate(by_seed)
     }
     children = [
-        _child(own, study, dict(row), signatures[row["variant"], row["seed"]])
+        _child(own, study, dict(row), diagnostics[row["variant"], row["seed"]])
         for _, row in runs.iterrows()
     ]
     return parent, children
 
 
-def _child(parent: str, study: str, row: dict[str, Any], signatures: dict[str, str]) -> Any:
+def _child(parent: str, study: str, row: dict[str, Any], diagnostics: dict[str, str]) -> Any:
     """One run: what varied as parameters, every other figure as a metric."""
     from rau.files import digest
     from rau.tracking import Record
@@ -85,7 +85,7 @@ def _child(parent: str, study: str, row: dict[str, Any], signatures: dict[str, s
         name=f"{label}, seed {seed}",
         params={key: known[key] for key in VARIED if key in known},
         metrics=metrics,
-        tags={"study": study, "variant": label, "run": known["run"], **signatures},
+        tags={"study": study, "variant": label, "run": known["run"], **diagnostics},
     )
 
 

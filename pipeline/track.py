@@ -34,11 +34,11 @@ def final_metrics(metrics: dict[str, Any]) -> dict[str, float]:
     return values
 
 
-def signature_tags(found: list[dict[str, str]]) -> dict[str, str]:
-    """The names of all signatures, and the evidence and remedy of each."""
-    tags = {"signatures": ", ".join(one["name"] for one in found) or "none"}
+def diagnostic_tags(found: list[dict[str, str]]) -> dict[str, str]:
+    """The names of all diagnostics, and the evidence and remedy of each."""
+    tags = {"diagnostics": ", ".join(one["name"] for one in found) or "none"}
     return tags | {
-        f"signature.{one['name']}": f"{one['evidence']}; {one['remedy']}" for one in found
+        f"diagnostic.{one['name']}": f"{one['evidence']}; {one['remedy']}" for one in found
     }
 
 
@@ -102,7 +102,7 @@ def main() -> None:
             if key != "epoch" and not math.isnan(value)
         ],
         tags=git_state()
-        | signature_tags(metrics["signatures"])
+        | diagnostic_tags(metrics["signatures"])
         | {
             "method": metrics["method"],
             "dvc_experiment": experiment or "workspace",

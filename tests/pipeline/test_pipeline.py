@@ -58,7 +58,7 @@ def test_one_command_makes_everything(built_project: Path) -> None:
     assert run["tags"]["headline_protocol"] == "original"
     assert run["tags"]["method"] == "RAU head"
     signatures = [found["name"] for found in metrics["signatures"]]
-    assert run["tags"]["signatures"] == (", ".join(signatures) or "none")
+    assert run["tags"]["diagnostics"] == (", ".join(signatures) or "none")
     assert all(f"{found['evidence']}" in page_text(page) for found in metrics["signatures"])
     assert run["tags"]["coverage"].startswith("360 of 360 images")
 

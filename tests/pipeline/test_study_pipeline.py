@@ -80,7 +80,7 @@ def test_nested_runs_in_mlflow(studied: tuple[Path, str]) -> None:
     child = found["θ = 0.3, seed 1"]
     assert child["params"]["theta"] == "0.3"
     assert child["tags"]["mlflow.parentRunId"]
-    assert child["tags"]["signatures"]
+    assert child["tags"]["diagnostics"]
     table = pd.read_csv(folder / "data/studies/garments/theta/runs.csv")
     row = table[(table.variant == "θ = 0.3") & (table.seed == 1)].iloc[0]
     assert child["metrics"]["original.recall_at_10"] == pytest.approx(row["original.recall_at_10"])
