@@ -156,7 +156,7 @@ def _begun(made: Trainer) -> list[Batch]:
 def _take(made: Trainer, batches: Iterable[Batch]) -> None:
     with devices.matmul_precision(made.train.precision):
         for batch in batches:
-            made.step(made.shares[0], *batch)
+            made._step(made.shares[0], *batch)
 
 
 def cases(bench: Bench) -> Iterator[Result]:

@@ -137,21 +137,17 @@ class Schedule:
         queries: Sequence[TrainQueries],
         seeds: Sequence[int],
         train: TrainParams,
-        one_shape: bool = False,
     ) -> None:
         """Lay out the runs' queries.
 
         Args:
             queries, seeds: of the runs, (R,).
             train: the batches' size and kind.
-            one_shape: pad every batch to the largest, as a captured step needs it; without, only
-                to the largest of the step's.
 
         Raises:
             ValueError: when the runs have different numbers of batches.
         """
         self.own, self.seeds, self.train = list(queries), list(seeds), train
-        self.one_shape = one_shape
         distinct = {id(one): one for one in queries}
         self.queries = TrainQueries.joined(list(distinct.values()))
         lengths = torch.tensor([0, *(len(one) for one in distinct.values())]).cumsum(0).tolist()
@@ -175,9 +171,8 @@ class Schedule:
         text, own = texts.to(device), valid.to(device)
         found = []
         for step in range(self.steps):
-            counts = self.capacity if self.one_shape else valid[step].sum(-1).tolist()
-            wide = slice(0, max(counts))
-            padded = self.one_shape or not valid[step, :, wide].all()
+            wide = slice(0, int(valid[step].sum(-1).max()))
+            padded = not valid[step, :, wide].all()
             place = (step, 0 if len(self.own) == 1 else slice(None), wide)
             found.append(
                 Batch(

@@ -25,7 +25,6 @@ from rau.models.objective import loss_terms
 from rau.params import TrainParams, UaParams
 from rau.retrieval.feature_set import FeatureSet
 from rau.training import epoch_statistics
-from rau.training.capture import Captured
 from rau.training.sampler import Schedule, TrainQueries, stream
 from rau.training.stacking import STACKABLE, HeadStack
 
@@ -84,8 +83,7 @@ class Trainer:
             raise ValueError(f"{name} sees a batch as a whole and cannot be stacked")
         self.runs, self.train, self.features = runs, train, features
         seeds = [run.seed for run in runs]
-        self.captured = device.type == "cuda" and name in STACKABLE
-        self.schedule = Schedule([run.queries for run in runs], seeds, train, self.captured)
+        self.schedule = Schedule([run.queries for run in runs], seeds, train)
         self.stack = HeadStack([run.config for run in runs], seeds, device)
         self.progress = [Progress() for _ in runs]
         self.best: list[dict[str, Tensor]] = [{} for _ in runs]
@@ -106,13 +104,9 @@ class Trainer:
             self.stack.parameter_groups(train.weight_decay),
             lr=self.rate,
             fused=True,
-            capturable=device.type == "cuda",
         )
         self.noise = self.stack.head.noise
         self.noise.bind(seeds, self.schedule.capacity, device)
-        self.step: Callable[..., Tensor] = self._step
-        if self.captured:
-            self.step = Captured(self._step, self.noise.generators, device)
 
     def run(self, state: Path | None, quiet: bool = False) -> list[Progress]:
         """Train to the last epoch, from `state` where an earlier run was stopped.
@@ -176,7 +170,7 @@ class Trainer:
         with devices.matmul_precision(self.train.precision):
             for number, batch in enumerate(self.schedule.epoch(epoch), epoch * self.schedule.steps):
                 self.rate.copy_(self.rates[number])
-                sums += self.step(self.shares[number], *batch)
+                sums += self._step(self.shares[number], *batch)
         rate = self.rate.item()
         for place, values in enumerate(sums.tolist()):
             if self.progress[place].failure is None:

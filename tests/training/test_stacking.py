@@ -173,28 +173,9 @@ def test_a_step_never_waits_for_the_device(study: str) -> None:
     trainer.stack.head.train()
     batch = trainer.schedule.epoch(0)[0]
     with NoWaiting():  # type: ignore[no-untyped-call]
-        trainer.step(trainer.shares[0], *batch)
+        trainer._step(trainer.shares[0], *batch)
         with pytest.raises(AssertionError, match="_local_scalar_dense"):
             trainer.rate.item()
-
-
-def test_one_shape_pads_to_the_largest_batch() -> None:
-    def queries(count: int) -> TrainQueries:
-        rows = torch.arange(count)
-        return TrainQueries(
-            rows, rows + 1, rows[:, None].expand(count, 4), rows * 0 + 4, rows % 2, None, count + 1
-        )
-
-    train = TrainParams(batch_size=8, batches="category")
-    parts = [queries(37), queries(35)]
-    schedule = Schedule(parts, [0, 1], train, one_shape=True)
-    batches = schedule.epoch(0)
-    assert {batch.query.shape for batch in batches} == {(2, max(schedule.capacity))}
-    for run, first in ((0, 0), (1, 37)):
-        rows = [b.query[run][b.valid[run]] for b in batches if b.valid is not None]
-        assert sorted(torch.cat(rows).tolist()) == list(range(first, first + len(parts[run])))
-    with pytest.raises(ValueError, match="different numbers"):
-        Schedule([queries(37), queries(90)], [0, 1], train)
 
 
 def test_heads_and_their_stack_are_one_storage() -> None:
@@ -222,24 +203,3 @@ def test_a_stack_of_weighings_is_what_its_runs_say() -> None:
     assert found.quantile is None
     assert found.csu
     assert found.dr
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
-@pytest.mark.parametrize("study", list(STUDIES))
-def test_a_captured_step_gives_the_numbers_of_one_that_is_not(
-    study: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    features, queries = world()
-    features = FeatureSet.on(torch.device("cuda"), features.images, features.texts)
-    wanted = [
-        (one, fit.prepare(one.train, features, queries, [("kept", "forward")]))
-        for one in STUDIES[study]
-    ]
-    captured = fit.fit_stack(wanted, features)
-    monkeypatch.setattr("rau.training.capture.WARM_UP", 10**9)
-    plain = fit.fit_stack(wanted, features)
-    for ours, theirs in zip(captured, plain, strict=True):
-        assert not isinstance(ours, NotFinite)
-        assert not isinstance(theirs, NotFinite)
-        for name, value in theirs.head.state_dict().items():
-            assert torch.allclose(ours.head.state_dict()[name], value, atol=1e-5), name
