@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
     from bench.harness import Bench, Result
 
-# Training has the process keep its memory, so it comes last: no other group runs so.
 GROUPS = ("startup", "loading", "features", "ranking", "growth", "training", "studies")
 RESULTS = Path(__file__).parent / "results"
 PAGE = Path(__file__).parents[1] / "docs/performance.md"

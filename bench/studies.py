@@ -6,7 +6,6 @@ from functools import partial
 from bench.harness import Bench, Result
 from bench.sizes import FASHIONIQ
 from bench.training import BATCH, some_steps, synthetic, trainer
-from rau import devices
 from rau.params import Params, TrainParams
 from rau.studies.workers import most_together
 
@@ -21,7 +20,6 @@ STEPS = 8
 
 def cases(bench: Bench) -> Iterator[Result]:
     """Large and small batches, wide features, and on a GPU all 27."""
-    devices.keep_memory()
     on_gpu = bench.device.type == "cuda"
     seeds, thetas = (SEEDS, THETAS) if on_gpu else (FEW_SEEDS, FEW_THETAS)
     for width, batch in ((WIDTH, BATCH), (WIDTH, SMALL_BATCH), (1024, BATCH)):

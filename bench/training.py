@@ -161,7 +161,6 @@ def _take(made: Trainer, batches: Iterable[Batch]) -> None:
 
 def cases(bench: Bench) -> Iterator[Result]:
     """All figures of training: of steps in float32, and in what the device does faster."""
-    devices.keep_memory()
     coarse: MatmulPrecision = "tf32" if bench.device.type == "cuda" else "bfloat16"
     for width in WIDTHS:
         yield from _fashioniq(bench, width, coarse)

@@ -30,7 +30,6 @@ def train(params: "Params", folder: Path) -> None:
     from rau.training.history import to_csv
 
     stage.limit_threads(params.train.threads)
-    devices.keep_memory()
     name = params.dataset.name
     sources = [workspace.features(name, kind) for kind in ("images", "texts")]
     pair = table.read_pair(*sources)

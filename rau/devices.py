@@ -1,7 +1,5 @@
-"""The device that tensors live on, and the threads and the memory that work on a CPU takes."""
+"""The device that tensors live on, the threads of a CPU and the precision of matrix products."""
 
-import ctypes
-import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -52,21 +50,3 @@ def threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-# What glibc's mallopt takes; the largest threshold it accepts.
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-LARGEST_MMAP_THRESHOLD = 32 * 2**20
-
-
-def keep_memory() -> None:
-    """Have this process keep the memory that tensors on the CPU leave, for the next ones.
-
-    By default glibc hands blocks of a few MB back to the system, and every step of a training
-    takes them anew, page by page; where pages are dear that is a fifth of the step. Up to 2 GB
-    stay at the end of the heap of every process. Elsewhere than on glibc nothing happens.
-    """
-    if platform.libc_ver()[0] == "glibc":
-        libc = ctypes.CDLL(None)
-        libc.mallopt(M_MMAP_THRESHOLD, LARGEST_MMAP_THRESHOLD)
-        libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)

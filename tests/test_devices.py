@@ -1,8 +1,5 @@
-"""What the CPU's work takes: products' precision inside a block, memory that is kept."""
+"""The precision of matrix products, inside a block and in training."""
 
-import ctypes
-import subprocess
-import sys
 from typing import Any
 
 import pytest
@@ -14,36 +11,6 @@ from rau.training.fit import fit as fit_prepared
 from rau.training.fit import prepare
 from rau.training.trainer import Trainer
 from tests.training.test_trainer import params, world
-
-KEPT = """
-import ctypes
-import sys
-from rau import devices
-
-class Info(ctypes.Structure):
-    names = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost"
-    _fields_ = [(name, ctypes.c_size_t) for name in names.split()]
-
-libc = ctypes.CDLL(None)
-libc.malloc.restype = ctypes.c_void_p
-libc.free.argtypes = [ctypes.c_void_p]
-libc.mallinfo2.restype = Info
-if sys.argv[1] == "keep":
-    devices.keep_memory()
-block = libc.malloc(30 * 2**20)
-libc.free(block)
-print(libc.mallinfo2().fordblks)
-"""
-
-
-@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="needs glibc 2.33")
-def test_memory_that_was_freed_is_kept() -> None:
-    def kept(how: str) -> int:
-        command = [sys.executable, "-c", KEPT, how]
-        done = subprocess.run(command, check=True, capture_output=True, text=True)
-        return int(done.stdout)
-
-    assert kept("keep") >= 30 * 2**20 > kept("as it is")
 
 
 def test_precision_of_products_ends_with_its_block() -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from rau.devices import keep_memory, threads
+from rau.devices import threads
 from rau.errors import UserError
 from rau.params import Params
 from rau.studies import runs
@@ -49,7 +49,6 @@ def _end_with_parent() -> None:
 def _start(source: runs.Source) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
-    keep_memory()
     _worlds.append(source.read())
 
 
