@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Self
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 from torch.nn import functional as F
 
 from rau.nn.layers import squared_distance
@@ -54,22 +54,11 @@ class Gaussian:
         """Norm of sigma, one number a row, (...)."""
         return torch.as_tensor(torch.linalg.vector_norm(at_least_float32(self.sigma), dim=-1))
 
-    def sample(self, generator: Generator | None = None) -> Tensor:
-        """Draw once, (..., d), with gradients to both parameters (reparametrised)."""
-        return self.sample_n(1, generator)[0]
-
-    def sample_n(self, count: int, generator: Generator | None = None) -> Tensor:
-        """Draw `count` times independently, (count, ..., d)."""
-        noise = torch.randn(
-            (count, *self.mean.shape),
-            generator=generator,
-            device=self.mean.device,
-            dtype=self.mean.dtype,
-        )
-        return self.at(noise)
-
     def at(self, noise: Tensor) -> Tensor:
-        """mean + sigma * noise, (..., d)."""
+        """mean + sigma * noise, (..., d): a sample where the noise is standard normal.
+
+        Gradients reach both parameters (reparametrisation); leading dimensions broadcast.
+        """
         return torch.addcmul(self.mean, self.sigma, noise)
 
     def wasserstein2(self, other: Self) -> Tensor:
