@@ -12,11 +12,11 @@ from bench.plain import Loss, PlainHead, Triplets, epoch
 from bench.sizes import CIRR, FASHIONIQ, WIDTHS, DataSet, random_features
 from rau import devices
 from rau.features.table import Features
-from rau.models.head import HeadConfig
+from rau.models.head import ComposedHead, HeadConfig
 from rau.params import MatmulPrecision, TrainParams, UaParams
 from rau.retrieval.feature_set import FeatureSet
 from rau.training.sampler import Batch, TrainQueries
-from rau.training.trainer import Run, Trainer
+from rau.training.trainer import Trainer
 
 HIDDEN = 256
 BATCH = 512
@@ -47,25 +47,20 @@ def products(rows: int, width: int, hidden: int) -> list[tuple[int, int, int]]:
     return found + [(rows, width, rows)] * 2 + [(rows, rows, width)] * 2
 
 
-def bare_products(
-    shapes: list[tuple[int, int, int]], device: torch.device, runs: int = 1
-) -> Callable[[], None]:
+def bare_products(shapes: list[tuple[int, int, int]], device: torch.device) -> Callable[[], None]:
     """The products alone, on matrices in memory, their results where the last ones were."""
     made = [
         (
-            torch.randn(runs, m, k, device=device),
-            torch.randn(runs, k, n, device=device),
-            torch.empty(runs, m, n, device=device),
+            torch.randn(m, k, device=device),
+            torch.randn(k, n, device=device),
+            torch.empty(m, n, device=device),
         )
         for m, k, n in shapes
     ]
 
     def work() -> None:
         for left, right, out in made:
-            if runs == 1:
-                torch.mm(left[0], right[0], out=out[0])
-            else:
-                torch.bmm(left, right, out=out)
+            torch.mm(left, right, out=out)
 
     return work
 
@@ -117,46 +112,32 @@ def trainer(
     features: FeatureSet,
     queries: TrainQueries,
     width: int,
-    runs: int = 1,
-    thetas: int = 1,
     batch: int = BATCH,
     precision: MatmulPrecision = "float32",
 ) -> Trainer:
-    """A trainer of several runs, `thetas` of them for every seed, whose holdout costs nothing."""
-    many = [
-        Run(
-            config(width),
-            UA.model_copy(update={"theta": 0.5 + 0.05 * (run % thetas)}),
-            run // thetas,
-            queries,
-            lambda _: {"mean_of_r10_r50": 0.0},
-        )
-        for run in range(runs)
-    ]
-    return Trainer(many, TrainParams(batch_size=batch, precision=precision), features)
+    """A trainer whose holdout costs nothing."""
+    torch.manual_seed(0)
+    head = ComposedHead(config(width)).to(features.device)
+    train = TrainParams(batch_size=batch, precision=precision)
+    return Trainer(head, UA, train, queries, features, lambda _: {"mean_of_r10_r50": 0.0})
 
 
 def one_step(made: Trainer) -> Callable[[], None]:
     """A step of a trainer, over and over on one batch."""
-    return some_steps(made, 1)
-
-
-def some_steps(made: Trainer, count: int) -> Callable[[], None]:
-    """The first steps of an epoch whose batches are there."""
-    return partial(_take, made, _begun(made)[:count])
+    return partial(_take, made, _begun(made)[:1])
 
 
 def _begun(made: Trainer) -> list[Batch]:
     """The batches of an epoch, with the noise and the head as it begins."""
-    made.noise.restart(lambda seed: seed)
-    made.stack.head.train()
+    made.head.noise.restart(lambda seed: seed)
+    made.head.train()
     return made.schedule.epoch(0)
 
 
 def _take(made: Trainer, batches: Iterable[Batch]) -> None:
     with devices.matmul_precision(made.train.precision):
         for batch in batches:
-            made._step(made.shares[0], *batch)
+            made._step(0, batch)
 
 
 def cases(bench: Bench) -> Iterator[Result]:
@@ -170,8 +151,8 @@ def cases(bench: Bench) -> Iterator[Result]:
 
 
 def _floor(bench: Bench, made: Trainer) -> Callable[[], None]:
-    width = made.runs[0].config.width
-    return bare_products(products(made.schedule.capacity[0], width, HIDDEN), bench.device)
+    width = made.head.config.width
+    return bare_products(products(made.schedule.capacity, width, HIDDEN), bench.device)
 
 
 def _in(precision: MatmulPrecision, work: Callable[[], None]) -> None:

@@ -77,9 +77,7 @@ class Bench:
 
         keys = [self.key(params) for params in wanted]
         by_key = dict(zip(keys, wanted, strict=True))
-        workers.complete(
-            by_key, self.store, self.source, self.jobs, self.with_val, self.title, self.device
-        )
+        workers.complete(by_key, self.store, self.source, self.jobs, self.with_val, self.title)
         return [runs.load(workers.path(self.store, key)) for key in keys]
 
 

@@ -19,7 +19,6 @@ from bench.peak import Cost, cost
 from bench.plain import Loss, PlainHead, loss_of
 from bench.sizes import FASHIONIQ
 from bench.table import inserted, lines
-from rau.losses.rau_loss import Weighing
 from rau.models.head import ComposedHead
 from rau.models.objective import loss_terms
 from rau.params import UaParams
@@ -212,7 +211,7 @@ def test_the_floor_of_a_step_is_the_products_that_it_executes(tmp_path: Path) ->
     step = training.one_step(trainer)
     with MatmulPrecision() as executed:
         step()
-    shapes = training.products(trainer.schedule.capacity[0], WIDTH, training.HIDDEN)
+    shapes = training.products(trainer.schedule.capacity, WIDTH, training.HIDDEN)
     assert executed.found == Counter(m * k * n for m, k, n in shapes)
 
 
@@ -233,9 +232,9 @@ def test_the_usual_loop_has_our_loss_and_gradients() -> None:
         head.forward_source(reference, text),
         head.forward_target(target),
         ids,
-        Weighing.of(ua),
+        ua,
         True,
-        torch.tensor(0.5),
+        0.5,
     )
     item = {"reference": reference, "text": text, "target": target, "target_id": ids}
     numbers = Loss(ua.theta, ua.csu_weight, ua.dr_weight, config.temperature)

@@ -9,6 +9,7 @@ from rau import devices
 from rau.params import MatmulPrecision
 from rau.training.fit import fit as fit_prepared
 from rau.training.fit import prepare
+from rau.training.sampler import Batch
 from rau.training.trainer import Trainer
 from tests.training.test_trainer import params, world
 
@@ -30,9 +31,9 @@ def test_steps_are_as_coarse_as_asked_and_the_holdout_is_not(
     stepped: list[str] = []
     step = Trainer._step
 
-    def noted(self: Trainer, *inputs: Any) -> torch.Tensor:
+    def noted(self: Trainer, number: int, batch: Batch) -> torch.Tensor:
         stepped.append(torch.get_float32_matmul_precision())
-        return step(self, *inputs)
+        return step(self, number, batch)
 
     monkeypatch.setattr(Trainer, "_step", noted)
     features, queries = world()

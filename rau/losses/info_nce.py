@@ -11,17 +11,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from rau.nn.layers import per_run
-
 # exp(-80) is still a normal number in float32.
 NARROW = 80.0
-TINY = 1e-35
 
 
 class Contrast(NamedTuple):
     """The weighted sum of the sets' losses, which carries the gradient, and each by itself.
 
-    A scalar and (sets,); of a stack (R,) and (sets, R).
+    A scalar and (sets,).
     """
 
     total: Tensor
@@ -31,29 +28,22 @@ class Contrast(NamedTuple):
 def contrast(
     logits: Tensor,
     masks: Sequence[Tensor],
-    weights: Sequence[float | Tensor],
+    weights: Sequence[float],
     two_way: bool,
-    valid: Tensor | None = None,
     most: Tensor | None = None,
 ) -> Contrast:
     """The loss of every set of positives.
 
     Args:
-        logits: (B, B), rows are sources; of a stack (R, B, B).
+        logits: (B, B), rows are sources.
         masks: sets of positives of that shape, 1 or true where a pair is in; a row without any
             gives 0.
-        weights: of the sets, numbers or (R,).
+        weights: of the sets.
         two_way: average with the same loss from columns to rows.
-        valid: rows that are there, (R, B) bool, None for all; pairs of others are in no set, and
-            their logits are far below the rest.
-        most: no logit is larger, () or (R,), and none of rows that are there is `NARROW` less; both
-            directions then share their exponentials. None where that is not known.
+        most: no logit is larger, a scalar, and none is `NARROW` less; both directions then share
+            their exponentials. None where that is not known.
     """
-    rows = logits.shape[-1] if valid is None else per_run(valid.sum(-1).to(logits.dtype))
-    scales = [per_run(w) if isinstance(w, Tensor) else w for w in weights]
-    total, parts = _Contrast.apply(
-        logits, masks, scales, (-1, -2) if two_way else (-1,), rows, most
-    )
+    total, parts = _Contrast.apply(logits, masks, weights, (-1, -2) if two_way else (-1,), most)
     return Contrast(total, parts)
 
 
@@ -66,12 +56,11 @@ class _Softmax:
             shifts = [logits.amax(direction, keepdim=True) for direction in directions]
             powers = [(logits - shift).exp_() for shift in shifts]
         else:
-            shifts = [per_run(most)] * len(directions)
+            shifts = [most] * len(directions)
             powers = [(logits - shifts[0]).exp_()] * len(directions)
         self.powers = powers
-        # A row that is not there may have no sum at all.
         self.sums = [
-            power.sum(direction, keepdim=True).clamp_(min=TINY)
+            power.sum(direction, keepdim=True)
             for power, direction in zip(powers, directions, strict=True)
         ]
         self.logarithms = [total.log() + one for total, one in zip(self.sums, shifts, strict=True)]
@@ -95,13 +84,12 @@ class _Contrast(torch.autograd.Function):
         ctx: Any,
         logits: Tensor,
         masks: Sequence[Tensor],
-        weights: Sequence[float | Tensor],
+        weights: Sequence[float],
         directions: Sequence[int],
-        rows: int | Tensor,
         most: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         softmax = _Softmax(logits, directions, most)
-        share = 1 / (len(directions) * rows)
+        share = 1 / (len(directions) * len(logits))
         push = [torch.zeros_like(total) for total in softmax.sums]
         pulls: list[Tensor] = []
         parts: list[Tensor] = []
@@ -110,15 +98,14 @@ class _Contrast(torch.autograd.Function):
             counts = [pairs.sum(direction, keepdim=True) for direction in directions]
             shares = [1 / count.clamp(min=1) for count in counts]
             pull = sum(shares[1:], start=shares[0]) * pairs
-            part = -per_run(torch.linalg.vecdot(pull.flatten(-2), logits.flatten(-2)))
+            part = -torch.linalg.vecdot(pull.flatten(), logits.flatten())
             for place, (logarithm, count) in enumerate(
                 zip(softmax.logarithms, counts, strict=True)
             ):
                 some = count.clamp(max=1)
-                part = part + (some * logarithm).sum((-1, -2), keepdim=True)
+                part = part + (some * logarithm).sum()
                 push[place] = push[place] + some * weight
-            plain = isinstance(weight, float) and weight == 1
-            pulls.append(pull if plain else pull.mul_(weight))
+            pulls.append(pull if weight == 1 else pull.mul_(weight))
             parts.append(part * share)
         if ctx.needs_input_grad[0]:
             gradient = softmax.weighted(push)
@@ -127,11 +114,11 @@ class _Contrast(torch.autograd.Function):
             ctx.save_for_backward(gradient)
             ctx.share = share
         weighted = [part * weight for part, weight in zip(parts, weights, strict=True)]
-        result = torch.stack(weighted).sum(0)[..., 0, 0], torch.stack(parts)[..., 0, 0]
+        result = torch.stack(weighted).sum(0), torch.stack(parts)
         ctx.mark_non_differentiable(result[1])
         return result
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None]:
         (gradient,) = ctx.saved_tensors
-        return gradient * (per_run(gradients[0]) * ctx.share), None, None, None, None, None
+        return gradient * (gradients[0] * ctx.share), None, None, None, None

@@ -1,5 +1,7 @@
 """MUR (Chen et al. 2024, arXiv 2211.07394): noise on the target from its own mean and spread."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -28,9 +30,9 @@ def augment(target: Tensor, noise: Noise) -> Tensor:
     return alpha * whitened + beta
 
 
-def share(progress: Tensor) -> Tensor:
+def share(progress: float) -> float:
     """Weight gamma of the noisy loss: exp(-progress), progress from 0 to 1 over the training."""
-    return (-progress).exp()
+    return math.exp(-progress)
 
 
 def loss(
@@ -39,7 +41,7 @@ def loss(
     target_ids: Tensor,
     temperature: Tensor,
     two_way: bool,
-    progress: Tensor,
+    progress: float,
     noise: Noise,
 ) -> Tensor:
     """gamma * noisy + (1 - gamma) * InfoNCE, a scalar (equations 6 to 8).
@@ -52,7 +54,7 @@ def loss(
         target_ids: (B,), equal where the target image is the same.
         temperature: divides the cosines.
         two_way: both directions of InfoNCE.
-        progress: of the training, from 0 to 1, a scalar.
+        progress: of the training, from 0 to 1.
         noise: where the random numbers come from.
     """
     noisy = augment(target, noise)

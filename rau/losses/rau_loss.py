@@ -3,92 +3,27 @@
 InfoNCE is van den Oord's (2018); with several positives a row it takes the form of supervised
 contrastive learning (Khosla 2020), the mean of log p over the positives. Half precision is
 widened to float32. B is the batch, d the width. Sets of pairs are matrices of 1 and 0 in float: on
-a CPU comparisons that give bool, and their conversion, cost several times as much. Of a stack of R
-runs every tensor has R in front, and a loss is (R,) in place of a scalar; `valid` (R, B) then says
-which rows are a run's own.
+a CPU comparisons that give bool, and their conversion, cost several times as much.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from rau.losses.info_nce import contrast
 from rau.nn.gaussian import PathOutput, at_least_float32
-from rau.nn.layers import per_run, squared_distance, unit
+from rau.nn.layers import squared_distance, unit
 from rau.params import UaParams
-
-# Cosine over temperature of a pair that is not there: its probability is nought.
-NOWHERE = -1e4
-
-
-@dataclass(frozen=True, eq=False)
-class Weighing:
-    """The terms of a loss and what they need, of one run or (R,) each of a stack.
-
-    Attributes:
-        csu, dr: whether the terms are there at all.
-        csu_weight, dr_weight: of the terms.
-        theta: CSU's threshold; where `quantile` is not None that is used instead.
-        dr_blocks: of DR.
-    """
-
-    csu: bool
-    dr: bool
-    csu_weight: float | Tensor
-    dr_weight: float | Tensor
-    theta: float | Tensor
-    quantile: float | Tensor | None
-    dr_blocks: Literal["last", "all"]
-
-    @classmethod
-    def of(cls, ua: UaParams) -> Self:
-        """Of one run; a term of weight 0 is not there."""
-        return cls(
-            ua.csu_weight > 0,
-            ua.dr_weight > 0,
-            ua.csu_weight,
-            ua.dr_weight,
-            ua.theta,
-            ua.theta_quantile,
-            ua.dr_blocks,
-        )
-
-    @classmethod
-    def of_stack(cls, runs: Sequence[UaParams], device: torch.device) -> Self:
-        """Of runs that have the same terms."""
-
-        def column(values: Sequence[float]) -> Tensor:
-            return torch.tensor(values, dtype=torch.float32, device=device)
-
-        first = cls.of(runs[0])
-        quantiles = [ua.theta_quantile for ua in runs if ua.theta_quantile is not None]
-        return cls(
-            first.csu,
-            first.dr,
-            column([ua.csu_weight for ua in runs]),
-            column([ua.dr_weight for ua in runs]),
-            column([ua.theta for ua in runs]),
-            column(quantiles) if quantiles else None,
-            first.dr_blocks,
-        )
 
 
 def same_target(target_ids: Tensor) -> Tensor:
     """Which rows of a batch share their target image: (B,) integers to (B, B) of 1 and 0."""
     numbers = target_ids.int()  # Half the memory; there are fewer images than that.
-    gaps = numbers[..., :, None] - numbers[..., None, :]
+    gaps = numbers[:, None] - numbers
     return gaps.eq_(0).to(torch.float32)
-
-
-def pairs_of(valid: Tensor | None) -> Tensor | None:
-    """Pairs of rows that are both there, (B, B) of 1 and 0; None where all are."""
-    if valid is None:
-        return None
-    there = valid.float()
-    return there[..., :, None] * there[..., None, :]
 
 
 def _logits(source: Tensor, target: Tensor, temperature: float | Tensor | None = None) -> Tensor:
@@ -99,21 +34,13 @@ def _logits(source: Tensor, target: Tensor, temperature: float | Tensor | None =
     return unit(left, temperature) @ unit(right).mT
 
 
-def _mean(rows: Tensor, valid: Tensor | None) -> Tensor:
-    """Mean over the rows that are there, (B,) to a scalar."""
-    if valid is None:
-        return rows.mean(-1)
-    return (rows * valid).sum(-1) / valid.sum(-1)
-
-
 @torch.no_grad()
 def csu_positives(
     mu_source: Tensor,
     mu_target: Tensor,
     base_positives: Tensor,
-    theta: float | Tensor,
-    quantile: float | Tensor | None = None,
-    pairs: Tensor | None = None,
+    theta: float,
+    quantile: float | None = None,
 ) -> Tensor:
     """Positives of cross-sample uncertainty: the base ones and every j with cosine >= theta.
 
@@ -128,34 +55,28 @@ def csu_positives(
         base_positives: the rows of the same target, (B, B) of 1 and 0.
         theta: threshold.
         quantile: of the cosines of pairs that are not base positives, in place of theta.
-        pairs: those of rows that are there, (B, B) of 1 and 0; None for all.
 
     Returns:
         (B, B) of 1 and 0, rows are sources.
     """
-    if quantile is None and not isinstance(theta, Tensor) and theta >= 1:
+    if quantile is None and theta >= 1:
         return base_positives
     cosines = _logits(mu_source, mu_target).clamp_(-1, 1)
-    if quantile is not None:
-        others = (1 if pairs is None else pairs) - base_positives
-        added = cosines.gt_(per_run(_threshold(cosines, others, quantile)))
-    elif isinstance(theta, Tensor):
-        added = cosines.ge_(per_run(theta)).mul_(per_run(theta) < 1)
-    else:
+    if quantile is None:
         added = cosines.ge_(theta)
-    if pairs is not None:
-        added *= pairs
+    else:
+        added = cosines.gt_(_threshold(cosines, 1 - base_positives, quantile))
     return torch.maximum(base_positives.to(added), added)
 
 
-def _threshold(cosines: Tensor, others: Tensor, quantile: float | Tensor) -> Tensor:
-    """The quantile of a matrix's `others`, () or (R,): the k-th smallest, k = quantile * count.
+def _threshold(cosines: Tensor, others: Tensor, quantile: float) -> Tensor:
+    """The quantile of a matrix's `others`, a scalar: the k-th smallest, k = quantile * count.
 
     Nothing waits for the device: the count stays there. Infinite where there are no others.
     """
-    rank = (others.sum((-1, -2)) * quantile).ceil().long().clamp(min=1)
-    ordered = cosines.masked_fill(others == 0, torch.inf).flatten(-2).sort(-1).values
-    return ordered.gather(-1, rank[..., None] - 1)[..., 0]
+    rank = (others.sum() * quantile).ceil().long().clamp(min=1)
+    ordered = cosines.masked_fill(others == 0, torch.inf).flatten().sort().values
+    return ordered.gather(0, rank[None] - 1)[0]
 
 
 def multi_positive_info_nce(
@@ -185,8 +106,8 @@ def multi_positive_info_nce(
 
 
 def _check(source: Tensor, target: Tensor, positives: Tensor) -> None:
-    count = source.shape[-2]
-    if source.shape != target.shape or positives.shape[-2:] != (count, count):
+    count = len(source)
+    if source.shape != target.shape or positives.shape != (count, count):
         shapes = [tuple(value.shape) for value in (source, target, positives)]
         raise ValueError(f"source, target and positives do not fit: {shapes}")
 
@@ -214,7 +135,7 @@ def csu_loss(
         multi_positive_info_nce(source, target, positives, temperature, two_way)
         for source, target in _draws(sources, targets)
     ]
-    return torch.stack(terms).mean(0)
+    return torch.stack(terms).mean()
 
 
 def _draws(sources: Sequence[Tensor], targets: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
@@ -237,16 +158,11 @@ def base_loss(
     return csu_loss(sources, targets, same_target(target_ids), temperature, two_way)
 
 
-def dr_loss(
-    source: PathOutput,
-    target: PathOutput,
-    which: Literal["last", "all"],
-    valid: Tensor | None = None,
-) -> Tensor:
+def dr_loss(source: PathOutput, target: PathOutput, which: Literal["last", "all"]) -> Tensor:
     """Distribution regularisation: mean squared 2-Wasserstein distance of the pairs, a scalar.
 
     Of the last block or averaged over all blocks; without blocks (n = 0) the squared distance of
-    the means. `valid` says which rows are there, (B,); None for all.
+    the means.
 
     Raises:
         ValueError: when the two paths have different numbers of blocks.
@@ -254,9 +170,9 @@ def dr_loss(
     pairs = list(zip(source.blocks, target.blocks, strict=True))
     if not pairs:
         means = at_least_float32(source.mean), at_least_float32(target.mean)
-        return _mean(squared_distance(*means), valid)
+        return squared_distance(*means).mean()
     used = pairs if which == "all" else pairs[-1:]
-    return torch.stack([_mean(left.wasserstein2(right), valid) for left, right in used]).mean(0)
+    return torch.stack([left.wasserstein2(right).mean() for left, right in used]).mean()
 
 
 @dataclass(frozen=True, eq=False)
@@ -284,10 +200,9 @@ def total_loss(
     source: PathOutput,
     target: PathOutput,
     target_ids: Tensor,
-    weighing: Weighing,
+    ua: UaParams,
     temperature: float | Tensor,
     two_way: bool,
-    valid: Tensor | None = None,
     narrow: bool = False,
 ) -> Terms:
     """The training loss of a batch; a term of weight 0 is not computed.
@@ -298,40 +213,31 @@ def total_loss(
         source: the source path of B queries.
         target: the target path of their B targets.
         target_ids: (B,) integers, equal where the target image is the same.
-        weighing: the terms, theta and the blocks of DR.
+        ua: weights of the terms, theta and the blocks of DR.
         temperature: divides the cosines.
         two_way: both directions of InfoNCE.
-        valid: rows that are there, (B,) bool; None for all.
         narrow: cosines over the temperature lie within `contrast.NARROW` of each other.
 
     Raises:
         ValueError: when the two outputs do not fit each other.
     """
-    pairs = pairs_of(valid)
     base_positives = same_target(target_ids)
-    if pairs is not None:
-        base_positives *= pairs
-    masks: list[Tensor] = [base_positives]
-    weights: list[float | Tensor] = [1.0]
-    if weighing.csu:
+    masks, weights = [base_positives], [1.0]
+    if ua.csu_weight > 0:
         means = source.mean, target.mean
-        masks.append(
-            csu_positives(*means, base_positives, weighing.theta, weighing.quantile, pairs)
-        )
-        weights.append(weighing.csu_weight)
+        masks.append(csu_positives(*means, base_positives, ua.theta, ua.theta_quantile))
+        weights.append(ua.csu_weight)
     most = 1 / torch.as_tensor(temperature).detach() if narrow else None
     found = []
     for z_source, z_target in _draws(source.draws, target.draws):
         _check(z_source, z_target, base_positives)
         logits = _logits(z_source, z_target, temperature)
-        if pairs is not None:
-            logits = logits.masked_fill(pairs == 0, NOWHERE)
-        found.append(contrast(logits, masks, weights, two_way, valid, most))
-    total = torch.stack([one.total for one in found]).mean(0)
+        found.append(contrast(logits, masks, weights, two_way, most))
+    total = torch.stack([one.total for one in found]).mean()
     parts = torch.stack([one.parts for one in found]).mean(0)
-    dr = total.new_zeros(total.shape)
-    if weighing.dr:
-        dr = dr_loss(source, target, weighing.dr_blocks, valid)
-        total = total + weighing.dr_weight * dr
-    csu = parts[1] if weighing.csu else torch.zeros_like(parts[0])
+    dr = total.new_zeros(())
+    if ua.dr_weight > 0:
+        dr = dr_loss(source, target, ua.dr_blocks)
+        total = total + ua.dr_weight * dr
+    csu = parts[1] if ua.csu_weight > 0 else dr.new_zeros(())
     return Terms(total, parts[0], csu, dr, masks[-1], base_positives)

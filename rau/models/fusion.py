@@ -9,15 +9,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rau.nn.layers import Dense, Dropout, Norm, per_run
+from rau.nn.layers import Dropout
 from rau.nn.noise import Noise
 
 GATE_MARGIN = 1e-3
 
 
-def zero_linear(inputs: int, outputs: int, bias: float = 0.0) -> Dense:
+def zero_linear(inputs: int, outputs: int, bias: float = 0.0) -> nn.Linear:
     """A linear layer that starts as the constant `bias`."""
-    layer = Dense(inputs, outputs)
+    layer = nn.Linear(inputs, outputs)
     nn.init.zeros_(layer.weight)
     nn.init.constant_(layer.bias, bias)
     return layer
@@ -25,7 +25,9 @@ def zero_linear(inputs: int, outputs: int, bias: float = 0.0) -> Dense:
 
 def trunk(inputs: int, hidden: int, dropout: float, noise: Noise) -> nn.Sequential:
     """The hidden layer of every MLP of ours; the norm is needed because unit vectors are small."""
-    return nn.Sequential(Dense(inputs, hidden), Norm(hidden), nn.GELU(), Dropout(dropout, noise))
+    return nn.Sequential(
+        nn.Linear(inputs, hidden), nn.LayerNorm(hidden), nn.GELU(), Dropout(dropout, noise)
+    )
 
 
 class GatedResidual(nn.Module):
@@ -85,7 +87,7 @@ class LearnedSum(nn.Module):
 
     def forward(self, reference: Tensor, text: Tensor) -> Tensor:
         """Two (B, d) to one (B, d)."""
-        return torch.lerp(reference, text, per_run(self.logit.sigmoid()))
+        return torch.lerp(reference, text, self.logit.sigmoid())
 
 
 class BatchNorm(nn.BatchNorm1d):
@@ -143,15 +145,15 @@ class Combiner(nn.Module):
         super().__init__()
 
         def layer(inputs: int, outputs: int) -> nn.Sequential:
-            return nn.Sequential(Dense(inputs, outputs), nn.ReLU(), Dropout(dropout, noise))
+            return nn.Sequential(nn.Linear(inputs, outputs), nn.ReLU(), Dropout(dropout, noise))
 
         self.scale = math.sqrt(width)
         self.project_text = layer(width, hidden)
         self.project_image = layer(width, hidden)
         self.combine = layer(2 * hidden, 2 * hidden)
-        self.output = Dense(2 * hidden, width)
+        self.output = nn.Linear(2 * hidden, width)
         self.share = nn.Sequential(
-            layer(2 * hidden, 2 * hidden), Dense(2 * hidden, 1), nn.Sigmoid()
+            layer(2 * hidden, 2 * hidden), nn.Linear(2 * hidden, 1), nn.Sigmoid()
         )
 
     def forward(self, reference: Tensor, text: Tensor) -> Tensor:

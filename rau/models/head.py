@@ -26,7 +26,7 @@ from rau.models.fusion import (
 )
 from rau.models.pcmepp import Matching
 from rau.nn.gaussian import Gaussian, PathOutput
-from rau.nn.layers import Dense, Dropout, unit
+from rau.nn.layers import Dropout, unit
 from rau.nn.noise import Noise
 from rau.params import (
     Fraction,
@@ -159,7 +159,7 @@ class Projection(nn.Module):
         super().__init__()
         self.inputs = inputs
         self.dropout = Dropout(config.input_dropout, noise)
-        self.linear = None if config.shared_space else Dense(inputs, config.width, bias=False)
+        self.linear = None if config.shared_space else nn.Linear(inputs, config.width, bias=False)
 
     def forward(self, features: Tensor, dtype: torch.dtype) -> Tensor:
         """Project.
@@ -180,8 +180,6 @@ class ComposedHead(nn.Module):
     In training mode with ISU each block but the last is sampled once and the last one
     `config.samples` times; otherwise only means are used and every output is deterministic,
     dropout aside. `noise` draws all that is random.
-
-    Of a stack (`rau.stacking`) parameters, features and outputs have R in front.
     """
 
     log_temperature: Tensor
@@ -212,7 +210,7 @@ class ComposedHead(nn.Module):
 
     @property
     def temperature(self) -> Tensor:
-        """A scalar, (R,) of a stack; a learned one stays in [TEMPERATURE_MIN, TEMPERATURE_MAX].
+        """A scalar; a learned one stays in [TEMPERATURE_MIN, TEMPERATURE_MAX].
 
         The bound passes gradients on, so that a temperature that reaches it can come back.
         """

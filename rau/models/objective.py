@@ -3,9 +3,10 @@
 from torch import Tensor
 
 from rau.losses import mur
-from rau.losses.rau_loss import Terms, Weighing, same_target, total_loss
+from rau.losses.rau_loss import Terms, same_target, total_loss
 from rau.models.head import ComposedHead
 from rau.nn.gaussian import PathOutput
+from rau.params import UaParams
 
 
 def loss_terms(
@@ -13,10 +14,9 @@ def loss_terms(
     source: PathOutput,
     target: PathOutput,
     target_ids: Tensor,
-    weighing: Weighing,
+    ua: UaParams,
     two_way: bool,
-    progress: Tensor,
-    valid: Tensor | None = None,
+    progress: float,
 ) -> Terms:
     """The loss of a batch, by the head's method.
 
@@ -27,10 +27,9 @@ def loss_terms(
         head: which made both outputs.
         source, target: of B queries and their B targets.
         target_ids: (B,) integers, equal where the target image is the same.
-        weighing: of canonical parameters, so that terms which a method does not have are not there.
+        ua: canonical, so that terms which a method does not have are off.
         two_way: both directions of InfoNCE.
-        progress: of the training, from 0 to 1, a scalar.
-        valid: rows of a stack that are there; None for all, as MUR and PCME++ need it.
+        progress: of the training, from 0 to 1.
     """
     if head.matching is not None:
         base = head.matching.loss(source, target, same_target(target_ids))
@@ -49,10 +48,9 @@ def loss_terms(
             source,
             target,
             target_ids,
-            weighing,
+            ua,
             head.temperature,
             two_way,
-            valid,
             head.narrow,
         )
     zero, positives = base.new_zeros(()), same_target(target_ids)

@@ -142,41 +142,21 @@ def key(params: Params, data: str, code: str, device: str, with_val: bool) -> st
     return digest([kept, rows if with_val else None, data, code, device], 24)
 
 
-def execute(wanted: Sequence[Params], world: World, with_val: bool) -> list[Result]:
-    """Train heads and measure them on the holdout, and on val where asked.
+def execute(params: Params, world: World, with_val: bool) -> Result:
+    """Train a head and measure it on the holdout, and on val where asked.
 
-    Those of one shape are trained as one batched computation. A training whose loss is not finite
-    is a result too: it would fail again.
+    A training whose loss is not finite is a result too: it would fail again.
 
     Raises:
         UserError: where nothing can be trained, whatever the parameters.
     """
-    stacks: dict[str, list[int]] = {}
-    for place, params in enumerate(wanted):
-        key = fit.stack_key(params, world.prepared(params)) or f"alone {place}"
-        stacks.setdefault(key, []).append(place)
-    found: dict[int, Result] = {}
-    for places in stacks.values():
-        stack = [(wanted[place], world.prepared(wanted[place])) for place in places]
-        started = time.perf_counter()
-        fitted = fit.fit_stack(stack, world.features)
-        seconds = (time.perf_counter() - started) / len(stack)
-        for place, one in zip(places, fitted, strict=True):
-            found[place] = _measured(wanted[place], one, seconds, world, with_val)
-    return [found[place] for place in range(len(wanted))]
-
-
-def _measured(
-    params: Params,
-    fitted: fit.Fitted | NotFinite,
-    seconds: float,
-    world: World,
-    with_val: bool,
-) -> Result:
-    """What is kept of a training that took so many seconds, its share where it was in a stack."""
-    if isinstance(fitted, NotFinite):
-        return Result(flat(params), {}, [], [], {}, {}, {}, str(fitted))
     prepared = world.prepared(params)
+    started = time.perf_counter()
+    try:
+        fitted = fit.fit(params, world.features, prepared, None, quiet=True)
+    except NotFinite as error:
+        return Result(flat(params), {}, [], [], {}, {}, {}, str(error))
+    seconds = time.perf_counter() - started
     history = fitted.progress.history
     best = next(row for row in history if row["epoch"] == fitted.progress.best_epoch)
     summary: dict[str, float | None] = {

@@ -4,7 +4,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import connection, get_context, parent_process
@@ -17,13 +17,7 @@ from rau.devices import threads
 from rau.errors import UserError
 from rau.params import Params
 from rau.studies import runs
-from rau.training import fit
 
-# Runs that a GPU trains as one; a single run leaves it far from busy.
-STACK = 32
-# Rows that a CPU takes at once. Larger batches keep it busy by themselves, and a stack of them only
-# leaves its caches; of smaller ones a stack spares it the cost of calls (docs/performance.md).
-ROWS = 256
 # A worker's world, made once by `_start`: reading features for every run would cost more.
 _worlds: list[runs.World] = []
 
@@ -52,36 +46,9 @@ def _start(source: runs.Source) -> None:
     _worlds.append(source.read())
 
 
-def _run(store: Path, stack: Mapping[str, Params], with_val: bool) -> int:
-    """Some runs in a worker, of which the store may hold a few; returns how many it lacked."""
-    lacking = missing(stack, store)
-    found = runs.execute(list(stack.values()), _worlds[0], with_val)
-    for key, result in zip(stack, found, strict=True):
-        if key in lacking:
-            runs.save(path(store, key), result)
-    return len(lacking)
-
-
-def most_together(params: Params, device: str) -> int:
-    """Runs like this one that are worth training as one, on a kind of device."""
-    return STACK if device == "cuda" else max(1, ROWS // params.train.batch_size)
-
-
-def stacks(wanted: Mapping[str, Params], device: str) -> list[dict[str, Params]]:
-    """Runs that are trained together: of one shape, and not too many.
-
-    Those of one seed stand together, so that a worker prepares few splits. They depend on what is
-    wanted alone, not on what is there or on the number of workers: so do a run's last digits.
-    """
-    shapes: dict[str, dict[str, Params]] = {}
-    for key, params in sorted(wanted.items(), key=lambda item: item[1].train.seed):
-        shapes.setdefault(fit.shape_key(params) or key, {})[key] = params
-    found = []
-    for shape in shapes.values():
-        own = list(shape.items())
-        size = most_together(own[0][1], device)
-        found += [dict(own[start : start + size]) for start in range(0, len(own), size)]
-    return sorted(found, key=lambda stack: next(iter(stack.values())).train.seed)
+def _run(file: Path, params: Params, with_val: bool) -> None:
+    """Do one run in a worker and keep its result."""
+    runs.save(file, runs.execute(params, _worlds[0], with_val))
 
 
 def predict(source: runs.Source, wanted: Sequence[Params], jobs: int, with_val: bool) -> float:
@@ -108,7 +75,7 @@ def _cost(params: Params, world: runs.World, with_val: bool) -> tuple[float, flo
     seed = {"epochs": 1, "seed": min(world.seeds, default=params.train.seed)}
     short = params.model_copy(update={"train": params.train.model_copy(update=seed)})
     started = time.perf_counter()
-    summary = runs.execute([short], world, with_val)[0].summary
+    summary = runs.execute(short, world, with_val).summary
     whole = time.perf_counter() - started
     epoch = float(summary.get("seconds") or 0.0) if summary.get("parameters") else 0.0
     return epoch, whole - epoch
@@ -137,11 +104,8 @@ def complete(
     jobs: int,
     with_val: bool,
     title: str,
-    device: str,
 ) -> None:
-    """Do all runs that the store does not hold, those of one shape together where it pays.
-
-    Runs trained together are kept when all of them are done.
+    """Do all runs that the store does not hold; each is kept as it finishes.
 
     Args:
         wanted: parameters by key.
@@ -150,33 +114,29 @@ def complete(
         jobs: workers.
         with_val: rank val too.
         title: of the progress bar.
-        device: kind of device that they run on.
 
     Raises:
         UserError: what a run raised, or when a worker was killed.
     """
     todo = missing(wanted, store)
-    queue = [stack for stack in stacks(wanted, device) if stack.keys() & todo.keys()]
-    if not queue:
+    if not todo:
         print(f"{title}: all {len(wanted)} runs are there")
         return
     store.mkdir(parents=True, exist_ok=True)
+    # Runs of one seed one after another, so that a worker prepares few splits.
+    queue = sorted(todo.items(), key=lambda item: item[1].train.seed)
     bar = tqdm(total=len(wanted), initial=len(wanted) - len(todo), desc=title, unit="run")
-    with bar, _pool(source, min(jobs, len(queue))) as executor:
-        waiting: set[Future[int]] = {
-            executor.submit(_run, store, stack, with_val) for stack in queue
-        }
-        while waiting:
-            done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-            for future in done:
-                try:
-                    count = future.result()
-                except BrokenProcessPool as error:
-                    raise UserError(
-                        f"{title}: a worker ended, most likely for want of memory; finished runs "
-                        "are kept, run it again with a smaller study.jobs"
-                    ) from error
-                bar.update(count)
+    with bar, _pool(source, min(jobs, len(todo))) as executor:
+        started = [executor.submit(_run, path(store, key), one, with_val) for key, one in queue]
+        for future in as_completed(started):
+            try:
+                future.result()
+            except BrokenProcessPool as error:
+                raise UserError(
+                    f"{title}: a worker ended, most likely for want of memory; finished runs "
+                    "are kept, run it again with a smaller study.jobs"
+                ) from error
+            bar.update()
 
 
 def jobs_for(asked: int, device: torch.device, cores: int) -> int:

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rau.losses.rau_loss import Terms, pairs_of
+from rau.losses.rau_loss import Terms
 
 STATISTICS = (
     "loss",
@@ -25,16 +25,16 @@ Sums = dict[str, float]
 
 
 def csu_counts(positives: Tensor, base: Tensor, truth: Tensor | None) -> Tensor:
-    """Pairs that CSU adds, those of them that are true, and all true pairs it could add: (..., 3).
+    """Pairs that CSU adds, those of them that are true, and all true pairs it could add: (3,).
 
-    All are (..., B, B) of 1 and 0; without `truth` the last two are 0.
+    All are (B, B) of 1 and 0; without `truth` the last two are 0.
     """
-    added = (positives - base).sum((-1, -2))
+    added = (positives - base).sum()
     if truth is None:
-        return torch.stack([added, torch.zeros_like(added), torch.zeros_like(added)], dim=-1)
-    known = (truth * base).sum((-1, -2))
-    found = (truth * positives).sum((-1, -2)) - known
-    return torch.stack([added, found, truth.sum((-1, -2)) - known], dim=-1)
+        return torch.stack([added, torch.zeros_like(added), torch.zeros_like(added)])
+    known = (truth * base).sum()
+    found = (truth * positives).sum() - known
+    return torch.stack([added, found, truth.sum() - known])
 
 
 @torch.no_grad()
@@ -44,30 +44,21 @@ def statistics(
     sigma_target: Tensor,
     gradient_norm: Tensor,
     truth: Tensor | None,
-    valid: Tensor | None,
 ) -> Tensor:
-    """What `STATISTICS` names of one step, (..., 11), without waiting for the device.
+    """What `STATISTICS` names of one step, (11,), without waiting for the device.
 
     Args:
-        terms: of the step, scalars or (R,).
-        sigma_source, sigma_target: norms of sigma, (..., B).
-        gradient_norm: (...).
-        truth: pairs that are true, (..., B, B) of 1 and 0; None where not known or not wanted.
-        valid: rows that are there, (..., B) bool; None for all.
+        terms: of the step.
+        sigma_source, sigma_target: norms of sigma, (B,).
+        gradient_norm: a scalar.
+        truth: pairs that are true, (B, B) of 1 and 0; None where not known or not wanted.
     """
     base = terms.base_positives
-    size = base.shape[-1]
-    rows: int | Tensor = size if valid is None else valid.sum(-1)
-    losses = torch.stack([terms.total, terms.base, terms.csu, terms.dr], dim=-1).detach()
-    losses = losses * (rows if isinstance(rows, int) else rows[..., None])
-    sigmas = [sigma if valid is None else sigma * valid for sigma in (sigma_source, sigma_target)]
-    spread = torch.stack([sigma.sum(-1) for sigma in sigmas], dim=-1)
-    all_pairs = pairs_of(valid)
-    if truth is not None and all_pairs is not None:
-        truth = truth * all_pairs
-    counts = csu_counts(terms.positives, base, truth)
-    pairs = (rows * rows - base.sum((-1, -2)))[..., None]
-    return torch.cat([losses, spread, gradient_norm[..., None], counts, pairs], dim=-1)
+    rows = len(base)
+    losses = rows * torch.stack([terms.total, terms.base, terms.csu, terms.dr]).detach()
+    others = torch.stack([sigma_source.sum(), sigma_target.sum(), gradient_norm])
+    pairs = (rows * rows - base.sum())[None]
+    return torch.cat([losses, others, csu_counts(terms.positives, base, truth), pairs])
 
 
 def not_finite(values: Sums) -> list[str]:

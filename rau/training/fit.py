@@ -1,4 +1,4 @@
-"""Trained heads from parameters, features and queries: one, or several in a stack."""
+"""A trained head from parameters, features and queries."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rau.files import digest, digest_sources
+from rau.files import digest_sources
 from rau.models import methods
 from rau.models.head import ComposedHead, HeadConfig
 from rau.params import Params, TrainParams
@@ -16,9 +16,8 @@ from rau.retrieval.feature_set import FeatureSet
 from rau.retrieval.protocols import weight_key
 from rau.retrieval.tasks import Task
 from rau.training import model_selection, pair_distances
-from rau.training.sampler import TrainQueries, batch_shape
-from rau.training.stacking import STACKABLE
-from rau.training.trainer import Metrics, NotFinite, Progress, Run, Trainer
+from rau.training.sampler import TrainQueries
+from rau.training.trainer import Metrics, Progress, Trainer
 from rau.training.triplets import TrainSet, divide, holdout_tasks, train_queries
 
 # What decides the weights of a head, relative to the library; a test holds it to the imports.
@@ -107,80 +106,18 @@ def fit(
         NotFinite: when the loss is not.
         UserError: a metric without truth.
     """
-    (found,) = fit_stack([(params, prepared)], features, state, quiet)
-    if isinstance(found, NotFinite):
-        raise found
-    return found
-
-
-def fit_stack(
-    wanted: Sequence[tuple[Params, Prepared]],
-    features: FeatureSet,
-    state: Path | None = None,
-    quiet: bool = True,
-) -> list[Fitted | NotFinite]:
-    """Train several heads as one batched computation, each as `fit` would alone, to rounding.
-
-    Args:
-        wanted: parameters, of one `stack_key` all, and what was prepared for their seeds.
-        features: of all.
-        state, quiet: as in `fit`.
-
-    Returns what became of each, in order.
-
-    Raises:
-        UserError: a metric without truth.
-        ValueError: when the runs cannot be one stack.
-    """
-    canonical = [methods.canonical(params) for params, _ in wanted]
-    runs = [
-        _run(params, features, prepared)
-        for params, (_, prepared) in zip(canonical, wanted, strict=True)
-    ]
-    trainer = Trainer(runs, canonical[0].train, features)
+    trainer = make_trainer(params, features, prepared)
     progress = trainer.run(state, quiet)
-    return [
-        NotFinite(one.failure) if one.failure else _fitted(params, head, one, features, prepared)
-        for params, head, one, (_, prepared) in zip(
-            canonical, trainer.heads, progress, wanted, strict=True
-        )
-    ]
+    return _fitted(params.train, trainer.head, progress, features, prepared)
 
 
-# What runs of a stack may differ in: their shapes and the terms of their loss are the same.
-VARYING = {
-    "ua": {"theta", "theta_quantile", "csu_weight", "dr_weight", "sigma_init"},
-    "train": {"seed"},
-}
-
-
-def shape_key(params: Params) -> str | None:
-    """Equal for runs whose heads and losses have one shape; None where a run must be alone."""
+def make_trainer(params: Params, features: FeatureSet, prepared: Prepared) -> Trainer:
+    """A trainer of the head that `head.name` asks for, its weights drawn from the seed."""
     own = methods.canonical(params)
-    if own.head.name not in STACKABLE:
-        return None
-    fixed = own.model_dump(include={"ua", "head", "train"})
-    for section, names in VARYING.items():
-        for name in names:
-            del fixed[section][name]
-    terms = (own.ua.csu_weight > 0, own.ua.dr_weight > 0, own.ua.theta_quantile is None)
-    return digest([fixed, terms])
-
-
-def stack_key(params: Params, prepared: Prepared) -> str | None:
-    """`shape_key` with the number of batches, in which seeds may differ: one stack, one key."""
-    shape = shape_key(params)
-    if shape is None:
-        return None
-    return f"{shape}-{batch_shape(prepared.rows, params.train)[0]}"
-
-
-def _run(params: Params, features: FeatureSet, prepared: Prepared) -> Run:
-    """What the trainer needs of canonical parameters."""
     config = HeadConfig.from_params(
-        params.head,
-        params.ua,
-        params.train,
+        own.head,
+        own.ua,
+        own.train,
         d_image=features.images.matrix.shape[1],
         d_text=features.texts.matrix.shape[1],
         shared_space=prepared.text_map is None,
@@ -189,14 +126,17 @@ def _run(params: Params, features: FeatureSet, prepared: Prepared) -> Run:
 
     def validate(head: ComposedHead) -> Metrics:
         values = model_selection.score(prepared.tasks, head, features)
-        model_selection.pick(values, params.train.select)
+        model_selection.pick(values, own.train.select)
         return values
 
-    return Run(config, params.ua, params.train.seed, prepared.rows, validate)
+    with torch.random.fork_rng([]):
+        torch.default_generator.manual_seed(own.train.seed)
+        head = ComposedHead(config).to(features.device)
+    return Trainer(head, own.ua, own.train, prepared.rows, features, validate)
 
 
 def _fitted(
-    params: Params,
+    train: TrainParams,
     head: ComposedHead,
     progress: Progress,
     features: FeatureSet,
@@ -206,7 +146,7 @@ def _fitted(
     split = prepared.split
     extra = {
         "features": features.images.metadata,
-        "select": params.train.select,
+        "select": train.select,
         "best_epoch": progress.best_epoch,
         "best_value": progress.best_value,
         "text_weights": prepared.weights,

@@ -1,13 +1,12 @@
-"""Training one head or a stack of them on cached features, all of them on the device.
+"""Training a head on cached features, all of them on the device.
 
-Every epoch reseeds from the run's seed, so a run that was stopped goes on with the same digits.
-Batches and captions are drawn apart from the head's own noise: for one seed every method sees the
-same batches. In a stack every run has its own batches, noise and weights, and trains as it would
-alone, to rounding.
+Every epoch reseeds from the run's seed, so a run that was stopped resumes bit-identically. Batches
+and captions are drawn apart from the head's own noise: for one seed every method sees the same
+batches.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,16 +16,14 @@ from tqdm import tqdm
 
 from rau import devices
 from rau.errors import UserError
-from rau.losses.rau_loss import Weighing
 from rau.lr_schedule import factor
 from rau.models import checkpoint
-from rau.models.head import ComposedHead, HeadConfig
+from rau.models.head import ComposedHead
 from rau.models.objective import loss_terms
 from rau.params import TrainParams, UaParams
 from rau.retrieval.feature_set import FeatureSet
 from rau.training import epoch_statistics
-from rau.training.sampler import Schedule, TrainQueries, stream
-from rau.training.stacking import STACKABLE, HeadStack
+from rau.training.sampler import Batch, Schedule, TrainQueries, stream
 
 Metrics = dict[str, float]
 Row = dict[str, float | int | None]
@@ -36,209 +33,162 @@ class NotFinite(UserError):
     """A loss or a statistic of an epoch is not finite."""
 
 
-@dataclass(frozen=True)
-class Run:
-    """One head to train.
-
-    Attributes:
-        config: of the head.
-        ua: canonical.
-        seed: of its weights, batches and noise.
-        queries: to train on.
-        validate: the holdout's metrics of a head.
-    """
-
-    config: HeadConfig
-    ua: UaParams
-    seed: int
-    queries: TrainQueries
-    validate: Callable[[ComposedHead], Metrics]
-
-
 @dataclass
 class Progress:
-    """What a run has reached: enough to go on from.
-
-    `failure` says why it cannot go on.
-    """
+    """How far a training is, the weights aside."""
 
     epoch: int = 0
     best_epoch: int = 0
     best_value: float = -math.inf
     history: list[Row] = field(default_factory=list)
-    failure: str | None = None
 
 
 class Trainer:
-    """Runs of one architecture: their heads, optimizer, and best weights so far."""
+    """Trains one head with AdamW and keeps the weights of its best epoch."""
 
-    def __init__(self, runs: Sequence[Run], train: TrainParams, features: FeatureSet) -> None:
-        """Args: runs of the same terms of the loss; what they share, its seed aside.
-
-        Raises:
-            ValueError: when the runs cannot be one stack.
-        """
-        name, device = runs[0].config.name, features.device
-        if len(runs) > 1 and name not in STACKABLE:
-            raise ValueError(f"{name} sees a batch as a whole and cannot be stacked")
-        self.runs, self.train, self.features = runs, train, features
-        seeds = [run.seed for run in runs]
-        self.schedule = Schedule([run.queries for run in runs], seeds, train)
-        self.stack = HeadStack([run.config for run in runs], seeds, device)
-        self.progress = [Progress() for _ in runs]
-        self.best: list[dict[str, Tensor]] = [{} for _ in runs]
-        self.weighing = Weighing.of(runs[0].ua)
-        if len(runs) > 1:
-            self.weighing = Weighing.of_stack([run.ua for run in runs], device)
-        if self.stack.weights:
-            self._prepare_steps(seeds)
-
-    def _prepare_steps(self, seeds: Sequence[int]) -> None:
-        train, device = self.train, self.features.device
-        count = train.epochs * self.schedule.steps
-        numbers = range(count)
-        self.rates = torch.tensor([train.lr * factor(step, count) for step in numbers]).to(device)
-        self.shares = torch.tensor([step / count for step in numbers]).to(device)
-        self.rate = torch.tensor(train.lr, device=device)
-        self.optimizer = torch.optim.AdamW(
-            self.stack.parameter_groups(train.weight_decay),
-            lr=self.rate,
-            fused=True,
-        )
-        self.noise = self.stack.head.noise
-        self.noise.bind(seeds, self.schedule.capacity, device)
-
-    def run(self, state: Path | None, quiet: bool = False) -> list[Progress]:
-        """Train to the last epoch, from `state` where an earlier run was stopped.
-
-        Heads that have nothing to learn are measured once, as epoch 0. `heads` then hold the
-        weights of their best epochs.
+    def __init__(
+        self,
+        head: ComposedHead,
+        ua: UaParams,
+        train: TrainParams,
+        queries: TrainQueries,
+        features: FeatureSet,
+        validate: Callable[[ComposedHead], Metrics],
+    ) -> None:
+        """Set up the optimizer.
 
         Args:
-            state: where to keep what a stopped run goes on from; None keeps nothing.
-            quiet: without a progress bar.
+            head: on the features' device.
+            ua: canonical, so that terms which the method does not have are off.
+            train: how to train; its seed is that of batches, captions and noise.
+            queries: to train on.
+            features: that queries name rows of.
+            validate: metrics on the holdout; `train.select` names the one that chooses the epoch.
         """
-        if not self.stack.weights:
-            for run, head, progress in zip(self.runs, self.heads, self.progress, strict=True):
-                holdout = self._holdout(run, head)
-                row: Row = {
-                    "epoch": 0,
-                    **dict.fromkeys(epoch_statistics.summary_names()),
-                    **holdout,
-                }
-                progress.best_value, progress.history = holdout[self._selected], [row]
+        self.head, self.ua, self.train = head, ua, train
+        self.features, self.validate = features, validate
+        self.schedule = Schedule(queries, train)
+        self.progress = Progress()
+        self.best: dict[str, Tensor] = {}
+        self.weights = list(head.parameters())
+        if self.weights:
+            self._prepare_steps()
+
+    def _prepare_steps(self) -> None:
+        train, device = self.train, self.features.device
+        self.rate = torch.tensor(train.lr, device=device)
+        # Biases, norms and the temperature have no reason to shrink.
+        matrices = [weight for weight in self.weights if weight.ndim > 1]
+        others = [weight for weight in self.weights if weight.ndim <= 1]
+        groups = [
+            {"params": matrices, "weight_decay": train.weight_decay},
+            {"params": others, "weight_decay": 0.0},
+        ]
+        groups = [group for group in groups if group["params"]]
+        self.optimizer = torch.optim.AdamW(groups, lr=self.rate, fused=True)
+        self.head.noise.bind([train.seed], [self.schedule.capacity], device)
+
+    def run(self, state: Path | None, quiet: bool = False) -> Progress:
+        """Train to the last epoch, from `state` where an earlier run was stopped.
+
+        A head that has nothing to learn is validated once, as epoch 0. The head then has the
+        weights of its best epoch.
+
+        Args:
+            state: where to keep what a stopped run resumes from; None keeps nothing.
+            quiet: without a progress bar.
+
+        Raises:
+            NotFinite: when a loss or a statistic is not finite.
+        """
+        if not self.weights:
+            self._validate(0, dict.fromkeys(epoch_statistics.summary_names()))
             return self.progress
         if state is not None and state.exists():
             self._restore(state)
-        done = max(progress.epoch for progress in self.progress)
-        total = self.train.epochs
+        done, total = self.progress.epoch, self.train.epochs
         with tqdm(total=total, initial=done, desc="train head", unit="epoch", disable=quiet) as bar:
-            while done < total and any(p.failure is None for p in self.progress):
-                self._epoch(done)
-                done += 1
-                if self.progress[0].failure is not None:
-                    continue
+            for epoch in range(done, total):
+                row = self._epoch(epoch)
+                self._validate(epoch + 1, row)
                 if state is not None:
                     self._save(state)
                 bar.update()
-                bar.set_postfix({"loss": self.progress[0].history[-1]["loss"]})
-        for head, best in zip(self.heads, self.best, strict=True):
-            if best:
-                head.load_state_dict(best)
+                bar.set_postfix({"loss": row["loss"]})
+        self.head.load_state_dict(self.best)
         return self.progress
 
-    @property
-    def heads(self) -> list[ComposedHead]:
-        """Each run's head."""
-        return self.stack.heads
-
-    @property
-    def _selected(self) -> str:
-        return f"holdout_{self.train.select}"
-
-    @staticmethod
-    def _holdout(run: Run, head: ComposedHead) -> Metrics:
-        return {f"holdout_{name}": value for name, value in run.validate(head).items()}
-
-    def _epoch(self, epoch: int) -> None:
-        """One epoch of all runs, and what it was like."""
-        self.noise.restart(lambda seed: stream(seed, epoch))
-        self.stack.head.train()
-        sums = torch.zeros(
-            len(self.runs), len(epoch_statistics.STATISTICS), device=self.features.device
-        )
+    def _epoch(self, epoch: int) -> Row:
+        """Train for an epoch, the first is 0; returns its statistics."""
+        self.head.noise.restart(lambda seed: stream(seed, epoch))
+        self.head.train()
+        first = epoch * self.schedule.steps
+        sums = torch.zeros(len(epoch_statistics.STATISTICS), device=self.features.device)
         with devices.matmul_precision(self.train.precision):
-            for number, batch in enumerate(self.schedule.epoch(epoch), epoch * self.schedule.steps):
-                self.rate.copy_(self.rates[number])
-                sums += self._step(self.shares[number], *batch)
-        rate = self.rate.item()
-        for place, values in enumerate(sums.tolist()):
-            if self.progress[place].failure is None:
-                named = dict(zip(epoch_statistics.STATISTICS, values, strict=True))
-                self._keep(place, epoch, named, rate)
-
-    def _step(
-        self,
-        share: Tensor,
-        query: Tensor,
-        reference: Tensor,
-        target: Tensor,
-        text: Tensor,
-        valid: Tensor | None,
-    ) -> Tensor:
-        """One update from the rows of a `Batch`, without waiting for the device.
-
-        Returns what `STATISTICS` names, (R, 11).
-        """
-        head, features = self.stack.head, self.features
-        source = head.forward_source(features.image_rows(reference), features.text_rows(text))
-        goal = head.forward_target(features.image_rows(target))
-        two_way = self.train.two_way
-        terms = loss_terms(head, source, goal, target, self.weighing, two_way, share, valid)
-        norms = self.stack.backward(terms.total.sum())
-        self.optimizer.step()
-        truth = None
-        if self.weighing.csu:
-            truth = self.schedule.queries.true_pairs(query, target)
-        sigmas = source.uncertainty.detach(), goal.uncertainty.detach()
-        norms = norms.view(terms.total.shape)
-        found = epoch_statistics.statistics(terms, *sigmas, norms, truth, valid)
-        return found.view(len(self.runs), -1)
-
-    def _keep(self, place: int, epoch: int, values: epoch_statistics.Sums, rate: float) -> None:
-        """Note an epoch of one run, and its weights where they are the best so far."""
-        run, head, progress = self.runs[place], self.heads[place], self.progress[place]
+            for step, batch in enumerate(self.schedule.epoch(epoch), first):
+                sums += self._step(step, batch)
+        values = dict(zip(epoch_statistics.STATISTICS, sums.tolist(), strict=True))
         if bad := epoch_statistics.not_finite(values):
-            progress.failure = (
+            raise NotFinite(
                 f"not finite in epoch {epoch + 1}: {', '.join(bad)}; lower train.lr, ua.csu_weight "
                 "or ua.dr_weight, or raise train.temperature"
             )
-            return
-        known = run.queries.relevant is not None and run.ua.csu_weight > 0
-        row = epoch_statistics.summary(values, len(run.queries), self.schedule.steps, known)
-        row |= {"temperature": head.temperature.item(), "lr": rate}
-        holdout = self._holdout(run, head)
-        progress.history.append({"epoch": epoch + 1, **row, **holdout})
-        progress.epoch = epoch + 1
-        if holdout[self._selected] > progress.best_value:
-            progress.best_value, progress.best_epoch = holdout[self._selected], progress.epoch
-            self.best[place] = {k: v.detach().clone() for k, v in head.state_dict().items()}
+        queries = self.schedule.queries
+        known = queries.relevant is not None and self.ua.csu_weight > 0
+        row: Row = epoch_statistics.summary(values, len(queries), self.schedule.steps, known)
+        return row | {"temperature": self.head.temperature.item(), "lr": self.rate.item()}
+
+    def _step(self, step: int, batch: Batch) -> Tensor:
+        """Update the weights once, without waiting for the device.
+
+        Returns what `epochs.STATISTICS` names, (11,).
+        """
+        steps = self.train.epochs * self.schedule.steps
+        self.rate.fill_(self.train.lr * factor(step, steps))
+        source = self.head.forward_source(
+            self.features.image_rows(batch.reference), self.features.text_rows(batch.text)
+        )
+        target = self.head.forward_target(self.features.image_rows(batch.target))
+        terms = loss_terms(
+            self.head, source, target, batch.target, self.ua, self.train.two_way, step / steps
+        )
+        gradients = torch.autograd.grad(
+            terms.total, self.weights, allow_unused=True, materialize_grads=True
+        )
+        for weight, gradient in zip(self.weights, gradients, strict=True):
+            weight.grad = gradient.contiguous()
+        self.optimizer.step()
+        truth = None
+        if self.ua.csu_weight > 0:
+            truth = self.schedule.queries.true_pairs(batch.query, batch.target)
+        sigmas = source.uncertainty.detach(), target.uncertainty.detach()
+        return epoch_statistics.statistics(
+            terms, *sigmas, torch.nn.utils.get_total_norm(gradients), truth
+        )
+
+    def _validate(self, done: int, row: Row) -> None:
+        """Note what `done` epochs have come to; keep the weights where they are the best so far."""
+        metrics = {f"holdout_{name}": value for name, value in self.validate(self.head).items()}
+        value = metrics[f"holdout_{self.train.select}"]
+        progress = self.progress
+        progress.epoch = done
+        progress.history.append({"epoch": done, **row, **metrics})
+        if value > progress.best_value:
+            progress.best_value, progress.best_epoch = value, done
+            self.best = {k: v.detach().clone() for k, v in self.head.state_dict().items()}
 
     def _save(self, path: Path) -> None:
-        tensors: dict[str, Tensor] = {}
-        for place, head in enumerate(self.heads):
-            tensors |= {f"head.{place}.{k}": v for k, v in head.state_dict().items()}
-            tensors |= {f"best.{place}.{k}": v for k, v in self.best[place].items()}
+        tensors = {f"head.{k}": v for k, v in self.head.state_dict().items()}
+        tensors |= {f"best.{k}": v for k, v in self.best.items()}
         for number, values in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{number}.{k}": v for k, v in values.items()}
-        checkpoint.save_state(path, tensors, {"runs": [vars(one) for one in self.progress]})
+        checkpoint.save_state(path, tensors, vars(self.progress))
 
     def _restore(self, path: Path) -> None:
         tensors, meta = checkpoint.load_state(path)
-        self.progress = [Progress(**one) for one in meta["runs"]]
-        for place, head in enumerate(self.heads):
-            head.load_state_dict(checkpoint.under(tensors, f"head.{place}."))
-            self.best[place] = checkpoint.under(tensors, f"best.{place}.")
+        self.progress = Progress(**meta)
+        self.head.load_state_dict(checkpoint.under(tensors, "head."))
+        self.best = checkpoint.under(tensors, "best.")
         state: dict[int, dict[str, Tensor]] = {}
         for name, value in checkpoint.under(tensors, "optimizer.").items():
             number, key = name.split(".")

@@ -12,7 +12,6 @@ from torch import Tensor
 from rau.losses import rau_loss
 from rau.losses.info_nce import contrast
 from rau.losses.rau_loss import (
-    Weighing,
     base_loss,
     csu_loss,
     csu_positives,
@@ -177,7 +176,7 @@ def test_csu_mask_has_no_gradient() -> None:
     assert not csu_positives(source, target, same_target(IDS), 0.0).requires_grad
     means = output(0)
     mean = means.mean.clone().requires_grad_()
-    ua = Weighing.of(UaParams(theta=0.0, csu_weight=1.0, dr_weight=0.0))
+    ua = UaParams(theta=0.0, csu_weight=1.0, dr_weight=0.0)
     draw = normal(3, 6, 5).requires_grad_()
     terms = total_loss(
         replace(means, mean=mean, draws=(draw,)), output(1, draws=1), IDS, ua, 1, True
@@ -192,7 +191,7 @@ def test_theta_one_is_base_exactly(dtype: torch.dtype, two_way: bool) -> None:
     draws = [normal(seed, 6, 5).to(dtype) for seed in range(4)]
     source = replace(output(0), draws=tuple(draws[:2]))
     target = replace(output(0), draws=tuple(draws[2:]))  # equal means: cosines of 1
-    terms = total_loss(source, target, IDS, Weighing.of(UaParams(theta=1.0)), 0.07, two_way)
+    terms = total_loss(source, target, IDS, UaParams(theta=1.0), 0.07, two_way)
     assert torch.equal(terms.csu, terms.base)
     assert torch.equal(terms.positives, same_target(IDS))
 
@@ -229,7 +228,7 @@ def test_dr_by_loop() -> None:
 def test_without_blocks_all_terms_work() -> None:
     source, target = output(0, blocks=0, draws=1), output(1, blocks=0, draws=1)
     expected = (source.mean - target.mean).square().sum(1).mean()
-    terms = total_loss(source, target, IDS, Weighing.of(UaParams(n=0, theta=0.2)), 0.1, True)
+    terms = total_loss(source, target, IDS, UaParams(n=0, theta=0.2), 0.1, True)
     assert torch.allclose(terms.dr, expected)
     assert terms.total.isfinite()
 
@@ -240,7 +239,7 @@ def test_total_is_the_weighted_sum(blocks: str) -> None:
     ua = UaParams.model_validate(
         {"theta": 0.2, "csu_weight": 0.7, "dr_weight": 0.3, "dr_blocks": blocks}
     )
-    terms = total_loss(source, target, IDS, Weighing.of(ua), 0.1, False)
+    terms = total_loss(source, target, IDS, ua, 0.1, False)
     mask = csu_positives(source.mean, target.mean, same_target(IDS), 0.2)
     assert torch.equal(terms.positives, mask)
     csu = csu_loss(source.draws, target.draws, mask, 0.1, False)
@@ -257,18 +256,18 @@ def test_weight_zero_removes_a_term(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(rau_loss, "csu_positives", never)
     monkeypatch.setattr(rau_loss, "dr_loss", never)
-    off = Weighing.of(UaParams(csu_weight=0.0, dr_weight=0.0))
+    off = UaParams(csu_weight=0.0, dr_weight=0.0)
     terms = total_loss(output(0), output(50), IDS, off, 0.1, True)
     assert torch.equal(terms.total, terms.base)
     assert float(terms.csu) == float(terms.dr) == 0
     assert torch.equal(terms.positives, same_target(IDS))
-    on = Weighing.of(UaParams(csu_weight=0.1, dr_weight=0.0))
+    on = UaParams(csu_weight=0.1, dr_weight=0.0)
     with pytest.raises(AssertionError):
         total_loss(output(0), output(50), IDS, on, 0.1, True)
 
 
 def test_total_gradients() -> None:
-    ua = Weighing.of(UaParams(theta=0.2, dr_blocks="all"))
+    ua = UaParams(theta=0.2, dr_blocks="all")
     parts = [normal(seed, 6, 4).requires_grad_() for seed in range(4)]
 
     def loss(mean_s: Tensor, var_s: Tensor, mean_t: Tensor, var_t: Tensor) -> Tensor:

@@ -171,16 +171,16 @@ def test_mur_noise_has_the_rows_own_mean_and_spread() -> None:
 
 
 def test_mur_weight_decays_to_the_plain_loss() -> None:
-    shares = [mur.share(torch.tensor(progress / 10)) for progress in range(11)]
+    shares = [mur.share(progress / 10) for progress in range(11)]
     assert shares[0] == 1
     assert all(a > b for a, b in itertools.pairwise(shares))
     source, target = (F.normalize(features(seed), dim=-1) for seed in (1, 2))
     ids, tau = torch.arange(ROWS), torch.tensor(0.1)
     torch.manual_seed(3)
-    found = mur.loss(source, target, ids, tau, True, torch.tensor(0.7), Noise())
+    found = mur.loss(source, target, ids, tau, True, 0.7, Noise())
     torch.manual_seed(3)
     noisy = mur.augment(target, Noise())
-    spread, gamma = noisy.std(), mur.share(torch.tensor(0.7))
+    spread, gamma = noisy.std(), mur.share(0.7)
     coarse = base_loss([source], [noisy], ids, tau, True)
     fine = base_loss([source], [target], ids, tau, True)
     expected = gamma * 0.5 * (torch.exp(-spread) * coarse + spread) + (1 - gamma) * fine

@@ -1,6 +1,5 @@
 """Functions with gradients of their own, against what autograd makes of the plain formulas."""
 
-import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -13,13 +12,12 @@ def drawn(*shape: int) -> Tensor:
     return torch.randn(shape, generator=generator, dtype=torch.float64, requires_grad=True)
 
 
-@pytest.mark.parametrize("stack", [(), (3,)])
-def test_unit_rows_over_a_number_a_run(stack: tuple[int, ...]) -> None:
-    rows = drawn(*stack, 5, 7)
-    over = (0.1 + torch.rand(stack, dtype=torch.float64)).requires_grad_()
+def test_unit_rows_over_a_number() -> None:
+    rows = drawn(5, 7)
+    over = (0.1 + torch.rand((), dtype=torch.float64)).requires_grad_()
     plain = F.normalize(rows, dim=-1)
     assert torch.allclose(unit(rows), plain)
-    assert torch.allclose(unit(rows, over), plain / over[..., None, None])
+    assert torch.allclose(unit(rows, over), plain / over)
     assert torch.autograd.gradcheck(unit, (rows, over))
     assert torch.autograd.gradcheck(unit, (rows, over.detach()))
     assert torch.autograd.gradcheck(unit, (rows,))

@@ -97,7 +97,7 @@ def test_presets_and_what_the_parameters_say() -> None:
 
 
 def test_a_run_is_kept_and_gives_the_same_twice(tmp_path: Path) -> None:
-    one, two = (runs.execute([canonical(tiny())], small_world(), True)[0] for _ in range(2))
+    one, two = (runs.execute(canonical(tiny()), small_world(), True) for _ in range(2))
     runs.save(tmp_path / "run.safetensors", one)
     back = runs.load(tmp_path / "run.safetensors")
     ignored = {"seconds"}
@@ -115,7 +115,7 @@ def test_a_run_is_kept_and_gives_the_same_twice(tmp_path: Path) -> None:
 
 def test_a_training_that_fails_is_kept_as_one(tmp_path: Path) -> None:
     wild = plan.changed(tiny(), {"ua.dr_weight": 1e38})
-    (result,) = runs.execute([canonical(wild)], small_world(), True)
+    result = runs.execute(canonical(wild), small_world(), True)
     runs.save(tmp_path / "run.safetensors", result)
     back = runs.load(tmp_path / "run.safetensors")
     assert back.failure is not None
@@ -134,7 +134,7 @@ def test_trials_of_a_methods_own_do_not_follow_the_common_ones() -> None:
 
 def test_the_headlines_protocol_stays_first(tmp_path: Path) -> None:
     params = plan.changed(tiny(), {"evaluate.headline": "val"})
-    (made,) = runs.execute([canonical(params)], small_world(), True)
+    made = runs.execute(canonical(params), small_world(), True)
     runs.save(tmp_path / "run.safetensors", made)
     assert runs.load(tmp_path / "run.safetensors").protocols == ["val", "original"]
 
@@ -189,47 +189,20 @@ def test_finished_runs_are_not_repeated(tmp_path: Path, capsys: pytest.CaptureFi
         for params in (canonical(tiny(seed=seed)) for seed in (0, 1))
     }
     first, second = wanted
-    workers.complete({first: wanted[first]}, store, source, 1, True, "half", "cpu")
+    workers.complete({first: wanted[first]}, store, source, 1, True, "half")
     before = workers.path(store, first).stat().st_mtime_ns
     assert list(workers.missing(wanted, store)) == [second]
-    workers.complete(wanted, store, source, 2, True, "whole", "cpu")
+    workers.complete(wanted, store, source, 2, True, "whole")
     assert workers.path(store, first).stat().st_mtime_ns == before
     assert not workers.missing(wanted, store)
-    workers.complete(wanted, store, source, 2, True, "again", "cpu")
+    workers.complete(wanted, store, source, 2, True, "again")
     assert "all 2 runs are there" in capsys.readouterr().out
-    (alone,) = runs.execute([wanted[second]], source.read(), True)
+    alone = runs.execute(wanted[second], source.read(), True)
     kept = runs.load(workers.path(store, second))
     for name, values in alone.values.items():
         np.testing.assert_allclose(kept.values[name], values, rtol=1e-6)
     assert workers.predict(source, list(wanted.values()), 1, True) > 0
     assert workers.predict(source, [], 1, True) == 0
-
-
-def test_runs_of_one_shape_go_together_and_nothing_is_lost(tmp_path: Path) -> None:
-    variants = plan.variants("theta", plan.base(tiny(), SIZES), SIZES, {})
-    wanted = {f"{v.label} {seed}": v.with_seed(seed) for v in variants for seed in (0, 1)}
-    for device, most in (("cuda", 32), ("cpu", 8)):
-        found = workers.stacks(wanted, device)
-        assert {key: one for stack in found for key, one in stack.items()} == wanted
-        assert sum(map(len, found)) == len(wanted)
-        assert max(map(len, found)) <= most
-        assert all(len({fit.shape_key(p) for p in s.values()}) == 1 for s in found)
-    # One threshold after another, whatever the seed: a single stack on a GPU.
-    thetas = {k: p for k, p in wanted.items() if p.ua.csu_weight and p.ua.theta_quantile is None}
-    assert len(workers.stacks(thetas, "cuda")) == 1
-    # Where batches are large, a CPU trains one after another.
-    large = plan.changed(next(iter(wanted.values())), {"train.batch_size": 512})
-    assert workers.most_together(large, "cpu") == 1
-    assert workers.most_together(large, "cuda") == workers.STACK
-    source, store = write_source(tmp_path), tmp_path / "runs"
-    workers.complete(wanted, store, source, 1, True, "stacked", "cpu")
-    for key, params in list(wanted.items())[:3]:
-        (alone,) = runs.execute([params], source.read(), True)
-        kept = runs.load(workers.path(store, key))
-        for name, value in alone.summary.items():
-            if name != "seconds":
-                expected = None if value is None else pytest.approx(value, rel=1e-3, abs=1e-5)
-                assert kept.summary[name] == expected, name
 
 
 def test_tuning_spends_as_much_on_each_and_takes_the_best() -> None:

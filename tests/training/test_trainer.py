@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from rau.datasets.captions import all_texts
 from rau.errors import UserError
@@ -18,7 +19,7 @@ from rau.retrieval.feature_set import FeatureSet
 from rau.retrieval.tasks import build_task, run
 from rau.training import model_selection, triplets
 from rau.training.epoch_statistics import csu_counts
-from rau.training.fit import Fitted, prepare
+from rau.training.fit import Fitted, make_trainer, prepare
 from rau.training.fit import fit as fit_prepared
 from rau.training.sampler import batches
 from rau.training.trainer import Trainer
@@ -288,3 +289,52 @@ def test_both_orders_are_averaged_and_separate_makes_two_rows() -> None:
     assert separate.clusters.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
     assert separate.text.flatten().tolist() == both.text.flatten().tolist()
     assert not math.isnan(run(both, WeightedSum(0.5), features, 2).ranking.scores.sum())
+
+
+class NoWaiting(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Refuses what would make a GPU's host wait: values or shapes that depend on data."""
+
+    WAITING = ("_local_scalar_dense", "nonzero", "masked_select", "unique", "equal", "is_nonzero")
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func.overloadpacket.__name__
+        boolean = name.startswith("index") and any(
+            isinstance(i, torch.Tensor) and i.dtype == torch.bool
+            for i in (args[1] if len(args) > 1 and isinstance(args[1], list | tuple) else ())
+        )
+        assert name not in self.WAITING, name
+        assert not boolean, f"{name} by a mask"
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(
+    ("name", "ua"),
+    [
+        ("rau", {"theta": 0.3}),
+        ("rau", {"theta_quantile": 0.9}),
+        ("rau", {"n": 2, "samples": 2, "shared": True, "dr_blocks": "all"}),
+        ("rau", {"n": 0}),
+        ("deterministic", {}),
+        ("combiner", {}),
+        ("tirg", {}),
+        ("mur", {}),
+        ("pcmepp", {}),
+    ],
+)
+@pytest.mark.parametrize("learned", [False, True])
+def test_a_step_never_waits_for_the_device(name: str, ua: dict[str, Any], learned: bool) -> None:
+    features, queries = world()
+    chosen = params(learn_temperature=learned).model_copy(
+        update={
+            "head": HeadParams.model_validate({"name": name, "dropout": 0.3, "input_dropout": 0.1}),
+            "ua": UaParams.model_validate(ua),
+        }
+    )
+    trainer = make_trainer(chosen, features, prepare(chosen.train, features, queries))
+    trainer.head.noise.restart(lambda seed: seed)
+    trainer.head.train()
+    batch = trainer.schedule.epoch(0)[0]
+    with NoWaiting():  # type: ignore[no-untyped-call]
+        trainer._step(0, batch)
+        with pytest.raises(AssertionError, match="_local_scalar_dense"):
+            torch.ones(1).item()
