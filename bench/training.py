@@ -129,7 +129,7 @@ def one_step(made: Trainer) -> Callable[[], None]:
 
 def _begun(made: Trainer) -> list[Batch]:
     """The batches of an epoch, with the noise and the head as it begins."""
-    made.head.noise.restart(lambda seed: seed)
+    made.head.noise.seed(0, made.features.device)
     made.head.train()
     return made.schedule.epoch(0)
 
@@ -151,8 +151,8 @@ def cases(bench: Bench) -> Iterator[Result]:
 
 
 def _floor(bench: Bench, made: Trainer) -> Callable[[], None]:
-    width = made.head.config.width
-    return bare_products(products(made.schedule.capacity, width, HIDDEN), bench.device)
+    width, rows = made.head.config.width, len(made.schedule.epoch(0)[0].query)
+    return bare_products(products(rows, width, HIDDEN), bench.device)
 
 
 def _in(precision: MatmulPrecision, work: Callable[[], None]) -> None:

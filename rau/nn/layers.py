@@ -21,7 +21,7 @@ class Dropout(nn.Module):
         """(B, d) to (B, d)."""
         if not self.training or self.share == 0:
             return rows
-        return rows * self.noise.keep(rows, 1 - self.share)
+        return rows * self.noise.dropout_mask(rows, 1 - self.share)
 
 
 class _Unit(torch.autograd.Function):

@@ -11,8 +11,7 @@ import torch
 from torch import Generator, Tensor
 
 from rau.params import TrainParams
-
-SEED_STRIDE = 1_000_003
+from rau.training.seeds import Stream, epoch_seed
 
 
 @dataclass(frozen=True)
@@ -105,37 +104,33 @@ class Schedule:
     Attributes:
         queries: that are trained on.
         steps: batches in an epoch.
-        capacity: rows of the largest batch.
     """
 
     def __init__(self, queries: TrainQueries, train: TrainParams) -> None:
         """Args: the queries, and the seed, size and kind of their batches."""
         self.queries, self.train = queries, train
         self._mixed = train.batches == "mixed"
-        sizes = [len(rows) for rows in _groups(queries.category, self._mixed)]
-        parts = [_parts(size, train.batch_size) for size in sizes]
-        self.steps = sum(parts)
-        self.capacity = max(-(-size // part) for size, part in zip(sizes, parts, strict=True))
+        groups = _groups(queries.category, self._mixed)
+        self.steps = sum(_parts(len(rows), train.batch_size) for rows in groups)
 
     def epoch(self, number: int) -> list[Batch]:
         """The batches of an epoch, the first is 0; the same at every call."""
-        queries, seed = self.queries, stream(self.train.seed, number)
+        queries = self.queries
         device = queries.reference.device
-        generator = Generator().manual_seed(seed)
+        generator = self._generator(Stream.BATCHES, number)
         rows = list(batches(queries.category, self.train.batch_size, self._mixed, generator))
         query = torch.cat(rows).to(device)
         # A text for every query, however the batches are made.
-        drawn = torch.rand(len(queries), generator=Generator().manual_seed(seed)).to(device)
+        generator = self._generator(Stream.CAPTIONS, number)
+        drawn = torch.rand(len(queries), generator=generator).to(device)
         place = (drawn * queries.text_count).long()
         text = queries.texts.gather(1, place[:, None]).squeeze(1)
         columns = (query, queries.reference[query], queries.target[query], text[query])
         pieces = [column.split_with_sizes([len(own) for own in rows]) for column in columns]
         return [Batch(*piece) for piece in zip(*pieces, strict=True)]
 
-
-def stream(seed: int, epoch: int) -> int:
-    """The seed of all that is random in an epoch of a run."""
-    return seed * SEED_STRIDE + epoch + 1
+    def _generator(self, stream: Stream, epoch: int) -> Generator:
+        return Generator().manual_seed(epoch_seed(self.train.seed, stream, epoch))
 
 
 def pad_texts(texts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:

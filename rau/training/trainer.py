@@ -1,8 +1,7 @@
 """Training a head on cached features, all of them on the device.
 
-Every epoch reseeds from the run's seed, so a run that was stopped resumes bit-identically. Batches
-and captions are drawn apart from the head's own noise: for one seed every method sees the same
-batches.
+Every epoch reseeds its random streams (`seeds`), so a run that was stopped resumes
+bit-identically, and for one seed every method sees the same batches and captions.
 """
 
 import math
@@ -23,7 +22,8 @@ from rau.models.objective import loss_terms
 from rau.params import TrainParams, UaParams
 from rau.retrieval.feature_set import FeatureSet
 from rau.training import epoch_statistics
-from rau.training.sampler import Batch, Schedule, TrainQueries, stream
+from rau.training.sampler import Batch, Schedule, TrainQueries
+from rau.training.seeds import Stream, epoch_seed
 
 Metrics = dict[str, float]
 Row = dict[str, float | int | None]
@@ -86,7 +86,6 @@ class Trainer:
         ]
         groups = [group for group in groups if group["params"]]
         self.optimizer = torch.optim.AdamW(groups, lr=self.rate, fused=True)
-        self.head.noise.bind([train.seed], [self.schedule.capacity], device)
 
     def run(self, state: Path | None, quiet: bool = False) -> Progress:
         """Train to the last epoch, from `state` where an earlier run was stopped.
@@ -120,7 +119,8 @@ class Trainer:
 
     def _epoch(self, epoch: int) -> Row:
         """Train for an epoch, the first is 0; returns its statistics."""
-        self.head.noise.restart(lambda seed: stream(seed, epoch))
+        seed = epoch_seed(self.train.seed, Stream.NOISE, epoch)
+        self.head.noise.seed(seed, self.features.device)
         self.head.train()
         first = epoch * self.schedule.steps
         sums = torch.zeros(len(epoch_statistics.STATISTICS), device=self.features.device)

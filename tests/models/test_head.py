@@ -116,10 +116,9 @@ def test_training_samples_with_isu_only() -> None:
     assert not torch.equal(first.draws[0], first.draws[1])
     assert not torch.equal(first.draws[0], second.draws[0])
     assert not torch.equal(first.blocks[1].mean, second.blocks[1].mean)  # it read a sample
-    on.noise.bind([5], [10], torch.device("cpu"))
     seeded = []
     for _ in range(2):
-        on.noise.restart(lambda seed: seed)
+        on.noise.seed(5, torch.device("cpu"))
         seeded.append(torch.stack(on.forward_target(features(1)).draws))
     assert torch.equal(*seeded)
     off = make(n=2, samples=3, isu=False).train()

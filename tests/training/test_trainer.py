@@ -331,7 +331,7 @@ def test_a_step_never_waits_for_the_device(name: str, ua: dict[str, Any], learne
         }
     )
     trainer = make_trainer(chosen, features, prepare(chosen.train, features, queries))
-    trainer.head.noise.restart(lambda seed: seed)
+    trainer.head.noise.seed(0, CPU)
     trainer.head.train()
     batch = trainer.schedule.epoch(0)[0]
     with NoWaiting():  # type: ignore[no-untyped-call]
