@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.nn.utils import get_total_norm
 from tqdm import tqdm
 
 from rau import devices
@@ -75,8 +76,7 @@ class Trainer:
             self._prepare_steps()
 
     def _prepare_steps(self) -> None:
-        train, device = self.train, self.features.device
-        self.rate = torch.tensor(train.lr, device=device)
+        train = self.train
         # Biases, norms and the temperature have no reason to shrink.
         matrices = [weight for weight in self.weights if weight.ndim > 1]
         others = [weight for weight in self.weights if weight.ndim <= 1]
@@ -85,7 +85,7 @@ class Trainer:
             {"params": others, "weight_decay": 0.0},
         ]
         groups = [group for group in groups if group["params"]]
-        self.optimizer = torch.optim.AdamW(groups, lr=self.rate, fused=True)
+        self.optimizer = torch.optim.AdamW(groups, lr=train.lr, fused=True)
 
     def run(self, state: Path | None, quiet: bool = False) -> Progress:
         """Train to the last epoch, from `state` where an earlier run was stopped.
@@ -136,7 +136,10 @@ class Trainer:
         queries = self.schedule.queries
         known = queries.relevant is not None and self.ua.csu_weight > 0
         row: Row = epoch_statistics.summary(values, len(queries), self.schedule.steps, known)
-        return row | {"temperature": self.head.temperature.item(), "lr": self.rate.item()}
+        return row | {
+            "temperature": self.head.temperature.item(),
+            "lr": self.optimizer.param_groups[0]["lr"],
+        }
 
     def _step(self, step: int, batch: Batch) -> Tensor:
         """Update the weights once, without waiting for the device.
@@ -144,7 +147,8 @@ class Trainer:
         Returns what `epochs.STATISTICS` names, (11,).
         """
         steps = self.train.epochs * self.schedule.steps
-        self.rate.fill_(self.train.lr * factor(step, steps))
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.train.lr * factor(step, steps)
         source = self.head.forward_source(
             self.features.image_rows(batch.reference), self.features.text_rows(batch.text)
         )
@@ -152,19 +156,15 @@ class Trainer:
         terms = loss_terms(
             self.head, source, target, batch.target, self.ua, self.train.two_way, step / steps
         )
-        gradients = torch.autograd.grad(
-            terms.total, self.weights, allow_unused=True, materialize_grads=True
-        )
-        for weight, gradient in zip(self.weights, gradients, strict=True):
-            weight.grad = gradient.contiguous()
+        self.optimizer.zero_grad()
+        torch.autograd.backward(terms.total)
+        norm = get_total_norm([w.grad for w in self.weights if w.grad is not None])
         self.optimizer.step()
         truth = None
         if self.ua.csu_weight > 0:
             truth = self.schedule.queries.true_pairs(batch.query, batch.target)
         sigmas = source.uncertainty.detach(), target.uncertainty.detach()
-        return epoch_statistics.statistics(
-            terms, *sigmas, torch.nn.utils.get_total_norm(gradients), truth
-        )
+        return epoch_statistics.statistics(terms, *sigmas, norm, truth)
 
     def _validate(self, done: int, row: Row) -> None:
         """Note what `done` epochs have come to; keep the weights where they are the best so far."""
@@ -195,5 +195,3 @@ class Trainer:
             state.setdefault(int(number), {})[key] = value
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": state, "param_groups": groups})
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.rate  # Loading put a copy in its place.
