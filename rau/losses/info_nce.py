@@ -1,124 +1,99 @@
-"""InfoNCE with sets of positives as one function with its own gradient.
+"""InfoNCE on cosines, with a set of positives per row.
 
-For a set P of positives a row the loss is the mean over rows of -1/|P_i| times the sum over P_i of
-log softmax (Khosla 2020, equation 2). Several sets over the same logits share what softmax costs,
-both directions share the weights of the sets, and the gradient is made in the same passes.
+InfoNCE is van den Oord et al.'s (2018, arXiv 1807.03748, equation 4); with several positives it is
+the supervised contrastive loss of Khosla et al. (2020, arXiv 2004.11362, equation 2), the mean of
+log p over the positives. Half precision is widened to float32. B is the batch, d the width.
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-# exp(-80) is still a normal number in float32.
-NARROW = 80.0
+from rau.nn.gaussian import at_least_float32
+from rau.nn.layers import unit
 
 
-class Contrast(NamedTuple):
-    """The weighted sum of the sets' losses, which carries the gradient, and each by itself.
+def cosines(source: Tensor, target: Tensor) -> Tensor:
+    """Cosine of every source row (B, d) and every target row (B, d), (B, B)."""
+    return unit(at_least_float32(source)) @ unit(at_least_float32(target)).T
 
-    A scalar and (sets,).
+
+def same_target(target_ids: Tensor) -> Tensor:
+    """Which rows of a batch share their target image: (B,) integers to (B, B) of 1 and 0.
+
+    In float: on a CPU bool matrices, and their conversion, cost several times as much.
     """
+    numbers = target_ids.int()  # Half the memory; there are fewer images than that.
+    return (numbers[:, None] - numbers).eq_(0).to(torch.float32)
 
-    total: Tensor
-    parts: Tensor
 
-
-def contrast(
-    logits: Tensor,
-    masks: Sequence[Tensor],
-    weights: Sequence[float],
-    two_way: bool,
-    most: Tensor | None = None,
-) -> Contrast:
-    """The loss of every set of positives.
+def info_nce_of_logits(logits: Tensor, positives: Tensor, two_way: bool) -> Tensor:
+    """Mean over rows i of -1 / |P_i| times the sum over P_i of log softmax(logits_i).
 
     Args:
         logits: (B, B), rows are sources.
-        masks: sets of positives of that shape, 1 or true where a pair is in; a row without any
-            gives 0.
-        weights: of the sets.
+        positives: the sets P, (..., B, B), 1 or true where a pair is in; no row may be empty, nor
+            a column where both directions are asked for.
         two_way: average with the same loss from columns to rows.
-        most: no logit is larger, a scalar, and none is `NARROW` less; both directions then share
-            their exponentials. None where that is not known.
+
+    Returns:
+        A loss for every matrix of `positives`, (...).
     """
-    total, parts = _Contrast.apply(logits, masks, weights, (-1, -2) if two_way else (-1,), most)
-    return Contrast(total, parts)
+    positives = positives.to(logits.dtype)
+    loss = _one_way(logits, positives)
+    return (loss + _one_way(logits.T, positives.mT)) / 2 if two_way else loss
 
 
-class _Softmax:
-    """exp(logits) over its sum along every direction, as factors; and the sums' logarithms."""
-
-    def __init__(self, logits: Tensor, directions: Sequence[int], most: Tensor | None) -> None:
-        self.shared = most is not None
-        if most is None:
-            shifts = [logits.amax(direction, keepdim=True) for direction in directions]
-            powers = [(logits - shift).exp_() for shift in shifts]
-        else:
-            shifts = [most] * len(directions)
-            powers = [(logits - shifts[0]).exp_()] * len(directions)
-        self.powers = powers
-        self.sums = [
-            power.sum(direction, keepdim=True)
-            for power, direction in zip(powers, directions, strict=True)
-        ]
-        self.logarithms = [total.log() + one for total, one in zip(self.sums, shifts, strict=True)]
-
-    def weighted(self, weights: Sequence[Tensor]) -> Tensor:
-        """Sum over directions of weight * softmax; spends the exponentials."""
-        scales = [weight / total for weight, total in zip(weights, self.sums, strict=True)]
-        if self.shared:
-            return self.powers[0].mul_(sum(scales[1:], start=scales[0]))
-        result = self.powers[0].mul_(scales[0])
-        for power, scale in zip(self.powers[1:], scales[1:], strict=True):
-            result.addcmul_(power, scale)
-        return result
+def _one_way(logits: Tensor, positives: Tensor) -> Tensor:
+    mean_positive = (logits * positives).sum(-1) / positives.sum(-1)
+    return (logits.logsumexp(-1) - mean_positive).mean(-1)
 
 
-class _Contrast(torch.autograd.Function):
-    """The loss and, in the same passes, its gradient."""
+def info_nce(
+    source: Tensor, target: Tensor, positives: Tensor, temperature: float | Tensor, two_way: bool
+) -> Tensor:
+    """InfoNCE on cosines.
 
-    @staticmethod
-    def forward(
-        ctx: Any,
-        logits: Tensor,
-        masks: Sequence[Tensor],
-        weights: Sequence[float],
-        directions: Sequence[int],
-        most: Tensor | None,
-    ) -> tuple[Tensor, Tensor]:
-        softmax = _Softmax(logits, directions, most)
-        share = 1 / (len(directions) * len(logits))
-        push = [torch.zeros_like(total) for total in softmax.sums]
-        pulls: list[Tensor] = []
-        parts: list[Tensor] = []
-        for mask, weight in zip(masks, weights, strict=True):
-            pairs = mask.to(logits.dtype)
-            counts = [pairs.sum(direction, keepdim=True) for direction in directions]
-            shares = [1 / count.clamp(min=1) for count in counts]
-            pull = sum(shares[1:], start=shares[0]) * pairs
-            part = -torch.linalg.vecdot(pull.flatten(), logits.flatten())
-            for place, (logarithm, count) in enumerate(
-                zip(softmax.logarithms, counts, strict=True)
-            ):
-                some = count.clamp(max=1)
-                part = part + (some * logarithm).sum()
-                push[place] = push[place] + some * weight
-            pulls.append(pull if weight == 1 else pull.mul_(weight))
-            parts.append(part * share)
-        if ctx.needs_input_grad[0]:
-            gradient = softmax.weighted(push)
-            for pull in pulls:
-                gradient -= pull
-            ctx.save_for_backward(gradient)
-            ctx.share = share
-        weighted = [part * weight for part, weight in zip(parts, weights, strict=True)]
-        result = torch.stack(weighted).sum(0), torch.stack(parts)
-        ctx.mark_non_differentiable(result[1])
-        return result
+    Args:
+        source: (B, d), normalised here.
+        target: (B, d), normalised here.
+        positives: sets of positives, (..., B, B), 1 or true where a pair is in; see
+            `info_nce_of_logits`.
+        temperature: divides the cosines.
+        two_way: average with the same loss from targets to sources.
 
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None]:
-        (gradient,) = ctx.saved_tensors
-        return gradient * (gradients[0] * ctx.share), None, None, None, None
+    Returns:
+        A loss for every matrix of `positives`, (...).
+
+    Raises:
+        ValueError: when the shapes do not fit each other.
+    """
+    count = len(source)
+    if source.shape != target.shape or positives.shape[-2:] != (count, count):
+        shapes = [tuple(value.shape) for value in (source, target, positives)]
+        raise ValueError(f"source, target and positives do not fit: {shapes}")
+    return info_nce_of_logits(cosines(source, target) / temperature, positives, two_way)
+
+
+def sampled_info_nce(
+    sources: Sequence[Tensor],
+    targets: Sequence[Tensor],
+    positives: Tensor,
+    temperature: float | Tensor,
+    two_way: bool,
+) -> Tensor:
+    """`info_nce` averaged over samples of both paths.
+
+    Args:
+        sources: samples of z, (B, d) each.
+        targets: as many samples, (B, d) each.
+        positives, temperature, two_way: as in `info_nce`.
+
+    Raises:
+        ValueError: when the two paths have different numbers of samples, or none.
+    """
+    if not sources or len(sources) != len(targets):
+        raise ValueError(f"{len(sources)} source samples and {len(targets)} target samples")
+    pairs = zip(sources, targets, strict=True)
+    return torch.stack([info_nce(*pair, positives, temperature, two_way) for pair in pairs]).mean(0)

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from rau.losses.rau_loss import base_loss
+from rau.losses.info_nce import info_nce, same_target
 from rau.nn.noise import Noise
 
 SPREAD_MIN = 1e-8
@@ -59,7 +59,8 @@ def loss(
     """
     noisy = augment(target, noise)
     spread = noisy.std()
-    coarse = base_loss([source], [noisy], target_ids, temperature, two_way)
-    fine = base_loss([source], [target], target_ids, temperature, two_way)
+    positives = same_target(target_ids)
+    coarse = info_nce(source, noisy, positives, temperature, two_way)
+    fine = info_nce(source, target, positives, temperature, two_way)
     gamma = share(progress)
     return gamma * ((-spread).exp() * coarse + spread) / 2 + (1 - gamma) * fine

@@ -1,37 +1,18 @@
-"""The losses of RAU (arXiv 2308.08131) on tensors: Base or ISU, CSU and DR.
+"""The loss of RAU (arXiv 2308.08131): Base or ISU, CSU and DR.
 
-InfoNCE is van den Oord's (2018); with several positives a row it takes the form of supervised
-contrastive learning (Khosla 2020), the mean of log p over the positives. Half precision is
-widened to float32. B is the batch, d the width. Sets of pairs are matrices of 1 and 0 in float: on
-a CPU comparisons that give bool, and their conversion, cost several times as much.
+B is the batch, d the width. Sets of pairs are matrices of 1 and 0 in float.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from rau.losses.info_nce import contrast
+from rau.losses.info_nce import cosines, same_target, sampled_info_nce
 from rau.nn.gaussian import PathOutput, at_least_float32
-from rau.nn.layers import squared_distance, unit
+from rau.nn.layers import squared_distance
 from rau.params import UaParams
-
-
-def same_target(target_ids: Tensor) -> Tensor:
-    """Which rows of a batch share their target image: (B,) integers to (B, B) of 1 and 0."""
-    numbers = target_ids.int()  # Half the memory; there are fewer images than that.
-    gaps = numbers[:, None] - numbers
-    return gaps.eq_(0).to(torch.float32)
-
-
-def _logits(source: Tensor, target: Tensor, temperature: float | Tensor | None = None) -> Tensor:
-    """Cosine, over a temperature if there is one, of every source row and target row, (B, B)."""
-    left, right = at_least_float32(source), at_least_float32(target)
-    if isinstance(temperature, float | int):
-        temperature = left.new_full((), temperature)
-    return unit(left, temperature) @ unit(right).mT
 
 
 @torch.no_grad()
@@ -61,101 +42,23 @@ def csu_positives(
     """
     if quantile is None and theta >= 1:
         return base_positives
-    cosines = _logits(mu_source, mu_target).clamp_(-1, 1)
+    near = cosines(mu_source, mu_target).clamp_(-1, 1)
     if quantile is None:
-        added = cosines.ge_(theta)
+        added = near.ge_(theta)
     else:
-        added = cosines.gt_(_threshold(cosines, 1 - base_positives, quantile))
+        added = near.gt_(_threshold(near, 1 - base_positives, quantile))
     return torch.maximum(base_positives.to(added), added)
 
 
-def _threshold(cosines: Tensor, others: Tensor, quantile: float) -> Tensor:
-    """The quantile of a matrix's `others`, a scalar: the k-th smallest, k = quantile * count.
+def _threshold(values: Tensor, others: Tensor, quantile: float) -> Tensor:
+    """The quantile of `values` where `others` is 1, a scalar: the k-th smallest, k = quantile *
+    count.
 
     Nothing waits for the device: the count stays there. Infinite where there are no others.
     """
     rank = (others.sum() * quantile).ceil().long().clamp(min=1)
-    ordered = cosines.masked_fill(others == 0, torch.inf).flatten().sort().values
+    ordered = values.masked_fill(others == 0, torch.inf).flatten().sort().values
     return ordered.gather(0, rank[None] - 1)[0]
-
-
-def multi_positive_info_nce(
-    source: Tensor,
-    target: Tensor,
-    positives: Tensor,
-    temperature: float | Tensor,
-    two_way: bool,
-) -> Tensor:
-    """InfoNCE on cosines with a set of positives a row.
-
-    Args:
-        source: (B, d), normalised here.
-        target: (B, d), normalised here.
-        positives: (B, B), 1 or true where it is one, rows are sources.
-        temperature: divides the cosines.
-        two_way: average with the same loss from targets to sources.
-
-    Returns:
-        A scalar.
-
-    Raises:
-        ValueError: when the shapes do not fit each other.
-    """
-    _check(source, target, positives)
-    return contrast(_logits(source, target, temperature), [positives], [1.0], two_way).total
-
-
-def _check(source: Tensor, target: Tensor, positives: Tensor) -> None:
-    count = len(source)
-    if source.shape != target.shape or positives.shape != (count, count):
-        shapes = [tuple(value.shape) for value in (source, target, positives)]
-        raise ValueError(f"source, target and positives do not fit: {shapes}")
-
-
-def csu_loss(
-    sources: Sequence[Tensor],
-    targets: Sequence[Tensor],
-    positives: Tensor,
-    temperature: float | Tensor,
-    two_way: bool,
-) -> Tensor:
-    """Cross-sample uncertainty: InfoNCE over `csu_positives`, a scalar averaged over draws.
-
-    Args:
-        sources: draws of z, (B, d) each.
-        targets: as many draws, (B, d) each.
-        positives: (B, B), 1 or true where it is one.
-        temperature: divides the cosines.
-        two_way: both directions.
-
-    Raises:
-        ValueError: when the two paths have different numbers of draws, or none.
-    """
-    terms = [
-        multi_positive_info_nce(source, target, positives, temperature, two_way)
-        for source, target in _draws(sources, targets)
-    ]
-    return torch.stack(terms).mean()
-
-
-def _draws(sources: Sequence[Tensor], targets: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
-    if not sources or len(sources) != len(targets):
-        raise ValueError(f"{len(sources)} source draws and {len(targets)} target draws")
-    return list(zip(sources, targets, strict=True))
-
-
-def base_loss(
-    sources: Sequence[Tensor],
-    targets: Sequence[Tensor],
-    target_ids: Tensor,
-    temperature: float | Tensor,
-    two_way: bool,
-) -> Tensor:
-    """InfoNCE where rows of one target are positives of each other; on samples it is ISU.
-
-    Arguments and errors as in `csu_loss`, with `target_ids` (B,) in place of the mask.
-    """
-    return csu_loss(sources, targets, same_target(target_ids), temperature, two_way)
 
 
 def dr_loss(source: PathOutput, target: PathOutput, which: Literal["last", "all"]) -> Tensor:
@@ -203,11 +106,8 @@ def total_loss(
     ua: UaParams,
     temperature: float | Tensor,
     two_way: bool,
-    narrow: bool = False,
 ) -> Terms:
     """The training loss of a batch; a term of weight 0 is not computed.
-
-    Base and CSU read the same logits, so that both are had from one pass over them.
 
     Args:
         source: the source path of B queries.
@@ -216,28 +116,22 @@ def total_loss(
         ua: weights of the terms, theta and the blocks of DR.
         temperature: divides the cosines.
         two_way: both directions of InfoNCE.
-        narrow: cosines over the temperature lie within `contrast.NARROW` of each other.
 
     Raises:
         ValueError: when the two outputs do not fit each other.
     """
     base_positives = same_target(target_ids)
-    masks, weights = [base_positives], [1.0]
+    sets = [base_positives]
     if ua.csu_weight > 0:
         means = source.mean, target.mean
-        masks.append(csu_positives(*means, base_positives, ua.theta, ua.theta_quantile))
-        weights.append(ua.csu_weight)
-    most = 1 / torch.as_tensor(temperature).detach() if narrow else None
-    found = []
-    for z_source, z_target in _draws(source.draws, target.draws):
-        _check(z_source, z_target, base_positives)
-        logits = _logits(z_source, z_target, temperature)
-        found.append(contrast(logits, masks, weights, two_way, most))
-    total = torch.stack([one.total for one in found]).mean()
-    parts = torch.stack([one.parts for one in found]).mean(0)
-    dr = total.new_zeros(())
+        sets.append(csu_positives(*means, base_positives, ua.theta, ua.theta_quantile))
+    losses = sampled_info_nce(source.draws, target.draws, torch.stack(sets), temperature, two_way)
+    base, csu, dr = losses[0], losses.new_zeros(()), losses.new_zeros(())
+    total = base
+    if ua.csu_weight > 0:
+        csu = losses[1]
+        total = total + ua.csu_weight * csu
     if ua.dr_weight > 0:
         dr = dr_loss(source, target, ua.dr_blocks)
         total = total + ua.dr_weight * dr
-    csu = parts[1] if ua.csu_weight > 0 else dr.new_zeros(())
-    return Terms(total, parts[0], csu, dr, masks[-1], base_positives)
+    return Terms(total, base, csu, dr, sets[-1], base_positives)

@@ -13,7 +13,6 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from rau.losses.info_nce import NARROW
 from rau.models.fusion import (
     Combiner,
     FixedSum,
@@ -219,12 +218,6 @@ class ComposedHead(nn.Module):
             bounded = value.detach().clamp(math.log(TEMPERATURE_MIN), math.log(TEMPERATURE_MAX))
             value = value + (bounded - value.detach())
         return value.exp()
-
-    @property
-    def narrow(self) -> bool:
-        """Whether no two cosines over the temperature are further apart than `NARROW`."""
-        least = TEMPERATURE_MIN if self.config.learn_temperature else self.config.temperature
-        return 2 / least <= NARROW
 
     def _path(self, h: Tensor, blocks: nn.ModuleList) -> PathOutput:
         sampling = self.training and self.config.isu

@@ -3,7 +3,8 @@
 from torch import Tensor
 
 from rau.losses import mur
-from rau.losses.rau_loss import Terms, same_target, total_loss
+from rau.losses.info_nce import same_target
+from rau.losses.rau_loss import Terms, total_loss
 from rau.models.head import ComposedHead
 from rau.nn.gaussian import PathOutput
 from rau.params import UaParams
@@ -51,7 +52,6 @@ def loss_terms(
             ua,
             head.temperature,
             two_way,
-            head.narrow,
         )
     zero, positives = base.new_zeros(()), same_target(target_ids)
     return Terms(base, base, zero, zero, positives, positives)

@@ -1,33 +1,18 @@
-"""Losses against slow loops written from their formulas."""
+"""RAU's loss against slow loops written from its formulas."""
 
 import math
 from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import Tensor
 
 from rau.losses import rau_loss
-from rau.losses.info_nce import contrast
-from rau.losses.rau_loss import (
-    base_loss,
-    csu_loss,
-    csu_positives,
-    dr_loss,
-    multi_positive_info_nce,
-    same_target,
-    total_loss,
-)
+from rau.losses.info_nce import same_target, sampled_info_nce
+from rau.losses.rau_loss import csu_positives, dr_loss, total_loss
 from rau.nn.gaussian import Gaussian, PathOutput
 from rau.params import UaParams
-
-IDS = torch.tensor([4, 7, 4, 9, 2, 7])
-
-
-def normal(seed: int, *shape: int) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+from tests.losses.test_info_nce import IDS, normal, slow_cosine
 
 
 def output(seed: int, blocks: int = 2, draws: int = 2) -> PathOutput:
@@ -37,121 +22,6 @@ def output(seed: int, blocks: int = 2, draws: int = 2) -> PathOutput:
     )
     mean = made[-1].mean if made else torch.nn.functional.normalize(normal(seed, 6, 5))
     return PathOutput(made, mean, tuple(normal(seed + 20 + i, 6, 5) for i in range(draws)))
-
-
-def slow_cosine(left: Tensor, right: Tensor) -> float:
-    a, b = left.tolist(), right.tolist()
-    dot = sum(x * y for x, y in zip(a, b, strict=True))
-    return float(dot / math.sqrt(sum(x * x for x in a)) / math.sqrt(sum(y * y for y in b)))
-
-
-def slow_info_nce(
-    source: Tensor, target: Tensor, positives: Tensor, temperature: float, two_way: bool
-) -> float:
-    size = len(source)
-    total = 0.0
-    for i in range(size):
-        exps = [math.exp(slow_cosine(source[i], target[j]) / temperature) for j in range(size)]
-        chosen = [j for j in range(size) if positives[i, j]]
-        total -= sum(math.log(exps[j] / sum(exps)) for j in chosen) / len(chosen)
-    if not two_way:
-        return total / size
-    back = slow_info_nce(target, source, positives.T, temperature, False)
-    return (total / size + back) / 2
-
-
-@settings(max_examples=40, deadline=None)
-@given(
-    seed=st.integers(0, 10_000),
-    ids=st.lists(st.integers(0, 3), min_size=1, max_size=7),
-    temperature=st.floats(0.05, 2),
-    two_way=st.booleans(),
-    theta=st.floats(-1, 1),
-)
-def test_info_nce_by_loop(
-    seed: int, ids: list[int], temperature: float, two_way: bool, theta: float
-) -> None:
-    source, target = normal(seed, len(ids), 4), normal(seed + 1, len(ids), 4)
-    positives = csu_positives(source, target, same_target(torch.tensor(ids)), theta)
-    expected = slow_info_nce(source, target, positives, temperature, two_way)
-    for dtype, tolerance in ((torch.float64, 1e-9), (torch.float32, 1e-4)):
-        found = multi_positive_info_nce(
-            source.to(dtype), target.to(dtype), positives, temperature, two_way
-        )
-        assert found.dtype == dtype
-        assert float(found) == pytest.approx(expected, rel=tolerance, abs=tolerance)
-
-
-def test_info_nce_in_half_precision() -> None:
-    source, target = normal(0, 6, 16), normal(1, 6, 16)
-    positives = same_target(IDS)
-    expected = slow_info_nce(source, target, positives, 0.2, True)
-    for dtype in (torch.bfloat16, torch.float16):
-        found = multi_positive_info_nce(source.to(dtype), target.to(dtype), positives, 0.2, True)
-        assert found.dtype == torch.float32
-        assert float(found) == pytest.approx(expected, rel=0.02)
-
-
-def test_info_nce_is_stable_where_exponentials_overflow() -> None:
-    source = torch.eye(4)
-    right = multi_positive_info_nce(source, source, torch.eye(4).bool(), 1e-4, True)
-    wrong = multi_positive_info_nce(source, source.flip(0), torch.eye(4).bool(), 1e-4, True)
-    assert float(right) == 0
-    assert float(wrong) == pytest.approx(1e4)
-
-
-def test_info_nce_gradients() -> None:
-    positives = same_target(IDS).bool() | (normal(2, 6, 6) > 1)
-    inputs = (
-        normal(3, 6, 5).requires_grad_(),
-        normal(4, 6, 5).requires_grad_(),
-        torch.tensor(0.3, dtype=torch.float64, requires_grad=True),
-    )
-
-    def loss(source: Tensor, target: Tensor, temperature: Tensor) -> Tensor:
-        return multi_positive_info_nce(source, target, positives, temperature, True)
-
-    assert torch.autograd.gradcheck(loss, inputs)
-
-
-def test_info_nce_ignores_length_and_refuses_misfits() -> None:
-    source, target, positives = normal(0, 6, 5), normal(1, 6, 5), same_target(IDS)
-    loss = multi_positive_info_nce(source, target, positives, 0.1, True)
-    assert torch.allclose(
-        loss, multi_positive_info_nce(3 * source, target / 7, positives, 0.1, True)
-    )
-    with pytest.raises(ValueError, match="do not fit"):
-        multi_positive_info_nce(source, target[:, :4], positives, 0.1, True)
-    with pytest.raises(ValueError, match="do not fit"):
-        multi_positive_info_nce(source, target, positives[:5], 0.1, True)
-
-
-def test_two_way_is_symmetric_and_one_way_is_not() -> None:
-    source, target = normal(0, 6, 5), normal(1, 6, 5)
-    positives = csu_positives(source, target, same_target(IDS), 0.2)
-    both = [multi_positive_info_nce(source, target, positives, 0.1, way) for way in (True, False)]
-    swapped = [
-        multi_positive_info_nce(target, source, positives.T, 0.1, way) for way in (True, False)
-    ]
-    assert torch.allclose(both[0], swapped[0])
-    assert torch.allclose(both[0], (both[1] + swapped[1]) / 2)
-    assert not torch.allclose(both[1], swapped[1])
-
-
-def test_rows_of_one_target_are_positives_never_negatives() -> None:
-    mask = same_target(IDS)
-    assert mask[0].tolist() == [1, 0, 1, 0, 0, 0]
-    assert torch.equal(mask, mask.T)
-    # Where all cosines are equal, descent raises every positive cosine and lowers all others.
-    logits = torch.zeros(6, 6, dtype=torch.float64, requires_grad=True)
-    torch.autograd.backward(contrast(logits, [mask], [1.0], two_way=False).total)
-    assert logits.grad is not None
-    assert torch.equal((logits.grad < 0).float(), mask)
-    # Two rows of the same query and target: which of them stands where does not matter.
-    source, target = normal(0, 6, 5), normal(1, 6, 5)
-    other = target[[2, 1, 0, 3, 4, 5]]
-    first, second = (base_loss([source], [t], IDS, 0.1, True) for t in (target, other))
-    assert torch.allclose(first, second)
 
 
 def test_csu_positives_by_loop() -> None:
@@ -196,19 +66,6 @@ def test_theta_one_is_base_exactly(dtype: torch.dtype, two_way: bool) -> None:
     assert torch.equal(terms.positives, same_target(IDS))
 
 
-def test_draws_are_averaged() -> None:
-    sources, targets = [normal(i, 6, 5) for i in (0, 1)], [normal(i, 6, 5) for i in (2, 3)]
-    each = [
-        slow_info_nce(s, t, same_target(IDS), 0.1, True)
-        for s, t in zip(sources, targets, strict=True)
-    ]
-    assert float(base_loss(sources, targets, IDS, 0.1, True)) == pytest.approx(sum(each) / 2)
-    with pytest.raises(ValueError, match="draws"):
-        csu_loss(sources, targets[:1], same_target(IDS), 0.1, True)
-    with pytest.raises(ValueError, match="draws"):
-        base_loss([], [], IDS, 0.1, True)
-
-
 def slow_dr(source: Gaussian, target: Gaussian) -> float:
     total = 0.0
     for a, b in ((source.mean, target.mean), (source.sigma, target.sigma)):
@@ -242,9 +99,9 @@ def test_total_is_the_weighted_sum(blocks: str) -> None:
     terms = total_loss(source, target, IDS, ua, 0.1, False)
     mask = csu_positives(source.mean, target.mean, same_target(IDS), 0.2)
     assert torch.equal(terms.positives, mask)
-    csu = csu_loss(source.draws, target.draws, mask, 0.1, False)
+    csu = sampled_info_nce(source.draws, target.draws, mask, 0.1, False)
     dr = dr_loss(source, target, ua.dr_blocks)
-    base = base_loss(source.draws, target.draws, IDS, 0.1, False)
+    base = sampled_info_nce(source.draws, target.draws, same_target(IDS), 0.1, False)
     assert torch.allclose(terms.total, base + 0.7 * csu + 0.3 * dr)
     assert torch.allclose(terms.csu, csu)
     assert torch.equal(terms.dr, dr)

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from rau.losses.rau_loss import Weighing, total_loss
+from rau.losses.rau_loss import total_loss
 from rau.models.fusion import GatedResidual
 from rau.models.head import ComposedHead, HeadConfig
 from rau.params import HeadParams, TrainParams, UaParams
@@ -196,7 +196,7 @@ def test_every_parameter_learns_and_the_loss_falls(shared_space: bool) -> None:
             head.forward_source(reference, text),
             head.forward_target(target),
             torch.arange(32),
-            Weighing.of(UaParams(theta=0.9)),
+            UaParams(theta=0.9),
             head.temperature,
             True,
         )

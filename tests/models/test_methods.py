@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from rau.losses import mur
-from rau.losses.rau_loss import Weighing, base_loss
+from rau.losses.info_nce import info_nce, same_target
 from rau.models.fusion import Combiner, LearnedSum, Tirg
 from rau.models.head import ComposedHead, HeadConfig
 from rau.models.methods import METHODS, canonical, without_uncertainty
@@ -52,8 +52,7 @@ def terms(head: ComposedHead, name: HeadName, progress: float = 0.5) -> torch.Te
     goal = head.forward_target(features(3))
     ids = torch.arange(ROWS)
     ua = canonical(chosen(name)).ua
-    share = torch.tensor(progress)
-    return loss_terms(head, source, goal, ids, Weighing.of(ua), True, share).total
+    return loss_terms(head, source, goal, ids, ua, True, progress).total
 
 
 def test_every_name_has_a_method() -> None:
@@ -181,8 +180,8 @@ def test_mur_weight_decays_to_the_plain_loss() -> None:
     torch.manual_seed(3)
     noisy = mur.augment(target, Noise())
     spread, gamma = noisy.std(), mur.share(0.7)
-    coarse = base_loss([source], [noisy], ids, tau, True)
-    fine = base_loss([source], [target], ids, tau, True)
+    coarse = info_nce(source, noisy, same_target(ids), tau, True)
+    fine = info_nce(source, target, same_target(ids), tau, True)
     expected = gamma * 0.5 * (torch.exp(-spread) * coarse + spread) + (1 - gamma) * fine
     assert found.item() == pytest.approx(expected.item())
 
