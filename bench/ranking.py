@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +19,7 @@ from rau.params import Params
 from rau.retrieval.feature_set import FeatureSet
 from rau.retrieval.protocols import Protocol, presets
 from rau.retrieval.ranking import BLOCK, rank
+from rau.schemas import GalleryRow, QueryRow
 
 TOP_K = 50
 WIDTH = 640
@@ -188,12 +188,12 @@ def assessing(device: torch.device, count: int, images: int) -> Callable[..., No
 
 def _tables(
     device: torch.device, count: int, images: int
-) -> tuple[FeatureSet, list[dict[str, Any]], list[dict[str, Any]]]:
+) -> tuple[FeatureSet, list[QueryRow], list[GalleryRow]]:
     """Random features of val's images and texts, its queries and its galleries."""
     ids = [f"{number:06}" for number in range(images)]
     categories = [f"category {number}" for number in range(FASHIONIQ.categories)]
     pools = [ids[number :: len(categories)] for number in range(len(categories))]
-    queries: list[dict[str, Any]] = []
+    queries: list[QueryRow] = []
     for number in range(count):
         pool = pools[number % len(pools)]
         queries.append(
@@ -208,7 +208,7 @@ def _tables(
                 "members": None,
             }
         )
-    galleries = [
+    galleries: list[GalleryRow] = [
         {"gallery": gallery, "category": category, "image_id": image}
         for gallery in ("original", "val-union")
         for category, pool in zip(categories, pools, strict=True)

@@ -11,7 +11,8 @@ def main() -> None:
     """Write `reports/index.html` and `reports/figures/`, and print the means."""
     import pyarrow.compute as pc
 
-    from rau.files import read_json, write_bytes, write_text
+    from rau.evaluation.run_metrics import RunMetrics
+    from rau.files import write_bytes, write_text
     from rau.models.methods import is_uncertain
     from rau.params import of_a_run
     from rau.report import examples, figures, html, run_page
@@ -21,18 +22,16 @@ def main() -> None:
 
     params = workspace.load_params()
     name = params.dataset.name
-    metrics = read_json(workspace.METRICS, "metrics")
+    metrics = RunMetrics.read(workspace.METRICS)
     history = read_history(workspace.model(name) / workspace.HISTORY)
     rankings = read_table(workspace.rankings(name), RANKINGS, "evaluate")
-    protocol = metrics["headline"]["protocol"]
+    protocol = metrics.headline.protocol
     mine = rankings.filter(
-        (pc.field("method") == metrics["method"]) & (pc.field("protocol") == protocol)
+        (pc.field("method") == metrics.method) & (pc.field("protocol") == protocol)
     ).to_pylist()
     drawn = {
         "Loss terms by epoch": figures.losses(history),
-        "Recall on the holdout by epoch": figures.recalls(
-            history, metrics["training"]["best_epoch"]
-        ),
+        "Recall on the holdout by epoch": figures.recalls(history, metrics.training.best_epoch),
     }
     if is_uncertain(params):
         drawn["σ of source and target"] = figures.sigmas(

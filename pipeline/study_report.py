@@ -1,6 +1,5 @@
 """Stage `report` of the studies: their page and figures, from their tables."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +11,18 @@ def main() -> None:
     import pandas as pd
 
     from rau.datasets import coverage
+    from rau.evaluation.run_metrics import DatasetLabel
     from rau.features.table import read_features
     from rau.files import read_json, write_bytes, write_json, write_text
     from rau.report.html import png
-    from rau.schemas import GALLERIES, IMAGES, QUERIES, read_table
+    from rau.schemas import read_galleries, read_images, read_queries
     from rau.studies import figures, plan, study_page
 
     params = workspace.load_params()
     name = params.dataset.name
     folder, target = workspace.studies(name), workspace.study_page(name).parent
     metadata = read_features(workspace.features(name, "texts"), "text").metadata
-    queries = read_table(workspace.table(name, "queries"), QUERIES, "tables")
-    data = json.loads(queries.schema.metadata[b"dataset"])
+    queries = read_queries(workspace.table(name, "queries"))
     sections: list[dict[str, Any]] = []
     for study in plan.STUDIES:
         document = read_json(folder / study / "study.json", "study")
@@ -46,12 +45,12 @@ def main() -> None:
                 else None,
             }
         )
-    rows = read_table(workspace.table(name, "images"), IMAGES, "tables").to_pylist()
-    galleries = read_table(workspace.table(name, "galleries"), GALLERIES, "tables").to_pylist()
+    rows = read_images(workspace.table(name, "images"))
+    galleries = read_galleries(workspace.table(name, "galleries"))
     val = {row["image_id"] for row in galleries if row["gallery"] == "original"}
     about = {
-        "dataset": f"{data['name']} ({data['copy']})",
-        "coverage": coverage.line(coverage.measure(rows, queries.to_pylist(), val)),
+        "dataset": str(DatasetLabel.of_table(workspace.table(name, "queries"))),
+        "coverage": str(coverage.measure(rows, queries, val)),
         "queries without images": params.evaluate.unusable,
         "encoder": f"{metadata['encoder']}, weights {metadata['weights']}",
         "epochs": str(plan.base(params, plan.plan(params.study)).train.epochs),

@@ -5,9 +5,13 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 from pipeline import stage, workspace
+
+if TYPE_CHECKING:
+    from rau.evaluation.run_metrics import RunMetrics
 
 STAGES = (
     "download",
@@ -21,16 +25,16 @@ STAGES = (
 )
 
 
-def final_metrics(metrics: dict[str, Any]) -> dict[str, float]:
+def final_metrics(metrics: "RunMetrics") -> dict[str, float]:
     """Every protocol's metrics as `<protocol>.<category>.<metric>`, the mean without category."""
-    values = {"headline": metrics["headline"]["value"]}
-    for protocol, categories in metrics["protocols"].items():
+    values = {"headline": metrics.headline.value}
+    for protocol, categories in metrics.protocols.items():
         for category, row in categories.items():
             place = protocol if category == "mean" else f"{protocol}.{category}"
             values |= {f"{place}.{name}": value for name, value in row.items()}
-    for protocol, categories in metrics["against"].items():
-        for name, found in categories["mean"].items():
-            values[f"{protocol}.{name}.over_deterministic"] = found["difference"]
+    for protocol, differences in metrics.against.items():
+        for name, found in differences["mean"].items():
+            values[f"{protocol}.{name}.over_deterministic"] = found.difference
     return values
 
 
@@ -76,15 +80,15 @@ def git_state() -> dict[str, str]:
 def main() -> None:
     """Create or complete the MLflow run of the results in `reports/`."""
     from rau import tracking
-    from rau.datasets import coverage
-    from rau.files import digest, digest_files, read_json
+    from rau.evaluation.run_metrics import RunMetrics
+    from rau.files import digest, digest_files
     from rau.params import of_a_run
     from rau.report.run_page import text_table
     from rau.training.history import read_history
 
     params = workspace.load_params()
     name = params.dataset.name
-    metrics = read_json(workspace.METRICS, "metrics")
+    metrics = RunMetrics.read(workspace.METRICS)
     history = read_history(workspace.model(name) / workspace.HISTORY)
     values = of_a_run(params)
     head = workspace.model(name) / workspace.WEIGHTS
@@ -102,14 +106,14 @@ def main() -> None:
             if key != "epoch" and not math.isnan(value)
         ],
         tags=git_state()
-        | diagnostic_tags(metrics["signatures"])
+        | diagnostic_tags([asdict(one) for one in metrics.diagnostics])
         | {
-            "method": metrics["method"],
+            "method": metrics.method,
             "dvc_experiment": experiment or "workspace",
-            "dataset": f"{metrics['dataset']['name']} ({metrics['dataset']['copy']})",
-            "encoder": f"{metrics['encoder']['encoder']} / {metrics['encoder']['weights']}",
-            "coverage": coverage.line(metrics["coverage"]),
-            "headline_protocol": metrics["headline"]["protocol"],
+            "dataset": str(metrics.dataset),
+            "encoder": f"{metrics.encoder['encoder']} / {metrics.encoder['weights']}",
+            "coverage": str(metrics.coverage),
+            "headline_protocol": metrics.headline.protocol,
         },
         artifacts={
             workspace.PAGE: "",
@@ -122,7 +126,7 @@ def main() -> None:
     root = workspace.main_checkout()
     uri = tracking.store_uri(root)
     print(text_table(metrics))
-    print(coverage.line(metrics["coverage"]))
+    print(metrics.coverage)
     try:
         run, (known,) = tracking.track(record, uri, root / "mlruns")
         print(f"MLflow run {run}" + (" (tracked before)" if known else ""))

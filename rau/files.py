@@ -67,6 +67,22 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
+def read_bytes(path: Path, limit: int, remedy: str) -> bytes:
+    """The content of a file; errors end with the remedy.
+
+    Raises:
+        UserError: when it is missing, cannot be read, or is larger than `limit` bytes.
+    """
+    try:
+        if path.stat().st_size > limit:
+            raise UserError(f"{path} is larger than {limit} bytes; {remedy}")
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is missing; {remedy}") from error
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}; {remedy}") from error
+
+
 def read_json(path: Path, what: str) -> Any:
     """Read a JSON file.
 

@@ -1,11 +1,12 @@
-"""Arrow schemas of every table that one stage hands to another, checked on write and on read."""
+"""Every table that one stage hands to another: its Arrow schema, checked on write and on read, and
+its row as Python sees it."""
 
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypedDict, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -80,6 +81,85 @@ RANKINGS = pa.schema(
         ("scores", pa.list_(pa.float32())),
     ]
 )
+
+
+class ManifestRow(TypedDict):
+    """A row of `MANIFEST`: one image and what was found on disk."""
+
+    image_id: str
+    path: str | None
+    bytes: int | None
+    sha256: str | None
+    width: int | None
+    height: int | None
+    source: str | None
+    status: str
+
+
+class ImageRow(TypedDict):
+    """A row of `IMAGES`."""
+
+    image_id: str
+    category: str
+    path: str | None
+    width: int | None
+    height: int | None
+    status: str
+
+
+class QueryRow(TypedDict):
+    """A row of `QUERIES`; `target_id` is None where it is hidden.
+
+    `members` is CIRR's image set without the reference, `relevant` every true answer, each None
+    where the data set has no such thing.
+    """
+
+    query_id: str
+    split: str
+    category: str
+    reference_id: str
+    target_id: str | None
+    captions: list[str]
+    members: list[str] | None
+    relevant: list[str] | None
+
+
+def ends(query: QueryRow) -> tuple[str, str]:
+    """Reference and target of a query.
+
+    Raises:
+        ValueError: when the target is hidden.
+    """
+    if query["target_id"] is None:
+        raise ValueError(f"the target of query {query['query_id']} is hidden")
+    return query["reference_id"], query["target_id"]
+
+
+class GalleryRow(TypedDict):
+    """A row of `GALLERIES`: one image of one gallery."""
+
+    gallery: str
+    category: str
+    image_id: str
+
+
+class RankingRow(TypedDict):
+    """A row of `RANKINGS`: how one method ranked one query under one protocol."""
+
+    query_id: str
+    method: str
+    protocol: str
+    category: str
+    text: str
+    reference_id: str
+    target_id: str | None
+    target_rank: int | None
+    subset_rank: int | None
+    average_precision: float | None
+    uncertainty: float | None
+    target_uncertainty: float | None
+    top: list[str]
+    scores: list[float]
 
 
 @dataclass(frozen=True)
@@ -172,3 +252,23 @@ def read_table(path: Path, schema: pa.Schema, stage: str) -> pa.Table:
     if table.schema.remove_metadata() != schema:
         raise UserError(f"{path} has columns {table.schema.names}, not {schema.names}; {remedy}")
     return table
+
+
+def read_manifest(path: Path) -> list[ManifestRow]:
+    """Rows of a manifest; errors as in `read_table`."""
+    return cast(list[ManifestRow], read_table(path, MANIFEST, "download").to_pylist())
+
+
+def read_images(path: Path) -> list[ImageRow]:
+    """Rows of an images table; errors as in `read_table`."""
+    return cast(list[ImageRow], read_table(path, IMAGES, "tables").to_pylist())
+
+
+def read_queries(path: Path) -> list[QueryRow]:
+    """Rows of a queries table; errors as in `read_table`."""
+    return cast(list[QueryRow], read_table(path, QUERIES, "tables").to_pylist())
+
+
+def read_galleries(path: Path) -> list[GalleryRow]:
+    """Rows of a galleries table; errors as in `read_table`."""
+    return cast(list[GalleryRow], read_table(path, GALLERIES, "tables").to_pylist())

@@ -1,6 +1,6 @@
 """What every data set's reader gives: images, queries and galleries, whatever its own layout."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from rau.errors import UserError
 from rau.files import read_json
-from rau.schemas import GALLERIES, IMAGES, QUERIES
+from rau.schemas import GALLERIES, IMAGES, QUERIES, QueryRow
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Annotations:
     """
 
     splits: dict[tuple[str, str], list[str]]
-    queries: list[dict[str, Any]]
+    queries: list[QueryRow]
     galleries: dict[str, dict[str, list[str]]]
     places: Callable[[str], list[str]]
 
@@ -84,7 +84,9 @@ def check_entry(entry: Any, where: str, strings: list[str], others: list[str]) -
             raise UserError(f"{where}: {key!r} is not a string; mend the row")
 
 
-def check_listed(entry: dict[str, Any], where: str, keys: dict[str, str], known: set[str]) -> None:
+def check_listed(
+    entry: Mapping[str, object], where: str, keys: dict[str, str], known: set[str]
+) -> None:
     """Refuse a query of an image that its split file does not list.
 
     Args:

@@ -13,6 +13,7 @@ from rau.datasets.annotations import Annotations, check_entry, check_listed, ent
 from rau.datasets.manifest import SUFFIXES, check_image_id
 from rau.errors import UserError
 from rau.files import read_json
+from rau.schemas import QueryRow
 
 CATEGORY = "all"
 SPLITS = ("train", "val", "test1")
@@ -41,7 +42,7 @@ def _paths(path: Path) -> dict[str, str]:
     return listed
 
 
-def _query(entry: Any, where: str, split: str) -> dict[str, Any]:
+def _query(entry: Any, where: str, split: str) -> QueryRow:
     hidden = split == "test1"
     strings = ["reference", "caption"] + ([] if hidden else ["target_hard"])
     check_entry(entry, where, strings, ["pairid", "img_set"])
@@ -72,7 +73,7 @@ def read_annotations(root: Path) -> Annotations:
     """
     splits: dict[tuple[str, str], list[str]] = {}
     paths: dict[str, str] = {}
-    queries: list[dict[str, Any]] = []
+    queries: list[QueryRow] = []
     for split in SPLITS:
         captions = _captions(root, split)
         if not captions.exists() and not _split(root, split).exists():
@@ -88,7 +89,7 @@ def read_annotations(root: Path) -> Annotations:
             query = _query(entry, where, split)
             ends = {"reference": "reference_id", "target_hard": "target_id"}
             check_listed(query, where, ends, known)
-            if strange := sorted(set(query["members"]) - known):
+            if strange := sorted(set(query["members"] or ()) - known):
                 raise UserError(f"{where}: member {strange[0]!r} is not in its split file")
             queries.append(query)
     if not queries:

@@ -3,59 +3,80 @@
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import pyarrow as pa
 
 from rau.errors import UserError
+from rau.params import Section
+from rau.schemas import ImageRow, ManifestRow, QueryRow
 
-Row = Mapping[str, Any]
 
-
-def usable(query: Row, whole: set[str]) -> bool:
+def is_usable(query: QueryRow, whole: set[str]) -> bool:
     """Whether the reference is there, and the target, unless it is hidden."""
     ends = {query["reference_id"], query["target_id"]} - {None}
     return ends <= whole
 
 
+class Coverage(Section):
+    """Numbers of images and val queries, expected and there.
+
+    `unusable` says what became of queries without their images, as `evaluate.unusable`; None where
+    nothing was ranked yet.
+    """
+
+    images: int
+    images_expected: int
+    missing: int
+    corrupt: int
+    val_images: int
+    val_images_expected: int
+    val_queries_usable: int
+    val_queries: int
+    unusable: Literal["miss", "leave_out"] | None = None
+
+    def __str__(self) -> str:
+        words = (
+            f"{self.images:,} of {self.images_expected:,} images; "
+            f"{self.val_queries_usable:,} of {self.val_queries:,} val queries usable"
+        )
+        if self.val_queries_usable < self.val_queries and self.unusable is not None:
+            words += {"miss": ", the others count as misses", "leave_out": ", the others left out"}[
+                self.unusable
+            ]
+        return words
+
+
 def measure(
-    images: Sequence[Row], queries: Sequence[Row], val_gallery: Collection[str]
-) -> dict[str, int]:
+    images: Sequence[ImageRow | ManifestRow],
+    queries: Sequence[QueryRow],
+    val_gallery: Collection[str],
+    unusable: Literal["miss", "leave_out"] | None = None,
+) -> Coverage:
     """Images that are there, in all and in the val gallery, and val queries that can be answered.
 
     Args:
         val_gallery: ids of its images, of all categories.
+        unusable: what becomes of queries without their images.
     """
     whole = {row["image_id"] for row in images if row["status"] == "ok"}
     val = [query for query in queries if query["split"] == "val"]
     gallery = set(val_gallery)
-    return {
-        "images": len(whole),
-        "images_expected": len(images),
-        "missing": sum(row["status"] == "missing" for row in images),
-        "corrupt": sum(row["status"] == "corrupt" for row in images),
-        "val_images": len(gallery & whole),
-        "val_images_expected": len(gallery),
-        "val_queries_usable": sum(usable(query, whole) for query in val),
-        "val_queries": len(val),
-    }
-
-
-def line(coverage: Mapping[str, Any]) -> str:
-    """Coverage in words."""
-    words = (
-        f"{coverage['images']:,} of {coverage['images_expected']:,} images; "
-        f"{coverage['val_queries_usable']:,} of {coverage['val_queries']:,} val queries usable"
+    return Coverage(
+        images=len(whole),
+        images_expected=len(images),
+        missing=sum(row["status"] == "missing" for row in images),
+        corrupt=sum(row["status"] == "corrupt" for row in images),
+        val_images=len(gallery & whole),
+        val_images_expected=len(gallery),
+        val_queries_usable=sum(is_usable(query, whole) for query in val),
+        val_queries=len(val),
+        unusable=unusable,
     )
-    if coverage["val_queries_usable"] < coverage["val_queries"] and "unusable" in coverage:
-        words += {"miss": ", the others count as misses", "leave_out": ", the others left out"}[
-            coverage["unusable"]
-        ]
-    return words
 
 
 def table(
-    splits: Mapping[tuple[str, str], Sequence[str]], queries: Sequence[Row], manifest: pa.Table
+    splits: Mapping[tuple[str, str], Sequence[str]], queries: Sequence[QueryRow], manifest: pa.Table
 ) -> str:
     """Images and usable queries of every category and split, then images by source, as text."""
     rows = manifest.select(["image_id", "source", "status"]).to_pylist()
@@ -66,15 +87,15 @@ def table(
         own = [
             query for query in queries if (query["category"], query["split"]) == (category, split)
         ]
-        answerable = sum(usable(query, whole) for query in own)
+        answerable = sum(is_usable(query, whole) for query in own)
         counts = f"{_of(there, len(set(ids))):>20}{_of(answerable, len(own)):>20}"
         lines.append(f"{category:<14}{split:<8}{counts}")
     val_gallery = {i for (_, split), ids in splits.items() if split == "val" for i in ids}
     lines += ["", f"{'source':<34}{'images':>8}", *_by_source(rows), ""]
-    return "\n".join([*lines, line(measure(rows, queries, val_gallery))])
+    return "\n".join([*lines, str(measure(rows, queries, val_gallery))])
 
 
-def _by_source(rows: Sequence[Row]) -> Iterator[str]:
+def _by_source(rows: Sequence[ManifestRow]) -> Iterator[str]:
     sources = Counter(row["source"] for row in rows if row["status"] == "ok")
     gaps = Counter(row["status"] for row in rows if row["status"] != "ok")
     for name, count in [*sources.most_common(), *gaps.most_common()]:

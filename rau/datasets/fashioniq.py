@@ -16,7 +16,7 @@ from rau.datasets.annotations import Annotations, check_entry, check_listed, ent
 from rau.datasets.manifest import SUFFIXES, check_image_id
 from rau.errors import UserError
 from rau.files import read_json
-from rau.schemas import RELEVANCE, read_parquet
+from rau.schemas import RELEVANCE, QueryRow, ends, read_parquet
 
 SPLITS = ("train", "val", "test")
 CAPTIONS = re.compile(r"cap\.(?P<category>[^.]+)\.(?P<split>train|val|test)\.json")
@@ -38,7 +38,7 @@ def _ids(path: Path) -> list[str]:
     return list(dict.fromkeys(ids))
 
 
-def _query(entry: Any, row: int, category: str, split: str, path: Path) -> dict[str, Any]:
+def _query(entry: Any, row: int, category: str, split: str, path: Path) -> QueryRow:
     where = f"{path}, row {row}"
     strings = ["candidate"] + ([] if split == "test" else ["target"])
     check_entry(entry, where, strings, ["captions"])
@@ -70,7 +70,7 @@ def read_annotations(root: Path) -> Annotations:
         UserError: no captions, missing keys, or an id that its split file does not list.
     """
     splits: dict[tuple[str, str], list[str]] = {}
-    queries: list[dict[str, Any]] = []
+    queries: list[QueryRow] = []
     for category, split, path in _present(root):
         ids = _ids(root / "image_splits" / f"split.{category}.{split}.json")
         splits[category, split] = ids
@@ -93,13 +93,13 @@ def _places(image_id: str) -> list[str]:
 
 
 def _galleries(
-    splits: dict[tuple[str, str], list[str]], queries: list[dict[str, Any]]
+    splits: dict[tuple[str, str], list[str]], queries: list[QueryRow]
 ) -> dict[str, dict[str, list[str]]]:
     original = {c: sorted(ids) for (c, s), ids in splits.items() if s == "val"}
     union: dict[str, set[str]] = {category: set() for category in original}
     for query in queries:
         if query["split"] == "val":
-            union[query["category"]] |= {query["reference_id"], query["target_id"]}
+            union[query["category"]] |= set(ends(query))
     return {"original": original, "val-union": {c: sorted(ids) for c, ids in union.items()}}
 
 
@@ -129,7 +129,7 @@ def read_relevance(path: Path) -> Relevance:
 
 
 def _attach_relevance(
-    queries: list[dict[str, Any]],
+    queries: list[QueryRow],
     splits: dict[tuple[str, str], list[str]],
     relevance: Relevance,
     path: Path,

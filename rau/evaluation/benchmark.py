@@ -2,7 +2,6 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -10,21 +9,26 @@ from numpy.typing import NDArray
 
 from rau.errors import UserError
 from rau.evaluation import bootstrap
+from rau.evaluation.bootstrap import PairedDifference
+from rau.evaluation.run_metrics import (
+    BenchmarkResult,
+    Headline,
+    Intervals,
+    Relevance,
+    Scores,
+)
 from rau.params import EvaluateParams
 from rau.retrieval.feature_set import FeatureSet
 from rau.retrieval.metrics import CUTS, stack, summarise
 from rau.retrieval.protocols import Protocol
 from rau.retrieval.ranking import MISSING
 from rau.retrieval.tasks import Method, Ranked, Task, measured, protocol_tasks, run_all
-from rau.schemas import RANKINGS
-
-Row = Mapping[str, Any]
-Nested = dict[str, Any]
+from rau.schemas import RANKINGS, GalleryRow, QueryRow
 
 
 def summaries(
     tasks: Sequence[Task], by_name: Mapping[str, Sequence[Ranked]], evaluate: EvaluateParams
-) -> dict[str, tuple[Nested, Nested]]:
+) -> dict[str, tuple[Scores, Intervals]]:
     """Means and intervals of each method, `<category or mean>.<metric>` each.
 
     Raises:
@@ -60,12 +64,12 @@ def paired_differences(
     ours: Sequence[Ranked],
     theirs: Sequence[Ranked],
     evaluate: EvaluateParams,
-) -> Nested:
+) -> dict[str, dict[str, PairedDifference]]:
     """Paired differences ours - theirs, `<category or mean>.<metric>`, with intervals and p."""
     (left, clusters), (right, _) = (measured(tasks, side, evaluate) for side in (ours, theirs))
     found = bootstrap.paired_differences(left, right, clusters, evaluate.bootstrap)
     return {
-        category: {name: bootstrap.as_dict(one) for name, one in differences.items()}
+        category: {name: PairedDifference.of(one) for name, one in differences.items()}
         for category, differences in found.items()
     }
 
@@ -117,27 +121,27 @@ def _ranks(ranks: NDArray[np.int64] | None, count: int) -> pa.Array:
     return pa.array(ranks, mask=ranks == MISSING)
 
 
-def relevance(queries: Sequence[Row]) -> Nested | None:
+def relevance(queries: Sequence[QueryRow]) -> Relevance | None:
     """How many true answers a val query has, where that is known."""
-    sizes = [len(q["relevant"]) for q in queries if q["relevant"] is not None]
+    sizes = [len(query["relevant"]) for query in queries if query["relevant"] is not None]
     if not sizes:
         return None
-    return {
-        "queries": len(sizes),
-        "median": float(np.median(sizes)),
-        "mean": round(float(np.mean(sizes)), 2),
-    }
+    return Relevance(
+        queries=len(sizes),
+        median=float(np.median(sizes)),
+        mean=round(float(np.mean(sizes)), 2),
+    )
 
 
 def evaluate(
     methods: Mapping[Protocol, Mapping[str, Method]],
-    queries: Sequence[Row],
-    galleries: Sequence[Row],
+    queries: Sequence[QueryRow],
+    galleries: Sequence[GalleryRow],
     features: FeatureSet,
     evaluate: EvaluateParams,
     head: str,
     reference_head: str | None = None,
-) -> tuple[Nested, pa.Table]:
+) -> tuple[BenchmarkResult, pa.Table]:
     """Rank and measure.
 
     Args:
@@ -147,8 +151,7 @@ def evaluate(
         reference_head: name of the baseline that it is paired with, query by query.
 
     Returns:
-        `protocols`, `intervals`, `baselines`, `baseline_intervals` and `against` (the differences
-        to `reference_head`), and the rankings table.
+        The figures, and the rankings table.
 
     Raises:
         UserError: when there are no val queries, or a target is not in its gallery.
@@ -156,31 +159,24 @@ def evaluate(
     val = [query for query in queries if query["split"] == "val"]
     if not val:
         raise UserError("the data set has no val queries; nothing can be measured")
-    result: Nested = {
-        "protocols": {},
-        "intervals": {},
-        "baselines": {},
-        "baseline_intervals": {},
-        "galleries": {},
-        "against": {},
-    }
+    result = BenchmarkResult()
     tables = []
     tasks = {p: protocol_tasks(p, val, galleries, features) for p in methods}
     lists = _rank_all(methods, tasks, features, evaluate.top_k)
     for protocol, own in tasks.items():
-        result["galleries"][protocol.name] = {t.category: len(t.gallery) for t in own}
+        result.galleries[protocol.name] = {t.category: len(t.gallery) for t in own}
         by_name = lists[protocol]
         if reference_head is not None:
-            result["against"][protocol.name] = paired_differences(
+            result.against[protocol.name] = paired_differences(
                 own, by_name[head], by_name[reference_head], evaluate
             )
         for name, (means, ends) in summaries(own, by_name, evaluate).items():
             if name == head:
-                result["protocols"][protocol.name] = means
-                result["intervals"][protocol.name] = ends
+                result.protocols[protocol.name] = means
+                result.intervals[protocol.name] = ends
             else:
-                result["baselines"].setdefault(name, {})[protocol.name] = means
-                result["baseline_intervals"].setdefault(name, {})[protocol.name] = ends
+                result.baselines.setdefault(name, {})[protocol.name] = means
+                result.baseline_intervals.setdefault(name, {})[protocol.name] = ends
             tables += [
                 ranking_rows(name, protocol.name, task, one)
                 for task, one in zip(own, by_name[name], strict=True)
@@ -211,21 +207,22 @@ def _rank_all(
     return found
 
 
-def headline(result: Nested, protocol: Protocol) -> Nested:
+def headline(result: BenchmarkResult, protocol: Protocol) -> Headline:
     """The one number, with its protocol and its interval."""
-    return {
-        "protocol": protocol.name,
-        "metric": protocol.metric,
-        "value": result["protocols"][protocol.name]["mean"][protocol.metric],
-        "interval": result["intervals"].get(protocol.name, {}).get("mean", {}).get(protocol.metric),
-    }
+    ends = result.intervals.get(protocol.name, {}).get("mean", {})
+    return Headline(
+        protocol=protocol.name,
+        metric=protocol.metric,
+        value=result.protocols[protocol.name]["mean"][protocol.metric],
+        interval=ends.get(protocol.metric),
+    )
 
 
-def compact(result: Nested) -> Nested:
+def compact(result: BenchmarkResult) -> dict[str, dict[str, float]]:
     """The few figures that runs are compared by: `<protocol>.<metric>`, the mean of categories."""
     recalls = [f"recall_at_{k}" for k in CUTS]
     wanted = [*recalls, "mean_of_r10_r50", "subset_recall_at_1", "mean_of_r5_rs1", "map"]
     return {
         protocol: {name: values["mean"][name] for name in wanted if name in values["mean"]}
-        for protocol, values in result["protocols"].items()
+        for protocol, values in result.protocols.items()
     }

@@ -4,19 +4,25 @@ Seeds are crossed with queries: every seed ranks the same queries. A resample dr
 queries inside every category, so that an interval covers both sources of chance.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Annotated, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
+from rau.params import Section
 from rau.retrieval.metrics import Values, stack, summarise
 
 MEAN = "mean"
 SEED = 0
 BLOCK = 128
 Floats = NDArray[np.float64]
-Interval = tuple[Floats, Floats]
+Ends = tuple[Floats, Floats]
+# Low and high end, as JSON holds it.
+Interval = Annotated[list[float], Field(min_length=2, max_length=2)]
 
 
 @dataclass(frozen=True)
@@ -30,6 +36,25 @@ class Difference:
     low: float
     high: float
     p: float
+
+
+class PairedDifference(Section):
+    """A mean paired difference; interval and p are None where nothing was drawn."""
+
+    difference: float
+    interval: Interval | None
+    p: float | None
+
+    @classmethod
+    def of(cls, found: Difference) -> Self:
+        """Rounded to what a table can show."""
+        drawn = not math.isnan(found.p)
+        ends = [round(found.low, 4), round(found.high, 4)] if drawn else None
+        return cls(
+            difference=round(found.value, 4),
+            interval=ends,
+            p=round(found.p, 6) if drawn else None,
+        )
 
 
 def means(values: Mapping[str, Floats], clusters: Mapping[str, NDArray[np.int64]]) -> Floats:
@@ -70,7 +95,7 @@ def intervals(
     resamples: int,
     seed: int,
     level: float = 0.95,
-) -> dict[str, Interval]:
+) -> dict[str, Ends]:
     """Intervals of every metric's mean, by category and for the mean over categories.
 
     Args:
@@ -131,17 +156,6 @@ def paired_differences(
     left, right = ({c: stack(v, names) for c, v in side.items()} for side in (ours, theirs))
     found = differences(left, right, clusters, resamples, SEED)
     return {category: dict(zip(names, one, strict=True)) for category, one in found.items()}
-
-
-def as_dict(found: Difference) -> dict[str, float | list[float] | None]:
-    """JSON-able: difference, interval and p; the latter two None where nothing was drawn."""
-    if np.isnan(found.p):
-        return {"difference": round(found.value, 4), "interval": None, "p": None}
-    return {
-        "difference": round(found.value, 4),
-        "interval": [round(found.low, 4), round(found.high, 4)],
-        "p": round(found.p, 6),
-    }
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

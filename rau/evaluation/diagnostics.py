@@ -4,14 +4,14 @@ Each is named with its evidence and the parameter to turn. The limits are ours.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
+from rau.evaluation.bootstrap import PairedDifference
 from rau.params import Params, UaParams
 
 # Sigma counts as collapsed below this share of where it started.
 COLLAPSED = 0.2
-# Of queries that are nearer to their target than to a stranger; half would be chance.
+# Of queries that are nearer to their target than to a negative; half would be chance.
 CLOSER_MIN = 0.6
 # The gradient's largest norm of an epoch and its last one, over its first.
 EXPLODING, VANISHING = 100.0, 1e-4
@@ -21,8 +21,8 @@ STARVED, FLOODED = 0.05, 0.2
 PRECISION_MIN, MANY = 0.2, 1.0
 
 Course = Mapping[str, float | None]
-# Metric to {"difference", "interval", "p"}, ours less the deterministic head's.
-Against = Mapping[str, Mapping[str, Any]]
+# By metric, the head - the deterministic head.
+Against = Mapping[str, PairedDifference]
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,6 @@ class Diagnostic:
     name: str
     evidence: str
     remedy: str
-
-    def as_dict(self) -> dict[str, str]:
-        """JSON-able."""
-        return asdict(self)
 
 
 def diagnose(
@@ -74,18 +70,18 @@ def _threshold(ua: UaParams) -> str:
     return "ua.theta" if ua.theta_quantile is None else "ua.theta_quantile"
 
 
-def _show(name: str, found: Mapping[str, Any]) -> str:
-    if not found["interval"]:
-        return f"{name} {found['difference']:+.2f}"
-    low, high = found["interval"]
-    return f"{name} {found['difference']:+.2f} [{low:+.2f}, {high:+.2f}]"
+def _show(name: str, found: PairedDifference) -> str:
+    if found.interval is None:
+        return f"{name} {found.difference:+.2f}"
+    low, high = found.interval
+    return f"{name} {found.difference:+.2f} [{low:+.2f}, {high:+.2f}]"
 
 
-def _sign(found: Mapping[str, Any]) -> int:
+def _sign(found: PairedDifference) -> int:
     """1 or -1 where the interval lies on one side of zero, else 0."""
-    if not found["interval"]:
+    if found.interval is None:
         return 0
-    low, high = found["interval"]
+    low, high = found.interval
     return int(low > 0) - int(high < 0)
 
 
@@ -122,14 +118,14 @@ def _under_uncertain(params: Params, course: Course, against: Against | None) ->
 
 
 def _misaligned(ua: UaParams, alignment: Mapping[str, float | None]) -> Diagnostic | None:
-    pairs, strangers, closer = (alignment[k] for k in ("pairs", "strangers", "closer"))
-    if pairs is None or strangers is None or closer is None:
+    pairs, negatives, closer = (alignment[k] for k in ("pairs", "negatives", "closer"))
+    if pairs is None or negatives is None or closer is None:
         return None
-    if pairs < strangers and closer >= CLOSER_MIN:
+    if pairs < negatives and closer >= CLOSER_MIN:
         return None
     return Diagnostic(
         "misaligned distributions",
-        f"mean W2^2 of pairs {pairs:.4f}, of strangers {strangers:.4f}; {100 * closer:.0f} % of "
+        f"mean W2^2 of pairs {pairs:.4f}, of negatives {negatives:.4f}; {100 * closer:.0f} % of "
         "the holdout's queries are nearer to their target",
         "raise ua.dr_weight a little or lower train.lr" if ua.n else "lower train.lr",
     )

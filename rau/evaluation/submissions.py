@@ -11,34 +11,37 @@ from pathlib import Path
 from typing import Any
 
 from rau.errors import UserError
-from rau.files import write_text
+from rau.files import write_json, write_text
 from rau.retrieval.feature_set import FeatureSet
 from rau.retrieval.tasks import Method, build_task, run
+from rau.schemas import GalleryRow, QueryRow
 
 SPLIT = "test1"
 VERSION = "rc2"
 LENGTHS = {"recall": 50, "recall_subset": 3}
 MAX_BYTES = 5_000_000
-Row = Mapping[str, Any]
-Document = dict[str, Any]
+
+
+# Version and metric, and the names of each pair id.
+Submission = dict[str, str | list[str]]
 
 
 @dataclass(frozen=True)
 class Truth:
     """What a submission must speak of: queries of the hidden split, and its gallery."""
 
-    queries: Sequence[Row]
+    queries: Sequence[QueryRow]
     gallery: frozenset[str]
 
 
-def truth(queries: Sequence[Row], galleries: Sequence[Row]) -> Truth | None:
+def truth(queries: Sequence[QueryRow], galleries: Sequence[GalleryRow]) -> Truth | None:
     """The hidden split of the tables; None where the data set has none."""
     own = [query for query in queries if query["split"] == SPLIT and query["members"] is not None]
     names = frozenset(row["image_id"] for row in galleries if row["gallery"] == SPLIT)
     return Truth(own, names) if own else None
 
 
-def build(hidden: Truth, method: Method, features: FeatureSet) -> dict[str, Document]:
+def build(hidden: Truth, method: Method, features: FeatureSet) -> dict[str, Submission]:
     """Rank the hidden split; the documents by metric.
 
     Raises:
@@ -66,7 +69,7 @@ def build(hidden: Truth, method: Method, features: FeatureSet) -> dict[str, Docu
     }
 
 
-def check(document: Document, metric: str, hidden: Truth) -> None:
+def check(document: Submission, metric: str, hidden: Truth) -> None:
     """Refuse what the server would refuse, or would score wrongly.
 
     Raises:
@@ -83,7 +86,7 @@ def check(document: Document, metric: str, hidden: Truth) -> None:
         )
     for pair, names in pairs.items():
         query = expected[pair]
-        allowed = hidden.gallery if metric == "recall" else set(query["members"])
+        allowed = hidden.gallery if metric == "recall" else set(query["members"] or ())
         wanted = min(LENGTHS[metric], len(allowed - {query["reference_id"]}))
         if not isinstance(names, list) or len(names) != wanted or len(set(names)) != wanted:
             raise UserError(f"pair {pair}: not {wanted} different names")
@@ -93,7 +96,7 @@ def check(document: Document, metric: str, hidden: Truth) -> None:
             raise UserError(f"pair {pair}: {strange[0]!r} is not among the images to choose from")
 
 
-def write(folder: Path, documents: Mapping[str, Document], hidden: Truth) -> list[Path]:
+def write(folder: Path, documents: Mapping[str, Submission], hidden: Truth) -> list[Path]:
     """Check and write `cirr_test1_<metric>.json`.
 
     Raises:
@@ -109,3 +112,24 @@ def write(folder: Path, documents: Mapping[str, Document], hidden: Truth) -> lis
         write_text(path, text)
         paths.append(path)
     return paths
+
+
+def submit(
+    folder: Path, hidden: Truth | None, method: Method, features: FeatureSet
+) -> dict[str, Any]:
+    """Write the files for a hidden split's server, and `status.json`, which says what there is.
+
+    Returns:
+        `files`, their names, and `reason`, why there are none.
+    """
+    for outdated in folder.glob("*.json"):
+        outdated.unlink()
+    status: dict[str, Any] = {"files": [], "reason": "the data set has no hidden image sets"}
+    if hidden is not None:
+        try:
+            paths = write(folder, build(hidden, method, features), hidden)
+            status = {"files": [path.name for path in paths], "reason": None}
+        except UserError as error:
+            status["reason"] = str(error)
+    write_json(folder / "status.json", status)
+    return status

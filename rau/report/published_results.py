@@ -8,7 +8,8 @@ import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+from rau.evaluation.run_metrics import RunMetrics
 
 FIGURES = Path(__file__).with_name("published.csv")
 # The paper's own text names no protocol: the survey lists its figures under VAL.
@@ -40,33 +41,29 @@ def read() -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def beside(metrics: Mapping[str, Any]) -> list[Published]:
-    """The rows that may stand beside a run's own: of its data set, where its copy is official.
-
-    Args:
-        metrics: what `metrics.json` holds.
-    """
-    dataset = metrics["dataset"]
-    if dataset["copy"] != "official":
+def beside(metrics: RunMetrics) -> list[Published]:
+    """The rows that may stand beside a run's own: of its data set, where its copy is official."""
+    dataset = metrics.dataset
+    if dataset.copy_kind != "official":
         return []
     found: dict[tuple[str, ...], dict[str, float]] = {}
     keys = ("split", "protocol", "category", "method", "backbone", "source")
     for row in read():
-        if row["dataset"] == dataset["name"]:
+        if row["dataset"] == dataset.name:
             values = found.setdefault(tuple(row[key] for key in keys), {})
             values[row["metric"]] = float(row["value"])
-    there = metrics["coverage"]
+    there = metrics.coverage
     result = []
     for (split, protocol, category, method, backbone, source), values in found.items():
         notes: list[str] = []
         if protocol == INFERRED:
             protocol = "val"
             notes.append("protocol inferred")
-        if split != MEASURED_SPLIT[dataset["name"]]:
+        if split != MEASURED_SPLIT[dataset.name]:
             notes.append(f"not comparable: measured on {split}")
-        if there["val_images"] < there["val_images_expected"]:
+        if there.val_images < there.val_images_expected:
             notes.append("not comparable: ours lacks val images")
-        elif there["images"] < there["images_expected"]:
+        elif there.images < there.images_expected:
             notes.append("ours lacks images outside val")
         result.append(Published(protocol, category, method, backbone, source, values, tuple(notes)))
     return result

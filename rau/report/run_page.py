@@ -6,7 +6,8 @@ from typing import Any
 
 from PIL import Image
 
-from rau.datasets import coverage
+from rau.evaluation.bootstrap import Interval
+from rau.evaluation.run_metrics import RunMetrics, Scores
 from rau.report import published_results
 from rau.report.html import embed, jpeg, mark, page_template, style
 from rau.retrieval.protocols import Protocol
@@ -16,10 +17,11 @@ RECALLS = ("recall_at_1", "recall_at_5", "recall_at_10", "recall_at_50")
 SUBSET = ("subset_recall_at_1", "subset_recall_at_2", "subset_recall_at_3", "mean_of_r5_rs1")
 # CIRR's own metrics stand where it has them, FashionIQ's mean elsewhere.
 COLUMNS = (*RECALLS, "mean_of_r10_r50", *SUBSET, "map")
-Nested = Mapping[str, Any]
 
 
-def _cells(values: Nested, intervals: Nested, names: Sequence[str]) -> list[dict[str, str | None]]:
+def _cells(
+    values: Mapping[str, float], intervals: Mapping[str, Interval], names: Sequence[str]
+) -> list[dict[str, str | None]]:
     cells: list[dict[str, str | None]] = []
     for name in names:
         ends = intervals.get(name)
@@ -28,28 +30,28 @@ def _cells(values: Nested, intervals: Nested, names: Sequence[str]) -> list[dict
     return cells
 
 
-def columns(values: Nested) -> list[str]:
+def columns(values: Mapping[str, float]) -> list[str]:
     """The metrics that are shown, in order."""
     skipped = {"mean_of_r10_r50"} if SUBSET[-1] in values else set()
     return [name for name in COLUMNS if name in values and name not in skipped]
 
 
-def _categories(values: Nested) -> list[str]:
+def _categories(values: Scores) -> list[str]:
     """The mean first; a single category is its own mean."""
     own = sorted(name for name in values if name != "mean")
     return own if len(own) == 1 else ["mean", *own]
 
 
-def tables(metrics: Nested, protocols: Sequence[Protocol]) -> list[dict[str, Any]]:
+def tables(metrics: RunMetrics, protocols: Sequence[Protocol]) -> list[dict[str, Any]]:
     """One table a protocol and category (the mean first).
 
     The baselines stand above the head, what papers report below it; every row names its encoder.
     """
     result = []
-    encoder = f"{metrics['encoder']['encoder']}, {metrics['encoder']['weights']}"
+    encoder = metrics.encoder_name
     reported = published_results.beside(metrics)
     for protocol in protocols:
-        ours = metrics["protocols"][protocol.name]
+        ours = metrics.protocols[protocol.name]
         for category in _categories(ours):
             names = columns(ours[category])
             rows = [
@@ -59,22 +61,22 @@ def tables(metrics: Nested, protocols: Sequence[Protocol]) -> list[dict[str, Any
                     "ours": False,
                     "cells": _cells(
                         baseline[protocol.name][category],
-                        metrics["baseline_intervals"][name][protocol.name].get(category, {}),
+                        metrics.baseline_intervals[name][protocol.name].get(category, {}),
                         names,
                     ),
                 }
-                for name, baseline in metrics["baselines"].items()
+                for name, baseline in metrics.baselines.items()
             ]
-            own = metrics["intervals"][protocol.name].get(category, {})
+            own = metrics.intervals[protocol.name].get(category, {})
             rows.append(
                 {
-                    "name": metrics["method"],
+                    "name": metrics.method,
                     "encoder": encoder,
                     "ours": True,
                     "cells": _cells(ours[category], own, names),
                 }
             )
-            sizes = metrics["galleries"][protocol.name]
+            sizes = metrics.galleries[protocol.name]
             of = list(sizes.values()) if category == "mean" else [sizes[category]]
             result.append(
                 {
@@ -98,22 +100,18 @@ def chance(gallery_size: int, k: int) -> float:
 
 
 def _against(
-    metrics: Nested, protocol: str, category: str, names: Sequence[str]
+    metrics: RunMetrics, protocol: str, category: str, names: Sequence[str]
 ) -> list[dict[str, str]] | None:
-    """The head less the deterministic head, query by query; None where there is no such pair."""
-    found = metrics["against"].get(protocol)
+    """Differences to the deterministic head, query by query; None where there is no such pair."""
+    found = metrics.against.get(protocol)
     if found is None:
         return None
     cells = []
     for name in names:
         one = found[category][name]
-        low_high = one["interval"]
-        cells.append(
-            {
-                "value": f"{one['difference']:+.2f}{mark(one['p']) if low_high else ''}",
-                "interval": f"[{low_high[0]:+.1f}, {low_high[1]:+.1f}]" if low_high else "",
-            }
-        )
+        stars = "" if one.p is None else mark(one.p)
+        ends = "" if one.interval is None else "[{:+.1f}, {:+.1f}]".format(*one.interval)
+        cells.append({"value": f"{one.difference:+.2f}{stars}", "interval": ends})
     return cells
 
 
@@ -137,7 +135,7 @@ def _published(
 
 
 def render(
-    metrics: Nested,
+    metrics: RunMetrics,
     protocols: Sequence[Protocol],
     params: Mapping[str, Any],
     figures: Mapping[str, bytes],
@@ -146,7 +144,6 @@ def render(
     """The page.
 
     Args:
-        metrics: what `metrics.json` holds.
         protocols: those measured.
         params: flat, by dotted name.
         figures: PNG by caption.
@@ -155,7 +152,7 @@ def render(
     return page_template(TEMPLATE).render(
         style=style(),
         metrics=metrics,
-        coverage=coverage.line(metrics["coverage"]),
+        coverage=metrics.coverage,
         tables=tables(metrics, protocols),
         params=params,
         figures=[{"caption": c, "data": embed(data)} for c, data in figures.items()],
@@ -169,19 +166,19 @@ def render(
     )
 
 
-def text_table(metrics: Nested) -> str:
+def text_table(metrics: RunMetrics) -> str:
     """A compact table of the means for the terminal."""
     lines = []
-    for protocol, values in metrics["protocols"].items():
+    for protocol, values in metrics.protocols.items():
         names = columns(values["mean"])
         lines.append(f"{'protocol ' + protocol:<31}" + "".join(f"{name:>17}" for name in names))
-        rows = {n: b[protocol]["mean"] for n, b in metrics["baselines"].items()}
-        rows[metrics["method"]] = values["mean"]
+        rows = {n: b[protocol]["mean"] for n, b in metrics.baselines.items()}
+        rows[metrics.method] = values["mean"]
         for method, row in rows.items():
             lines.append(f"  {method:<29}" + "".join(f"{row[name]:>17.2f}" for name in names))
-        if protocol in metrics["against"]:
-            gaps = metrics["against"][protocol]["mean"]
-            cells = "".join(f"{gaps[name]['difference']:>+17.2f}" for name in names)
-            lines.append(f"{'  less the deterministic head':<31}{cells}")
-    lines += [f"{one['name']}: {one['evidence']}; {one['remedy']}" for one in metrics["signatures"]]
+        if protocol in metrics.against:
+            gaps = metrics.against[protocol]["mean"]
+            cells = "".join(f"{gaps[name].difference:>+17.2f}" for name in names)
+            lines.append(f"{'  difference to deterministic':<31}{cells}")
+    lines += [f"{one.name}: {one.evidence}; {one.remedy}" for one in metrics.diagnostics]
     return "\n".join(lines)

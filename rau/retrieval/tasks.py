@@ -6,7 +6,7 @@ are others; all pass through the same code.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -21,8 +21,8 @@ from rau.retrieval import protocols
 from rau.retrieval.feature_set import FeatureSet
 from rau.retrieval.metrics import Values, per_query
 from rau.retrieval.ranking import Ranking, rank
+from rau.schemas import GalleryRow, QueryRow
 
-Row = Mapping[str, Any]
 BLOCK = 4096
 
 
@@ -61,7 +61,7 @@ class Task:
     category: str
     query_ids: list[str]
     reference_ids: list[str]
-    target_ids: list[str]
+    target_ids: list[str | None]
     clusters: NDArray[np.int64]
     texts: list[tuple[str, ...]]
     reference: NDArray[np.int64]
@@ -81,7 +81,7 @@ class Task:
 
 def build_task(
     category: str,
-    queries: Sequence[Row],
+    queries: Sequence[QueryRow],
     gallery_ids: Iterable[str],
     join: Join,
     remove_reference: bool,
@@ -143,8 +143,8 @@ def build_task(
 
 def protocol_tasks(
     protocol: protocols.Protocol,
-    queries: Sequence[Row],
-    galleries: Sequence[Row],
+    queries: Sequence[QueryRow],
+    galleries: Sequence[GalleryRow],
     features: FeatureSet,
 ) -> list[Task]:
     """The val queries by category."""
@@ -166,16 +166,18 @@ def _row_texts(captions: list[str], join: Join) -> list[tuple[str, ...]]:
     return [(text,) for text in texts] if join == "separate" else [tuple(texts)]
 
 
-def _relevant(queries: Sequence[Row], place: Mapping[str, int]) -> NDArray[np.int64] | None:
+def _relevant(queries: Sequence[QueryRow], place: Mapping[str, int]) -> NDArray[np.int64] | None:
     if any(query["relevant"] is None for query in queries):
         return None
-    return padded([[place[i] for i in query["relevant"] if i in place] for query in queries])
+    return padded([[place[i] for i in query["relevant"] or () if i in place] for query in queries])
 
 
-def _subset(queries: Sequence[Row], place: Mapping[str, int]) -> NDArray[np.int64] | None:
+def _subset(queries: Sequence[QueryRow], place: Mapping[str, int]) -> NDArray[np.int64] | None:
     if any(query["members"] is None for query in queries):
         return None
-    return padded([[place.get(member, -1) for member in query["members"]] for query in queries])
+    return padded(
+        [[place.get(member, -1) for member in query["members"] or ()] for query in queries]
+    )
 
 
 @dataclass(frozen=True)

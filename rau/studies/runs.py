@@ -1,7 +1,7 @@
 """One run of a study: a head trained and measured, kept by a digest so that none is done twice."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,13 +19,12 @@ from rau.retrieval.feature_set import FeatureSet
 from rau.retrieval.metrics import stack
 from rau.retrieval.protocols import Protocol, select
 from rau.retrieval.tasks import Task, measured, protocol_tasks, run
-from rau.schemas import GALLERIES, QUERIES, read_table
+from rau.schemas import GALLERIES, QUERIES, GalleryRow, QueryRow, read_table
 from rau.studies.plan import EDGES
 from rau.training import fit, model_selection, pair_distances
 from rau.training.history import columns, course
 from rau.training.trainer import NotFinite
 
-Row = Mapping[str, Any]
 TOP_K = 1
 PLAIN = ("params", "summary", "names", "protocols", "failure")
 
@@ -64,8 +63,8 @@ class World:
     """
 
     features: FeatureSet
-    queries: Sequence[Row]
-    galleries: Sequence[Row]
+    queries: Sequence[QueryRow]
+    galleries: Sequence[GalleryRow]
     _prepared: dict[int, fit.Prepared] = field(default_factory=dict)
     _tasks: dict[str, list[Task]] = field(default_factory=dict)
 

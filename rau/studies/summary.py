@@ -119,12 +119,13 @@ def seed_signatures(
             SEED,
         )[MEAN]
         against = {
-            name: bootstrap.as_dict(gap) for name, gap in zip(result.names, found, strict=True)
+            name: bootstrap.PairedDifference.of(gap)
+            for name, gap in zip(result.names, found, strict=True)
         }
     start = "alignment_"
     aligned = {k.removeprefix(start): v for k, v in result.summary.items() if k.startswith(start)}
     signatures = diagnose(variant.params, result.summary, aligned, against)
-    return [one.as_dict() for one in signatures]
+    return [asdict(one) for one in signatures]
 
 
 def run_row(variant: Variant, seed: int, key: str, result: Result) -> dict[str, Any]:

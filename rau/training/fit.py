@@ -1,6 +1,6 @@
 """A trained head from parameters, features and queries."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from rau.params import Params, TrainParams
 from rau.retrieval.feature_set import FeatureSet
 from rau.retrieval.protocols import weight_key
 from rau.retrieval.tasks import Task
+from rau.schemas import QueryRow
 from rau.training import model_selection, pair_distances
 from rau.training.sampler import TrainQueries
 from rau.training.trainer import Metrics, Progress, Trainer
@@ -68,7 +69,7 @@ class Fitted:
 def prepare(
     train: TrainParams,
     features: FeatureSet,
-    queries: Sequence[Mapping[str, Any]],
+    queries: Sequence[QueryRow],
     choices: Sequence[model_selection.Choice] = model_selection.ALL_CHOICES,
 ) -> Prepared:
     """Carve the holdout and choose the baselines' weights on it.

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import product
-from typing import Any, get_args
+from typing import get_args
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from rau.retrieval.feature_set import FeatureSet
 from rau.retrieval.metrics import per_query, summarise
 from rau.retrieval.protocols import Reference, weight_key
 from rau.retrieval.tasks import Method, Task, run_all
+from rau.schemas import QueryRow
 from rau.training.sampler import TrainQueries
 from rau.training.triplets import holdout_tasks
 
@@ -49,7 +50,7 @@ ALL_CHOICES: tuple[Choice, ...] = tuple(product(get_args(Reference), get_args(Jo
 
 
 def choose_weights(
-    holdout: Sequence[Any],
+    holdout: Sequence[QueryRow],
     features: FeatureSet,
     metric: str,
     text_map: Tensor | None,

@@ -1,4 +1,4 @@
-"""Whether the distributions of pairs lie nearer than those of strangers, and how cosines spread."""
+"""Whether the distributions of pairs lie nearer than those of negatives, and how cosines spread."""
 
 from collections.abc import Sequence
 
@@ -43,14 +43,14 @@ def _gaussian(output: PathOutput) -> Gaussian:
 def measure(
     head: ComposedHead, tasks: Sequence[Task], features: FeatureSet
 ) -> dict[str, float | None]:
-    """Squared 2-Wasserstein distance of pairs and of strangers, on queries not trained on.
+    """Squared 2-Wasserstein distance of pairs and of negatives, on queries not trained on.
 
-    A query's stranger is the target of another query of its category.
+    A query's negative is the target of another query of its category.
 
     Returns:
-        `pairs` and `strangers`, means; `closer`, the share of queries nearer to their target than
-        to their stranger; `cosine_pairs` and `cosine_strangers`, means. None where no query has a
-        stranger.
+        `pairs` and `negatives`, means; `closer`, the share of queries nearer to their target than
+        to their negative; `cosine_pairs` and `cosine_negatives`, means. None where no query has a
+        negative.
     """
     columns: list[Tensor] = []
     for task in tasks:
@@ -68,7 +68,7 @@ def measure(
         ]
         columns.append(torch.stack(values)[:, other])
     found = torch.cat(columns, dim=1).cpu().double()
-    names = ("pairs", "strangers", "cosine_pairs", "cosine_strangers")
+    names = ("pairs", "negatives", "cosine_pairs", "cosine_negatives")
     if found.shape[1] == 0:
         return dict.fromkeys([*names, "closer"])
     result: dict[str, float | None] = dict(zip(names, found.mean(1).tolist(), strict=True))

@@ -1,8 +1,7 @@
 """The train queries as rows of the feature matrices, with the holdout set apart."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
@@ -10,18 +9,17 @@ from rau.datasets.captions import Join, training_texts
 from rau.errors import UserError
 from rau.retrieval.feature_set import FeatureSet
 from rau.retrieval.tasks import Task, build_task, padded
+from rau.schemas import QueryRow, ends
 from rau.training.holdout import Edge, carve
 from rau.training.sampler import TrainQueries, pad_texts
-
-Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class TrainSet:
     """Queries to train on, queries to choose by, and what neither could use."""
 
-    train: list[Row]
-    holdout: list[Row]
+    train: list[QueryRow]
+    holdout: list[QueryRow]
     dropped: int
     unusable: int
 
@@ -33,7 +31,7 @@ class TrainSet:
         )
 
 
-def divide(queries: Sequence[Row], features: FeatureSet, share: float, seed: int) -> TrainSet:
+def divide(queries: Sequence[QueryRow], features: FeatureSet, share: float, seed: int) -> TrainSet:
     """Carve the holdout from the train queries whose images are there.
 
     Raises:
@@ -42,7 +40,7 @@ def divide(queries: Sequence[Row], features: FeatureSet, share: float, seed: int
     present = set(features.images.names)
     train = [q for q in queries if q["split"] == "train"]
     usable = [q for q in train if {q["reference_id"], q["target_id"]} <= present]
-    edges = [Edge(q["category"], q["reference_id"], q["target_id"]) for q in usable]
+    edges = [Edge(q["category"], *ends(q)) for q in usable]
     split = carve(edges, share, seed)
     if len(split.train) < 2 or not split.holdout:
         raise UserError(
@@ -57,7 +55,7 @@ def divide(queries: Sequence[Row], features: FeatureSet, share: float, seed: int
     )
 
 
-def train_queries(queries: Sequence[Row], features: FeatureSet) -> TrainQueries:
+def train_queries(queries: Sequence[QueryRow], features: FeatureSet) -> TrainQueries:
     """Look up the rows of the queries that are trained on."""
     device = features.device
     images = {name: row for row, name in enumerate(features.images.names)}
@@ -69,11 +67,11 @@ def train_queries(queries: Sequence[Row], features: FeatureSet) -> TrainQueries:
     }
     relevant = None
     if all(query["relevant"] is not None for query in queries):
-        listed = [[images[name] for name in q["relevant"] if name in images] for q in queries]
+        listed = [[images[name] for name in q["relevant"] or () if name in images] for q in queries]
         relevant = torch.from_numpy(padded(listed, len(images))).to(device)
     return TrainQueries(
         reference=torch.tensor([images[q["reference_id"]] for q in queries]).to(device),
-        target=torch.tensor([images[q["target_id"]] for q in queries]).to(device),
+        target=torch.tensor([images[ends(q)[1]] for q in queries]).to(device),
         texts=captions.to(device),
         text_count=count.to(device),
         category=torch.tensor([categories[q["category"]] for q in queries]),
@@ -83,7 +81,7 @@ def train_queries(queries: Sequence[Row], features: FeatureSet) -> TrainQueries:
 
 
 def holdout_tasks(
-    queries: Sequence[Row], features: FeatureSet, join: Join, remove_reference: bool
+    queries: Sequence[QueryRow], features: FeatureSet, join: Join, remove_reference: bool
 ) -> list[Task]:
     """The holdout by category; its gallery is its own references and targets, without subsets."""
     tasks = []
@@ -92,7 +90,7 @@ def holdout_tasks(
         own = [query for query in queries if query["category"] == category]
         if remove_reference:
             own = [query for query in own if query["target_id"] != query["reference_id"]]
-        gallery = {query[end] for query in own for end in ("reference_id", "target_id")}
+        gallery = {end for query in own for end in ends(query)}
         if own:
             tasks.append(build_task(category, own, gallery, join, remove_reference, features))
     return tasks

@@ -92,7 +92,7 @@ def test_real_counts() -> None:
     assert len(annotations.galleries["original"]["all"]) == 2297
     assert len(annotations.galleries["test1"]["all"]) == 2315
     assert len(annotations.image_ids) == 21551
-    assert {len(query["members"]) for query in annotations.queries} == {5}
+    assert {len(query["members"] or ()) for query in annotations.queries} == {5}
     assert all((q["target_id"] is None) == (q["split"] == "test1") for q in annotations.queries)
     val = [query for query in annotations.queries if query["split"] == "val"]
-    assert all(query["target_id"] in query["members"] for query in val)
+    assert all(query["target_id"] in (query["members"] or ()) for query in val)

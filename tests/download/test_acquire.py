@@ -87,7 +87,7 @@ def test_gaps_are_counted_and_not_asked_for_again(
     sources = world.fetch(host.url, folder, root)
     found, table = verified(root, sources)
     measured = coverage.measure(table.to_pylist(), found.queries, ids)
-    assert (measured["images"], measured["missing"], measured["corrupt"]) == (349, 11, 0)
+    assert (measured.images, measured.missing, measured.corrupt) == (349, 11, 0)
     lines = coverage.table(found.splits, found.queries, table).splitlines()
     assert lines[-1].startswith("349 of 360 images")
     assert [line.split() for line in lines if line.startswith("missing")] == [["missing", "11"]]

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import math
 from html.parser import HTMLParser
 from pathlib import Path
@@ -14,7 +13,6 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from pipeline import evaluate
 from rau.errors import UserError
 from rau.evaluation.comparison import (
     BEYOND,
@@ -27,6 +25,8 @@ from rau.evaluation.comparison import (
     pair,
     read_side,
 )
+from rau.evaluation.run import rankings_metadata
+from rau.evaluation.run_metrics import RunMetrics
 from rau.report import comparison_page as report
 from rau.schemas import RANKINGS, RankingsMetadata, write_table
 
@@ -231,10 +231,10 @@ def test_a_file_is_read_by_method_or_refused(
 
 
 def test_what_evaluate_says_of_a_run_is_read_back(built_project: Path) -> None:
-    metrics = json.loads((built_project / "reports/metrics.json").read_text())
+    metrics = RunMetrics.read(built_project / "reports/metrics.json")
     path = built_project / "data/rankings/garments.parquet"
     written = pq.read_schema(path).metadata
-    assert {k.decode(): v.decode() for k, v in written.items()} == evaluate.about(metrics)
+    assert {k.decode(): v.decode() for k, v in written.items()} == rankings_metadata(metrics)
     ours, twin = read_side("x", path, None), read_side("x", path, "deterministic head")
     assert ours.metadata == RankingsMetadata(
         method="RAU head",
@@ -245,7 +245,7 @@ def test_what_evaluate_says_of_a_run_is_read_back(built_project: Path) -> None:
         unusable="miss",
     )
     (done, *_) = compare(ours, twin, 100, 0).protocols
-    gap = metrics["against"][done.protocol]["mean"]["recall_at_10"]["difference"]
+    gap = metrics.against[done.protocol]["mean"]["recall_at_10"].difference
     assert done.cells["mean"]["recall_at_10"].difference.value == pytest.approx(gap, abs=1e-3)
 
 

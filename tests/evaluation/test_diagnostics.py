@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from rau.evaluation.bootstrap import PairedDifference
 from rau.evaluation.diagnostics import diagnose
 from rau.models.head import ComposedHead, HeadConfig
 from rau.models.methods import canonical
 from rau.params import HeadName, HeadParams, Params, UaParams
+from rau.schemas import ends
 from rau.training import pair_distances, triplets
 from rau.training.history import columns, course
 from tests.training.test_trainer import world
@@ -24,12 +26,12 @@ HEALTHY: dict[str, float | None] = {
     "csu_share": 0.01,
     "csu_precision": 0.6,
 }
-ALIGNED: dict[str, float | None] = {"pairs": 0.5, "strangers": 1.5, "closer": 0.95}
+ALIGNED: dict[str, float | None] = {"pairs": 0.5, "negatives": 1.5, "closer": 0.95}
 
 
-def against(first: tuple[float, float], deep: tuple[float, float]) -> dict[str, Any]:
-    def found(low: float, high: float) -> dict[str, Any]:
-        return {"difference": (low + high) / 2, "interval": [low, high], "p": 0.01}
+def against(first: tuple[float, float], deep: tuple[float, float]) -> dict[str, PairedDifference]:
+    def found(low: float, high: float) -> PairedDifference:
+        return PairedDifference(difference=(low + high) / 2, interval=[low, high], p=0.01)
 
     return {
         "recall_at_1": found(*first),
@@ -70,14 +72,14 @@ def test_under_uncertainty_is_a_collapse_without_a_difference() -> None:
     assert names(sigma_target=0.01) == ["under-uncertainty"]
     assert names(name="pcmepp", sigma_target=0.01) == ["under-uncertainty"]
     assert names(name="mur", sigma_target=0.01) == []
-    unsure = {k: {"difference": 0.1, "interval": None, "p": None} for k in none}
+    unsure = {k: PairedDifference(difference=0.1, interval=None, p=None) for k in none}
     assert names(other=unsure, sigma_source=0.01) == ["under-uncertainty"]
 
 
 def test_misaligned_by_distance_or_by_share() -> None:
     assert names(pairs=1.6) == ["misaligned distributions"]
     assert names(closer=0.5) == ["misaligned distributions"]
-    assert names(pairs=None, strangers=None, closer=None) == []
+    assert names(pairs=None, negatives=None, closer=None) == []
 
 
 def test_remedies_name_only_what_has_an_effect() -> None:
@@ -144,7 +146,7 @@ def test_alignment_against_a_slow_loop(n: int) -> None:
     tasks = triplets.holdout_tasks(held, features, "forward", False)
     model = head(n)
     found = pair_distances.measure(model, tasks, features)
-    pairs, strangers, closer = [], [], []
+    pairs, negatives, closer = [], [], []
     for task in tasks:
         rows = range(len(task.target))
 
@@ -179,10 +181,10 @@ def test_alignment_against_a_slow_loop(n: int) -> None:
                 for goal in (goals[row], goals[other])
             ]
             pairs.append(gaps[0])
-            strangers.append(gaps[1])
+            negatives.append(gaps[1])
             closer.append(gaps[0] < gaps[1])
     assert found["pairs"] == pytest.approx(np.mean(pairs), rel=1e-4)
-    assert found["strangers"] == pytest.approx(np.mean(strangers), rel=1e-4)
+    assert found["negatives"] == pytest.approx(np.mean(negatives), rel=1e-4)
     assert found["closer"] == pytest.approx(np.mean(closer))
 
 
@@ -197,7 +199,7 @@ def test_cosine_histogram_tells_true_answers_from_strangers() -> None:
         if q["category"] == first["category"] and q["target_id"] != first["target_id"]
     )
     held = [
-        {**first, "relevant": [first["target_id"], other["target_id"]]},
+        {**first, "relevant": [ends(first)[1], ends(other)[1]]},
         *held[1:],
     ]
     tasks = triplets.holdout_tasks(held, features, "forward", False)

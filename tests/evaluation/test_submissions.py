@@ -12,10 +12,11 @@ import torch
 from rau.datasets import cirr
 from rau.errors import UserError
 from rau.evaluation import submissions
-from rau.evaluation.submissions import Document, Truth
+from rau.evaluation.submissions import Truth
 from rau.features.table import Features
 from rau.models.baselines import WeightedSum
 from rau.retrieval.feature_set import FeatureSet
+from rau.schemas import GalleryRow, QueryRow
 from tests.places import SHARED
 
 REAL = SHARED / "cirr"
@@ -31,7 +32,7 @@ def features(names: list[str], texts: list[str]) -> FeatureSet:
 
 
 def small() -> Truth:
-    queries = [
+    queries: list[QueryRow] = [
         {
             "query_id": str(i),
             "split": "test1",
@@ -44,7 +45,9 @@ def small() -> Truth:
         }
         for i in range(5)
     ]
-    rows = [{"gallery": "test1", "category": "all", "image_id": name} for name in NAMES]
+    rows: list[GalleryRow] = [
+        {"gallery": "test1", "category": "all", "image_id": name} for name in NAMES
+    ]
     found = submissions.truth(queries, rows)
     assert found is not None
     return found
@@ -66,7 +69,7 @@ def test_written_files_pass(tmp_path: Path) -> None:
         row = NAMES.index(query["reference_id"])
         order = [NAMES[i] for i in (unit @ unit[row]).argsort(descending=True) if i != row]
         assert recall[query["query_id"]] == order[:50]
-        assert subset[query["query_id"]] == [n for n in order if n in query["members"]][:3]
+        assert subset[query["query_id"]] == [n for n in order if n in (query["members"] or ())][:3]
 
 
 def test_missing_images_are_refused() -> None:
@@ -74,7 +77,7 @@ def test_missing_images_are_refused() -> None:
         submissions.build(small(), WeightedSum(0.0), features(NAMES[1:], ["turn it"]))
 
 
-BREAKS: list[tuple[Callable[[Document, Truth], Any], str]] = [
+BREAKS: list[tuple[Callable[[Any, Truth], Any], str]] = [
     (lambda d, t: d.update(metric="recall_subset"), "begins with"),
     (lambda d, t: d.update(version="rc1"), "begins with"),
     (lambda d, t: d.pop("0"), "1 pair ids are missing"),
@@ -87,7 +90,7 @@ BREAKS: list[tuple[Callable[[Document, Truth], Any], str]] = [
 
 
 @pytest.mark.parametrize(("damage", "said"), BREAKS)
-def test_damage_is_found(damage: Callable[[Document, Truth], Any], said: str) -> None:
+def test_damage_is_found(damage: Callable[[Any, Truth], Any], said: str) -> None:
     hidden = small()
     document = submissions.build(hidden, WeightedSum(0.0), features(NAMES, ["turn it"]))["recall"]
     submissions.check(document, "recall", hidden)
@@ -99,7 +102,7 @@ def test_damage_is_found(damage: Callable[[Document, Truth], Any], said: str) ->
 def test_subset_names_come_from_the_set() -> None:
     hidden = small()
     documents = submissions.build(hidden, WeightedSum(0.0), features(NAMES, ["turn it"]))
-    document = documents["recall_subset"]
+    document: Any = documents["recall_subset"]
     document["0"][0] = NAMES[40]
     with pytest.raises(UserError, match=r"pair 0: .*not among the images"):
         submissions.check(document, "recall_subset", hidden)
@@ -115,13 +118,17 @@ def test_too_large_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_no_hidden_split_no_submission() -> None:
-    assert submissions.truth([{"split": "val", "members": None}], []) is None
+    val: QueryRow = {**small().queries[0], "split": "val", "members": None}
+    assert submissions.truth([val], []) is None
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="CIRR's annotations are not at hand")
 def test_real_split(tmp_path: Path) -> None:
     annotations = cirr.read_annotations(REAL)
-    rows = [{"gallery": "test1", "image_id": i} for i in annotations.galleries["test1"]["all"]]
+    rows: list[GalleryRow] = [
+        {"gallery": "test1", "category": "all", "image_id": i}
+        for i in annotations.galleries["test1"]["all"]
+    ]
     hidden = submissions.truth(annotations.queries, rows)
     assert hidden is not None
     texts = sorted({query["captions"][0].strip() for query in hidden.queries})

@@ -14,18 +14,27 @@ import torch
 import yaml
 from PIL import Image
 
-from pipeline import compare, evaluate, workspace
+from pipeline import compare, workspace
 from rau.datasets.captions import all_texts
 from rau.errors import UserError
 from rau.evaluation import benchmark, comparison
 from rau.evaluation.comparison import read_side, trained
+from rau.evaluation.run import beside
 from rau.features.table import Features
 from rau.models.baselines import WeightedSum
 from rau.params import EvaluateParams
 from rau.report.comparison_page import file_name
 from rau.retrieval.feature_set import FeatureSet
 from rau.retrieval.protocols import presets
-from rau.schemas import MANIFEST, QUERIES, RANKINGS, RankingsMetadata, write_table
+from rau.schemas import (
+    MANIFEST,
+    QUERIES,
+    RANKINGS,
+    GalleryRow,
+    QueryRow,
+    RankingsMetadata,
+    write_table,
+)
 from rau.tracking import Record, TrackingUnavailable, fetch_artifact, find_by_tag, track
 from tests.places import ROOT
 
@@ -179,12 +188,20 @@ def test_the_file_names_the_method_that_the_run_is_about(tmp_path: Path) -> None
 def test_sides_agree_with_their_runs_own_metrics(tmp_path: Path, unusable: Any) -> None:
     rng = np.random.default_rng(0)
     ids = [f"i{n:02}" for n in range(40)]
-    galleries = [{"gallery": "original", "category": "dress", "image_id": i} for i in ids]
-    known = {"split": "val", "category": "dress", "members": None}
-    queries: list[dict[str, Any]] = [
-        known
-        | {"query_id": f"q{n}", "reference_id": ids[n], "target_id": ids[n + 1]}
-        | {"captions": [f"is {n}", "is long"], "relevant": [ids[n + 1], ids[0]]}
+    galleries: list[GalleryRow] = [
+        {"gallery": "original", "category": "dress", "image_id": i} for i in ids
+    ]
+    queries: list[QueryRow] = [
+        {
+            "query_id": f"q{n}",
+            "split": "val",
+            "category": "dress",
+            "reference_id": ids[n],
+            "target_id": ids[n + 1],
+            "captions": [f"is {n}", "is long"],
+            "members": None,
+            "relevant": [ids[n + 1], ids[0]],
+        }
         for n in range(39)
     ]
     texts = sorted({text for query in queries for text in all_texts(query["captions"])})
@@ -205,18 +222,19 @@ def test_sides_agree_with_their_runs_own_metrics(tmp_path: Path, unusable: Any) 
     (done,) = comparison.compare(sides[0], sides[1], 100, 5).protocols
     assert (done.left_out > 0) == (unusable == "leave_out")
     assert "map" in done.cells["mean"]
-    ours, theirs = result["protocols"], result["baselines"]["image only"]
+    ours, theirs = result.protocols, result.baselines["image only"]
     for name, cell in done.cells["mean"].items():
         expected = [side[protocol.name]["mean"][name] for side in (ours, theirs)]
         assert [cell.a, cell.b] == pytest.approx(expected, abs=1e-4)
 
 
 def test_an_untrained_baseline_with_a_heads_name_keeps_a_row_of_its_own() -> None:
-    untrained = {"image only": 1, "sum (ridge map)": 2}
-    heads = {"deterministic head": 3, "image only": 4}
-    apart = evaluate.beside(untrained, heads, shared_space=False)
-    assert apart == {"image only, untrained": 1, "sum (ridge map)": 2, **heads}
-    assert evaluate.beside(untrained, heads, shared_space=True) == untrained | heads
+    one, two, three, four = (WeightedSum(0.1 * n) for n in range(4))
+    untrained = {"image only": one, "sum (ridge map)": two}
+    heads = {"deterministic head": three, "image only": four}
+    apart = beside(untrained, heads, shared_space=False)
+    assert apart == {"image only, untrained": one, "sum (ridge map)": two, **heads}
+    assert beside(untrained, heads, shared_space=True) == untrained | heads
 
 
 def test_names_of_folders_are_safe() -> None:

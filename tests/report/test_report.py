@@ -1,5 +1,6 @@
 """The page stands alone, shows every number, and frames the right pictures."""
 
+import json
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 from PIL import Image
 
 from rau.errors import UserError
+from rau.evaluation.run_metrics import RunMetrics
 from rau.report import examples, figures, published_results, run_page
 from rau.report.html import png
 from rau.report.image_strips import GAP, RELEVANT, TARGET, TILE, Strip, draw
@@ -20,12 +22,13 @@ PAIRED = {"difference": -0.75, "interval": [-1.5, -0.1], "p": 0.004}
 ENDS = {"recall_at_10": [39.0, 43.0]}
 
 
-def metrics() -> dict[str, Any]:
+def document() -> dict[str, Any]:
+    """What `metrics.json` of a run could hold."""
     by_protocol = {p.name: {"mean": ROW, "dress": ROW, "shirt": ROW} for p in FASHIONIQ}
     ends = {p.name: {"mean": ENDS, "dress": ENDS, "shirt": ENDS} for p in FASHIONIQ}
     return {
         "method": "RAU head",
-        "signatures": [{"name": "CSU starved", "evidence": "0.01 extra", "remedy": "lower it"}],
+        "diagnostics": [{"name": "CSU starved", "evidence": "0.01 extra", "remedy": "lower it"}],
         "against": {
             p.name: dict.fromkeys(("mean", "dress", "shirt"), dict.fromkeys(ROW, PAIRED))
             for p in FASHIONIQ
@@ -35,6 +38,8 @@ def metrics() -> dict[str, Any]:
         "coverage": {
             "images": 9,
             "images_expected": 10,
+            "missing": 1,
+            "corrupt": 0,
             "val_images": 5,
             "val_images_expected": 6,
             "val_queries": 4,
@@ -50,6 +55,8 @@ def metrics() -> dict[str, Any]:
         "training": {
             "best_epoch": 3,
             "select": "map",
+            "text_weights": {"kept-forward": 0.5},
+            "alignment": {"pairs": 0.1, "negatives": 0.2, "closer": 0.9},
             "queries": {"train": 8, "holdout": 2, "dropped": 1, "unusable": 0},
         },
         "protocols": by_protocol,
@@ -58,6 +65,11 @@ def metrics() -> dict[str, Any]:
         "baseline_intervals": {"image only": ends},
         "galleries": {p.name: {"dress": 500, "shirt": 300} for p in FASHIONIQ},
     }
+
+
+def metrics(**changed: Any) -> RunMetrics:
+    """The record of `document()` with some values replaced."""
+    return RunMetrics.model_validate_json(json.dumps(document() | changed))
 
 
 class Links(HTMLParser):
@@ -94,7 +106,7 @@ def test_page_stands_alone_and_shows_the_numbers() -> None:
         "original / kept / forward",
         "val-union / removed / separate",
         "chance R@10 2.00",
-        "less the deterministic head",
+        "difference to the deterministic head",
         "-0.75** [-1.5, -0.1]",
         "CSU starved: 0.01 extra; lower it.",
         "quantile 0.99, 1",
@@ -107,7 +119,7 @@ def test_terminal_table_has_every_method() -> None:
     text = run_page.text_table(metrics())
     assert text.count("RAU head") == text.count("image only") == 2
     assert "41.25" in text
-    assert text.count("less the deterministic head") == 2
+    assert text.count("difference to deterministic") == 2
     assert "-0.75" in text
     assert "CSU starved: 0.01 extra; lower it" in text
 
@@ -187,10 +199,10 @@ def test_history_round_trip_and_damage(tmp_path: Path) -> None:
 
 
 def render(**changed: Any) -> str:
-    """The text of a page whose metrics differ from `metrics()`."""
+    """The text of a page whose metrics differ from `document()`."""
     links = Links()
     params = {"ua.theta": 0.7, "ua.theta_quantile": 0.99, "ua.n": 1}
-    links.feed(run_page.render(metrics() | changed, FASHIONIQ, params, {}, {}))
+    links.feed(run_page.render(metrics(**changed), FASHIONIQ, params, {}, {}))
     return " ".join(links.text.split())
 
 
@@ -198,6 +210,8 @@ OFFICIAL = {"name": "fashioniq", "copy": "official", "differs": [], "unverified"
 WHOLE = {
     "images": 10,
     "images_expected": 10,
+    "missing": 0,
+    "corrupt": 0,
     "val_images": 6,
     "val_images_expected": 6,
     "val_queries": 4,
@@ -224,7 +238,7 @@ def test_other_copies_have_no_published_figures(copy: str) -> None:
 
 
 def test_gaps_stand_in_every_table_and_make_figures_incomparable() -> None:
-    gaps = metrics()["coverage"] | {"unusable": "miss"}
+    gaps = document()["coverage"] | {"unusable": "miss"}
     text = render(dataset=OFFICIAL, coverage=gaps)
     line = "9 of 10 images; 3 of 4 val queries usable, the others count as misses"
     tables = 2 * 3
@@ -237,7 +251,7 @@ def test_gaps_stand_in_every_table_and_make_figures_incomparable() -> None:
 
 
 def test_figures_of_another_split_are_marked() -> None:
-    cirr = metrics() | {"dataset": OFFICIAL | {"name": "cirr"}, "coverage": WHOLE}
+    cirr = metrics(dataset=OFFICIAL | {"name": "cirr"}, coverage=WHOLE)
     rows = published_results.of(published_results.beside(cirr), "cirr", "all")
     assert len(rows) > 5
     assert {note for row in rows for note in row.notes} == {"not comparable: measured on test1"}
@@ -246,6 +260,6 @@ def test_figures_of_another_split_are_marked() -> None:
 def test_every_published_row_is_used() -> None:
     counted = 0
     for name in ("fashioniq", "cirr"):
-        of = metrics() | {"dataset": OFFICIAL | {"name": name}, "coverage": WHOLE}
+        of = metrics(dataset=OFFICIAL | {"name": name}, coverage=WHOLE)
         counted += sum(len(row.values) for row in published_results.beside(of))
     assert counted == len(published_results.read()) == 157

@@ -21,6 +21,7 @@ from rau.features.table import Features
 from rau.params import EvaluateParams
 from rau.retrieval.feature_set import FeatureSet
 from rau.retrieval.protocols import presets
+from rau.schemas import GalleryRow
 from tests.places import SHARED
 
 REAL = SHARED
@@ -48,16 +49,14 @@ class Halves:
 
 def ours(dataset: str) -> Any:
     annotations = reader(dataset).read_annotations(REAL / dataset)
-    tables = {
-        "galleries": [
-            {"gallery": gallery, "category": category, "image_id": image_id}
-            for gallery, categories in annotations.galleries.items()
-            for category, ids in categories.items()
-            for image_id in ids
-        ]
-    }
+    galleries: list[GalleryRow] = [
+        {"gallery": gallery, "category": category, "image_id": image_id}
+        for gallery, categories in annotations.galleries.items()
+        for category, ids in categories.items()
+        for image_id in ids
+    ]
     val = [query for query in annotations.queries if query["split"] == "val"]
-    images = sorted({row["image_id"] for row in tables["galleries"]})
+    images = sorted({row["image_id"] for row in galleries})
     texts = sorted({text for query in val for text in all_texts(query["captions"])})
 
     def made(kind: str, names: list[str]) -> Features:
@@ -66,8 +65,8 @@ def ours(dataset: str) -> Any:
     features = FeatureSet.on(torch.device("cpu"), made("image", images), made("text", texts))
     methods = {protocol: {"halves": Halves()} for protocol in presets(dataset)}
     evaluate = EvaluateParams(bootstrap=0)
-    result, _ = benchmark.evaluate(methods, val, tables["galleries"], features, evaluate, "halves")
-    return result["protocols"]
+    result, _ = benchmark.evaluate(methods, val, galleries, features, evaluate, "halves")
+    return result.protocols
 
 
 def slow_rank(reference: str, text: str, target: str, gallery: list[str], stacked: Any) -> int:

@@ -1,7 +1,6 @@
 """All protocols of a method in one go: nothing is encoded twice, and nothing else changes."""
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +14,7 @@ from rau.params import EvaluateParams
 from rau.retrieval.feature_set import FeatureSet
 from rau.retrieval.protocols import Protocol, presets
 from rau.retrieval.tasks import Method
+from rau.schemas import GalleryRow, QueryRow
 
 
 @dataclass
@@ -34,11 +34,11 @@ class Counted:
         return self.method.encode_gallery(image)
 
 
-def world() -> tuple[list[dict[str, Any]], list[dict[str, Any]], FeatureSet]:
+def world() -> tuple[list[QueryRow], list[GalleryRow], FeatureSet]:
     """Forty val queries of two categories in one pool of images, in both galleries."""
     rng = np.random.default_rng(5)
     ids = [f"{n:02}" for n in range(30)]
-    queries: list[dict[str, Any]] = [
+    queries: list[QueryRow] = [
         {
             "query_id": str(n),
             "category": ("dress", "shirt")[n % 2],
@@ -52,7 +52,7 @@ def world() -> tuple[list[dict[str, Any]], list[dict[str, Any]], FeatureSet]:
         for n in range(40)
         if n % 30 != (7 * n + 1) % 30
     ]
-    galleries = [
+    galleries: list[GalleryRow] = [
         {"gallery": gallery, "category": category, "image_id": image}
         for gallery in ("original", "val-union")
         for category in ("dress", "shirt")
@@ -86,9 +86,10 @@ def test_protocols_that_share_a_method_encode_once() -> None:
         )
         tables += table.to_pylist()
         for part in ("protocols", "intervals", "galleries", "against"):
-            assert alone[part][protocol.name] == together[part][protocol.name]
+            ours, whole = (getattr(found, part) for found in (alone, together))
+            assert ours[protocol.name] == whole[protocol.name]
         for part in ("baselines", "baseline_intervals"):
-            ours, whole = (found[part]["image only"] for found in (alone, together))
+            ours, whole = (getattr(found, part)["image only"] for found in (alone, together))
             assert ours[protocol.name] == whole[protocol.name]
     names = ("query_id", "method", "protocol", "category", "target_rank", "top")
     assert [[row[n] for n in names] for row in rows.to_pylist()] == [

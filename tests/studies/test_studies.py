@@ -10,6 +10,7 @@ import pytest
 
 from rau.models.methods import METHODS, canonical
 from rau.params import Params, StudyParams, UaParams
+from rau.schemas import GalleryRow, ends
 from rau.studies import figures, plan, runs, study_page, summary, tuning, workers
 from rau.training import fit
 from tests.pipeline.test_dag import sources, within
@@ -28,11 +29,11 @@ def tiny(**train: Any) -> Params:
 def small_world() -> runs.World:
     features, queries = world()
     val = [q for q in queries if q["split"] == "val"]
-    rows = [
-        {"gallery": gallery, "category": q["category"], "image_id": q[end]}
+    rows: list[GalleryRow] = [
+        {"gallery": gallery, "category": q["category"], "image_id": end}
         for gallery in ("original", "val-union")
         for q in val
-        for end in ("reference_id", "target_id")
+        for end in ends(q)
     ]
     return runs.World(features, queries, rows)
 
@@ -251,7 +252,7 @@ def results(shift: float, seed: int) -> list[runs.Result]:
             "csu_precision": 0.5,
             "csu_recall": 0.25,
             "alignment_pairs": 0.1,
-            "alignment_strangers": 1.0,
+            "alignment_negatives": 1.0,
             "alignment_closer": 0.9,
         }
         made.append(

@@ -17,6 +17,7 @@ from rau.models.baselines import WeightedSum, apply_map, fit_ridge, untrained
 from rau.params import HeadParams, Params, TrainParams, UaParams
 from rau.retrieval.feature_set import FeatureSet
 from rau.retrieval.tasks import build_task, run
+from rau.schemas import QueryRow
 from rau.training import model_selection, triplets
 from rau.training.epoch_statistics import csu_counts
 from rau.training.fit import Fitted, make_trainer, prepare
@@ -29,7 +30,7 @@ COLOURS = 6
 SIZES = 5
 
 
-def world(d_text: int = 16, pools: int = 24) -> tuple[FeatureSet, list[dict[str, Any]]]:
+def world(d_text: int = 16, pools: int = 24) -> tuple[FeatureSet, list[QueryRow]]:
     """Images are a pool, a colour and a size as sums of directions; captions name a change."""
     rng = np.random.default_rng(0)
     pool_of, colour_of, size_of = (rng.normal(size=(n, 16)) for n in (pools, COLOURS, SIZES))
@@ -41,7 +42,7 @@ def world(d_text: int = 16, pools: int = 24) -> tuple[FeatureSet, list[dict[str,
             names.append(f"{p:02}-{c}")
             noise = 0.1 * rng.normal(size=16)
             vectors.append(pool_of[p] + 2 * colour_of[c] + size_of[c % SIZES] + noise)
-    queries: list[dict[str, Any]] = []
+    queries: list[QueryRow] = []
     for p in range(pools):
         for c in range(COLOURS):
             other = (c + 1 + p % 3) % COLOURS
@@ -72,7 +73,7 @@ def params(**train: Any) -> Params:
     )
 
 
-def fit(chosen: Params, features: FeatureSet, queries: list[dict[str, Any]], state: Path) -> Fitted:
+def fit(chosen: Params, features: FeatureSet, queries: list[QueryRow], state: Path) -> Fitted:
     return fit_prepared(chosen, features, prepare(chosen.train, features, queries), state)
 
 
@@ -272,7 +273,7 @@ def test_missing_images_count_as_misses() -> None:
         [features.images.names[i] for i in keep], features.images.matrix[keep], {"key": "k"}
     )
     some = FeatureSet.on(CPU, fewer, features.texts)
-    gallery = [q[end] for q in queries[:3] for end in ("reference_id", "target_id")]
+    gallery = [end for q in queries[:3] for end in ends(q)]
     task = build_task("dress", queries[:3], gallery, "forward", False, some)
     assert task.usable.tolist() == [False, False, True]
     ranked = run(task, WeightedSum(0.5), some, 5)
@@ -282,7 +283,7 @@ def test_missing_images_count_as_misses() -> None:
 
 def test_both_orders_are_averaged_and_separate_makes_two_rows() -> None:
     features, queries = world()
-    gallery = [q["target_id"] for q in queries[:4]]
+    gallery = [ends(q)[1] for q in queries[:4]]
     both = build_task("dress", queries[:4], gallery, "both", False, features)
     separate = build_task("dress", queries[:4], gallery, "separate", False, features)
     assert (both.text.shape, separate.text.shape) == ((4, 2), (8, 1))

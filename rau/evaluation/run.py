@@ -1,0 +1,152 @@
+"""A trained head measured beside its baselines: the metrics and rankings of a run."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self, cast
+
+import pyarrow as pa
+from torch import Tensor
+
+from rau.datasets import coverage
+from rau.evaluation import benchmark
+from rau.evaluation.bootstrap import PairedDifference
+from rau.evaluation.diagnostics import Diagnostic, diagnose
+from rau.evaluation.run_metrics import DatasetLabel, RunMetrics, TrainingSummary
+from rau.features.table import check_made_for
+from rau.models import baselines, checkpoint
+from rau.models.head import ComposedHead
+from rau.models.methods import METHODS, canonical
+from rau.params import Params
+from rau.retrieval import protocols
+from rau.retrieval.feature_set import FeatureSet
+from rau.retrieval.protocols import Protocol, weight_key
+from rau.retrieval.tasks import Method
+from rau.schemas import GalleryRow, ImageRow, QueryRow
+from rau.training.history import course
+
+TRAINING = tuple(TrainingSummary.model_fields)
+
+
+@dataclass(frozen=True)
+class TrainedHead:
+    """A head as it was trained, with what was kept beside it, and its name in tables."""
+
+    head: ComposedHead
+    extra: Mapping[str, Any]
+    label: str
+
+    @classmethod
+    def load(cls, folder: Path, features: FeatureSet) -> Self:
+        """Read a head that was trained on these features, onto their device.
+
+        Raises:
+            UserError: when the head is damaged, or was trained on other features.
+        """
+        head, extra = checkpoint.load(folder, features.device)
+        pair = features.images, features.texts
+        check_made_for(pair, extra["features"], head.config.d_image, head.config.d_text)
+        return cls(head, extra, METHODS[head.config.name].label)
+
+
+def evaluate_run(
+    params: Params,
+    dataset: DatasetLabel,
+    images: list[ImageRow],
+    queries: list[QueryRow],
+    galleries: list[GalleryRow],
+    features: FeatureSet,
+    trained: TrainedHead,
+    deterministic: TrainedHead,
+    text_map: Tensor | None,
+    history: Mapping[str, Any],
+) -> tuple[RunMetrics, pa.Table]:
+    """Rank and measure a head, the deterministic head and the untrained baselines.
+
+    Args:
+        images, queries, galleries: rows of the data set's tables.
+        deterministic: the head that the trained one is paired with, query by query.
+        text_map: the baselines' ridge map; None in a shared space.
+        history: columns of the training's history.
+
+    Returns:
+        What `metrics.json` says, and a table of schema `RANKINGS`.
+
+    Raises:
+        UserError: when there are no val queries, or a target is not in its gallery.
+    """
+    measured = protocols.select(params.dataset.name, params.evaluate)
+    heads: dict[str, Method] = {
+        deterministic.label: deterministic.head,
+        trained.label: trained.head,
+    }
+    weights = trained.extra["text_weights"]
+    paired = deterministic.label if deterministic.label != trained.label else None
+    result, rankings = benchmark.evaluate(
+        {
+            protocol: beside(untrained(protocol, weights, text_map), heads, text_map is None)
+            for protocol in measured
+        },
+        queries,
+        galleries,
+        features,
+        params.evaluate,
+        trained.label,
+        paired,
+    )
+    differences = result.against.get(measured[0].name, {}).get("mean")
+    val_gallery = {row["image_id"] for row in galleries if row["gallery"] == "original"}
+    metrics = RunMetrics(
+        **dict(result),
+        method=trained.label,
+        dataset=dataset,
+        encoder=features.images.metadata,
+        coverage=coverage.measure(images, queries, val_gallery, params.evaluate.unusable),
+        relevance=benchmark.relevance([q for q in queries if q["split"] == "val"]),
+        headline=benchmark.headline(result, measured[0]),
+        training=TrainingSummary(**{name: trained.extra[name] for name in TRAINING}),
+        diagnostics=_diagnostics(params, trained.extra, history, differences),
+    )
+    return metrics, rankings
+
+
+def _diagnostics(
+    params: Params,
+    extra: Mapping[str, Any],
+    history: Mapping[str, Any],
+    differences: Mapping[str, PairedDifference] | None,
+) -> list[Diagnostic]:
+    """What the run's own figures say went wrong."""
+    return diagnose(canonical(params), course(history), extra["alignment"], differences)
+
+
+def untrained(
+    protocol: Protocol, weights: Mapping[str, float], text_map: Tensor | None
+) -> dict[str, Method]:
+    """The untrained baselines of a protocol, with the weight that the holdout chose for it."""
+    weight = weights[weight_key(protocol.reference, protocol.join)]
+    return dict(baselines.untrained(weight, text_map))
+
+
+def beside(
+    untrained: Mapping[str, Method], heads: Mapping[str, Method], shared_space: bool
+) -> dict[str, Method]:
+    """Baselines and heads by name; an untrained baseline with a head's name gets one of its own.
+
+    In a shared space the head of that name has nothing to train: the two are the same.
+    """
+    if not shared_space:
+        untrained = {f"{n}, untrained" if n in heads else n: m for n, m in untrained.items()}
+    return {**untrained, **heads}
+
+
+def rankings_metadata(metrics: RunMetrics) -> dict[str, str]:
+    """What a rankings file says of its run, read as `rau.schemas.RankingsMetadata`."""
+    return {
+        "method": metrics.method,
+        "dataset": json.dumps(metrics.dataset.model_dump(by_alias=True, exclude_defaults=True)),
+        "encoder": metrics.encoder_name,
+        "coverage": str(metrics.coverage),
+        "unusable": cast(str, metrics.coverage.unusable),
+    }

@@ -1,0 +1,136 @@
+"""What `metrics.json` says of a run: one typed record, checked on write and on read."""
+
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field, ValidationError
+
+from rau.datasets.coverage import Coverage
+from rau.errors import UserError
+from rau.evaluation.bootstrap import Interval, PairedDifference
+from rau.evaluation.diagnostics import Diagnostic
+from rau.files import read_bytes, write_json
+from rau.params import Section
+from rau.schemas import QUERIES, read_table
+
+# By category, `mean` among them, and metric.
+Scores = dict[str, dict[str, float]]
+Intervals = dict[str, dict[str, Interval]]
+MAX_BYTES = 64 * 2**20
+
+
+class DatasetLabel(Section):
+    """Which copy of which data set.
+
+    Attributes:
+        copy_kind: `official`, `custom` or `built in`; `copy` in the file.
+        root: the user's own folder.
+        differs: annotation files that are not the published ones.
+        unverified: digest by path, of files whose published digest is not known.
+    """
+
+    name: str
+    copy_kind: str = Field(alias="copy")
+    root: str | None = None
+    differs: list[str] = Field(default_factory=list)
+    unverified: dict[str, str] = Field(default_factory=dict)
+
+    @classmethod
+    def of_table(cls, queries: Path) -> Self:
+        """Read which copy a queries table was made from.
+
+        Raises:
+            UserError: when the table does not say it.
+        """
+        metadata = read_table(queries, QUERIES, "tables").schema.metadata or {}
+        try:
+            return cls.model_validate_json(metadata.get(b"dataset", b""))
+        except ValidationError as error:
+            raise UserError(
+                f"{queries} does not say which data it is of; run `python -m pipeline.tables` again"
+            ) from error
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.copy_kind})"
+
+
+class Relevance(Section):
+    """How many true answers a val query has."""
+
+    queries: int
+    median: float
+    mean: float
+
+
+class Headline(Section):
+    """The one number, with its protocol and its interval."""
+
+    protocol: str
+    metric: str
+    value: float
+    interval: Interval | None
+
+
+class TrainingSummary(Section):
+    """What was chosen on the holdout, and how many queries there were."""
+
+    select: str
+    best_epoch: int
+    text_weights: dict[str, float]
+    queries: dict[str, int]
+    alignment: dict[str, float | None]
+
+
+class BenchmarkResult(Section):
+    """Every method under every protocol.
+
+    Attributes:
+        protocols, intervals: of the method that the run is about, by protocol.
+        baselines, baseline_intervals: of the others, by name and protocol.
+        galleries: number of images by protocol and category.
+        against: differences to the deterministic head by protocol, category and metric.
+    """
+
+    protocols: dict[str, Scores] = Field(default_factory=dict)
+    intervals: dict[str, Intervals] = Field(default_factory=dict)
+    baselines: dict[str, dict[str, Scores]] = Field(default_factory=dict)
+    baseline_intervals: dict[str, dict[str, Intervals]] = Field(default_factory=dict)
+    galleries: dict[str, dict[str, int]] = Field(default_factory=dict)
+    against: dict[str, dict[str, dict[str, PairedDifference]]] = Field(default_factory=dict)
+
+
+class RunMetrics(BenchmarkResult):
+    """All of `metrics.json`; `encoder` is what the features' metadata say."""
+
+    method: str
+    dataset: DatasetLabel
+    encoder: dict[str, str]
+    coverage: Coverage
+    relevance: Relevance | None
+    headline: Headline
+    training: TrainingSummary
+    diagnostics: list[Diagnostic]
+
+    @property
+    def encoder_name(self) -> str:
+        """Encoder and weights in words."""
+        return f"{self.encoder['encoder']}, {self.encoder['weights']}"
+
+    def write(self, path: Path) -> None:
+        """Write it as JSON, whole or not at all."""
+        write_json(path, self.model_dump(mode="json", by_alias=True))
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read what `write` wrote.
+
+        Raises:
+            UserError: when the file is missing, too large or of another form.
+        """
+        remedy = "run `python -m pipeline.evaluate` again"
+        try:
+            return cls.model_validate_json(read_bytes(path, MAX_BYTES, remedy))
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(str(part) for part in first["loc"])
+            raise UserError(f"{path}: {key}: {first['msg']}; {remedy}") from error
