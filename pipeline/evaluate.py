@@ -15,7 +15,7 @@ def main() -> None:
     from rau.models import checkpoint
     from rau.retrieval.feature_set import FeatureSet
     from rau.schemas import RANKINGS, read_galleries, read_images, read_queries, write_table
-    from rau.training.history import read_history
+    from rau.training.history import read_history, summary
 
     params = workspace.load_params()
     stage.limit_threads(params.train.threads)
@@ -39,7 +39,7 @@ def main() -> None:
         head,
         run.TrainedHead.load(workspace.deterministic(name), features),
         text_map,
-        read_history(workspace.model(name) / workspace.HISTORY),
+        summary(read_history(workspace.model(name) / workspace.HISTORY)),
     )
     write_table(workspace.rankings(name), rankings, RANKINGS, run.rankings_metadata(metrics))
     metrics.write(workspace.METRICS)

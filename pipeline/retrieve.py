@@ -1,12 +1,15 @@
 """Search with the trained head from the command line."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pipeline import stage, workspace
 from rau.errors import UserError
+
+if TYPE_CHECKING:
+    from rau.schemas import GalleryRow
 
 
 def main(
@@ -21,14 +24,14 @@ def main(
     import torch
 
     from rau import devices
-    from rau.datasets.captions import in_order
+    from rau.datasets.captions import joins_captions, single_text
     from rau.encoders import clip
     from rau.features import table
     from rau.files import write_bytes
     from rau.models import checkpoint
     from rau.report.html import jpeg
     from rau.report.image_strips import Strip, draw
-    from rau.schemas import GALLERIES, IMAGES, read_table
+    from rau.schemas import read_galleries, read_images, read_queries
     from rau.search import query
 
     if strip is not None and strip.suffix.lower() not in (".jpg", ".jpeg"):
@@ -41,20 +44,26 @@ def main(
     head, extra = checkpoint.load(workspace.model(name), device)
     pair = table.read_pair(*(workspace.features(name, kind) for kind in ("images", "texts")))
     table.check_made_for(pair, extra["features"], head.config.d_image, head.config.d_text)
-    loaded = clip.load(workspace.ENCODER, device)
+    loaded = clip.load(workspace.ENCODER, device, params.features.precision)
     clip.check_key(loaded, pair[0].metadata)
-    rows = read_table(workspace.table(name, "galleries"), GALLERIES, "tables").to_pylist()
-    ids = _gallery(rows, category, set(pair[0].names))
+    galleries = read_galleries(workspace.table(name, "galleries"))
+    ids = _gallery(galleries, category, set(pair[0].names))
     gallery = torch.tensor(pair[0].matrix[pair[0].rows(ids, "images")], device=device)
     root = workspace.store(params.dataset)
-    images = read_table(workspace.table(name, "images"), IMAGES, "tables").to_pylist()
-    paths = {row["image_id"]: root / row["path"] for row in images if row["status"] == "ok"}
+    images = read_images(workspace.table(name, "images"))
+    paths = {
+        row["image_id"]: root / row["path"]
+        for row in images
+        if row["path"] is not None and row["status"] == "ok"
+    }
     reference = _reference(image, paths)
+    queries = read_queries(workspace.table(name, "queries"))
+    text = single_text(caption, joins_captions(query["captions"] for query in queries))
     pixels = clip.prepare(loaded, reference)
     hits, uncertainty = query.search(
         head,
         loaded.encode_images(pixels[None])[0].to(device),
-        loaded.encode_texts([in_order([caption])])[0].to(device),
+        loaded.encode_texts([text])[0].to(device),
         query.encode_gallery(head, gallery),
         ids,
         top_k,
@@ -69,7 +78,7 @@ def main(
         print(f"strip: {strip}")
 
 
-def _gallery(rows: list[dict[str, Any]], category: str | None, present: set[str]) -> list[str]:
+def _gallery(rows: "list[GalleryRow]", category: str | None, present: set[str]) -> list[str]:
     known = sorted({row["category"] for row in rows})
     if category is not None and category not in known:
         raise UserError(f"--category {category}: choose from {', '.join(known)}")

@@ -1,6 +1,6 @@
 """Captions of a query joined into the texts that are encoded."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 Join = Literal["forward", "both", "separate"]
@@ -17,14 +17,28 @@ def in_order(captions: Sequence[str]) -> str:
     return " and ".join([first.capitalize(), *rest])
 
 
+def single_text(caption: str, joins: bool) -> str:
+    """One caption by itself, the same in training, evaluation and search.
+
+    Args:
+        joins: whether the data set's queries have several captions, as FashionIQ's; where they have
+            one, as CIRR's, it stands as it was written but for blanks around it.
+    """
+    return in_order([caption]) if joins else caption.strip()
+
+
+def joins_captions(captions: Iterable[Sequence[str]]) -> bool:
+    """Whether any of a data set's queries has several captions."""
+    return any(len(own) > 1 for own in captions)
+
+
 def query_texts(captions: Sequence[str], join: Join) -> list[str]:
     """The texts of one query: one for `forward`, the two orders for `both` and `separate`.
 
-    A query with one caption (CIRR's) has that caption, untouched but for blanks around it, for
-    every order.
+    A query with one caption has `single_text` for every order.
     """
     if len(captions) == 1:
-        orders = [captions[0].strip()] * 2
+        orders = [single_text(captions[0], joins=False)] * 2
     else:
         orders = [in_order(captions), in_order(list(captions)[::-1])]
     return orders[:1] if join == "forward" else orders
@@ -35,7 +49,7 @@ def training_texts(captions: Sequence[str]) -> list[str]:
     if len(captions) == 1:
         return query_texts(captions, "forward")
     both = query_texts(captions, "both")
-    singles = [in_order([caption]) for caption in captions if clean(caption)]
+    singles = [single_text(caption, joins=True) for caption in captions if clean(caption)]
     return both + singles
 
 

@@ -1,6 +1,6 @@
-"""Signs that a training with uncertainty went wrong, after RAU's own account (arXiv 2308.08131).
+"""What goes wrong in a training with uncertainty, after RAU's own account (arXiv 2308.08131).
 
-Each is named with its evidence and the parameter to turn. The limits are ours.
+Each is named with its evidence and the hyperparameter to adjust. The limits are ours.
 """
 
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ STARVED, FLOODED = 0.05, 0.2
 # Fraction of extra positives that are true, where that is known and they outnumber the target.
 PRECISION_MIN, MANY = 0.2, 1.0
 
-Course = Mapping[str, float | None]
+Summary = Mapping[str, float | None]
 # By metric, the head - the deterministic head.
 Against = Mapping[str, PairedDifference]
 
@@ -32,7 +32,7 @@ class Diagnostic:
     Attributes:
         name: a short tag.
         evidence: the figures that it rests on.
-        remedy: the parameter to turn, and which way.
+        remedy: the hyperparameter to adjust, and which way.
     """
 
     name: str
@@ -42,27 +42,27 @@ class Diagnostic:
 
 def diagnose(
     params: Params,
-    course: Course,
+    training: Summary,
     alignment: Mapping[str, float | None],
     against: Against | None,
 ) -> list[Diagnostic]:
-    """All signatures that a run shows, none where it shows none.
+    """All diagnostics of a run, none where it shows none.
 
     Args:
         params: canonical: what the method does not have weighs nothing.
-        course: of the training, as `history.course` gives it.
+        training: what `training.history.summary` says of the head's training.
         alignment: what `alignment.measure` found on the holdout.
         against: differences to the deterministic head under one protocol; None where there is none.
     """
     ua = params.ua
     found = [
         _over_uncertain(ua, against),
-        _under_uncertain(params, course, against),
+        _under_uncertain(params, training, against),
         _misaligned(ua, alignment),
-        _gradients(ua, course),
-        _csu(ua, course),
+        _gradients(ua, training),
+        _csu(ua, training),
     ]
-    return [signature for signature in found if signature is not None]
+    return [diagnostic for diagnostic in found if diagnostic is not None]
 
 
 def _threshold(ua: UaParams) -> str:
@@ -100,10 +100,12 @@ def _over_uncertain(ua: UaParams, against: Against | None) -> Diagnostic | None:
     )
 
 
-def _under_uncertain(params: Params, course: Course, against: Against | None) -> Diagnostic | None:
+def _under_uncertain(
+    params: Params, training: Summary, against: Against | None
+) -> Diagnostic | None:
     """PCME++ reads its variances without sampling them, so that they can collapse there too."""
     start = params.ua.sigma_init
-    sigmas = [course[f"sigma_{side}"] for side in ("source", "target")]
+    sigmas = [training[f"sigma_{side}"] for side in ("source", "target")]
     known = [sigma for sigma in sigmas if sigma is not None]
     read = params.ua.isu or (params.head.name == "pcmepp" and params.ua.n > 0)
     if not read or not known or min(known) >= COLLAPSED * start:
@@ -131,9 +133,9 @@ def _misaligned(ua: UaParams, alignment: Mapping[str, float | None]) -> Diagnost
     )
 
 
-def _gradients(ua: UaParams, course: Course) -> Diagnostic | None:
+def _gradients(ua: UaParams, training: Summary) -> Diagnostic | None:
     names = ("gradient_norm_first", "gradient_norm_max", "gradient_norm")
-    first, largest, last = (course[name] for name in names)
+    first, largest, last = (training[name] for name in names)
     if first is None or largest is None or last is None:
         return None
     evidence = (
@@ -147,8 +149,8 @@ def _gradients(ua: UaParams, course: Course) -> Diagnostic | None:
     return None
 
 
-def _csu(ua: UaParams, course: Course) -> Diagnostic | None:
-    added, share = course["csu_added_per_row"], course["csu_share"]
+def _csu(ua: UaParams, training: Summary) -> Diagnostic | None:
+    added, share = training["csu_added_per_row"], training["csu_share"]
     if not ua.csu_weight or added is None or share is None:
         return None
     at = _threshold(ua).removeprefix("ua.")
@@ -158,7 +160,7 @@ def _csu(ua: UaParams, course: Course) -> Diagnostic | None:
     if share > FLOODED:
         evidence += f", {100 * share:.0f} % of all pairs of a batch"
         return Diagnostic("CSU flooded", evidence, f"raise ua.{at}, or set ua.theta_quantile")
-    precision = course["csu_precision"]
+    precision = training["csu_precision"]
     if precision is not None and precision < PRECISION_MIN and added > MANY:
         evidence += f", of which {100 * precision:.0f} % are true"
         return Diagnostic("CSU flooded", evidence, f"raise ua.{at} or lower ua.csu_weight")

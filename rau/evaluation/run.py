@@ -11,8 +11,7 @@ from torch import Tensor
 
 from rau.datasets import coverage
 from rau.evaluation import benchmark
-from rau.evaluation.bootstrap import PairedDifference
-from rau.evaluation.diagnostics import Diagnostic, diagnose
+from rau.evaluation.diagnostics import diagnose
 from rau.evaluation.run_metrics import DatasetLabel, RunMetrics, TrainingSummary
 from rau.features.table import check_made_for
 from rau.models import baselines, checkpoint
@@ -24,7 +23,6 @@ from rau.retrieval.feature_set import FeatureSet
 from rau.retrieval.protocols import Protocol, weight_key
 from rau.retrieval.tasks import Method
 from rau.schemas import GalleryRow, ImageRow, QueryRow
-from rau.training.history import course
 
 TRAINING = tuple(TrainingSummary.model_fields)
 
@@ -60,7 +58,7 @@ def evaluate_run(
     trained: TrainedHead,
     deterministic: TrainedHead,
     text_map: Tensor | None,
-    history: Mapping[str, Any],
+    training: Mapping[str, float | None],
 ) -> tuple[RunMetrics, pa.Table]:
     """Rank and measure a head, the deterministic head and the untrained baselines.
 
@@ -68,7 +66,7 @@ def evaluate_run(
         images, queries, galleries: rows of the data set's tables.
         deterministic: the head that the trained one is paired with, query by query.
         text_map: the baselines' ridge map; None in a shared space.
-        history: columns of the training's history.
+        training: what `training.history.summary` says of the head's training.
 
     Returns:
         What `metrics.json` says, and a table of schema `RANKINGS`.
@@ -106,19 +104,9 @@ def evaluate_run(
         relevance=benchmark.relevance([q for q in queries if q["split"] == "val"]),
         headline=benchmark.headline(result, measured[0]),
         training=TrainingSummary(**{name: trained.extra[name] for name in TRAINING}),
-        diagnostics=_diagnostics(params, trained.extra, history, differences),
+        diagnostics=diagnose(canonical(params), training, trained.extra["alignment"], differences),
     )
     return metrics, rankings
-
-
-def _diagnostics(
-    params: Params,
-    extra: Mapping[str, Any],
-    history: Mapping[str, Any],
-    differences: Mapping[str, PairedDifference] | None,
-) -> list[Diagnostic]:
-    """What the run's own figures say went wrong."""
-    return diagnose(canonical(params), course(history), extra["alignment"], differences)
 
 
 def untrained(

@@ -22,7 +22,8 @@ from rau.retrieval.tasks import Task, measured, protocol_tasks, run
 from rau.schemas import GALLERIES, QUERIES, GalleryRow, QueryRow, read_table
 from rau.studies.plan import EDGES
 from rau.training import fit, model_selection, pair_distances
-from rau.training.history import columns, course
+from rau.training.history import columns
+from rau.training.history import summary as training_summary
 from rau.training.trainer import NotFinite
 
 TOP_K = 1
@@ -162,7 +163,7 @@ def execute(params: Params, world: World, with_val: bool) -> Result:
         "best_epoch": fitted.progress.best_epoch,
         "seconds": round(seconds, 2),
         "parameters": sum(p.numel() for p in fitted.head.parameters()),
-        **course(columns(history)),
+        **training_summary(columns(history)),
         **{k: v for k, v in best.items() if k.startswith("holdout_")},
         **{f"alignment_{k}": v for k, v in fitted.extra["alignment"].items()},
     }

@@ -1,4 +1,4 @@
-"""The course of a training run as a table: one row an epoch, blank where a value is not known."""
+"""The history of a training as a table: one row an epoch, blank where a value is not known."""
 
 import csv
 import io
@@ -26,7 +26,7 @@ def columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, NDArray[np.float64]]
     return {name: np.array([row[name] for row in rows], dtype=np.float64) for name in rows[0]}
 
 
-def course(history: Mapping[str, NDArray[np.float64]]) -> dict[str, float | None]:
+def summary(history: Mapping[str, NDArray[np.float64]]) -> dict[str, float | None]:
     """What a training came to: the last epoch's values without the holdout's, None where blank,
     and the gradient's norm in the first epoch and in the worst.
     """

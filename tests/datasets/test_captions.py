@@ -3,7 +3,13 @@
 import pytest
 
 from rau.datasets import fashioniq
-from rau.datasets.captions import all_texts, query_texts, training_texts
+from rau.datasets.captions import (
+    all_texts,
+    joins_captions,
+    query_texts,
+    single_text,
+    training_texts,
+)
 from tests.places import SHARED
 
 REAL = SHARED / "fashioniq"
@@ -50,6 +56,13 @@ def test_all_texts_cover_every_join() -> None:
     asked = {*query_texts(captions, "separate"), *training_texts(captions)}
     assert set(all_texts(captions)) == asked
     assert len(all_texts(["a", "a"])) == 2
+
+
+@pytest.mark.parametrize("captions", [["is red.", "longer"], [" turn it. "]])
+def test_a_searched_caption_is_one_that_training_drew(captions: list[str]) -> None:
+    joins = joins_captions([captions])
+    assert joins == (len(captions) > 1)
+    assert {single_text(caption, joins) for caption in captions} <= set(training_texts(captions))
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="no official annotation files at hand")

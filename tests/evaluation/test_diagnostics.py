@@ -13,7 +13,7 @@ from rau.models.methods import canonical
 from rau.params import HeadName, HeadParams, Params, UaParams
 from rau.schemas import ends
 from rau.training import pair_distances, triplets
-from rau.training.history import columns, course
+from rau.training.history import columns, summary
 from tests.training.test_trainer import world
 
 HEALTHY: dict[str, float | None] = {
@@ -121,7 +121,7 @@ def test_course_is_the_last_epoch_and_the_gradients_way() -> None:
         {"epoch": 2, "gradient_norm": 2.0, "loss": 1.0, "csu_precision": None, "holdout_map": 2.0},
         {"epoch": 3, "gradient_norm": 1.0, "loss": 0.5, "csu_precision": None, "holdout_map": 3.0},
     ]
-    found = course(columns(rows))
+    found = summary(columns(rows))
     assert found == {
         "epoch": 3,
         "gradient_norm": 1.0,

@@ -17,7 +17,7 @@ from rau.models.baselines import WeightedSum, apply_map, fit_ridge, untrained
 from rau.params import HeadParams, Params, TrainParams, UaParams
 from rau.retrieval.feature_set import FeatureSet
 from rau.retrieval.tasks import build_task, run
-from rau.schemas import QueryRow
+from rau.schemas import QueryRow, ends
 from rau.training import model_selection, triplets
 from rau.training.epoch_statistics import csu_counts
 from rau.training.fit import Fitted, make_trainer, prepare
