@@ -14,7 +14,8 @@ from bench.sizes import CIRR, FASHIONIQ, WIDTHS, random_features
 from rau.datasets.captions import all_texts
 from rau.evaluation import benchmark, bootstrap
 from rau.features.table import Features
-from rau.models.head import ComposedHead, HeadConfig
+from rau.models.config import HeadConfig
+from rau.models.head import ComposedHead
 from rau.params import Params
 from rau.retrieval.feature_set import FeatureSet
 from rau.retrieval.protocols import Protocol, presets

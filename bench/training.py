@@ -12,8 +12,9 @@ from bench.plain import Loss, PlainHead, Triplets, epoch
 from bench.sizes import CIRR, FASHIONIQ, WIDTHS, DataSet, random_features
 from rau import devices
 from rau.features.table import Features
-from rau.models.head import ComposedHead, HeadConfig
-from rau.params import MatmulPrecision, TrainParams, UaParams
+from rau.models.config import HeadConfig
+from rau.models.head import ComposedHead
+from rau.params import MatmulPrecision, Params, TrainParams, UaParams
 from rau.retrieval.feature_set import FeatureSet
 from rau.training.sampler import Batch, TrainQueries
 from rau.training.trainer import Trainer
@@ -97,14 +98,15 @@ def synthetic(
 
 def config(width: int) -> HeadConfig:
     """RAU's head as `params.yaml` has it."""
-    return HeadConfig(
+    params = Params()
+    return HeadConfig.from_params(
+        params.head.model_copy(update={"hidden": HIDDEN}),
+        params.ua,
+        params.train,
         d_image=width,
         d_text=width,
         shared_space=True,
-        hidden=HIDDEN,
-        dropout=0.5,
-        sigma_init=0.6,
-        temperature=0.07,
+        text_weight=0.5,
     )
 
 

@@ -8,7 +8,7 @@ from pipeline.train import train
 
 def main() -> None:
     """Write `data/models/<dataset>-deterministic/`."""
-    from rau.models.methods import without_uncertainty
+    from rau.models.config import without_uncertainty
 
     params = workspace.load_params()
     train(without_uncertainty(params), workspace.deterministic(params.dataset.name))

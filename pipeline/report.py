@@ -13,7 +13,7 @@ def main() -> None:
 
     from rau.evaluation.run_metrics import RunMetrics
     from rau.files import write_bytes, write_text
-    from rau.models.methods import is_uncertain
+    from rau.models.config import is_uncertain
     from rau.params import of_a_run
     from rau.report import examples, figures, html, run_page
     from rau.retrieval import protocols

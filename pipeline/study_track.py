@@ -56,7 +56,7 @@ def _records(dataset: str, study: str) -> tuple[Any, list[Any]]:
     )
     diagnostics = {
         (label, seed): diagnostic_tags(found)
-        for label, by_seed in document["signatures"].items()
+        for label, by_seed in document["diagnostics"].items()
         for seed, found in enumerate(by_seed)
     }
     children = [

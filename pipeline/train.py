@@ -38,7 +38,7 @@ def train(params: "Params", folder: Path) -> None:
         [
             params.model_dump(include={"ua", "head", "train"}),
             digest_files([*sources, workspace.table(name, "queries")]),
-            fit.code_digest(),
+            fit.code_digest(params.head.name),
         ],
         16,
     )

@@ -4,9 +4,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from rau.errors import UserError
+from rau.methods import known
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -71,18 +72,8 @@ class FeaturesParams(Section):
     workers: Annotated[int, Field(ge=0)] = 0
 
 
-HeadName = Literal[
-    "rau",
-    "deterministic",
-    "mur",
-    "pcmepp",
-    "combiner",
-    "tirg",
-    "weighted_sum",
-    "sum",
-    "text_only",
-    "image_only",
-]
+# A name of the registry of methods.
+HeadName = Annotated[str, AfterValidator(known)]
 
 
 class UaParams(Section):

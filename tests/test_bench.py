@@ -20,7 +20,6 @@ from bench.plain import Loss, PlainHead, loss_of
 from bench.sizes import FASHIONIQ
 from bench.table import inserted, lines
 from rau.models.head import ComposedHead
-from rau.models.objective import loss_terms
 from rau.params import UaParams
 from tests.places import ROOT
 
@@ -227,8 +226,7 @@ def test_the_usual_loop_has_our_loss_and_gradients() -> None:
     reference, text, target = torch.randn(3, 16, WIDTH)
     ids = torch.arange(16) // 2
     ua = UaParams(theta=0.1, csu_weight=0.3, dr_weight=0.2)
-    terms = loss_terms(
-        head,
+    terms = head.loss(
         head.forward_source(reference, text),
         head.forward_target(target),
         ids,

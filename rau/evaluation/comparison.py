@@ -16,8 +16,8 @@ import pyarrow.compute as pc
 
 from rau.errors import UserError
 from rau.evaluation.bootstrap import MEAN, Difference, holm, paired_differences
+from rau.methods import DETERMINISTIC, METHODS
 from rau.models.baselines import untrained
-from rau.models.methods import METHODS
 from rau.retrieval.metrics import Values, from_ranks, summarise
 from rau.retrieval.ranking import MISSING
 from rau.schemas import RANKINGS, RankingsMetadata, read_parquet
@@ -162,7 +162,7 @@ def trained(name: str, methods: Sequence[str]) -> str:
     names = {*untrained(0.5, None)}
     left = [m for m in methods if m.removesuffix(" (ridge map)") not in names]
     if len(left) > 1:
-        left = [m for m in left if m != METHODS["deterministic"].label]
+        left = [m for m in left if m != METHODS[DETERMINISTIC].label]
     if len(left) != 1:
         raise UserError(
             f"{name} does not say which method to compare; name one of {', '.join(methods)} "

@@ -14,9 +14,10 @@ from rau.evaluation import benchmark
 from rau.evaluation.diagnostics import diagnose
 from rau.evaluation.run_metrics import DatasetLabel, RunMetrics, TrainingSummary
 from rau.features.table import check_made_for
+from rau.methods import METHODS
 from rau.models import baselines, checkpoint
+from rau.models.config import canonical
 from rau.models.head import ComposedHead
-from rau.models.methods import METHODS, canonical
 from rau.params import Params
 from rau.retrieval import protocols
 from rau.retrieval.feature_set import FeatureSet

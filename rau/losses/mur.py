@@ -5,7 +5,9 @@ import math
 import torch
 from torch import Tensor
 
+from rau.losses.criterion import Criterion, LossContext, Terms
 from rau.losses.info_nce import info_nce, same_target
+from rau.nn.gaussian import PathOutput
 from rau.nn.noise import Noise
 
 SPREAD_MIN = 1e-8
@@ -64,3 +66,15 @@ def loss(
     fine = info_nce(source, target, positives, temperature, two_way)
     gamma = share(progress)
     return gamma * ((-spread).exp() * coarse + spread) / 2 + (1 - gamma) * fine
+
+
+class MurLoss(Criterion):
+    """MUR's loss on the means of both paths."""
+
+    def forward(self, source: PathOutput, target: PathOutput, context: LossContext) -> Terms:
+        """The loss of B queries and their B targets."""
+        c = context
+        found = loss(
+            source.mean, target.mean, c.target_ids, c.temperature, c.two_way, c.progress, c.noise
+        )
+        return Terms.of_one(found, c.target_ids)

@@ -3,12 +3,12 @@
 B is the batch, d the width. Sets of pairs are matrices of 1 and 0 in float.
 """
 
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from rau.losses.criterion import Criterion, LossContext, Terms
 from rau.losses.info_nce import cosines, same_target, sampled_info_nce
 from rau.nn.gaussian import PathOutput, at_least_float32
 from rau.nn.layers import squared_distance
@@ -78,27 +78,6 @@ def dr_loss(source: PathOutput, target: PathOutput, which: Literal["last", "all"
     return torch.stack([left.wasserstein2(right).mean() for left, right in used]).mean()
 
 
-@dataclass(frozen=True, eq=False)
-class Terms:
-    """The loss and its parts, scalars; parts are unweighted, and 0 where their weight is 0.
-
-    Attributes:
-        total: base + csu_weight * csu + dr_weight * dr; the one to differentiate.
-        base: Base, which is ISU on samples.
-        csu: cross-sample uncertainty.
-        dr: distribution regularisation.
-        positives: (B, B) of 1 and 0, CSU's positives; Base's where CSU is off.
-        base_positives: (B, B) of 1 and 0, rows of the same target.
-    """
-
-    total: Tensor
-    base: Tensor
-    csu: Tensor
-    dr: Tensor
-    positives: Tensor
-    base_positives: Tensor
-
-
 def total_loss(
     source: PathOutput,
     target: PathOutput,
@@ -135,3 +114,12 @@ def total_loss(
         dr = dr_loss(source, target, ua.dr_blocks)
         total = total + ua.dr_weight * dr
     return Terms(total, base, csu, dr, sets[-1], base_positives)
+
+
+class RauLoss(Criterion):
+    """`total_loss`; what is left of it with ISU, CSU and DR off is the usual InfoNCE."""
+
+    def forward(self, source: PathOutput, target: PathOutput, context: LossContext) -> Terms:
+        """The loss of B queries and their B targets."""
+        c = context
+        return total_loss(source, target, c.target_ids, c.ua, c.temperature, c.two_way)

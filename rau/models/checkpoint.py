@@ -14,7 +14,8 @@ from torch import Tensor
 
 from rau.errors import UserError
 from rau.files import write_bytes
-from rau.models.head import ComposedHead, HeadConfig
+from rau.models.config import HeadConfig
+from rau.models.head import ComposedHead
 from rau.params import Section
 
 WEIGHTS = "head.safetensors"

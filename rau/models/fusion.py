@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from rau.models.config import HeadConfig
 from rau.nn.layers import Dropout
 from rau.nn.noise import Noise
 
@@ -162,3 +163,39 @@ class Combiner(nn.Module):
         both = torch.cat([self.project_text(text), self.project_image(reference)], dim=-1)
         mixed = torch.lerp(reference, text, self.share(both))
         return mixed + torch.as_tensor(self.output(self.combine(both)))
+
+
+def image_only(config: HeadConfig, noise: Noise) -> nn.Module:
+    """The reference alone."""
+    return OneSide(text=False)
+
+
+def text_only(config: HeadConfig, noise: Noise) -> nn.Module:
+    """The caption alone."""
+    return OneSide(text=True)
+
+
+def plain_sum(config: HeadConfig, noise: Noise) -> nn.Module:
+    """The sum of both."""
+    return FixedSum(0.5)
+
+
+def weighted_sum(config: HeadConfig, noise: Noise) -> nn.Module:
+    """The sum with the holdout's weight, which is final where nothing else is trained."""
+    weight = config.text_weight
+    return FixedSum(weight) if config.shared_space else LearnedSum(weight)
+
+
+def tirg(config: HeadConfig, noise: Noise) -> nn.Module:
+    """TIRG's gated residual."""
+    return Tirg(config.width, config.dropout, noise)
+
+
+def combiner(config: HeadConfig, noise: Noise) -> nn.Module:
+    """CLIP4Cir's Combiner."""
+    return Combiner(config.width, config.hidden, config.dropout, noise)
+
+
+def gated_residual(config: HeadConfig, noise: Noise) -> nn.Module:
+    """Ours."""
+    return GatedResidual(config.width, config.hidden, config.dropout, config.text_weight, noise)

@@ -7,129 +7,22 @@ go. Other methods are the same head with another fusion or another loss.
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, Self
+from typing import cast
 
 import torch
-from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from rau.models.fusion import (
-    Combiner,
-    FixedSum,
-    GatedResidual,
-    LearnedSum,
-    OneSide,
-    Tirg,
-    trunk,
-    zero_linear,
-)
-from rau.models.pcmepp import Matching
+from rau.losses.criterion import Criterion, LossContext, Terms
+from rau.methods import METHODS
+from rau.models.config import HeadConfig
+from rau.models.fusion import trunk, zero_linear
 from rau.nn.gaussian import Gaussian, PathOutput
 from rau.nn.layers import Dropout, unit
 from rau.nn.noise import Noise
-from rau.params import (
-    Fraction,
-    HeadName,
-    HeadParams,
-    Positive,
-    Section,
-    TrainParams,
-    UaParams,
-    Width,
-)
+from rau.params import UaParams
 
 TEMPERATURE_MIN = 0.005
 TEMPERATURE_MAX = 1.0
-
-
-class HeadConfig(Section):
-    """All that is needed to rebuild a head, JSON-able; the weights come beside it.
-
-    `shared_space` says that image and text features are comparable as they are (CLIP): there is
-    then no projection and `dim` is ignored. `text_weight` is the caption's share in the weighted
-    sum that the fusion starts from.
-    """
-
-    name: HeadName = "rau"
-    d_image: Width
-    d_text: Width
-    shared_space: bool
-    dim: Width = 512
-    hidden: Width = 512
-    dropout: Fraction = 0.1
-    input_dropout: Fraction = 0.0
-    n: Annotated[int, Field(ge=0, le=16)] = 1
-    isu: bool = True
-    samples: Annotated[int, Field(ge=1, le=64)] = 1
-    shared: bool = False
-    sigma_init: Positive = 0.1
-    text_weight: Annotated[float, Field(ge=0, le=1)] = 0.5
-    temperature: Positive = 0.05
-    learn_temperature: bool = False
-
-    @model_validator(mode="after")
-    def _one_space_has_one_width(self) -> Self:
-        if self.shared_space and self.d_image != self.d_text:
-            raise ValueError(
-                f"a shared space needs d_image = d_text, not {self.d_image} and {self.d_text}"
-            )
-        return self
-
-    @property
-    def uncertain(self) -> bool:
-        """Whether the last block's variance is trained: sampled, or part of PCME++'s distance."""
-        return self.n > 0 and (self.isu or self.name == "pcmepp")
-
-    @property
-    def width(self) -> int:
-        """Width d of the head's vectors."""
-        return self.d_image if self.shared_space else self.dim
-
-    @classmethod
-    def from_params(
-        cls,
-        head: HeadParams,
-        ua: UaParams,
-        train: TrainParams,
-        *,
-        d_image: int,
-        d_text: int,
-        shared_space: bool,
-        text_weight: float,
-    ) -> Self:
-        """Take over what `params.yaml` says; `methods.canonical` before drops what has no effect.
-
-        Raises:
-            pydantic.ValidationError: when a shared space has features of two widths.
-        """
-        return cls(
-            d_image=d_image,
-            d_text=d_text,
-            shared_space=shared_space,
-            text_weight=text_weight,
-            **head.model_dump(include={"name", "dim", "hidden", "dropout", "input_dropout"}),
-            **ua.model_dump(include={"n", "isu", "samples", "shared", "sigma_init"}),
-            **train.model_dump(include={"temperature", "learn_temperature"}),
-        )
-
-
-def make_fusion(config: HeadConfig, noise: Noise) -> nn.Module:
-    """The fusion of a method."""
-    c, width = config, config.width
-    match c.name:
-        case "image_only" | "text_only":
-            return OneSide(text=c.name == "text_only")
-        case "sum":
-            return FixedSum(0.5)
-        case "weighted_sum":
-            # What the holdout chose is final where nothing else is trained.
-            return FixedSum(c.text_weight) if c.shared_space else LearnedSum(c.text_weight)
-        case "tirg":
-            return Tirg(width, c.dropout, noise)
-        case "combiner":
-            return Combiner(width, c.hidden, c.dropout, noise)
-        case _:
-            return GatedResidual(width, c.hidden, c.dropout, c.text_weight, noise)
 
 
 class UncertaintyAugmenter(nn.Module):
@@ -190,8 +83,9 @@ class ComposedHead(nn.Module):
         c = config
         self.project_image = Projection(c.d_image, c, self.noise)
         self.project_text = Projection(c.d_text, c, self.noise)
-        self.fusion = make_fusion(c, self.noise)
-        self.matching = Matching(c.temperature) if c.name == "pcmepp" else None
+        method = METHODS[c.name]
+        self.fusion: nn.Module = method.load_fusion()(c, self.noise)
+        self.criterion: Criterion = method.load_loss()(c.temperature)
         self.source_blocks = self._stack()
         self.target_blocks = None if c.shared else self._stack()
         self._start_temperature()
@@ -257,6 +151,27 @@ class ComposedHead(nn.Module):
         h = self.project_image(target, self.log_temperature.dtype)
         return self._path(h, blocks)
 
+    def loss(
+        self,
+        source: PathOutput,
+        target: PathOutput,
+        target_ids: Tensor,
+        ua: UaParams,
+        two_way: bool,
+        progress: float,
+    ) -> Terms:
+        """The loss of a batch, by the head's method.
+
+        Args:
+            source, target: of B queries and their B targets, both by this head.
+            target_ids: (B,) integers, equal where the target image is the same.
+            ua: canonical, so that terms which the method does not have are off.
+            two_way: both directions of InfoNCE.
+            progress: of the training, from 0 to 1.
+        """
+        context = LossContext(target_ids, ua, self.temperature, two_way, progress, self.noise)
+        return cast(Terms, self.criterion(source, target, context))
+
     @contextmanager
     def evaluating(self) -> Iterator[None]:
         """Evaluation mode without gradients; the mode comes back after."""
@@ -275,15 +190,13 @@ class ComposedHead(nn.Module):
         """
         with self.evaluating():
             output = self.forward_source(reference, text)
-            vectors = output.mean if self.matching is None else self.matching.as_queries(output)
-            return vectors, self._uncertainty(output)
+            return self.criterion.query_vectors(output), self._uncertainty(output)
 
     def encode_gallery(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Deterministic image vectors, unit (B, d), and their uncertainty, norm of sigma, (B,)."""
         with self.evaluating():
             output = self.forward_target(image)
-            vectors = output.mean if self.matching is None else self.matching.as_gallery(output)
-            return vectors, self._uncertainty(output)
+            return self.criterion.gallery_vectors(output), self._uncertainty(output)
 
     def _uncertainty(self, output: PathOutput) -> Tensor:
         """Norm of sigma, (B,); 0 where the variance is not trained and means nothing."""

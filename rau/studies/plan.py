@@ -9,8 +9,9 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from rau.models.methods import METHODS, canonical, without_uncertainty
-from rau.params import HeadName, Params, StudyParams
+from rau.methods import DETERMINISTIC, METHODS
+from rau.models.config import canonical, without_uncertainty
+from rau.params import Params, StudyParams
 
 Study = Literal["methods", "ablation", "theta", "n"]
 STUDIES: tuple[Study, ...] = get_args(Study)
@@ -147,9 +148,9 @@ def variants(
 
 
 REFERENCE: Mapping[Study, str] = {
-    "methods": METHODS["deterministic"].label,
-    "ablation": METHODS["deterministic"].label,
-    "theta": METHODS["deterministic"].label,
+    "methods": METHODS[DETERMINISTIC].label,
+    "ablation": METHODS[DETERMINISTIC].label,
+    "theta": METHODS[DETERMINISTIC].label,
     "n": "n = 0",
 }
 
@@ -165,7 +166,7 @@ def _ablation(params: Params) -> list[Variant]:
             "ua.csu_weight": (params.ua.csu_weight or 1.0) if csu else 0.0,
             "ua.dr_weight": (params.ua.dr_weight or 0.05) if dr else 0.0,
         }
-        label = " + ".join(on) or METHODS["deterministic"].label
+        label = " + ".join(on) or METHODS[DETERMINISTIC].label
         rows.append(_variant(label, params, changes, ISU=isu, CSU=csu, DR=dr))
     return rows
 
@@ -192,7 +193,7 @@ def _theta(params: Params, sizes: Plan) -> list[Variant]:
         )
         for quantile in sizes.quantiles
     ]
-    return [*rows, Variant(METHODS["deterministic"].label, without_uncertainty(params), {})]
+    return [*rows, Variant(METHODS[DETERMINISTIC].label, without_uncertainty(params), {})]
 
 
 # What the tuning may change: the same for all that has it, so that budgets are equal.
@@ -202,25 +203,15 @@ COMMON: Mapping[str, tuple[Any, ...]] = {
     "head.dropout": (0.2, 0.5, 0.7),
     "head.input_dropout": (0.0, 0.2, 0.4),
 }
-OWN: Mapping[HeadName, Mapping[str, tuple[Any, ...]]] = {
-    "rau": {
-        "ua.isu": (True,),
-        "ua.sigma_init": (0.05, 0.1, 0.3, 0.6),
-        "ua.csu_weight": (0.0, 0.1, 0.3, 1.0),
-        "ua.theta_quantile": (0.98, 0.99, 0.995, 0.998),
-        "ua.dr_weight": (0.0, 0.02, 0.05, 0.2),
-    },
-    "pcmepp": {"ua.sigma_init": (0.05, 0.1, 0.3, 0.6)},
-}
 
 
-def trials(name: HeadName, params: Params, sizes: Plan) -> list[dict[str, Any]]:
+def trials(name: str, params: Params, sizes: Plan) -> list[dict[str, Any]]:
     """The changes that a method may try: none first, then draws from its space.
 
     Draws of the common names are the same for every method: what one method's learning rate is
     tried at, every other's is too. Batches are not among them, so that pairs stay pairs.
     """
-    own = OWN.get(name, {})
+    own = METHODS[name].space
     rows: list[dict[str, Any]] = [{}]
     for number in range(1, sizes.trials):
         common, extra = random.Random(number), random.Random(f"{number}/{name}")

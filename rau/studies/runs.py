@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ class Result:
 
 
 @dataclass
-class World:
+class StudyData:
     """Features, queries and protocols that all runs of a study share.
 
     What a seed's runs share is prepared once and kept.
@@ -93,7 +94,7 @@ class World:
 
 @dataclass(frozen=True)
 class Source:
-    """Where a world is read from: the tables and features of one data set, and the device."""
+    """Where study data are read from: tables and features of one data set; and the device."""
 
     images: Path
     texts: Path
@@ -101,14 +102,14 @@ class Source:
     galleries: Path
     device: str
 
-    def read(self) -> World:
-        """The world.
+    def read(self) -> StudyData:
+        """Read them.
 
         Raises:
             UserError: when a file is missing or of another form.
         """
         features = FeatureSet.on(devices.choose(self.device), *read_pair(self.images, self.texts))
-        return World(
+        return StudyData(
             features,
             read_table(self.queries, QUERIES, "tables").to_pylist(),
             read_table(self.galleries, GALLERIES, "tables").to_pylist(),
@@ -119,30 +120,31 @@ class Source:
         return digest_files([self.images, self.texts, self.queries, self.galleries])
 
 
-def code_digest() -> str:
-    """Digest of all code that a run's figures depend on: an edit makes old runs unknown."""
-    return digest([fit.code_digest(), digest_file(Path(__file__))], 16)
-
-
-def key(params: Params, data: str, code: str, device: str, with_val: bool) -> str:
-    """Name of a run in the store.
+def key(params: Params, data: str, device: str, with_val: bool) -> str:
+    """Name of a run in the store; an edit of the code that its figures depend on changes it.
 
     Of `evaluate` only what says which rows are measured matters.
 
     Args:
         params: canonical.
         data: digest of features, queries and galleries.
-        code: what `code_digest` gave.
         device: kind of device that it runs on.
         with_val: val is ranked too.
     """
     kept = params.model_dump(include={"ua", "head", "train"})
     del kept["train"]["device"]
     rows = params.evaluate.model_dump(include={"headline", "custom", "unusable"})
+    code = [_code_digest(params.head.name), digest_file(Path(__file__))]
     return digest([kept, rows if with_val else None, data, code, device], 24)
 
 
-def execute(params: Params, world: World, with_val: bool) -> Result:
+@cache
+def _code_digest(method: str) -> str:
+    """Once a process: a study names hundreds of runs."""
+    return fit.code_digest(method)
+
+
+def execute(params: Params, data: StudyData, with_val: bool) -> Result:
     """Train a head and measure it on the holdout, and on val where asked.
 
     A training whose loss is not finite is a result too: it would fail again.
@@ -150,10 +152,10 @@ def execute(params: Params, world: World, with_val: bool) -> Result:
     Raises:
         UserError: where nothing can be trained, whatever the parameters.
     """
-    prepared = world.prepared(params)
+    prepared = data.prepared(params)
     started = time.perf_counter()
     try:
-        fitted = fit.fit(params, world.features, prepared, None, quiet=True)
+        fitted = fit.fit(params, data.features, prepared, None, quiet=True)
     except NotFinite as error:
         return Result(flat(params), {}, [], [], {}, {}, {}, str(error))
     seconds = time.perf_counter() - started
@@ -167,23 +169,23 @@ def execute(params: Params, world: World, with_val: bool) -> Result:
         **{k: v for k, v in best.items() if k.startswith("holdout_")},
         **{f"alignment_{k}": v for k, v in fitted.extra["alignment"].items()},
     }
-    cosines = pair_distances.cosine_histogram(fitted.head, prepared.tasks, world.features, EDGES)
+    cosines = pair_distances.cosine_histogram(fitted.head, prepared.tasks, data.features, EDGES)
     protocols = select(params.dataset.name, params.evaluate) if with_val else []
-    names, values, clusters = _val(params, protocols, fitted.head, world)
+    names, values, clusters = _val(params, protocols, fitted.head, data)
     order = [protocol.name for protocol in protocols]
     return Result(flat(params), summary, names, order, values, clusters, cosines)
 
 
 def _val(
-    params: Params, protocols: Sequence[Protocol], head: Any, world: World
+    params: Params, protocols: Sequence[Protocol], head: Any, data: StudyData
 ) -> tuple[list[str], dict[str, NDArray[np.float64]], dict[str, NDArray[np.int64]]]:
     """Every metric of every val row, by `<protocol>/<category>`."""
     names: list[str] = []
     values: dict[str, NDArray[np.float64]] = {}
     clusters: dict[str, NDArray[np.int64]] = {}
     for protocol in protocols:
-        tasks = world.tasks(protocol)
-        ranked = [run(task, head, world.features, TOP_K) for task in tasks]
+        tasks = data.tasks(protocol)
+        ranked = [run(task, head, data.features, TOP_K) for task in tasks]
         by_category, rows = measured(tasks, ranked, params.evaluate)
         names = sorted(set.intersection(*(set(v) for v in by_category.values())))
         for category, metrics in by_category.items():

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from rau.models.methods import METHODS
+from rau.methods import METHODS
 from rau.report.html import embed, mark, page_template, style
 
 TEMPLATE = Path(__file__).with_name("study_page.html")
@@ -35,7 +35,7 @@ def table(summary: pd.DataFrame, document: Document, protocol: str) -> dict[str,
                 "label": label,
                 "reference": label == document["reference"],
                 "cells": [_cell(cells.loc[(label, metric)]) for metric in metrics],
-                "signatures": _signatures(document["signatures"][label]),
+                "diagnostics": _diagnostics(document["diagnostics"][label]),
             }
         )
     return {"protocol": protocol, "metrics": metrics, "rows": rows}
@@ -56,8 +56,8 @@ def _cell(line: pd.Series) -> dict[str, str]:
     }
 
 
-def _signatures(by_seed: Sequence[Sequence[Mapping[str, str]]]) -> list[dict[str, str]]:
-    """Each signature with how many seeds show it, and the first one's evidence."""
+def _diagnostics(by_seed: Sequence[Sequence[Mapping[str, str]]]) -> list[dict[str, str]]:
+    """Each diagnostic with how many seeds show it, and the first one's evidence."""
     found: dict[str, list[Mapping[str, str]]] = {}
     for seed in by_seed:
         for one in seed:

@@ -104,10 +104,10 @@ def _line(
     return Line(*plain, gap.value, gap.low, gap.high, gap.p, p_holm)
 
 
-def seed_signatures(
+def seed_diagnostics(
     variant: Variant, result: Result, reference: Result | None
 ) -> list[dict[str, str]]:
-    """The signatures of one run; `reference` is the deterministic head's of the same seed."""
+    """The diagnostics of one run; `reference` is the deterministic head's of the same seed."""
     against = None
     if reference is not None and reference is not result:
         protocol = result.protocols[0]
@@ -124,8 +124,8 @@ def seed_signatures(
         }
     start = "alignment_"
     aligned = {k.removeprefix(start): v for k, v in result.summary.items() if k.startswith(start)}
-    signatures = diagnose(variant.params, result.summary, aligned, against)
-    return [asdict(one) for one in signatures]
+    diagnostics = diagnose(variant.params, result.summary, aligned, against)
+    return [asdict(one) for one in diagnostics]
 
 
 def run_row(variant: Variant, seed: int, key: str, result: Result) -> dict[str, Any]:

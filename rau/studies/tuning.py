@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from rau.models.methods import METHODS, canonical
-from rau.params import HeadName, Params
+from rau.methods import METHODS
+from rau.models.config import canonical
+from rau.params import Params
 from rau.studies.plan import Plan, changed, trials
 
 FINALISTS = 3
@@ -18,17 +19,17 @@ FINAL_SEEDS = (0, 1, 2)
 class Trial:
     """One configuration that a method tried, and what the holdout said with each seed."""
 
-    method: HeadName
+    method: str
     changes: Mapping[str, Any]
     scores: tuple[float, ...]
     chosen: bool
 
 
-Entry = tuple[HeadName, int]
+Entry = tuple[str, int]
 Measure = Callable[[Sequence[Params]], Sequence[float]]
 
 
-def _configured(params: Params, name: HeadName, changes: Mapping[str, Any], seed: int) -> Params:
+def _configured(params: Params, name: str, changes: Mapping[str, Any], seed: int) -> Params:
     return canonical(changed(params, {"head.name": name, "train.seed": seed, **changes}))
 
 
@@ -84,13 +85,13 @@ def tune(params: Params, sizes: Plan, measure: Measure) -> list[Trial]:
     ]
 
 
-def _best(scores: Mapping[Entry, list[float]], name: HeadName, count: int) -> list[int]:
+def _best(scores: Mapping[Entry, list[float]], name: str, count: int) -> list[int]:
     """Numbers of the best trials of a method, the earlier one first among equals."""
     own = [(-found[0], i) for (method, i), found in scores.items() if method == name]
     return [i for _, i in sorted(own)[:count]]
 
 
-def _winner(scores: Mapping[Entry, list[float]], name: HeadName) -> int:
+def _winner(scores: Mapping[Entry, list[float]], name: str) -> int:
     """Number of the finalist with the best mean."""
     finalists = {
         i: float(np.mean(found))

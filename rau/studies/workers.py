@@ -18,8 +18,8 @@ from rau.errors import UserError
 from rau.params import Params
 from rau.studies import runs
 
-# A worker's world, made once by `_start`: reading features for every run would cost more.
-_worlds: list[runs.World] = []
+# A worker's study data, read once by `_start`: reading them for every run would cost more.
+_data: list[runs.StudyData] = []
 
 
 def path(store: Path, key: str) -> Path:
@@ -43,12 +43,12 @@ def _end_with_parent() -> None:
 def _start(source: runs.Source) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
-    _worlds.append(source.read())
+    _data.append(source.read())
 
 
 def _run(file: Path, params: Params, with_val: bool) -> None:
     """Do one run in a worker and keep its result."""
-    runs.save(file, runs.execute(params, _worlds[0], with_val))
+    runs.save(file, runs.execute(params, _data[0], with_val))
 
 
 def predict(source: runs.Source, wanted: Sequence[Params], jobs: int, with_val: bool) -> float:
@@ -57,12 +57,12 @@ def predict(source: runs.Source, wanted: Sequence[Params], jobs: int, with_val: 
         return 0.0
     costs: dict[tuple[str, int], tuple[float, float]] = {}
     with threads(1):
-        world = source.read()
-        world.prepared(wanted[0])
+        data = source.read()
+        data.prepared(wanted[0])
         for params in wanted:
             kind = (params.head.name, params.ua.n)
             if kind not in costs:
-                costs[kind] = _cost(params, world, with_val)
+                costs[kind] = _cost(params, data, with_val)
     seconds = 0.0
     for params in wanted:
         epoch, rest = costs[params.head.name, params.ua.n]
@@ -70,12 +70,12 @@ def predict(source: runs.Source, wanted: Sequence[Params], jobs: int, with_val: 
     return seconds / jobs
 
 
-def _cost(params: Params, world: runs.World, with_val: bool) -> tuple[float, float]:
+def _cost(params: Params, data: runs.StudyData, with_val: bool) -> tuple[float, float]:
     """Seconds of an epoch of a head, 0 where it has nothing to learn, and of all but epochs."""
-    seed = {"epochs": 1, "seed": min(world.seeds, default=params.train.seed)}
+    seed = {"epochs": 1, "seed": min(data.seeds, default=params.train.seed)}
     short = params.model_copy(update={"train": params.train.model_copy(update=seed)})
     started = time.perf_counter()
-    summary = runs.execute(short, world, with_val).summary
+    summary = runs.execute(short, data, with_val).summary
     whole = time.perf_counter() - started
     epoch = float(summary.get("seconds") or 0.0) if summary.get("parameters") else 0.0
     return epoch, whole - epoch
@@ -137,10 +137,3 @@ def complete(
                     "are kept, run it again with a smaller study.jobs"
                 ) from error
             bar.update()
-
-
-def jobs_for(asked: int, device: torch.device, cores: int) -> int:
-    """Workers: as asked, else one a core on a CPU and one on a GPU."""
-    if asked:
-        return asked
-    return cores if device.type == "cpu" else 1

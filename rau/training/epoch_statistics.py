@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rau.losses.rau_loss import Terms
+from rau.losses.criterion import Terms
 
 STATISTICS = (
     "loss",

@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rau.files import digest_sources
-from rau.models import methods
-from rau.models.head import ComposedHead, HeadConfig
+from rau.files import digest, digest_sources
+from rau.methods import METHODS
+from rau.models.config import HeadConfig, canonical
+from rau.models.head import ComposedHead
 from rau.params import Params, TrainParams
 from rau.retrieval.feature_set import FeatureSet
 from rau.retrieval.protocols import weight_key
@@ -34,9 +35,13 @@ SOURCES = (
 )
 
 
-def code_digest() -> str:
-    """Digest of all code that decides a head's weights: a state of older code is not resumed."""
-    return digest_sources(Path(__file__).parents[1], SOURCES)
+def code_digest(method: str) -> str:
+    """Digest of all code that decides a head's weights: a state of older code is not resumed.
+
+    Args:
+        method: by name; of the registry its entry alone counts, so that others can be added.
+    """
+    return digest([digest_sources(Path(__file__).parents[1], SOURCES), repr(METHODS[method])], 64)
 
 
 @dataclass(frozen=True)
@@ -114,7 +119,7 @@ def fit(
 
 def make_trainer(params: Params, features: FeatureSet, prepared: Prepared) -> Trainer:
     """A trainer of the head that `head.name` asks for, its weights drawn from the seed."""
-    own = methods.canonical(params)
+    own = canonical(params)
     config = HeadConfig.from_params(
         own.head,
         own.ua,

@@ -19,7 +19,6 @@ from rau.errors import UserError
 from rau.lr_schedule import factor
 from rau.models import checkpoint
 from rau.models.head import ComposedHead
-from rau.models.objective import loss_terms
 from rau.params import TrainParams, UaParams
 from rau.retrieval.feature_set import FeatureSet
 from rau.training import epoch_statistics
@@ -153,8 +152,8 @@ class Trainer:
             self.features.image_rows(batch.reference), self.features.text_rows(batch.text)
         )
         target = self.head.forward_target(self.features.image_rows(batch.target))
-        terms = loss_terms(
-            self.head, source, target, batch.target, self.ua, self.train.two_way, step / steps
+        terms = self.head.loss(
+            source, target, batch.target, self.ua, self.train.two_way, step / steps
         )
         self.optimizer.zero_grad()
         torch.autograd.backward(terms.total)

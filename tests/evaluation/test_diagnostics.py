@@ -8,12 +8,13 @@ import torch
 
 from rau.evaluation.bootstrap import PairedDifference
 from rau.evaluation.diagnostics import diagnose
-from rau.models.head import ComposedHead, HeadConfig
-from rau.models.methods import canonical
+from rau.models.config import canonical
+from rau.models.head import ComposedHead
 from rau.params import HeadName, HeadParams, Params, UaParams
 from rau.schemas import ends
 from rau.training import pair_distances, triplets
 from rau.training.history import columns, summary
+from tests.heads import small_config
 from tests.training.test_trainer import world
 
 HEALTHY: dict[str, float | None] = {
@@ -135,7 +136,7 @@ def test_course_is_the_last_epoch_and_the_gradients_way() -> None:
 def head(n: int, shared_space: bool = True) -> ComposedHead:
     torch.manual_seed(0)
     return ComposedHead(
-        HeadConfig(d_image=16, d_text=16, shared_space=shared_space, hidden=8, n=n, sigma_init=0.3)
+        small_config(shared_space=shared_space, dim=512, n=n, sigma_init=0.3)
     ).eval()
 
 

@@ -11,13 +11,14 @@ import torch
 
 from rau.errors import UserError
 from rau.models import checkpoint
-from rau.models.head import ComposedHead, HeadConfig
+from rau.models.head import ComposedHead
+from tests.heads import small_config
 
 
 def make(**changes: Any) -> ComposedHead:
     torch.manual_seed(0)
     values = {"d_image": 12, "d_text": 10, "shared_space": False, "dim": 6, "hidden": 5, "n": 2}
-    head = ComposedHead(HeadConfig(**values | changes))
+    head = ComposedHead(small_config(**values | changes))
     for parameter in head.parameters():
         parameter.data.normal_()
     return head

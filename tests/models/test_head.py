@@ -10,16 +10,16 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from rau.losses.rau_loss import total_loss
+from rau.models.config import HeadConfig
 from rau.models.fusion import GatedResidual
-from rau.models.head import ComposedHead, HeadConfig
+from rau.models.head import ComposedHead
 from rau.params import HeadParams, TrainParams, UaParams
-
-SMALL: dict[str, Any] = {"d_image": 16, "d_text": 16, "shared_space": True, "hidden": 8}
+from tests.heads import small_config
 
 
 def make(**changes: Any) -> ComposedHead:
     torch.manual_seed(0)
-    return ComposedHead(HeadConfig(**SMALL | {"dropout": 0.0} | changes))
+    return ComposedHead(small_config(**{"dropout": 0.0} | changes))
 
 
 def features(seed: int, rows: int = 10, width: int = 16) -> Tensor:
@@ -67,10 +67,10 @@ def test_unlike_encoders_are_projected() -> None:
 
 
 def test_shared_space_ignores_dim_and_needs_one_width() -> None:
-    assert HeadConfig(**SMALL, dim=7).width == 16
+    assert small_config(dim=7).width == 16
     assert not any("project" in name for name in make(dim=7).state_dict())
     with pytest.raises(ValidationError, match="d_image = d_text"):
-        HeadConfig(**SMALL | {"d_text": 4})
+        small_config(d_text=4)
 
 
 @pytest.mark.parametrize("n", [1, 2])

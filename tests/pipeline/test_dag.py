@@ -51,7 +51,8 @@ def test_deps_cover_the_imports(file: str, stage: str) -> None:
 
 
 def test_code_of_a_head_is_what_its_training_imports() -> None:
-    used = {name.removeprefix("rau/") for name in sources("rau.training.fit")}
+    # Of the registry only the head's own entry counts, which the digest takes by itself.
+    used = {name.removeprefix("rau/") for name in sources("rau.training.fit")} - {"methods.py"}
     assert not {name for name in used if not any(within(name, source) for source in fit.SOURCES)}
     assert not [source for source in fit.SOURCES if not any(within(name, source) for name in used)]
 

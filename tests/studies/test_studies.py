@@ -1,6 +1,7 @@
 """Studies: variants that are what they say, runs that are done once, tables that hold up."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rau.models.methods import METHODS, canonical
+from rau.methods import DETERMINISTIC, METHODS
+from rau.models.config import canonical
 from rau.params import Params, StudyParams, UaParams
 from rau.schemas import GalleryRow, ends
 from rau.studies import figures, plan, runs, study_page, summary, tuning, workers
@@ -26,7 +28,7 @@ def tiny(**train: Any) -> Params:
     return plan.changed(chosen, {"dataset.name": "fashioniq", "evaluate.bootstrap": 0})
 
 
-def small_world() -> runs.World:
+def small_world() -> runs.StudyData:
     features, queries = world()
     val = [q for q in queries if q["split"] == "val"]
     rows: list[GalleryRow] = [
@@ -35,12 +37,12 @@ def small_world() -> runs.World:
         for q in val
         for end in ends(q)
     ]
-    return runs.World(features, queries, rows)
+    return runs.StudyData(features, queries, rows)
 
 
 def test_the_code_digest_of_a_run_covers_its_imports() -> None:
-    # The plan gives runs their parameters, which are in their key.
-    own = {"rau/studies/runs.py", "rau/studies/plan.py"}
+    # The plan gives runs their parameters, which are in their key as the method's entry is.
+    own = {"rau/studies/runs.py", "rau/studies/plan.py", "rau/methods.py"}
     used = {name.removeprefix("rau/") for name in sources("rau.studies.runs") - own}
     assert used
     assert not {name for name in used if not any(within(name, s) for s in fit.SOURCES)}
@@ -66,7 +68,7 @@ def test_studies_share_configurations() -> None:
     base = plan.base(tiny(), SIZES)
     all_of = {s: plan.variants(s, base, SIZES, {}) for s in plan.STUDIES}
     by_label = {s: {v.label: v.params for v in found} for s, found in all_of.items()}
-    deterministic = METHODS["deterministic"].label
+    deterministic = METHODS[DETERMINISTIC].label
     assert by_label["methods"][deterministic] == by_label["ablation"][deterministic]
     assert by_label["theta"][deterministic] == by_label["ablation"][deterministic]
     assert by_label["n"]["n = 1"] == by_label["methods"]["RAU head"]
@@ -127,10 +129,10 @@ def test_a_training_that_fails_is_kept_as_one(tmp_path: Path) -> None:
 def test_trials_of_a_methods_own_do_not_follow_the_common_ones() -> None:
     sizes = plan.Plan(2, 1, 400, (), (), ())
     rows = plan.trials("rau", plan.base(tiny(), sizes), sizes)[1:]
-    for own in plan.OWN["rau"]:
+    for own in METHODS["rau"].space:
         for common in plan.COMMON:
             seen = {(row[own], row[common]) for row in rows}
-            assert len(seen) == len(plan.OWN["rau"][own]) * len(plan.COMMON[common])
+            assert len(seen) == len(METHODS["rau"].space[own]) * len(plan.COMMON[common])
 
 
 def test_the_headlines_protocol_stays_first(tmp_path: Path) -> None:
@@ -142,21 +144,36 @@ def test_the_headlines_protocol_stays_first(tmp_path: Path) -> None:
 
 def test_key_knows_what_matters() -> None:
     base = canonical(tiny())
-    key = runs.key(base, "data", "code", "cpu", True)
+    key = runs.key(base, "data", "cpu", True)
     for same in (canonical(tiny()), plan.changed(base, {"evaluate.bootstrap": 9})):
-        assert runs.key(same, "data", "code", "cpu", True) == key
+        assert runs.key(same, "data", "cpu", True) == key
     others = [
-        runs.key(canonical(tiny(seed=1)), "data", "code", "cpu", True),
-        runs.key(base, "other", "code", "cpu", True),
-        runs.key(base, "data", "other", "cpu", True),
-        runs.key(base, "data", "code", "cuda", True),
-        runs.key(base, "data", "code", "cpu", False),
-        runs.key(plan.changed(base, {"ua.theta": 0.1}), "data", "code", "cpu", True),
-        runs.key(
-            plan.changed(base, {"evaluate.unusable": "leave_out"}), "data", "code", "cpu", True
-        ),
+        runs.key(canonical(tiny(seed=1)), "data", "cpu", True),
+        runs.key(base, "other", "cpu", True),
+        runs.key(base, "data", "cuda", True),
+        runs.key(base, "data", "cpu", False),
+        runs.key(plan.changed(base, {"ua.theta": 0.1}), "data", "cpu", True),
+        runs.key(plan.changed(base, {"evaluate.unusable": "leave_out"}), "data", "cpu", True),
     ]
-    assert len({key, *others}) == 8
+    assert len({key, *others}) == 7
+
+
+def test_of_the_registry_a_runs_key_knows_its_own_method_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    base = canonical(tiny())
+
+    def key() -> str:
+        runs._code_digest.cache_clear()
+        return runs.key(base, "data", "cpu", True)
+
+    before = key()
+    monkeypatch.setitem(METHODS, "one more", METHODS["rau"])
+    assert key() == before
+    name = base.head.name
+    monkeypatch.setitem(METHODS, name, replace(METHODS[name], fusion="rau.models.fusion:tirg"))
+    assert key() != before
+    runs._code_digest.cache_clear()
 
 
 def write_source(folder: Path) -> runs.Source:
@@ -186,7 +203,7 @@ def test_finished_runs_are_not_repeated(tmp_path: Path, capsys: pytest.CaptureFi
     source, store = write_source(tmp_path), tmp_path / "runs"
     data = source.digest()
     wanted = {
-        runs.key(params, data, "code", "cpu", True): params
+        runs.key(params, data, "cpu", True): params
         for params in (canonical(tiny(seed=seed)) for seed in (0, 1))
     }
     first, second = wanted
@@ -296,7 +313,7 @@ def test_rows_say_what_varied() -> None:
 
 def test_signatures_of_a_study_name_the_flood() -> None:
     variant = plan.Variant("x", canonical(Params(ua=UaParams(theta=-0.5))), {})
-    (found,) = summary.seed_signatures(variant, results(0, 0)[0], None)
+    (found,) = summary.seed_diagnostics(variant, results(0, 0)[0], None)
     assert found["name"] == "CSU flooded"
     assert "theta = -0.5" in found["evidence"]
 
@@ -314,8 +331,8 @@ def study_tables() -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
         "preset": "smoke",
         "reference": plan.REFERENCE["theta"],
         "variants": [{"label": v.label, "x": dict(v.x)} for v in variants],
-        "signatures": {
-            v.label: [summary.seed_signatures(v, r, None) for r in by_variant[v.label]]
+        "diagnostics": {
+            v.label: [summary.seed_diagnostics(v, r, None) for r in by_variant[v.label]]
             for v in variants
         },
         "cosines": summary.mean_cosines(by_variant),

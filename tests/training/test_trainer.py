@@ -168,10 +168,10 @@ def test_stopped_run_goes_on_with_the_same_digits(
     whole = fit(chosen, features, queries, tmp_path / "whole")
     real = Trainer._epoch
 
-    def stop_at_two(self: Trainer, epoch: int) -> None:
+    def stop_at_two(self: Trainer, epoch: int) -> Any:
         if epoch == 2:
             raise Stop
-        real(self, epoch)
+        return real(self, epoch)
 
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "_epoch", stop_at_two)

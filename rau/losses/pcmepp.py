@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from rau.losses.criterion import Criterion, LossContext, Terms
+from rau.losses.info_nce import same_target
 from rau.nn.gaussian import PathOutput, at_least_float32
 
 # The sum of an image's variances counts up to here in a ranking; means have norm 1.
@@ -28,32 +30,28 @@ def sampled_distances(source: PathOutput, target: PathOutput) -> Tensor:
     return gaps + total_variance(source)[:, None] + total_variance(target)[None]
 
 
-class Matching(nn.Module):
-    """Probability that a pair matches, sigmoid(b - a * distance), with learned a and b.
+class PcmeppLoss(Criterion):
+    """Binary cross-entropy of the probability that a pair matches, sigmoid(b - a * distance).
 
-    Both start at 1 / (2 * temperature): for unit means the logit is then their cosine over the
-    temperature and a constant. A temperature of 0.1 gives the paper's start, 5.
+    a and b are learned. Both start at 1 / (2 * temperature): for unit means the logit is then their
+    cosine over the temperature and a constant. A temperature of 0.1 gives the paper's start, 5.
     """
 
     def __init__(self, temperature: float) -> None:
-        super().__init__()
+        super().__init__(temperature)
         start = 1 / (2 * temperature)
         self.scale = nn.Parameter(torch.tensor(start))
         self.shift = nn.Parameter(torch.tensor(start))
 
-    def loss(self, source: PathOutput, target: PathOutput, positives: Tensor) -> Tensor:
-        """Binary cross-entropy over all pairs of the batch, a scalar (equation 2).
-
-        Args:
-            source, target: of B rows each.
-            positives: pairs that match, (B, B) bool.
-        """
+    def forward(self, source: PathOutput, target: PathOutput, context: LossContext) -> Terms:
+        """The mean over all pairs of the batch (equation 2)."""
+        positives = same_target(context.target_ids)
         logits = self.shift - self.scale * sampled_distances(source, target)
-        return F.binary_cross_entropy_with_logits(logits, positives.to(logits.dtype))
+        loss = F.binary_cross_entropy_with_logits(logits, positives.to(logits.dtype))
+        return Terms.of_one(loss, context.target_ids)
 
-    @staticmethod
-    def as_queries(output: PathOutput) -> Tensor:
-        """Unit vectors (B, d + 2) whose cosine with `as_gallery` falls with the distance.
+    def query_vectors(self, output: PathOutput) -> Tensor:
+        """Unit vectors (B, d + 2) whose cosine with `gallery_vectors` falls with the distance.
 
         For one query the distance orders images as 2 mu_q . mu_g - v_g does, v_g the sum of the
         image's variances: the inner product of [mu_q, 1, 0] and [2 mu_g, -v_g, rest]. The rest
@@ -62,9 +60,8 @@ class Matching(nn.Module):
         ones = output.mean.new_tensor([1.0, 0.0]).expand(len(output.mean), 2)
         return F.normalize(torch.cat([output.mean, ones], dim=-1), dim=-1)
 
-    @staticmethod
-    def as_gallery(output: PathOutput) -> Tensor:
-        """Unit vectors (B, d + 2) of images; see `as_queries`."""
+    def gallery_vectors(self, output: PathOutput) -> Tensor:
+        """Unit vectors (B, d + 2) of images; see `query_vectors`."""
         variance = total_variance(output).clamp(max=MOST_VARIANCE)[:, None]
         rest = (MOST_VARIANCE**2 - variance.square()).clamp(min=0).sqrt()
         return F.normalize(torch.cat([2 * output.mean, -variance, rest], dim=-1), dim=-1)

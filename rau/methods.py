@@ -1,0 +1,91 @@
+"""The one registry of methods: what each name stands for, and what it reads of the parameters.
+
+Adding a method is one module and one entry here (docs/extending.md). Fusions and losses are named
+as `module:function` and imported when a head is made, so that parameters are checked without torch.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pkgutil import resolve_name
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to compose queries: a fusion, a loss, and the parts of the head that it has.
+
+    All methods read the same features, are trained by the same loop and ranked by the same code.
+
+    Attributes:
+        label: as tables print it.
+        fusion: makes the `nn.Module` that fuses reference and caption, from a `HeadConfig` and the
+            head's `Noise`.
+        loss: makes the `Criterion` that it is trained by, from a temperature.
+        blocks: has UA blocks on both paths, `ua.n` of them.
+        regularised: its loss has RAU's terms: ISU, CSU and DR.
+        reads_variance: the variance is part of its distance, whether it is sampled or not.
+        plain: the method that is left of it with ISU, CSU and DR off.
+        space: values that tuning may try beside those that all methods have, by parameter.
+    """
+
+    label: str
+    fusion: str = "rau.models.fusion:gated_residual"
+    loss: str = "rau.losses.rau_loss:RauLoss"
+    blocks: bool = False
+    regularised: bool = False
+    reads_variance: bool = False
+    plain: str | None = None
+    space: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+
+    def load_fusion(self) -> Any:
+        """The function that `fusion` names."""
+        return resolve_name(self.fusion)
+
+    def load_loss(self) -> Any:
+        """The function that `loss` names."""
+        return resolve_name(self.loss)
+
+
+SIGMAS = (0.05, 0.1, 0.3, 0.6)
+DETERMINISTIC = "deterministic"
+METHODS: dict[str, Method] = {
+    "image_only": Method("image only", "rau.models.fusion:image_only"),
+    "text_only": Method("text only", "rau.models.fusion:text_only"),
+    "sum": Method("sum", "rau.models.fusion:plain_sum"),
+    "weighted_sum": Method("weighted sum", "rau.models.fusion:weighted_sum"),
+    "tirg": Method("TIRG gated residual", "rau.models.fusion:tirg"),
+    "combiner": Method("CLIP4Cir Combiner", "rau.models.fusion:combiner"),
+    DETERMINISTIC: Method("deterministic head", blocks=True),
+    "mur": Method("MUR augmenter", loss="rau.losses.mur:MurLoss", blocks=True),
+    "pcmepp": Method(
+        "PCME++ head",
+        loss="rau.losses.pcmepp:PcmeppLoss",
+        blocks=True,
+        reads_variance=True,
+        space={"ua.sigma_init": SIGMAS},
+    ),
+    "rau": Method(
+        "RAU head",
+        blocks=True,
+        regularised=True,
+        plain=DETERMINISTIC,
+        space={
+            "ua.isu": (True,),
+            "ua.sigma_init": SIGMAS,
+            "ua.csu_weight": (0.0, 0.1, 0.3, 1.0),
+            "ua.theta_quantile": (0.98, 0.99, 0.995, 0.998),
+            "ua.dr_weight": (0.0, 0.02, 0.05, 0.2),
+        },
+    ),
+}
+
+
+def known(name: str) -> str:
+    """The name, where the registry has it.
+
+    Raises:
+        ValueError: listing the names that it has.
+    """
+    if name not in METHODS:
+        raise ValueError(f"choose from {', '.join(METHODS)}")
+    return name

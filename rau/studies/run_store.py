@@ -1,0 +1,70 @@
+"""Finished runs of studies, each under a digest of all that its figures depend on."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rau import devices
+from rau.params import Params
+from rau.studies import runs, workers
+
+
+class RunStore:
+    """Does runs that are not kept yet, and hands back the results of all.
+
+    Args:
+        folder: of finished runs, which all studies share.
+        source: what every run reads.
+        jobs: runs at once; 0 is one a core on a CPU and one on a GPU.
+        cores: that this process may use.
+        with_val: rank val too.
+        title: of progress bars and messages.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        source: runs.Source,
+        *,
+        jobs: int,
+        cores: int,
+        with_val: bool,
+        title: str,
+    ) -> None:
+        device = devices.choose(source.device)
+        self.folder, self.source = folder, source
+        self.with_val, self.title = with_val, title
+        self.jobs = jobs or (cores if device.type == "cpu" else 1)
+        self._device, self._data = device.type, source.digest()
+
+    def key(self, params: Params) -> str:
+        """Name of a run."""
+        return runs.key(params, self._data, self._device, self.with_val)
+
+    def missing(self, wanted: Sequence[Params]) -> list[Params]:
+        """Those of the runs that are not kept, each once."""
+        by_key = {self.key(params): params for params in wanted}
+        return list(workers.missing(by_key, self.folder).values())
+
+    def minutes(self, wanted: Sequence[Params]) -> float:
+        """How long the runs will take, from one epoch of each kind of head on this machine."""
+        return workers.predict(self.source, wanted, self.jobs, self.with_val) / 60
+
+    def forecast(self, wanted: Sequence[Params]) -> None:
+        """Print how long the runs that are not kept will take."""
+        count = len({self.key(params) for params in wanted})
+        if todo := self.missing(wanted):
+            print(
+                f"{self.title}: {count} runs, {count - len(todo)} there; about "
+                f"{self.minutes(todo):.0f} minutes for the rest, {self.jobs} at once"
+            )
+
+    def complete(self, wanted: Sequence[Params]) -> list[runs.Result]:
+        """Results of all runs, in order.
+
+        Raises:
+            UserError: what a run raised, or when a worker was killed.
+        """
+        keys = [self.key(params) for params in wanted]
+        by_key = dict(zip(keys, wanted, strict=True))
+        workers.complete(by_key, self.folder, self.source, self.jobs, self.with_val, self.title)
+        return [runs.load(workers.path(self.folder, key)) for key in keys]

@@ -1,0 +1,130 @@
+"""A study from its plan to its tables: variants over seeds, each paired with the reference."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from rau.errors import UserError
+from rau.params import Params
+from rau.studies import plan, summary, tuning
+from rau.studies.run_store import RunStore
+from rau.studies.runs import Result
+
+
+@dataclass(frozen=True)
+class StudyTables:
+    """What a study came to.
+
+    Attributes:
+        runs: a row a run.
+        summary: a row a variant, protocol and metric.
+        document: JSON-able: the variants and their axes, diagnostics by seed, cosines.
+    """
+
+    runs: pd.DataFrame
+    summary: pd.DataFrame
+    document: dict[str, Any]
+
+
+def announce(params: Params, store: RunStore) -> None:
+    """Print how long the tuning and all studies together will take."""
+    sizes = plan.plan(params.study)
+    base = plan.base(params, sizes)
+    wanted = [
+        variant.with_seed(seed)
+        for study in plan.STUDIES
+        for variant in plan.variants(study, base, sizes, {})
+        for seed in range(sizes.seeds)
+    ]
+    todo = [*tuning.configurations(base, sizes), *store.missing(wanted)]
+    print(
+        f"preset {params.study.preset}: {len(todo)} runs for tuning and all studies, about "
+        f"{store.minutes(todo):.0f} minutes, {store.jobs} at once"
+    )
+
+
+def tune(params: Params, store: RunStore) -> tuple[pd.DataFrame, dict[str, dict[str, Any]]]:
+    """Tune every method on the holdout; a row a trial, and the changes that won by method."""
+    sizes = plan.plan(params.study)
+    metric = f"holdout_{params.train.select}"
+
+    def measure(wanted: Sequence[Params]) -> list[float]:
+        # A training that failed is the worst of all.
+        values = [result.summary.get(metric) for result in store.complete(wanted)]
+        return [-math.inf if value is None else value for value in values]
+
+    found = tuning.tune(plan.base(params, sizes), sizes, measure)
+    rows = [
+        {
+            "method": trial.method,
+            "chosen": trial.chosen,
+            "seeds": len(trial.scores),
+            "mean": round(sum(trial.scores) / len(trial.scores), 4),
+            "first": round(trial.scores[0], 4),
+            "changes": json.dumps(dict(trial.changes)),
+        }
+        for trial in found
+    ]
+    return pd.DataFrame(rows), tuning.chosen(found)
+
+
+def run_study(
+    study: plan.Study, params: Params, tuned: Mapping[str, Mapping[str, Any]], store: RunStore
+) -> StudyTables:
+    """Do the runs of a study that are not kept, and summarise all of them.
+
+    Args:
+        tuned: changes that the tuning chose, by method; of use to the study of methods alone.
+
+    Raises:
+        UserError: when a run failed.
+    """
+    sizes = plan.plan(params.study)
+    variants = plan.variants(study, plan.base(params, sizes), sizes, tuned)
+    by_variant = _results(study, variants, sizes.seeds, store)
+    reference = plan.REFERENCE[study]
+    rows = [
+        summary.run_row(variant, seed, store.key(variant.with_seed(seed)), result)
+        for variant in variants
+        for seed, result in enumerate(by_variant[variant.label])
+    ]
+    diagnostics = {
+        variant.label: [
+            summary.seed_diagnostics(variant, result, theirs)
+            for result, theirs in zip(by_variant[variant.label], by_variant[reference], strict=True)
+        ]
+        for variant in variants
+    }
+    document = {
+        "study": study,
+        "preset": params.study.preset,
+        "seeds": sizes.seeds,
+        "reference": reference,
+        "variants": [
+            {"label": v.label, "x": dict(v.x), "params": store.key(v.params)} for v in variants
+        ],
+        "diagnostics": diagnostics,
+        "cosines": summary.mean_cosines(by_variant),
+    }
+    lines = summary.as_rows(summary.lines(by_variant, reference))
+    return StudyTables(pd.DataFrame(rows), pd.DataFrame(lines), document)
+
+
+def _results(
+    study: plan.Study, variants: Sequence[plan.Variant], seeds: int, store: RunStore
+) -> dict[str, list[Result]]:
+    """Every variant's results in the order of their seeds."""
+    wanted = [variant.with_seed(seed) for variant in variants for seed in range(seeds)]
+    store.forecast(wanted)
+    found = store.complete(wanted)
+    if failed := [result for result in found if result.failure is not None]:
+        raise UserError(
+            f"study {study}: {len(failed)} of {len(found)} runs failed, the first with seed "
+            f"{failed[0].params['train.seed']}: {failed[0].failure}"
+        )
+    results = iter(found)
+    return {variant.label: [next(results) for _ in range(seeds)] for variant in variants}
