@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from rau.errors import UserError
 from rau.evaluation.bootstrap import MEAN, Difference, holm, paired_differences
@@ -240,7 +241,9 @@ def measured(rows: pd.DataFrame) -> Values:
     ranks = rows[MEASURED[:2]].fillna(MISSING).to_numpy(np.int64)
     subset = ranks[:, 1] if (ranks[:, 1] != MISSING).any() else None
     precision = rows["average_precision"]
-    known = {} if precision.isna().all() else {None: precision.fillna(0).to_numpy(np.float64)}
+    known: dict[int | None, NDArray[np.float64]] = {}
+    if not precision.isna().all():
+        known[None] = precision.fillna(0).to_numpy(np.float64)
     values = from_ranks(ranks[:, 0], subset, known)
     if subset is not None:
         # CIRR's own headline stands in place of FashionIQ's.
