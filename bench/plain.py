@@ -28,7 +28,7 @@ class Loss:
     temperature: float
 
 
-class Triplets(Dataset[Item]):
+class TripletDataset(Dataset[Item]):
     """One item at a time: features of the reference, of one of its captions, of the target."""
 
     def __init__(self, images: Tensor, texts: Tensor, rows: Tensor, captions: Tensor) -> None:

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from bench.harness import Bench, Result
-from bench.plain import Loss, PlainHead, Triplets, epoch
+from bench.plain import Loss, PlainHead, TripletDataset, epoch
 from bench.sizes import CIRR, FASHIONIQ, WIDTHS, DataSet, random_features
 from rau import devices
 from rau.features.table import Features
@@ -16,8 +16,9 @@ from rau.models.config import HeadConfig
 from rau.models.head import ComposedHead
 from rau.params import MatmulPrecision, Params, TrainParams, UaParams
 from rau.retrieval.feature_set import FeatureSet
-from rau.training.sampler import Batch, TrainQueries
+from rau.training.sampler import Batch
 from rau.training.trainer import Trainer
+from rau.training.triplets import Triplets
 
 HIDDEN = 256
 BATCH = 512
@@ -68,7 +69,7 @@ def bare_products(shapes: list[tuple[int, int, int]], device: torch.device) -> C
 
 def synthetic(
     data: DataSet, width: int, bench: Bench, seed: int = 0
-) -> tuple[FeatureSet, TrainQueries]:
+) -> tuple[FeatureSet, Triplets]:
     """Random float16 features and triplets of a data set's size, on the device."""
     generator = torch.Generator().manual_seed(seed)
     images, texts = (
@@ -86,7 +87,7 @@ def synthetic(
         Features([str(i) for i in range(len(images))], images.numpy(), made),
         Features([str(i) for i in range(len(texts))], texts.numpy(), made),
     )
-    return features, TrainQueries(
+    return features, Triplets(
         reference=drawn(len(images), count).to(bench.device),
         target=drawn(len(images), count).to(bench.device),
         texts=drawn(len(texts), count, 4).to(bench.device),
@@ -112,7 +113,7 @@ def config(width: int) -> HeadConfig:
 
 def trainer(
     features: FeatureSet,
-    queries: TrainQueries,
+    queries: Triplets,
     width: int,
     batch: int = BATCH,
     precision: MatmulPrecision = "float32",
@@ -133,7 +134,7 @@ def _begun(made: Trainer) -> list[Batch]:
     """The batches of an epoch, with the noise and the head as it begins."""
     made.head.noise.seed(0, made.features.device)
     made.head.train()
-    return made.schedule.epoch(0)
+    return made.sampler.epoch(0)
 
 
 def _take(made: Trainer, batches: Iterable[Batch]) -> None:
@@ -153,7 +154,7 @@ def cases(bench: Bench) -> Iterator[Result]:
 
 
 def _floor(bench: Bench, made: Trainer) -> Callable[[], None]:
-    width, rows = made.head.config.width, len(made.schedule.epoch(0)[0].query)
+    width, rows = made.head.config.width, len(made.sampler.epoch(0)[0].query)
     return bare_products(products(rows, width, HIDDEN), bench.device)
 
 
@@ -191,7 +192,7 @@ def _fashioniq(bench: Bench, width: int, coarse: MatmulPrecision) -> Iterator[Re
     features, queries = synthetic(FASHIONIQ, width, bench)
     made = [trainer(features, queries, width, precision=kind) for kind in ("float32", coarse)]
     yield from _step(bench, f"fashioniq/{width}", made)
-    floor, steps = _floor(bench, made[0]), made[0].schedule.steps
+    floor, steps = _floor(bench, made[0]), made[0].sampler.steps
 
     def floors() -> None:
         for _ in range(steps):
@@ -237,13 +238,13 @@ def _ours(made: Trainer) -> None:
 
 
 def _usual(
-    bench: Bench, features: FeatureSet, queries: TrainQueries, width: int
+    bench: Bench, features: FeatureSet, queries: Triplets, width: int
 ) -> Callable[[], float]:
     """An epoch of the usual loop; its workers start with every epoch, as they do there."""
     head = PlainHead(width, HIDDEN, 0.5).to(bench.device)
     optimizer = torch.optim.AdamW(head.parameters(), lr=3e-4)
     rows = torch.stack([queries.reference, queries.target], dim=1).cpu()
-    items = Triplets(
+    items = TripletDataset(
         torch.from_numpy(features.images.matrix),
         torch.from_numpy(features.texts.matrix),
         rows,

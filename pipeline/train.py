@@ -48,11 +48,11 @@ def train(params: "Params", folder: Path) -> None:
     print(prepared.split.summary())
     fitted = fit.fit(params, on_device, prepared, state)
     checkpoint.save(folder, fitted.head, fitted.extra)
-    write_text(folder / workspace.HISTORY, to_csv(fitted.progress.history))
+    write_text(folder / workspace.HISTORY, to_csv(fitted.training.history))
     if fitted.text_map is not None:
         checkpoint.save_state(folder / workspace.TEXT_MAP, {"text_map": fitted.text_map}, {})
     state.unlink(missing_ok=True)
-    print(f"kept epoch {fitted.progress.best_epoch} of {params.train.epochs}")
+    print(f"kept epoch {fitted.training.best_epoch} of {params.train.epochs}")
 
 
 def outputs() -> list[Path]:

@@ -210,7 +210,7 @@ def test_the_floor_of_a_step_is_the_products_that_it_executes(tmp_path: Path) ->
     step = training.one_step(trainer)
     with MatmulPrecision() as executed:
         step()
-    shapes = training.products(len(trainer.schedule.epoch(0)[0].query), WIDTH, training.HIDDEN)
+    shapes = training.products(len(trainer.sampler.epoch(0)[0].query), WIDTH, training.HIDDEN)
     assert executed.found == Counter(m * k * n for m, k, n in shapes)
 
 

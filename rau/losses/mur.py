@@ -1,4 +1,4 @@
-"""MUR (Chen et al. 2024, arXiv 2211.07394): noise on the target from its own mean and spread."""
+"""MUR (Chen et al. 2024, arXiv 2211.07394): noise on the target from its own mean and std."""
 
 import math
 
@@ -10,7 +10,7 @@ from rau.losses.info_nce import info_nce, same_target
 from rau.nn.gaussian import PathOutput
 from rau.nn.noise import Noise
 
-SPREAD_MIN = 1e-8
+STD_MIN = 1e-8
 # Norm of the features that the authors' code adds its noise to; the noise grows with it.
 NORM = 4.0
 
@@ -19,20 +19,20 @@ def augment(target: Tensor, noise: Noise) -> Tensor:
     """Noisy targets alpha * whitened + beta, (B, d) (equations 3 to 5), of unit targets (B, d).
 
     Targets are first given the norm `NORM`. Whitened is a row less its own mean, over its own
-    spread, both taken over the d entries; alpha is drawn from N(1, spread) and beta from
-    N(mean, spread), one of each an entry. Nothing is learned, and neither carries a gradient.
+    std, both taken over the d entries; alpha is drawn from N(1, std) and beta from
+    N(mean, std), one of each an entry. Nothing is learned, and neither carries a gradient.
     """
     target = NORM * target
-    spread, mean = torch.std_mean(target, dim=-1, keepdim=True)
-    spread = spread.clamp(min=SPREAD_MIN)
-    whitened = (target - mean) / spread
-    loc, scale = mean.detach(), spread.detach()
+    std, mean = torch.std_mean(target, dim=-1, keepdim=True)
+    std = std.clamp(min=STD_MIN)
+    whitened = (target - mean) / std
+    loc, scale = mean.detach(), std.detach()
     alpha = 1 + scale * noise.normal(target)
     beta = loc + scale * noise.normal(target)
     return alpha * whitened + beta
 
 
-def share(progress: float) -> float:
+def gamma_at(progress: float) -> float:
     """Weight gamma of the noisy loss: exp(-progress), progress from 0 to 1 over the training."""
     return math.exp(-progress)
 
@@ -48,7 +48,7 @@ def loss(
 ) -> Tensor:
     """gamma * noisy + (1 - gamma) * InfoNCE, a scalar (equations 6 to 8).
 
-    The noisy term is (exp(-s) * InfoNCE(source, noisy target) + s) / 2 with s the spread of all
+    The noisy term is (exp(-s) * InfoNCE(source, noisy target) + s) / 2 with s the std of all
     noisy entries; gamma decays over the epochs from 1.
 
     Args:
@@ -60,12 +60,12 @@ def loss(
         noise: where the random numbers come from.
     """
     noisy = augment(target, noise)
-    spread = noisy.std()
+    std = noisy.std()
     positives = same_target(target_ids)
     coarse = info_nce(source, noisy, positives, temperature, two_way)
     fine = info_nce(source, target, positives, temperature, two_way)
-    gamma = share(progress)
-    return gamma * ((-spread).exp() * coarse + spread) / 2 + (1 - gamma) * fine
+    gamma = gamma_at(progress)
+    return gamma * ((-std).exp() * coarse + std) / 2 + (1 - gamma) * fine
 
 
 class MurLoss(Criterion):

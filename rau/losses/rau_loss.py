@@ -104,7 +104,9 @@ def total_loss(
     if ua.csu_weight > 0:
         means = source.mean, target.mean
         sets.append(csu_positives(*means, base_positives, ua.theta, ua.theta_quantile))
-    losses = sampled_info_nce(source.draws, target.draws, torch.stack(sets), temperature, two_way)
+    losses = sampled_info_nce(
+        source.samples, target.samples, torch.stack(sets), temperature, two_way
+    )
     base, csu, dr = losses[0], losses.new_zeros(()), losses.new_zeros(())
     total = base
     if ua.csu_weight > 0:

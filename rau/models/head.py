@@ -71,7 +71,7 @@ class ComposedHead(nn.Module):
     Features are raw, of any float type: (B, d_image) images, (B, d_text) captions.
     In training mode with ISU each block but the last is sampled once and the last one
     `config.samples` times; otherwise only means are used and every output is deterministic,
-    dropout aside. `noise` draws all that is random.
+    dropout aside. `noise` samples all that is random.
     """
 
     log_temperature: Tensor
@@ -126,10 +126,10 @@ class ComposedHead(nn.Module):
                 z = draw(gaussians[-1])
             gaussians.append(block(z))
         mean = gaussians[-1].mean if gaussians else unit(h)
-        draws: tuple[Tensor, ...] = (mean,)
+        samples: tuple[Tensor, ...] = (mean,)
         if gaussians and sampling:
-            draws = tuple(draw(gaussians[-1]) for _ in range(self.config.samples))
-        return PathOutput(tuple(gaussians), mean, draws)
+            samples = tuple(draw(gaussians[-1]) for _ in range(self.config.samples))
+        return PathOutput(tuple(gaussians), mean, samples)
 
     def forward_source(self, reference: Tensor, text: Tensor) -> PathOutput:
         """Compose B queries from (B, d_image) and (B, d_text).

@@ -50,7 +50,7 @@ class Gaussian:
         return torch.as_tensor((self.log_var / 2).exp())
 
     @property
-    def spread(self) -> Tensor:
+    def sigma_norm(self) -> Tensor:
         """Norm of sigma, one number a row, (...)."""
         return torch.as_tensor(torch.linalg.vector_norm(at_least_float32(self.sigma), dim=-1))
 
@@ -77,14 +77,16 @@ class PathOutput:
     Attributes:
         blocks: the Gaussian of every UA block, (B, d) each; empty where n = 0.
         mean: the path's deterministic vector, (B, d): the last block's mean.
-        draws: the z that losses read, (B, d) each: samples in training with ISU, else the mean.
+        samples: the z that losses read, (B, d) each: samples in training with ISU, else the mean.
     """
 
     blocks: tuple[Gaussian, ...]
     mean: Tensor
-    draws: tuple[Tensor, ...]
+    samples: tuple[Tensor, ...]
 
     @property
     def uncertainty(self) -> Tensor:
         """Norm of the last block's sigma, (B,); 0 where n = 0."""
-        return self.blocks[-1].spread if self.blocks else self.mean.new_zeros(self.mean.shape[:-1])
+        return (
+            self.blocks[-1].sigma_norm if self.blocks else self.mean.new_zeros(self.mean.shape[:-1])
+        )

@@ -17,7 +17,7 @@ GROUPS: Mapping[str, Callable[[int | None], bool]] = {
 }
 
 
-def spread(rows: Sequence[Row], count: int) -> list[Row]:
+def evenly(rows: Sequence[Row], count: int) -> list[Row]:
     """`count` rows at even distances."""
     step = max(1, len(rows) // count)
     return list(rows[step // 2 :: step][:count])
@@ -59,7 +59,7 @@ def groups(
             and {row["reference_id"], *row["top"][:SHOWN]} <= set(paths)
         ]
         strips = []
-        for row in spread(rows, count):
+        for row in evenly(rows, count):
             strip = row_strip(row, paths, relevant)
             rank = row["target_rank"] or "none"
             strips.append((f"{row['query_id']}: rank of the target {rank}", draw(strip)))

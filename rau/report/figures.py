@@ -40,17 +40,17 @@ def recalls(history: Columns, best_epoch: int) -> Figure:
 def sigmas(history: Columns, source: Sequence[float], target: Sequence[float]) -> Figure:
     """Sigma by epoch, and its distribution over val queries and their targets."""
     figure = Figure(figsize=(9, 3.5), layout="constrained")
-    course, spread = figure.subplots(1, 2)
+    by_epoch, on_val = figure.subplots(1, 2)
     for side in ("source", "target"):
-        course.plot(history["epoch"], history[f"sigma_{side}"], label=side)
-    course.set(xlabel="epoch", ylabel="norm of σ (means have norm 1)", title="σ in training")
-    course.legend()
+        by_epoch.plot(history["epoch"], history[f"sigma_{side}"], label=side)
+    by_epoch.set(xlabel="epoch", ylabel="norm of σ (means have norm 1)", title="σ in training")
+    by_epoch.legend()
     values = [np.asarray(source), np.asarray(target)]
     low = min(float(v.min()) for v in values)
     high = max(float(v.max()) for v in values)
     edges = np.linspace(low, high if high > low else low + 1e-6, 41)
     for side, value in zip(("source", "target"), values, strict=True):
-        spread.hist(value, edges, alpha=0.6, label=side)
-    spread.set(xlabel="norm of σ", ylabel="val queries", title="σ on val")
-    spread.legend()
+        on_val.hist(value, edges, alpha=0.6, label=side)
+    on_val.set(xlabel="norm of σ", ylabel="val queries", title="σ on val")
+    on_val.legend()
     return figure

@@ -276,8 +276,10 @@ def _rank(task: Task, images: _Encoded, pairs: _Encoded, top_k: int) -> Ranked:
         None if task.relevant is None else on_device(task.relevant),
         None if task.subset is None else on_device(task.subset),
     )
-    spread = images.uncertainty[places].float().cpu().numpy()
-    return Ranked(ranking, uncertainty.float().cpu().numpy(), spread[np.maximum(task.target, 0)])
+    sigma_norm = images.uncertainty[places].float().cpu().numpy()
+    return Ranked(
+        ranking, uncertainty.float().cpu().numpy(), sigma_norm[np.maximum(task.target, 0)]
+    )
 
 
 def measured(

@@ -159,10 +159,10 @@ def execute(params: Params, data: StudyData, with_val: bool) -> Result:
     except NotFinite as error:
         return Result(flat(params), {}, [], [], {}, {}, {}, str(error))
     seconds = time.perf_counter() - started
-    history = fitted.progress.history
-    best = next(row for row in history if row["epoch"] == fitted.progress.best_epoch)
+    history = fitted.training.history
+    best = next(row for row in history if row["epoch"] == fitted.training.best_epoch)
     summary: dict[str, float | None] = {
-        "best_epoch": fitted.progress.best_epoch,
+        "best_epoch": fitted.training.best_epoch,
         "seconds": round(seconds, 2),
         "parameters": sum(p.numel() for p in fitted.head.parameters()),
         **training_summary(columns(history)),

@@ -18,9 +18,8 @@ from rau.retrieval.protocols import weight_key
 from rau.retrieval.tasks import Task
 from rau.schemas import QueryRow
 from rau.training import model_selection, pair_distances
-from rau.training.sampler import TrainQueries
-from rau.training.trainer import Metrics, Progress, Trainer
-from rau.training.triplets import TrainSet, divide, holdout_tasks, train_queries
+from rau.training.trainer import Metrics, Trainer, TrainingState
+from rau.training.triplets import TrainSet, Triplets, divide, holdout_tasks, triplets_of
 
 # What decides the weights of a head, relative to the library; a test holds it to the imports.
 SOURCES = (
@@ -55,7 +54,7 @@ class Prepared:
     """
 
     split: TrainSet
-    rows: TrainQueries
+    rows: Triplets
     tasks: list[Task]
     text_map: Tensor | None
     weights: model_selection.Weights
@@ -66,7 +65,7 @@ class Fitted:
     """A head with all that was chosen on the holdout."""
 
     head: ComposedHead
-    progress: Progress
+    training: TrainingState
     text_map: Tensor | None
     extra: dict[str, Any]
 
@@ -87,7 +86,7 @@ def prepare(
         UserError: too few queries, a metric without truth.
     """
     split = divide(queries, features, train.holdout, train.seed)
-    rows = train_queries(split.train, features)
+    rows = triplets_of(split.train, features)
     tasks = holdout_tasks(split.holdout, features, "forward", False)
     text_map = model_selection.fit_text_map(rows, tasks, features, train.select)
     weights = model_selection.choose_weights(
@@ -113,8 +112,8 @@ def fit(
         UserError: a metric without truth.
     """
     trainer = make_trainer(params, features, prepared)
-    progress = trainer.run(state, quiet)
-    return _fitted(params.train, trainer.head, progress, features, prepared)
+    training = trainer.run(state, quiet)
+    return _fitted(params.train, trainer.head, training, features, prepared)
 
 
 def make_trainer(params: Params, features: FeatureSet, prepared: Prepared) -> Trainer:
@@ -144,7 +143,7 @@ def make_trainer(params: Params, features: FeatureSet, prepared: Prepared) -> Tr
 def _fitted(
     train: TrainParams,
     head: ComposedHead,
-    progress: Progress,
+    training: TrainingState,
     features: FeatureSet,
     prepared: Prepared,
 ) -> Fitted:
@@ -153,8 +152,8 @@ def _fitted(
     extra = {
         "features": features.images.metadata,
         "select": train.select,
-        "best_epoch": progress.best_epoch,
-        "best_value": progress.best_value,
+        "best_epoch": training.best_epoch,
+        "best_value": training.best_value,
         "text_weights": prepared.weights,
         "alignment": pair_distances.measure(head, prepared.tasks, features),
         "threads": torch.get_num_threads(),
@@ -165,4 +164,4 @@ def _fitted(
             "unusable": split.unusable,
         },
     }
-    return Fitted(head.eval(), progress, prepared.text_map, extra)
+    return Fitted(head.eval(), training, prepared.text_map, extra)

@@ -15,8 +15,7 @@ from rau.retrieval.metrics import per_query, summarise
 from rau.retrieval.protocols import Reference, weight_key
 from rau.retrieval.tasks import Method, Task, run_all
 from rau.schemas import QueryRow
-from rau.training.sampler import TrainQueries
-from rau.training.triplets import holdout_tasks
+from rau.training.triplets import Triplets, holdout_tasks
 
 TOP_K = 1
 Weights = dict[str, float]
@@ -69,7 +68,7 @@ def choose_weights(
 
 
 def fit_text_map(
-    train: TrainQueries, tasks: Sequence[Task], features: FeatureSet, metric: str
+    train: Triplets, tasks: Sequence[Task], features: FeatureSet, metric: str
 ) -> Tensor | None:
     """The ridge map from text to target, its penalty chosen on the holdout; None where the two
     features share a space."""

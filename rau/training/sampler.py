@@ -3,8 +3,7 @@
 All that an epoch needs is drawn and looked up before it begins; a step takes a slice.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -12,47 +11,7 @@ from torch import Generator, Tensor
 
 from rau.params import TrainParams
 from rau.training.seeds import Stream, epoch_seed
-
-
-@dataclass(frozen=True)
-class TrainQueries:
-    """Q train queries as rows of the feature matrices, on their device.
-
-    Attributes:
-        reference, target: rows of the image features, (Q,).
-        texts: rows of the text features, (Q, 4); the first `text_count` of each are drawn from.
-        text_count: (Q,).
-        category: a number a category, (Q,), on the CPU.
-        relevant: rows of the image features of all true answers, (Q, m), padded with `images`;
-            None where not known.
-        images: number of rows of the image features.
-    """
-
-    reference: Tensor
-    target: Tensor
-    texts: Tensor
-    text_count: Tensor
-    category: Tensor
-    relevant: Tensor | None = None
-    images: int = 0
-
-    def __len__(self) -> int:
-        return len(self.reference)
-
-    def true_pairs(self, rows: Tensor, targets: Tensor) -> Tensor | None:
-        """Which image of `targets` (B,) answers which query of `rows` (B,).
-
-        Returns (B, B) of 1 and 0, rows are queries, or None where it is not known. Every image of
-        the batch gets a place among its columns, and each query marks the places of its answers.
-        """
-        if self.relevant is None:
-            return None
-        count = len(rows)
-        slot = targets.new_full((self.images + 1,), count)  # An extra column for all others.
-        slot.scatter_(0, targets, torch.arange(count, device=rows.device))
-        marked = torch.zeros(count, count + 1, device=rows.device)
-        marked.scatter_(1, slot[self.relevant[rows]], 1.0)
-        return marked[:, slot[targets]]
+from rau.training.triplets import Triplets
 
 
 def batches(
@@ -87,7 +46,7 @@ class Batch(NamedTuple):
     """Rows of one step, (B,) each.
 
     Attributes:
-        query: rows of the schedule's queries.
+        query: rows of the sampler's triplets.
         reference, target: rows of the image features.
         text: rows of the text features.
     """
@@ -98,7 +57,7 @@ class Batch(NamedTuple):
     text: Tensor
 
 
-class Schedule:
+class BatchSampler:
     """The batches of every epoch.
 
     Attributes:
@@ -106,7 +65,7 @@ class Schedule:
         steps: batches in an epoch.
     """
 
-    def __init__(self, queries: TrainQueries, train: TrainParams) -> None:
+    def __init__(self, queries: Triplets, train: TrainParams) -> None:
         """Args: the queries, and the seed, size and kind of their batches."""
         self.queries, self.train = queries, train
         self._mixed = train.batches == "mixed"
@@ -131,9 +90,3 @@ class Schedule:
 
     def _generator(self, stream: Stream, epoch: int) -> Generator:
         return Generator().manual_seed(epoch_seed(self.train.seed, stream, epoch))
-
-
-def pad_texts(texts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-    """Rows of one to four numbers as (Q, 4), padded with the first, and their counts (Q,)."""
-    padded = [[*row, *[row[0]] * (4 - len(row))] for row in texts]
-    return torch.tensor(padded), torch.tensor([len(row) for row in texts])

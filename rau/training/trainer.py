@@ -22,8 +22,9 @@ from rau.models.head import ComposedHead
 from rau.params import TrainParams, UaParams
 from rau.retrieval.feature_set import FeatureSet
 from rau.training import epoch_statistics
-from rau.training.sampler import Batch, Schedule, TrainQueries
+from rau.training.sampler import Batch, BatchSampler
 from rau.training.seeds import Stream, epoch_seed
+from rau.training.triplets import Triplets
 
 Metrics = dict[str, float]
 Row = dict[str, float | int | None]
@@ -34,7 +35,7 @@ class NotFinite(UserError):
 
 
 @dataclass
-class Progress:
+class TrainingState:
     """How far a training is, the weights aside."""
 
     epoch: int = 0
@@ -51,7 +52,7 @@ class Trainer:
         head: ComposedHead,
         ua: UaParams,
         train: TrainParams,
-        queries: TrainQueries,
+        queries: Triplets,
         features: FeatureSet,
         validate: Callable[[ComposedHead], Metrics],
     ) -> None:
@@ -67,8 +68,8 @@ class Trainer:
         """
         self.head, self.ua, self.train = head, ua, train
         self.features, self.validate = features, validate
-        self.schedule = Schedule(queries, train)
-        self.progress = Progress()
+        self.sampler = BatchSampler(queries, train)
+        self.reached = TrainingState()
         self.best: dict[str, Tensor] = {}
         self.weights = list(head.parameters())
         if self.weights:
@@ -86,7 +87,7 @@ class Trainer:
         groups = [group for group in groups if group["params"]]
         self.optimizer = torch.optim.AdamW(groups, lr=train.lr, fused=True)
 
-    def run(self, state: Path | None, quiet: bool = False) -> Progress:
+    def run(self, state: Path | None, quiet: bool = False) -> TrainingState:
         """Train to the last epoch, from `state` where an earlier run was stopped.
 
         A head that has nothing to learn is validated once, as epoch 0. The head then has the
@@ -101,10 +102,10 @@ class Trainer:
         """
         if not self.weights:
             self._validate(0, dict.fromkeys(epoch_statistics.summary_names()))
-            return self.progress
+            return self.reached
         if state is not None and state.exists():
             self._restore(state)
-        done, total = self.progress.epoch, self.train.epochs
+        done, total = self.reached.epoch, self.train.epochs
         with tqdm(total=total, initial=done, desc="train head", unit="epoch", disable=quiet) as bar:
             for epoch in range(done, total):
                 row = self._epoch(epoch)
@@ -114,17 +115,17 @@ class Trainer:
                 bar.update()
                 bar.set_postfix({"loss": row["loss"]})
         self.head.load_state_dict(self.best)
-        return self.progress
+        return self.reached
 
     def _epoch(self, epoch: int) -> Row:
         """Train for an epoch, the first is 0; returns its statistics."""
         seed = epoch_seed(self.train.seed, Stream.NOISE, epoch)
         self.head.noise.seed(seed, self.features.device)
         self.head.train()
-        first = epoch * self.schedule.steps
+        first = epoch * self.sampler.steps
         sums = torch.zeros(len(epoch_statistics.STATISTICS), device=self.features.device)
         with devices.matmul_precision(self.train.precision):
-            for step, batch in enumerate(self.schedule.epoch(epoch), first):
+            for step, batch in enumerate(self.sampler.epoch(epoch), first):
                 sums += self._step(step, batch)
         values = dict(zip(epoch_statistics.STATISTICS, sums.tolist(), strict=True))
         if bad := epoch_statistics.not_finite(values):
@@ -132,9 +133,9 @@ class Trainer:
                 f"not finite in epoch {epoch + 1}: {', '.join(bad)}; lower train.lr, ua.csu_weight "
                 "or ua.dr_weight, or raise train.temperature"
             )
-        queries = self.schedule.queries
+        queries = self.sampler.queries
         known = queries.relevant is not None and self.ua.csu_weight > 0
-        row: Row = epoch_statistics.summary(values, len(queries), self.schedule.steps, known)
+        row: Row = epoch_statistics.summary(values, len(queries), self.sampler.steps, known)
         return row | {
             "temperature": self.head.temperature.item(),
             "lr": self.optimizer.param_groups[0]["lr"],
@@ -145,7 +146,7 @@ class Trainer:
 
         Returns what `epochs.STATISTICS` names, (11,).
         """
-        steps = self.train.epochs * self.schedule.steps
+        steps = self.train.epochs * self.sampler.steps
         for group in self.optimizer.param_groups:
             group["lr"] = self.train.lr * factor(step, steps)
         source = self.head.forward_source(
@@ -161,7 +162,7 @@ class Trainer:
         self.optimizer.step()
         truth = None
         if self.ua.csu_weight > 0:
-            truth = self.schedule.queries.true_pairs(batch.query, batch.target)
+            truth = self.sampler.queries.true_pairs(batch.query, batch.target)
         sigmas = source.uncertainty.detach(), target.uncertainty.detach()
         return epoch_statistics.statistics(terms, *sigmas, norm, truth)
 
@@ -169,11 +170,11 @@ class Trainer:
         """Note what `done` epochs have come to; keep the weights where they are the best so far."""
         metrics = {f"holdout_{name}": value for name, value in self.validate(self.head).items()}
         value = metrics[f"holdout_{self.train.select}"]
-        progress = self.progress
-        progress.epoch = done
-        progress.history.append({"epoch": done, **row, **metrics})
-        if value > progress.best_value:
-            progress.best_value, progress.best_epoch = value, done
+        reached = self.reached
+        reached.epoch = done
+        reached.history.append({"epoch": done, **row, **metrics})
+        if value > reached.best_value:
+            reached.best_value, reached.best_epoch = value, done
             self.best = {k: v.detach().clone() for k, v in self.head.state_dict().items()}
 
     def _save(self, path: Path) -> None:
@@ -181,11 +182,11 @@ class Trainer:
         tensors |= {f"best.{k}": v for k, v in self.best.items()}
         for number, values in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{number}.{k}": v for k, v in values.items()}
-        checkpoint.save_state(path, tensors, vars(self.progress))
+        checkpoint.save_state(path, tensors, vars(self.reached))
 
     def _restore(self, path: Path) -> None:
         tensors, meta = checkpoint.load_state(path)
-        self.progress = Progress(**meta)
+        self.reached = TrainingState(**meta)
         self.head.load_state_dict(checkpoint.under(tensors, "head."))
         self.best = checkpoint.under(tensors, "best.")
         state: dict[int, dict[str, Tensor]] = {}

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from rau.datasets.captions import Join, training_texts
 from rau.errors import UserError
@@ -11,7 +12,47 @@ from rau.retrieval.feature_set import FeatureSet
 from rau.retrieval.tasks import Task, build_task, padded
 from rau.schemas import QueryRow, ends
 from rau.training.holdout import Edge, carve
-from rau.training.sampler import TrainQueries, pad_texts
+
+
+@dataclass(frozen=True)
+class Triplets:
+    """Q train queries as rows of the feature matrices, on their device.
+
+    Attributes:
+        reference, target: rows of the image features, (Q,).
+        texts: rows of the text features, (Q, 4); the first `text_count` of each are drawn from.
+        text_count: (Q,).
+        category: a number a category, (Q,), on the CPU.
+        relevant: rows of the image features of all true answers, (Q, m), padded with `images`;
+            None where not known.
+        images: number of rows of the image features.
+    """
+
+    reference: Tensor
+    target: Tensor
+    texts: Tensor
+    text_count: Tensor
+    category: Tensor
+    relevant: Tensor | None = None
+    images: int = 0
+
+    def __len__(self) -> int:
+        return len(self.reference)
+
+    def true_pairs(self, rows: Tensor, targets: Tensor) -> Tensor | None:
+        """Which image of `targets` (B,) answers which query of `rows` (B,).
+
+        Returns (B, B) of 1 and 0, rows are queries, or None where it is not known. Every image of
+        the batch gets a place among its columns, and each query marks the places of its answers.
+        """
+        if self.relevant is None:
+            return None
+        count = len(rows)
+        slot = targets.new_full((self.images + 1,), count)  # An extra column for all others.
+        slot.scatter_(0, targets, torch.arange(count, device=rows.device))
+        marked = torch.zeros(count, count + 1, device=rows.device)
+        marked.scatter_(1, slot[self.relevant[rows]], 1.0)
+        return marked[:, slot[targets]]
 
 
 @dataclass(frozen=True)
@@ -55,7 +96,7 @@ def divide(queries: Sequence[QueryRow], features: FeatureSet, share: float, seed
     )
 
 
-def train_queries(queries: Sequence[QueryRow], features: FeatureSet) -> TrainQueries:
+def triplets_of(queries: Sequence[QueryRow], features: FeatureSet) -> Triplets:
     """Look up the rows of the queries that are trained on."""
     device = features.device
     images = {name: row for row, name in enumerate(features.images.names)}
@@ -69,7 +110,7 @@ def train_queries(queries: Sequence[QueryRow], features: FeatureSet) -> TrainQue
     if all(query["relevant"] is not None for query in queries):
         listed = [[images[name] for name in q["relevant"] or () if name in images] for q in queries]
         relevant = torch.from_numpy(padded(listed, len(images))).to(device)
-    return TrainQueries(
+    return Triplets(
         reference=torch.tensor([images[q["reference_id"]] for q in queries]).to(device),
         target=torch.tensor([images[ends(q)[1]] for q in queries]).to(device),
         texts=captions.to(device),
@@ -94,3 +135,9 @@ def holdout_tasks(
         if own:
             tasks.append(build_task(category, own, gallery, join, remove_reference, features))
     return tasks
+
+
+def pad_texts(texts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+    """Rows of one to four numbers as (Q, 4), padded with the first, and their counts (Q,)."""
+    padded = [[*row, *[row[0]] * (4 - len(row))] for row in texts]
+    return torch.tensor(padded), torch.tensor([len(row) for row in texts])

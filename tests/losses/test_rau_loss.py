@@ -15,13 +15,13 @@ from rau.params import UaParams
 from tests.losses.test_info_nce import IDS, normal, slow_cosine
 
 
-def output(seed: int, blocks: int = 2, draws: int = 2) -> PathOutput:
+def output(seed: int, blocks: int = 2, samples: int = 2) -> PathOutput:
     made = tuple(
         Gaussian(torch.nn.functional.normalize(normal(seed + i, 6, 5)), normal(seed + 9 + i, 6, 5))
         for i in range(blocks)
     )
     mean = made[-1].mean if made else torch.nn.functional.normalize(normal(seed, 6, 5))
-    return PathOutput(made, mean, tuple(normal(seed + 20 + i, 6, 5) for i in range(draws)))
+    return PathOutput(made, mean, tuple(normal(seed + 20 + i, 6, 5) for i in range(samples)))
 
 
 def test_csu_positives_by_loop() -> None:
@@ -49,7 +49,7 @@ def test_csu_mask_has_no_gradient() -> None:
     ua = UaParams(theta=0.0, csu_weight=1.0, dr_weight=0.0)
     draw = normal(3, 6, 5).requires_grad_()
     terms = total_loss(
-        replace(means, mean=mean, draws=(draw,)), output(1, draws=1), IDS, ua, 1, True
+        replace(means, mean=mean, samples=(draw,)), output(1, samples=1), IDS, ua, 1, True
     )
     assert torch.autograd.grad(terms.total, [mean], allow_unused=True, retain_graph=True)[0] is None
     assert torch.autograd.grad(terms.total, [draw])[0].ne(0).any()
@@ -58,9 +58,9 @@ def test_csu_mask_has_no_gradient() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 @pytest.mark.parametrize("two_way", [True, False])
 def test_theta_one_is_base_exactly(dtype: torch.dtype, two_way: bool) -> None:
-    draws = [normal(seed, 6, 5).to(dtype) for seed in range(4)]
-    source = replace(output(0), draws=tuple(draws[:2]))
-    target = replace(output(0), draws=tuple(draws[2:]))  # equal means: cosines of 1
+    samples = [normal(seed, 6, 5).to(dtype) for seed in range(4)]
+    source = replace(output(0), samples=tuple(samples[:2]))
+    target = replace(output(0), samples=tuple(samples[2:]))  # equal means: cosines of 1
     terms = total_loss(source, target, IDS, UaParams(theta=1.0), 0.07, two_way)
     assert torch.equal(terms.csu, terms.base)
     assert torch.equal(terms.positives, same_target(IDS))
@@ -83,7 +83,7 @@ def test_dr_by_loop() -> None:
 
 
 def test_without_blocks_all_terms_work() -> None:
-    source, target = output(0, blocks=0, draws=1), output(1, blocks=0, draws=1)
+    source, target = output(0, blocks=0, samples=1), output(1, blocks=0, samples=1)
     expected = (source.mean - target.mean).square().sum(1).mean()
     terms = total_loss(source, target, IDS, UaParams(n=0, theta=0.2), 0.1, True)
     assert torch.allclose(terms.dr, expected)
@@ -99,9 +99,9 @@ def test_total_is_the_weighted_sum(blocks: str) -> None:
     terms = total_loss(source, target, IDS, ua, 0.1, False)
     mask = csu_positives(source.mean, target.mean, same_target(IDS), 0.2)
     assert torch.equal(terms.positives, mask)
-    csu = sampled_info_nce(source.draws, target.draws, mask, 0.1, False)
+    csu = sampled_info_nce(source.samples, target.samples, mask, 0.1, False)
     dr = dr_loss(source, target, ua.dr_blocks)
-    base = sampled_info_nce(source.draws, target.draws, same_target(IDS), 0.1, False)
+    base = sampled_info_nce(source.samples, target.samples, same_target(IDS), 0.1, False)
     assert torch.allclose(terms.total, base + 0.7 * csu + 0.3 * dr)
     assert torch.allclose(terms.csu, csu)
     assert torch.equal(terms.dr, dr)

@@ -88,8 +88,8 @@ def test_no_blocks_no_gaussian() -> None:
     head = make(n=0, samples=4).train()
     output = head.forward_source(features(1), features(2))
     assert output.blocks == ()
-    assert len(output.draws) == 1
-    assert output.draws[0] is output.mean
+    assert len(output.samples) == 1
+    assert output.samples[0] is output.mean
     assert torch.allclose(output.mean.norm(dim=1), torch.ones(10))
     assert head.encode_query(features(1), features(2))[1].eq(0).all()
 
@@ -104,26 +104,26 @@ def test_evaluation_is_deterministic_and_leaves_the_mode() -> None:
     assert head.training
     assert all(module.training for module in head.modules())
     evaluated = head.eval().forward_source(features(1), features(2))
-    assert evaluated.draws == (evaluated.mean,)
+    assert evaluated.samples == (evaluated.mean,)
     assert torch.equal(evaluated.mean, first[0])
 
 
 def test_training_samples_with_isu_only() -> None:
     on = make(n=2, samples=3).train()
     first, second = (on.forward_target(features(1)) for _ in range(2))
-    assert len(first.draws) == 3
+    assert len(first.samples) == 3
     assert len(first.blocks) == 2
-    assert not torch.equal(first.draws[0], first.draws[1])
-    assert not torch.equal(first.draws[0], second.draws[0])
+    assert not torch.equal(first.samples[0], first.samples[1])
+    assert not torch.equal(first.samples[0], second.samples[0])
     assert not torch.equal(first.blocks[1].mean, second.blocks[1].mean)  # it read a sample
     seeded = []
     for _ in range(2):
         on.noise.seed(5, torch.device("cpu"))
-        seeded.append(torch.stack(on.forward_target(features(1)).draws))
+        seeded.append(torch.stack(on.forward_target(features(1)).samples))
     assert torch.equal(*seeded)
     off = make(n=2, samples=3, isu=False).train()
     first, second = (off.forward_source(features(1), features(2)) for _ in range(2))
-    assert first.draws == (first.mean,)
+    assert first.samples == (first.mean,)
     assert torch.equal(first.mean, second.mean)
 
 

@@ -175,7 +175,7 @@ def test_mur_noise_has_the_rows_own_mean_and_spread() -> None:
 
 
 def test_mur_weight_decays_to_the_plain_loss() -> None:
-    shares = [mur.share(progress / 10) for progress in range(11)]
+    shares = [mur.gamma_at(progress / 10) for progress in range(11)]
     assert shares[0] == 1
     assert all(a > b for a, b in itertools.pairwise(shares))
     source, target = (F.normalize(features(seed), dim=-1) for seed in (1, 2))
@@ -184,7 +184,7 @@ def test_mur_weight_decays_to_the_plain_loss() -> None:
     found = mur.loss(source, target, ids, tau, True, 0.7, Noise())
     torch.manual_seed(3)
     noisy = mur.augment(target, Noise())
-    spread, gamma = noisy.std(), mur.share(0.7)
+    spread, gamma = noisy.std(), mur.gamma_at(0.7)
     coarse = info_nce(source, noisy, same_target(ids), tau, True)
     fine = info_nce(source, target, same_target(ids), tau, True)
     expected = gamma * 0.5 * (torch.exp(-spread) * coarse + spread) + (1 - gamma) * fine

@@ -33,10 +33,10 @@ def test_shapes_must_agree() -> None:
 
 def test_sample_moments() -> None:
     gaussian = make(0, 2, 5)
-    draws = gaussian.at(normal(1, gaussian.mean, 200_000))
-    assert draws.shape == (200_000, 2, 5)
-    assert torch.allclose(draws.mean(0), gaussian.mean, atol=0.03)
-    assert torch.allclose(draws.var(0), gaussian.log_var.exp(), rtol=0.02)
+    samples = gaussian.at(normal(1, gaussian.mean, 200_000))
+    assert samples.shape == (200_000, 2, 5)
+    assert torch.allclose(samples.mean(0), gaussian.mean, atol=0.03)
+    assert torch.allclose(samples.var(0), gaussian.log_var.exp(), rtol=0.02)
 
 
 def test_samples_carry_gradients() -> None:
@@ -53,11 +53,11 @@ def test_wasserstein_is_the_cost_of_the_optimal_coupling() -> None:
     """In one dimension the optimal coupling sorts both samples, and dimensions add up."""
     left, right = make(2, 6), make(3, 6)
     count = 100_000
-    draws = [
+    samples = [
         gaussian.at(normal(seed, gaussian.mean, count)).sort(0).values
         for seed, gaussian in enumerate((left, right))
     ]
-    estimate = (draws[0] - draws[1]).square().mean(0).sum()
+    estimate = (samples[0] - samples[1]).square().mean(0).sum()
     assert float(left.wasserstein2(right)) == pytest.approx(float(estimate), rel=0.02)
 
 

@@ -104,7 +104,7 @@ def test_csu_counts_by_hand() -> None:
 
 def test_truth_of_a_batch_is_what_the_queries_say() -> None:
     features, queries = world()
-    rows = triplets.train_queries(queries, features)
+    rows = triplets.triplets_of(queries, features)
     batch = torch.arange(0, len(queries), 3)
     found = rows.true_pairs(batch, rows.target[batch])
     assert found is not None
@@ -140,19 +140,19 @@ def test_queries_without_images_are_counted() -> None:
 def test_same_seed_same_digits_and_learns(tmp_path: Path, d_text: int) -> None:
     features, queries = world(d_text)
     one, two = (fit(params(), features, queries, tmp_path / str(i)) for i in range(2))
-    assert one.progress.history == two.progress.history
+    assert one.training.history == two.training.history
     assert one.extra == two.extra
     for a, b in zip(one.head.state_dict().values(), two.head.state_dict().values(), strict=True):
         assert torch.equal(a, b)
     assert (one.text_map is None) == (d_text == 16)
     other = fit(params(seed=1), features, queries, tmp_path / "3")
-    assert other.progress.history != one.progress.history
-    losses = [row["base"] for row in one.progress.history]
+    assert other.training.history != one.training.history
+    losses = [row["base"] for row in one.training.history]
     assert losses[-1] is not None
     assert losses[0] is not None
     assert losses[-1] < losses[0]
     again = fit(params(), features, queries, tmp_path / "0")
-    assert again.progress.history == one.progress.history
+    assert again.training.history == one.training.history
 
 
 class Stop(Exception):
@@ -179,7 +179,7 @@ def test_stopped_run_goes_on_with_the_same_digits(
             fit(chosen, features, queries, tmp_path / "state")
     assert (tmp_path / "state").exists()
     resumed = fit(chosen, features, queries, tmp_path / "state")
-    assert resumed.progress == whole.progress
+    assert resumed.training == whole.training
     pairs = zip(resumed.head.state_dict().items(), whole.head.state_dict().values(), strict=True)
     for (name, a), b in pairs:
         assert torch.equal(a, b), name
@@ -198,7 +198,7 @@ def test_map_without_truth_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"train\.select=map needs known relevance"):
         fit(params(select="map"), features, unknown, tmp_path / "state")
     fitted = fit(params(), features, unknown, tmp_path / "state")
-    assert fitted.progress.history[0]["csu_precision"] is None
+    assert fitted.training.history[0]["csu_precision"] is None
 
 
 def test_theta_one_adds_nothing_and_no_block_works(tmp_path: Path) -> None:
@@ -207,7 +207,7 @@ def test_theta_one_adds_nothing_and_no_block_works(tmp_path: Path) -> None:
         fitted = fit(
             params().model_copy(update={"ua": ua}), features, queries, tmp_path / str(ua.n)
         )
-        last = fitted.progress.history[-1]
+        last = fitted.training.history[-1]
         if ua.n:
             assert last["csu_added_per_row"] == 0
         else:
@@ -334,7 +334,7 @@ def test_a_step_never_waits_for_the_device(name: str, ua: dict[str, Any], learne
     trainer = make_trainer(chosen, features, prepare(chosen.train, features, queries))
     trainer.head.noise.seed(0, CPU)
     trainer.head.train()
-    batch = trainer.schedule.epoch(0)[0]
+    batch = trainer.sampler.epoch(0)[0]
     with NoWaiting():  # type: ignore[no-untyped-call]
         trainer._step(0, batch)
         with pytest.raises(AssertionError, match="_local_scalar_dense"):
