@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from bench.harness import Bench, Result
 
-GROUPS = ("startup", "loading", "features", "ranking", "growth", "training")
+GROUPS = ("features", "ranking", "training")
 RESULTS = Path(__file__).parent / "results"
 PAGE = Path(__file__).parents[1] / "docs/performance.md"
 

@@ -13,9 +13,8 @@ import typer
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from bench import __main__ as command
-from bench import growth, harness, training
+from bench import harness, training
 from bench.harness import Bench, Result
-from bench.peak import Cost, cost
 from bench.plain import Loss, PlainHead, loss_of
 from bench.sizes import FASHIONIQ
 from bench.table import inserted, lines
@@ -125,12 +124,12 @@ def test_groups_that_are_not_run_are_kept(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(command, "import_module", lambda _: SimpleNamespace(cases=cases))
     path = tmp_path / "out.json"
     old = {"results": [Result("old", 2.0, "x").as_dict()]}
-    path.write_text(json.dumps({"groups": {"ranking": old, "loading": old}}))
-    command.main(["loading"], "cpu", 1, 1.0, path)
+    path.write_text(json.dumps({"groups": {"training": old, "features": old}}))
+    command.main(["features"], "cpu", 1, 1.0, path)
     groups = json.loads(path.read_text())["groups"]
-    assert list(groups) == ["loading", "ranking"]
-    assert groups["ranking"] == old
-    assert [result["name"] for result in groups["loading"]["results"]] == ["new"]
+    assert list(groups) == ["features", "training"]
+    assert groups["training"] == old
+    assert [result["name"] for result in groups["features"]["results"]] == ["new"]
 
 
 def test_an_unknown_group_is_refused(tmp_path: Path) -> None:
@@ -138,7 +137,7 @@ def test_an_unknown_group_is_refused(tmp_path: Path) -> None:
         command.main(["nothing"], "cpu", 1, 1.0, tmp_path / "out.json")
 
 
-@pytest.mark.parametrize("group", ["loading", "training", "ranking"])
+@pytest.mark.parametrize("group", ["training", "ranking"])
 def test_a_group_runs_through(group: str, tmp_path: Path) -> None:
     path = tmp_path / "out.json"
     command.main([group], "cpu", 1, 0.01, path)
@@ -147,48 +146,7 @@ def test_a_group_runs_through(group: str, tmp_path: Path) -> None:
     assert all(result["name"].startswith(f"{group}/") for result in found["results"])
 
 
-def test_an_exponent_is_the_slope_of_logarithms() -> None:
-    sizes = (1, 10, 100)
-    assert growth.exponent(sizes, [3 * size**1.5 for size in sizes]) == pytest.approx(1.5)
-    assert growth.exponent(sizes, [7, 7, 7]) == pytest.approx(0)
-
-
-def test_growth_shows_behind_fixed_costs() -> None:
-    assert growth.beyond_fixed([50 + 2 * n**1.2 for n in (1, 10, 100)]) == pytest.approx(1.2)
-    assert growth.beyond_fixed([5, 4, 6]) is None
-
-
-def test_growth_is_between_ten_and_a_hundred_times() -> None:
-    # Fixed costs at first; memory that is not there counts as a mebibyte.
-    costs = [Cost(1, 0, 0), Cost(2, 5 * MIB, 15 * MIB), Cost(20, 5 * MIB, 1005 * MIB)]
-    time, memory = growth.Growth("stage", "rows", costs).results()
-    assert time.name == "growth/time/stage"
-    assert time.value == pytest.approx(1)
-    assert time.detail["exponent_of_all"] == pytest.approx(0.65051, abs=1e-5)
-    assert memory.value == pytest.approx(2)
-    assert memory.reached is False
-    assert memory.detail["bytes_x1"] == MIB
-
-
-def test_the_figure_is_drawn(tmp_path: Path) -> None:
-    costs = [Cost(n, 0, n * MIB) for n in (1, 10, 100)]
-    growth.draw([growth.Growth("stage", "rows", costs)], tmp_path / "growth.png")
-    assert (tmp_path / "growth.png").stat().st_size > 10_000
-
-
-def taking(count: int) -> Callable[[], object]:
-    """Prepares with much memory and works with some."""
-    bytearray(8 * count)
-    return lambda: bytearray(count)
-
-
-def test_a_cost_is_without_its_preparation() -> None:
-    found = cost(taking, 32 * MIB)
-    assert found.seconds < 5
-    assert 30 * MIB < found.peak - found.before < 64 * MIB
-
-
-class MatmulPrecision(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the matrix products that are executed, by m * k * n."""
 
     def __init__(self) -> None:
@@ -208,7 +166,7 @@ def test_the_floor_of_a_step_is_the_products_that_it_executes(tmp_path: Path) ->
     features, queries = training.synthetic(FASHIONIQ, WIDTH, bench(tmp_path, 0.01))
     trainer = training.trainer(features, queries, WIDTH)
     step = training.one_step(trainer)
-    with MatmulPrecision() as executed:
+    with Products() as executed:
         step()
     shapes = training.products(len(trainer.sampler.epoch(0)[0].query), WIDTH, training.HIDDEN)
     assert executed.found == Counter(m * k * n for m, k, n in shapes)
