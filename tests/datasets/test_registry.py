@@ -19,7 +19,7 @@ real = pytest.mark.skipif(not SHARED.is_dir(), reason="shared/data is not here")
 ABSENT = {"captions/cap.rc2.train.json"}
 
 
-@pytest.mark.parametrize("card", CARDS.values(), ids=str)
+@pytest.mark.parametrize("card", CARDS.values(), ids=list(CARDS))
 def test_a_record_is_whole(card: DatasetCard) -> None:
     for files in filter(None, (card.annotations, card.url_tables)):
         assert len(files.revisions[0]) >= 7
@@ -31,7 +31,7 @@ def test_a_record_is_whole(card: DatasetCard) -> None:
 
 
 @real
-@pytest.mark.parametrize("card", CARDS.values(), ids=str)
+@pytest.mark.parametrize("card", CARDS.values(), ids=list(CARDS))
 def test_digests_and_counts_are_those_of_the_files(card: DatasetCard) -> None:
     root = SHARED / card.name
     for files in filter(None, (card.annotations, card.url_tables)):
