@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -67,65 +68,34 @@ class Encoder:
                 picture = transform(picture)
             return torch.from_numpy(np.array(picture))
 
-    def stage(self, pictures: Sequence[Tensor]) -> Tensor:
-        """A batch (B, height, width, 3), from where the device copies without a halt."""
-        shape = (len(pictures), *pictures[0].shape)
-        staged = torch.empty(shape, dtype=torch.uint8, pin_memory=self.device.type == "cuda")
-        return torch.stack(list(pictures), out=staged)
-
-    def start_images(self, pictures: Tensor) -> Callable[[], Tensor]:
-        """Start encoding uint8 pictures (B, height, width, 3); call the result to wait for it.
-
-        It gives raw image features (B, d_image), float32 on the CPU.
-        """
+    def encode_images(self, images: Tensor) -> Tensor:
+        """Raw image features (B, d_image), float32 on the CPU, of uint8 (B, height, width, 3)."""
         normalize = self.preprocess.transforms[-1]
-
-        def forward() -> Tensor:
-            pixels = normalise(self._to_device(pictures), normalize.mean, normalize.std)
-            features: Tensor = self.model.encode_image(pixels)
-            return features
-
-        return self._start(forward)
+        pixels = normalise(self._to_device(images), normalize.mean, normalize.std)
+        return self._forward(self.model.encode_image, pixels)
 
     def tokenise(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Tokens (N, context), and how many of each text its feature depends on, (N,)."""
         tokens: Tensor = self.tokenizer(list(texts))
         return tokens, text_lengths(self.model, tokens)
 
-    def start_texts(self, tokens: Tensor) -> Callable[[], Tensor]:
-        """The same for tokens (B, L): raw text features (B, d_text)."""
-        return self._start(lambda: text_features(self.model, self._to_device(tokens)))
-
-    def encode_images(self, pictures: Tensor) -> Tensor:
-        """Raw image features (B, d_image) on the CPU, of uint8 pictures (B, height, width, 3)."""
-        return self.start_images(pictures)()
+    def encode_tokens(self, tokens: Tensor) -> Tensor:
+        """Raw text features (B, d_text), float32 on the CPU, of tokens (B, L)."""
+        return self._forward(partial(text_features, self.model), self._to_device(tokens))
 
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
-        """Raw text features (B, d_text) on the CPU."""
+        """Raw text features (B, d_text), float32 on the CPU."""
         tokens, lengths = self.tokenise(texts)
-        return self.start_texts(tokens[:, : int(lengths.max())])()
+        return self.encode_tokens(tokens[:, : int(lengths.max())])
 
     def _to_device(self, tensor: Tensor) -> Tensor:
-        if self.device.type != "cuda":
-            return tensor.to(self.device)
-        # Out of pinned memory alone a copy waits for nothing that the GPU still computes.
-        return tensor.pin_memory().to(self.device, non_blocking=True)
+        # Out of pinned memory the host does not wait for the copy.
+        return tensor.to(self.device, non_blocking=True)
 
     @torch.inference_mode()
-    def _start(self, forward: Callable[[], Tensor]) -> Callable[[], Tensor]:
+    def _forward(self, tower: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
         with autocast(self.dtype, self.device):
-            features = forward().float()
-        if self.device.type != "cuda":
-            found = features.cpu()
-            return lambda: found
-        host = features.to("cpu", non_blocking=True)
-        copied = torch.cuda.current_stream(self.device).record_event()
-
-        def fetch() -> Tensor:
-            copied.synchronize()
-            return host
-
-        return fetch
+            return tower(inputs).float().cpu()
 
 
 @contextmanager

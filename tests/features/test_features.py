@@ -1,7 +1,10 @@
 """Feature caches encode only what is missing, and refuse what does not belong together."""
 
-from collections.abc import Callable, Sequence
+import multiprocessing
+from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,6 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
+from rau.devices import threads
 from rau.encoders.clip import Encoder, load
 from rau.encoders.forward import Precision
 from rau.errors import UserError
@@ -26,7 +30,7 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class Fake:
-    """Stands in for an encoder and counts what it is asked for."""
+    """Stands in for an encoder and counts what it is asked for in its own process."""
 
     key: str = "k"
     name: str = "fake"
@@ -41,24 +45,17 @@ class Fake:
     def prepare(self, path: Path) -> torch.Tensor:
         return torch.full((2, 2, 3), int(path.name), dtype=torch.uint8)
 
-    def stage(self, pictures: Sequence[torch.Tensor]) -> torch.Tensor:
-        return torch.stack(list(pictures))
-
     def encode_images(self, pictures: torch.Tensor) -> torch.Tensor:
         self._count([str(int(v)) for v in pictures[:, 0, 0, 0]])
         return pictures[:, 0, 0, :] * torch.tensor([1.0, 2.0, 3.0]) * self.scale
-
-    def start_images(self, pictures: torch.Tensor) -> Callable[[], torch.Tensor]:
-        features = self.encode_images(pictures)
-        return lambda: features
 
     def tokenise(self, texts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
         tokens = torch.tensor([[ord(t[0]), len(t)] for t in texts])
         return tokens, torch.full((len(texts),), 2)
 
-    def start_texts(self, tokens: torch.Tensor) -> Callable[[], torch.Tensor]:
+    def encode_tokens(self, tokens: torch.Tensor) -> torch.Tensor:
         self._count([chr(first) + "y" * (length - 1) for first, length in tokens.tolist()])
-        return lambda: tokens.flip(1).float()
+        return tokens.flip(1).float()
 
     def _count(self, names: Sequence[str]) -> None:
         if len(self.seen) + len(names) > self.limit:
@@ -95,7 +92,7 @@ def test_second_run_encodes_only_what_is_new(tmp_path: Path) -> None:
 def test_another_encoder_or_dtype_starts_anew(tmp_path: Path) -> None:
     make(tmp_path, Fake()).encode_texts(tmp_path / "a.parquet", ["x", "yy"], 8, 2)
     for other, dtype in ((Fake(key="k2"), "float32"), (Fake(), "float16")):
-        make(tmp_path, other, dtype).encode_texts(tmp_path / "b.parquet", ["x", "yy"], 8, 2)
+        make(tmp_path, other, dtype).encode_texts(tmp_path / "b.parquet", ["x", "yy"], 8, 1)
         assert other.seen == ["x", "yy"]
 
 
@@ -114,7 +111,7 @@ def test_stopped_half_way_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     with pytest.raises(KeyboardInterrupt):
         make(tmp_path, stopped).encode_images(tmp_path / "a.parquet", items(20), 2, 1)
     assert not (tmp_path / "a.parquet").exists()
-    make(tmp_path, rest).encode_images(tmp_path / "a.parquet", items(20), 2, 2)
+    make(tmp_path, rest).encode_images(tmp_path / "a.parquet", items(20), 2, 1)
     assert sorted(map(int, rest.seen)) == list(range(8, 20))
     whole = Fake()
     make(tmp_path / "other", whole).encode_images(tmp_path / "b.parquet", items(20), 2, 2)
@@ -131,7 +128,7 @@ def test_part_with_any_zeroed_block_is_read_or_encoded_again(tmp_path: Path) -> 
             old.unlink()
         part.write_bytes(whole[:start] + bytes(64) + whole[start + 64 :])
         again = Fake()
-        make(tmp_path, again).encode_texts(tmp_path / "b.parquet", ["x", "yy"], 8, 2)
+        make(tmp_path, again).encode_texts(tmp_path / "b.parquet", ["x", "yy"], 8, 1)
         encoded_again += bool(again.seen)
         assert read_features(tmp_path / "b.parquet", "text").names == ["x", "yy"]
     assert encoded_again > 5
@@ -142,7 +139,7 @@ def test_damaged_part_is_encoded_again(tmp_path: Path) -> None:
     part = next((tmp_path / "parts").rglob("*.arrow"))
     part.write_bytes(part.read_bytes()[:50])
     again = Fake()
-    make(tmp_path, again).encode_texts(tmp_path / "b.parquet", ["x", "yy"], 8, 2)
+    make(tmp_path, again).encode_texts(tmp_path / "b.parquet", ["x", "yy"], 8, 1)
     assert again.seen == ["x", "yy"]
     assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
 
@@ -186,22 +183,77 @@ def things_to_encode(folder: Path, count: int) -> tuple[list[Item], list[Item]]:
     return [Item(p.name, p.name, p) for p in paths], [Item(t, t, t) for t in texts]
 
 
-def test_in_order_beside_the_cores_and_on_them(encoder: Encoder, tmp_path: Path) -> None:
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_every_item_in_order_with_its_own_features(device: str) -> None:
+    # The fake computes on the CPU whatever it says: "meta" takes the path of other devices.
+    fake = cast(Encoder, Fake(device=torch.device(device)))
+    texts = [Item(t, t, t) for t in ("a" + "y" * (i * 7 % 23) for i in range(23))]
+    for many, things in ((encode_images, items(23)), (encode_texts, texts)):
+        for batch, workers in ((1, 1), (5, 2), (50, 2)):
+            pairs = list(many(fake, things, batch, workers))
+            found = [item for part, _ in pairs for item in part]
+            rows = np.concatenate([rows for _, rows in pairs])
+            assert max(len(part) for part, _ in pairs) <= batch
+            if many is encode_images:
+                assert found == things
+                assert rows[:, 0].tolist() == list(range(23))
+            else:
+                assert sorted(found) == sorted(things)
+                assert rows[:, 0].tolist() == [len(str(item.content)) for item in found]
+
+
+def test_workers_give_what_one_process_gives(encoder: Encoder, tmp_path: Path) -> None:
     pictures, texts = things_to_encode(tmp_path, 23)
-    # The path of other devices, which the CPU can walk too.
     for many, things in ((encode_images, pictures), (encode_texts, texts)):
-        for batch, workers in ((1, 1), (4, 3), (50, 2)):
-            found = {}
-            for device in ("cpu", "meta"):
-                beside = replace(encoder, device=torch.device(device))
-                object.__setattr__(beside, "_to_device", lambda tensor: tensor)
-                pairs = list(many(beside, things, batch, workers))
-                items = [item.name for piece, _ in pairs for item in piece]
-                rows = np.concatenate([rows for _, rows in pairs])
-                found[device] = rows[np.argsort(items)]
-                assert sorted(items) == sorted(item.name for item in things)
-                assert many is encode_texts or items == [item.name for item in things]
-            np.testing.assert_allclose(found["cpu"], found["meta"], atol=1e-5)
+        alone, beside = (
+            {
+                item.name: row
+                for part, rows in many(encoder, things, 8, workers)
+                for item, row in zip(part, rows, strict=True)
+            }
+            for workers in (1, 2)
+        )
+        for name, row in alone.items():
+            np.testing.assert_allclose(row, beside[name], atol=1e-5)
+
+
+def test_texts_are_encoded_the_longest_first(encoder: Encoder) -> None:
+    texts = [Item(t, t, t) for t in (f"{'very ' * (i % 7)}red {i}" for i in range(23))]
+    found = [item.name for part, _ in encode_texts(encoder, texts, 8, 1) for item in part]
+    _, lengths = encoder.tokenise(found)
+    assert lengths.tolist() == sorted(lengths.tolist(), reverse=True)
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_damaged_image_is_one_line(tmp_path: Path, device: str, workers: int) -> None:
+    class Strict(Fake):
+        def prepare(self, path: Path) -> torch.Tensor:
+            if path.name == "7":
+                raise OSError("image file is truncated")
+            return super().prepare(path)
+
+    fake = Strict(device=torch.device(device))
+    with pytest.raises(UserError) as caught:
+        make(tmp_path, fake).encode_images(tmp_path / "a.parquet", items(20), 2, workers)
+    assert str(caught.value) == (
+        "7 cannot be read as an image (image file is truncated); check the file"
+    )
+    assert multiprocessing.active_children() == []
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_no_process_is_left_when_encoding_stops(device: str) -> None:
+    fake = cast(Encoder, Fake(device=torch.device(device)))
+    with closing(encode_images(fake, items(200), 2, 2)) as batches:
+        next(batches)
+        assert len(multiprocessing.active_children()) == 2
+    assert multiprocessing.active_children() == []
+
+
+def test_encoders_reach_workers_that_are_not_forked(encoder: Encoder) -> None:
+    copy = ForkingPickler.loads(ForkingPickler.dumps(encoder))
+    assert torch.equal(copy.encode_texts(["is red"]), encoder.encode_texts(["is red"]))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
@@ -223,22 +275,15 @@ def test_cuda_agrees_with_the_cpu(encoder: Encoder, encoder_folder: Path, tmp_pa
                 assert cosine > least
 
 
-def test_threads_are_shared_and_given_back(tmp_path: Path) -> None:
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    seen = []
-
+def test_workers_compute_on_one_core_each() -> None:
     class Counting(Fake):
         def encode_images(self, pictures: torch.Tensor) -> torch.Tensor:
-            seen.append(torch.get_num_threads())
-            return super().encode_images(pictures)
+            return torch.full((len(pictures), 1), float(torch.get_num_threads()))
 
-    try:
-        make(tmp_path, Counting()).encode_images(tmp_path / "a.parquet", items(9), 4, 2)
-        assert set(seen) == {1}
+    with threads(2):
+        found = encode_images(cast(Encoder, Counting()), items(9), 4, 2)
+        assert {float(value) for _, rows in found for value in rows.flat} == {1.0}
         assert torch.get_num_threads() == 2
-    finally:
-        torch.set_num_threads(before)
 
 
 def test_any_layout_of_the_users_own(tmp_path: Path) -> None:
