@@ -19,7 +19,7 @@ MAX_JSON_BYTES = 1 << 30
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary name beside `path`; rename it to `path` only if the block succeeds.
+    """Yield a temporary file next to `path`; rename it to `path` only if the block succeeds.
 
     Raises:
         UserError: when the disk is full or the folder cannot be written.

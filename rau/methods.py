@@ -25,7 +25,7 @@ class Method:
         regularised: its loss has RAU's terms: ISU, CSU and DR.
         reads_variance: the variance is part of its distance, whether it is sampled or not.
         plain: the method that is left of it with ISU, CSU and DR off.
-        space: values that tuning may try beside those that all methods have, by parameter.
+        space: values that tuning may try in addition to the common ones, by parameter.
     """
 
     label: str

@@ -36,7 +36,7 @@ class GarmentsParams(Section):
 
 
 class DatasetParams(Section):
-    """Which data; `root` is a folder of the user's own in the data set's official layout.
+    """Which data; `root` is the user's own folder in the data set's official layout.
 
     Without it the data set is fetched; `images` is a folder of images that the user has already.
     """
@@ -62,7 +62,7 @@ class EncoderParams(Section):
 
 
 class FeaturesParams(Section):
-    """How features are computed and kept; `source` is a folder of the user's own features."""
+    """How features are computed and stored; `source` is a folder of precomputed features."""
 
     source: str | None = None
     shared_space: bool = False
@@ -121,7 +121,7 @@ class TrainParams(Section):
 
 
 class CustomProtocolParams(Section):
-    """One more protocol beside the presets."""
+    """A protocol in addition to the presets."""
 
     gallery: Literal["original", "val-union"]
     reference: Literal["kept", "removed"]

@@ -171,7 +171,7 @@ class RankingsMetadata:
         dataset: name of the data set.
         copy: what kind of copy of it.
         encoder, coverage: in words.
-        unusable: what became of queries without their images, as `evaluate.unusable`.
+        unusable: how queries without their images count, as `evaluate.unusable`.
     """
 
     method: str | None = None

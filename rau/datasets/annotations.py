@@ -1,4 +1,4 @@
-"""What every data set's reader gives: images, queries and galleries, whatever its own layout."""
+"""What every reader returns: images, queries and galleries, whatever the layout of the data set."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -70,7 +70,7 @@ def entries(path: Path) -> list[Any]:
 
 
 def check_entry(entry: Any, where: str, strings: list[str], others: list[str]) -> None:
-    """Refuse a query that lacks a key, or whose `strings` are none.
+    """Refuse a query without one of the keys, or whose `strings` are not strings.
 
     Raises:
         UserError: naming the place and the key.
@@ -78,10 +78,10 @@ def check_entry(entry: Any, where: str, strings: list[str], others: list[str]) -
     if not isinstance(entry, dict):
         raise UserError(f"{where}: not an object; fetch the file again")
     if missing := sorted({*strings, *others} - set(entry)):
-        raise UserError(f"{where}: no key {missing[0]!r}; mend the row or fetch the file again")
+        raise UserError(f"{where}: no key {missing[0]!r}; fix the row or fetch the file again")
     for key in sorted(strings):
         if not isinstance(entry[key], str):
-            raise UserError(f"{where}: {key!r} is not a string; mend the row")
+            raise UserError(f"{where}: {key!r} is not a string; fix the row")
 
 
 def check_listed(

@@ -1,9 +1,9 @@
 """CIRR's official layout, read into the common form.
 
 Layout: `captions/cap.rc2.<split>.json`, `image_splits/split.rc2.<split>.json` (id to path), and
-NLVR2's images under `img_raw/` or beside them (https://github.com/Cuberick-Orion/CIRR, branch
-`cirr_dataset`; counts there). The target is `target_hard`; `members` is the image set without the
-reference, among which subset recall ranks.
+NLVR2's images under `img_raw/` or in the folder itself (https://github.com/Cuberick-Orion/CIRR,
+branch `cirr_dataset`; counts there). The target is `target_hard`; `members` is the image set
+without the reference, among which subset recall ranks.
 """
 
 from pathlib import Path, PurePosixPath
@@ -38,7 +38,7 @@ def _paths(path: Path) -> dict[str, str]:
         check_image_id(image_id)
         pure = PurePosixPath(place)
         if pure.is_absolute() or ".." in pure.parts or "\\" in place or "\0" in place:
-            raise UserError(f"split file {path}: path {place!r} leaves the folder; mend the file")
+            raise UserError(f"split file {path}: path {place!r} leaves the folder; fix the file")
     return listed
 
 
@@ -48,9 +48,9 @@ def _query(entry: Any, where: str, split: str) -> QueryRow:
     check_entry(entry, where, strings, ["pairid", "img_set"])
     members = entry["img_set"].get("members") if isinstance(entry["img_set"], dict) else None
     if not isinstance(members, list) or not all(isinstance(m, str) for m in members):
-        raise UserError(f"{where}: img_set has no list 'members' of image ids; mend the row")
+        raise UserError(f"{where}: img_set has no list 'members' of image ids; fix the row")
     if not isinstance(entry["pairid"], int):
-        raise UserError(f"{where}: 'pairid' is not a number; mend the row")
+        raise UserError(f"{where}: 'pairid' is not a number; fix the row")
     return {
         "query_id": str(entry["pairid"]),
         "split": split,
@@ -64,7 +64,7 @@ def _query(entry: Any, where: str, split: str) -> QueryRow:
 
 
 def read_annotations(root: Path) -> Annotations:
-    """Read the captions and split files that are there; a split may lack its captions.
+    """Read the existing captions and split files; a split may have no captions.
 
     Galleries: `original` is the split file of val, `test1` that of test1.
 

@@ -1,4 +1,4 @@
-"""How much of a data set is there: images, and the queries that can be answered with them."""
+"""How much of a data set is available: images, and the queries that can be answered with them."""
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -13,16 +13,16 @@ from rau.schemas import ImageRow, ManifestRow, QueryRow
 
 
 def is_usable(query: QueryRow, whole: set[str]) -> bool:
-    """Whether the reference is there, and the target, unless it is hidden."""
+    """Whether the reference is available, and the target unless it is hidden."""
     ends = {query["reference_id"], query["target_id"]} - {None}
     return ends <= whole
 
 
 class Coverage(Section):
-    """Numbers of images and val queries, expected and there.
+    """Numbers of images and val queries, expected and available.
 
-    `unusable` says what became of queries without their images, as `evaluate.unusable`; None where
-    nothing was ranked yet.
+    `unusable` says how queries without their images count, as `evaluate.unusable`; None before
+    anything is ranked.
     """
 
     images: int
@@ -53,7 +53,7 @@ def measure(
     val_gallery: Collection[str],
     unusable: Literal["miss", "leave_out"] | None = None,
 ) -> Coverage:
-    """Images that are there, in all and in the val gallery, and val queries that can be answered.
+    """Count valid images, in all and in the val gallery, and val queries that can be answered.
 
     Args:
         val_gallery: ids of its images, of all categories.
@@ -103,7 +103,7 @@ def _by_source(rows: Sequence[ManifestRow]) -> Iterator[str]:
 
 
 def missing(manifest: pa.Table) -> str:
-    """Every image that is not there, as CSV."""
+    """Every missing or corrupt image, as CSV."""
     rows = manifest.select(["image_id", "status", "source"]).to_pylist()
     gaps = [
         f"{r['image_id']},{r['status']},{r['source'] or ''}" for r in rows if r["status"] != "ok"

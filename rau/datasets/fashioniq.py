@@ -62,7 +62,7 @@ def _query(entry: Any, row: int, category: str, split: str, path: Path) -> Query
 
 
 def read_annotations(root: Path) -> Annotations:
-    """Read captions, split files and, where it is there, the truth.
+    """Read captions, split files and, if it exists, the relevance file.
 
     Galleries: `original` is the split file of val, `val-union` the references and targets of val.
 
@@ -113,7 +113,7 @@ def read_relevance(path: Path) -> Relevance:
     """Read the optional `relevance.parquet`; a file without `split` speaks of val.
 
     Raises:
-        UserError: when it is cut short, lacks a column or holds another type.
+        UserError: when it is truncated, or a column is missing or of another type.
     """
     table = read_parquet(path, "write it again")
     names = table.column_names

@@ -20,7 +20,7 @@ FOUND = "the folder"
 def check_image_id(image_id: str) -> str:
     """Refuse an id that would leave the images' folder."""
     if not image_id or image_id.startswith(".") or set(image_id) & set("/\\\0"):
-        raise UserError(f"image id {image_id!r} is not a plain file name; mend the split file")
+        raise UserError(f"image id {image_id!r} is not a plain file name; fix the split file")
     return image_id
 
 
@@ -75,6 +75,6 @@ def build(
 
 
 def corrupt_files(manifest: pa.Table, root: Path) -> list[Path]:
-    """Files that are there and are no whole images."""
+    """Files that exist but are not valid images."""
     rows = manifest.select(["path", "status"]).to_pylist()
     return [root / row["path"] for row in rows if row["status"] == "corrupt"]

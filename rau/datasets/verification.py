@@ -12,10 +12,10 @@ from rau.files import digest_file
 
 @dataclass(frozen=True)
 class Comparison:
-    """A folder's annotation files beside the card's.
+    """A folder's annotation files compared with those of the card.
 
     Attributes:
-        copy: `official` where all that is needed is there and nothing differs, else `custom`.
+        copy: `official` if every required file exists and none differs, else `custom`.
         differs: paths that are missing, changed or unknown to the card.
         unverified: digest by path, of files whose published digest is not known.
     """
@@ -30,9 +30,9 @@ class Comparison:
 
 
 def unexpected(card: DatasetCard, queries: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Numbers of queries that are not the card's, in words; a split without any is passed over.
+    """Query counts that differ from the card's, in words; a split without queries is skipped.
 
-    It matters for files whose digest is not known: their count is expected, not insisted upon.
+    Useful for files whose digest is unknown: a different count is reported, not refused.
     """
     counts = Counter((query["category"], query["split"]) for query in queries)
     return [
@@ -46,7 +46,7 @@ def compare(card: DatasetCard, root: Path, files: Sequence[Path]) -> Comparison:
     """Compare the annotation files of a folder with a card, by SHA-256.
 
     Args:
-        files: those that the reader reads; any that the card lacks makes the copy custom.
+        files: those that the reader reads; any that the card does not list makes the copy custom.
     """
     known = card.annotations.digests
     found = {path.relative_to(root).as_posix(): digest_file(path) for path in files}

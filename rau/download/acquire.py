@@ -1,4 +1,4 @@
-"""From a card to a store that is as whole as its sources allow."""
+"""Fetch a data set: from its card to a store as complete as the sources allow."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -21,10 +21,10 @@ JOURNAL = ".journal.jsonl"
 
 @dataclass(frozen=True)
 class DownloadOptions:
-    """What the user lets us do.
+    """What the user allows.
 
     Attributes:
-        images: a folder of images that the user has already.
+        images: a folder of images that the user already has.
         accept_terms: the user has agreed to the images' terms of use.
         connections: the most connections at once.
         endpoint: another hub than huggingface.co.
@@ -41,8 +41,8 @@ def acquire(
 ) -> Mapping[str, str]:
     """Fetch annotations, then images, source after source until the set is whole.
 
-    Safe to stop and to run again: what is there is not fetched again, nor is what a source has
-    refused. A second process waits for the first.
+    Can be stopped and run again: neither images in the store nor images that a source has
+    refused are requested again. A second process waits for the first.
 
     Returns:
         The source of each image, by id.

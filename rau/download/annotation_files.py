@@ -19,7 +19,7 @@ def fetch_files(files: Files, root: Path, client: Client) -> None:
     """Fetch every file of `files` that is not yet there, whole.
 
     A file whose digest no card knows is trusted at first sight and held to that from then on:
-    its digest is kept in `.first_seen.json` beside it.
+    its digest is kept in `.first_seen.json`.
 
     Raises:
         Unavailable: when no revision gives a file, or none the one that the card knows.

@@ -13,7 +13,7 @@ from rau.params import DatasetParams
 
 
 def fill(dataset: DatasetParams, root: Path, checkout: Path, workers: int) -> Mapping[str, str]:
-    """Draw or fetch what the store lacks; `dataset.root` stays as it is.
+    """Draw or fetch the missing images of a store; `dataset.root` is left untouched.
 
     Args:
         root: the store's folder.

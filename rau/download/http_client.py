@@ -127,7 +127,7 @@ class Client:
         if answer.ok or answer.status_code == PAST_THE_END:
             return answer
         answer.close()
-        # A host that forbids may only think that we ask too much; one that knows of nothing knows.
+        # A refusal may be rate limiting and is retried later; 404 and 410 are final.
         kind = Refused if answer.status_code in GONE else Unreachable
         raise kind(f"{url}: status {answer.status_code}")
 

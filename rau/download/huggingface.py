@@ -24,13 +24,13 @@ class Unusable(Exception):
 
 
 def fetch_images(mirror: Mirror, store: ImageStore, endpoint: str | None = None) -> str:
-    """Take what is missing out of a mirror; a file that was read to its end is not fetched again.
+    """Take missing images from a mirror; a file that was read to its end is not fetched again.
 
     Args:
         endpoint: another hub than huggingface.co.
 
     Returns:
-        What came of it, in words.
+        The outcome in words.
 
     Raises:
         Unusable: saying why.
@@ -105,7 +105,7 @@ def _take(path: Path, mirror: Mirror, ids: dict[str, str] | None, store: ImageSt
     try:
         with pq.ParquetFile(path) as file:
             if absent := set(columns) - set(file.schema_arrow.names):
-                # Queries and relevance lie beside the images, in files of other columns.
+                # A mirror also has files of queries and relevance, with other columns.
                 if "corpus" in path.name:
                     raise Unusable(f"{path.name} has no column {min(absent)!r}")
                 return []

@@ -1,4 +1,4 @@
-"""Taking images into a store: each is examined, noted in the journal and put in place at once."""
+"""Adding images to a store: each is inspected, recorded in the journal and renamed into place."""
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -12,7 +12,7 @@ from rau.errors import UserError
 
 
 class ImageStore:
-    """What a store still lacks, and the only way in.
+    """The missing images of a store, and the only way to add one.
 
     Args:
         root: the store's folder.
@@ -51,7 +51,7 @@ class ImageStore:
         return self._incoming / f"{image_id}.part"
 
     def take(self, image_id: str, content: bytes, source: str) -> str | None:
-        """Put an image in place; the reason where it is none, which the journal keeps."""
+        """Add an image; returns why it is not valid, which the journal keeps, or None."""
         picture, reason = self._examine(content)
         if reason is not None:
             self.journal.refuse(image_id, source, reason)
@@ -62,7 +62,7 @@ class ImageStore:
         return None
 
     def link(self, image_id: str, path: Path, source: str) -> bool:
-        """Link to the user's own file; False where it is no image, or a placeholder."""
+        """Link to a file; returns False if it is not a valid image or is a placeholder."""
         picture, reason = self._examine(path.read_bytes() if path.stat().st_size else b"")
         if reason is not None:
             return False

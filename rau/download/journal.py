@@ -1,7 +1,8 @@
-"""What came from where, and what is not to be asked for again: one JSON object a line, appended.
+"""Where images came from and what not to request again: an append-only file of JSON lines.
 
 A line is written before the image that it speaks of is put in place, and a torn last line (the
-process was killed) is passed over: stopped at any point, the journal is true of every image there.
+process was killed) is skipped: the journal is correct for every image in the store, whenever the
+process stops.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Images that the user already has, linked into the store and not copied."""
+"""Images that the user already has, linked into the store instead of copied."""
 
 import os
 from pathlib import Path
@@ -16,7 +16,7 @@ def link_images(folder: Path, store: ImageStore) -> str:
     """Link every wanted image that lies anywhere under `folder` as `<image id>.<suffix>`.
 
     Returns:
-        What was found, in words.
+        The outcome in words.
 
     Raises:
         UserError: when there is no such folder.

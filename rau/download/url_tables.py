@@ -11,12 +11,12 @@ from rau.download.http_client import Client, Refused, Unreachable
 from rau.download.image_store import ImageStore
 
 SOURCE = "URL tables"
-# So many images in a row that no server gave: the network is gone, not the images.
+# Consecutive images that no server delivered, after which the network counts as down.
 GIVE_UP = 100
 
 
 def read_tables(paths: Iterable[Path]) -> dict[str, str]:
-    """URL by image id; a line that is not an id and a URL is passed over."""
+    """URLs by image id; lines other than an id and a URL are skipped."""
     table: dict[str, str] = {}
     for path in paths:
         for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
@@ -30,7 +30,7 @@ def fetch_images(table: Mapping[str, str], store: ImageStore, client: Client, wo
     """Fetch what is missing and was not refused before.
 
     Returns:
-        What came of it, in words; images that could not be reached are asked for by the next run.
+        The outcome in words; images that could not be reached are requested by the next run.
     """
     asked = [image_id for image_id in store.askable(SOURCE) if image_id in table]
     came = refused = unreachable = in_a_row = 0

@@ -190,7 +190,7 @@ def export(name: str, pretrained: str | None, folder: Path, root: Path) -> None:
         model = open_clip.create_model(source, pretrained, require_pretrained=True)
         tokenizer = open_clip.get_tokenizer(source)
     except Exception as error:
-        # Hub, network, file and shape errors share no class; each is one that the user can mend.
+        # Hub, network, file and shape errors share no class; each is one that the user can fix.
         raise UserError(
             f"encoder.name={name}, encoder.pretrained={pretrained} cannot be loaded: {error}"
         ) from error

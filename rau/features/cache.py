@@ -1,7 +1,7 @@
 """Feature caches: every image and every distinct text encoded once, in resumable parts.
 
 Parts are keyed by what was encoded (an image's SHA-256, a text itself) and lie in a folder named
-by the encoder's key and arithmetic: another encoder never meets them, more images only add to them.
+by the encoder's key and compute dtype: encoders never share parts, and more images only add some.
 """
 
 from collections.abc import Callable, Iterator, Sequence

@@ -1,4 +1,4 @@
-"""Features of the user's own, from any encoder, in place of those that the encoder would make.
+"""Precomputed features, from any encoder, instead of those of the stage `encoder`.
 
 A folder holds `images.parquet` (image_id, feature) and `texts.parquet` (text, feature). The two may
 have different widths and lie in different spaces; more rows than are needed are fine.

@@ -1,4 +1,4 @@
-"""Feature tables: a name and a vector a row, with what made them in the schema's metadata."""
+"""Feature tables: a name and a vector per row; the schema's metadata say what made them."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

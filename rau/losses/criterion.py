@@ -13,7 +13,7 @@ from rau.params import UaParams
 
 @dataclass(frozen=True, eq=False)
 class LossContext:
-    """What a loss needs beside the outputs of both paths.
+    """What a loss needs in addition to the outputs of both paths.
 
     Attributes:
         target_ids: (B,) integers, equal where the target image is the same.

@@ -1,4 +1,4 @@
-"""MUR (Chen et al. 2024, arXiv 2211.07394): noise on the target from its own mean and std."""
+"""MUR (Chen et al. 2024, arXiv 2211.07394): target noise of its own mean and std."""
 
 import math
 
@@ -18,8 +18,8 @@ NORM = 4.0
 def augment(target: Tensor, noise: Noise) -> Tensor:
     """Noisy targets alpha * whitened + beta, (B, d) (equations 3 to 5), of unit targets (B, d).
 
-    Targets are first given the norm `NORM`. Whitened is a row less its own mean, over its own
-    std, both taken over the d entries; alpha is drawn from N(1, std) and beta from
+    Targets are first given the norm `NORM`. Whitened is a row minus its mean, divided by its
+    standard deviation, both over the d entries; alpha is drawn from N(1, std) and beta from
     N(mean, std), one of each an entry. Nothing is learned, and neither carries a gradient.
     """
     target = NORM * target

@@ -19,7 +19,7 @@ from rau.params import (
 
 
 class HeadConfig(Section):
-    """All that is needed to rebuild a head, JSON-able; the weights come beside it.
+    """Everything needed to rebuild a head except its weights; serialisable as JSON.
 
     `shared_space` says that image and text features are comparable as they are (CLIP): there is
     then no projection and `dim` is ignored. `text_weight` is the caption's share in the weighted
@@ -90,7 +90,7 @@ class HeadConfig(Section):
 
 
 def canonical(params: Params) -> Params:
-    """The same run in the fewest words: what has no effect on training is at its default.
+    """Reset parameters that have no effect on training to their defaults.
 
     Two configurations that train the same head become equal. RAU with every part switched off is
     the deterministic head.

@@ -1,6 +1,6 @@
 """Ways to fuse a reference image and a caption: two unit vectors (B, d) to one (B, d).
 
-Every method of the comparison differs from the others here or in its loss, nowhere else.
+Methods differ in their fusion or their loss only.
 """
 
 import math

@@ -51,7 +51,7 @@ class Gaussian:
 
     @property
     def sigma_norm(self) -> Tensor:
-        """Norm of sigma, one number a row, (...)."""
+        """Norm of sigma per row, (...)."""
         return torch.as_tensor(torch.linalg.vector_norm(at_least_float32(self.sigma), dim=-1))
 
     def at(self, noise: Tensor) -> Tensor:

@@ -57,7 +57,7 @@ def per_query(ranking: Ranking, usable: NDArray[np.bool_] | None = None) -> Valu
 def summarise(by_category: Mapping[str, Values]) -> dict[str, dict[str, float]]:
     """Means over the queries of each category, and `mean`, their unweighted mean.
 
-    A metric that one category lacks is not in `mean`.
+    A metric that is missing in one category is not in `mean`.
     """
     means = {
         category: {name: float(value.mean()) for name, value in values.items()}

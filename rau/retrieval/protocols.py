@@ -14,7 +14,7 @@ Metric = Literal["mean_of_r10_r50", "mean_of_r5_rs1"]
 
 @dataclass(frozen=True)
 class Protocol:
-    """One way to measure; `name` stands beside every number measured so, `metric` leads."""
+    """One way to evaluate; `name` is shown with every number, `metric` is the headline."""
 
     name: str
     gallery: Gallery

@@ -27,7 +27,7 @@ BLOCK = 4096
 
 
 class Method(Protocol):
-    """Turns raw features into vectors whose cosine ranks, and says how unsure it is."""
+    """Turns raw features into vectors whose cosine ranks, and gives their uncertainty."""
 
     def encode_query(self, reference: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
         """(B, d_image) and (B, d_text) to (B, d) and (B,)."""
@@ -75,7 +75,7 @@ class Task:
 
     @property
     def usable(self) -> NDArray[np.bool_]:
-        """Rows whose reference and target are there; the others count as misses, (R,)."""
+        """Valid rows, with reference and target available; others count as misses, (R,)."""
         return (self.reference >= 0) & (self.target >= 0)
 
 
@@ -94,7 +94,7 @@ def build_task(
         gallery_ids: the gallery; images that have no feature stay out of it.
 
     Raises:
-        UserError: when no image of the gallery is there, a target is not in the gallery's list or
+        UserError: when no image of the gallery is available, a target is not listed in it or
             is removed with the reference, or a text has no feature.
     """
     listed = sorted(set(gallery_ids))
@@ -103,17 +103,17 @@ def build_task(
     place = {name: index for index, name in enumerate(present)}
     known = set(listed)
     if not present:
-        raise UserError(f"no image of the gallery of {category} is there; complete the images")
+        raise UserError(f"no image of the gallery of {category} is available; complete the images")
     for query in queries:
         if remove_reference and query["target_id"] == query["reference_id"]:
             raise UserError(
                 f"the target of {query['query_id']} is its own reference, which this protocol "
-                "removes; mend the query or evaluate with the reference kept"
+                "removes; fix the query or evaluate with the reference kept"
             )
         if query["target_id"] is not None and query["target_id"] not in known:
             raise UserError(
                 f"target {query['target_id']} of {query['query_id']} is not in its gallery; "
-                "mend the split files"
+                "fix the split files"
             )
     per_query = [_row_texts(query["captions"], join) for query in queries]
     owner = [n for n, rows in enumerate(per_query) for _ in rows]
@@ -182,7 +182,7 @@ def _subset(queries: Sequence[QueryRow], place: Mapping[str, int]) -> NDArray[np
 
 @dataclass(frozen=True)
 class Ranked:
-    """What a method did on a task: the ranking, and how unsure it is of each row's query and
+    """The result of a method on a task: the ranking, and the uncertainty of each row's query and
     target, (R,) each."""
 
     ranking: Ranking

@@ -35,7 +35,7 @@ def search(
     top_k: int,
     removed: int = -1,
 ) -> tuple[list[Hit], float]:
-    """The best images, and how unsure the head is of the query.
+    """The best images, and the uncertainty of the query.
 
     Args:
         reference: raw image feature, (d_image,).
@@ -44,8 +44,8 @@ def search(
         removed: place of the reference in the gallery, to leave it out; -1 for none.
     """
     query, uncertainty = head.encode_query(reference[None].float(), text[None].float())
-    nowhere = torch.tensor([-1], device=query.device)
+    no_target = torch.tensor([-1], device=query.device)
     out = torch.tensor([removed], device=query.device)
-    ranking = rank(query, gallery, nowhere, out, top_k)
+    ranking = rank(query, gallery, no_target, out, top_k)
     pairs = zip(ranking.top[0].tolist(), ranking.scores[0].tolist(), strict=True)
     return [Hit(gallery_ids[i], score) for i, score in pairs if i >= 0], float(uncertainty[0])

@@ -1,4 +1,4 @@
-"""What is known of an epoch: sums that every step adds to on the device, and their means."""
+"""Statistics of an epoch: sums accumulated on the device, and their means."""
 
 import math
 from typing import Any
@@ -67,7 +67,7 @@ def not_finite(values: Sums) -> list[str]:
 
 
 def summary(values: Sums, queries: int, steps: int, truth_known: bool) -> dict[str, Any]:
-    """Means of an epoch: losses and sigma a query, gradient norm a step, CSU's counts as rates."""
+    """Means of an epoch: losses and sigma per query, gradient norm per step, rates of CSU."""
     row: dict[str, Any] = {name: values[name] / queries for name in STATISTICS[:6]}
     added, true, wanted = (values[name] for name in ("csu_added", "csu_true", "csu_wanted"))
     row["gradient_norm"] = values["gradient_norm"] / steps

@@ -105,7 +105,7 @@ def fit(
     """Train the head that `head.name` asks for and keep the best epoch.
 
     Epochs are compared on the holdout with the reference kept and captions joined forward. `state`
-    is where a stopped run goes on from; whoever has written the head somewhere may remove it.
+    is the file that a stopped run resumes from; remove it once the head is saved.
 
     Raises:
         NotFinite: when the loss is not.
@@ -147,7 +147,7 @@ def _fitted(
     features: FeatureSet,
     prepared: Prepared,
 ) -> Fitted:
-    """A trained head with what is kept beside it."""
+    """A trained head with what is saved with it."""
     split = prepared.split
     extra = {
         "features": features.images.metadata,

@@ -1,4 +1,4 @@
-"""The history of a training as a table: one row an epoch, blank where a value is not known."""
+"""The history of a training as a table: one row per epoch, blank where a value is unknown."""
 
 import csv
 import io

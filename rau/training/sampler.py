@@ -1,6 +1,6 @@
 """What each training step reads: rows of the feature matrices.
 
-All that an epoch needs is drawn and looked up before it begins; a step takes a slice.
+The rows of an epoch are drawn and looked up before it begins; a step takes a slice of them.
 """
 
 from collections.abc import Iterator

@@ -167,7 +167,7 @@ class Trainer:
         return epoch_statistics.statistics(terms, *sigmas, norm, truth)
 
     def _validate(self, done: int, row: Row) -> None:
-        """Note what `done` epochs have come to; keep the weights where they are the best so far."""
+        """Validate after `done` epochs; keep the weights if they are the best so far."""
         metrics = {f"holdout_{name}": value for name, value in self.validate(self.head).items()}
         value = metrics[f"holdout_{self.train.select}"]
         reached = self.reached

@@ -57,7 +57,7 @@ class Triplets:
 
 @dataclass(frozen=True)
 class TrainSet:
-    """Queries to train on, queries to choose by, and what neither could use."""
+    """Queries to train on, queries of the holdout, and counts of those that neither can use."""
 
     train: list[QueryRow]
     holdout: list[QueryRow]
@@ -73,10 +73,10 @@ class TrainSet:
 
 
 def divide(queries: Sequence[QueryRow], features: FeatureSet, share: float, seed: int) -> TrainSet:
-    """Carve the holdout from the train queries whose images are there.
+    """Carve the holdout from the train queries whose images are available.
 
     Raises:
-        UserError: when too few queries are left on a side.
+        UserError: when too few queries are left for training or for the holdout.
     """
     present = set(features.images.names)
     train = [q for q in queries if q["split"] == "train"]

@@ -1,4 +1,4 @@
-"""What every stage shares: an error that a user can mend is one line and exit code 1."""
+"""What every stage shares: an error that a user can fix is one line and exit code 1."""
 
 import errno
 import subprocess
