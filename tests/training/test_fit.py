@@ -1,0 +1,183 @@
+"""What `fit` does to a head: training mode, learning rate, weight decay, the epoch that is kept."""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.optim.optimizer import Optimizer, register_optimizer_step_pre_hook
+
+from rau.losses import mur
+from rau.models.head import ComposedHead
+from rau.params import HeadParams, Params, TrainParams, UaParams
+from rau.training import model_selection
+from rau.training.fit import Fitted, fit, prepare
+from tests.training.test_trainer import world
+
+PLAIN = UaParams(isu=False, csu_weight=0.0, dr_weight=0.0)
+SAMPLED = UaParams(isu=True, csu_weight=0.0, dr_weight=0.0)
+
+
+def fitted(ua: UaParams = PLAIN, head: dict[str, Any] | None = None, **train: Any) -> Fitted:
+    """A small head after a few steps on made-up features."""
+    features, queries = world()
+    settings: dict[str, Any] = {"epochs": 2, "batch_size": 16, "holdout": 0.2, "device": "cpu"}
+    chosen = Params(
+        ua=ua,
+        head=HeadParams(**{"dim": 16, "hidden": 16, "dropout": 0.0} | (head or {})),
+        train=TrainParams(**settings | {"lr": 1e-2} | train),
+    )
+    prepared = prepare(chosen.train, features, queries, [model_selection.TRAINED_FOR])
+    return fit(chosen, features, prepared, None, quiet=True)
+
+
+@contextmanager
+def steps() -> Iterator[list[list[dict[str, Any]]]]:
+    """The parameter groups of each step that an optimizer takes within the block."""
+    seen: list[list[dict[str, Any]]] = []
+
+    def note(optimizer: Optimizer, *_: Any) -> None:
+        seen.append([{**group, "lr": float(group["lr"])} for group in optimizer.param_groups])
+
+    handle = register_optimizer_step_pre_hook(note)
+    try:
+        yield seen
+    finally:
+        handle.remove()
+
+
+def rates(**train: Any) -> list[float]:
+    """The learning rate of each step."""
+    with steps() as seen:
+        fitted(**train)
+    each = [{group["lr"] for group in groups} for groups in seen]
+    assert all(len(one) == 1 for one in each)
+    return [rate for one in each for rate in one]
+
+
+def test_dropout_is_active_in_training() -> None:
+    losses = [
+        fitted(head={"dropout": dropout}).training.history[0]["loss"] for dropout in (0.0, 0.5)
+    ]
+    assert losses[0] != losses[1]
+
+
+def test_isu_samples_in_training_and_so_trains_the_variance() -> None:
+    # Nothing but a sample reads the variance here: without one it stays where it starts.
+    for row in fitted(SAMPLED).training.history[1:]:
+        assert row["sigma_source"] != pytest.approx(SAMPLED.sigma_init, rel=1e-4)
+        assert row["sigma_target"] != pytest.approx(SAMPLED.sigma_init, rel=1e-4)
+    for row in fitted(PLAIN).training.history:
+        assert row["sigma_source"] == pytest.approx(UaParams().sigma_init, rel=1e-4)
+
+
+def test_every_epoch_is_trained_in_training_mode_whatever_the_holdout_leaves(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    modes: list[bool] = []
+    forward, score = ComposedHead.forward_source, model_selection.score
+
+    def noting(head: ComposedHead, reference: Tensor, text: Tensor) -> Any:
+        if torch.is_grad_enabled():
+            modes.append(head.training)
+        return forward(head, reference, text)
+
+    def leaving(tasks: Any, method: Any, features: Any) -> dict[str, float]:
+        found = score(tasks, method, features)
+        if isinstance(method, ComposedHead):
+            method.eval()
+        return found
+
+    monkeypatch.setattr(ComposedHead, "forward_source", noting)
+    monkeypatch.setattr(model_selection, "score", leaving)
+    fitted(epochs=3)
+    assert len(modes) >= 9
+    assert all(modes)
+
+
+def test_learning_rate_warms_up_linearly_over_the_first_tenth() -> None:
+    found = rates(epochs=10, lr=1e-2)
+    warm = round(len(found) / 10)
+    assert warm >= 3
+    assert found[:warm] == pytest.approx([1e-2 * (step + 1) / warm for step in range(warm)])
+    assert max(found) == pytest.approx(1e-2)
+
+
+def test_learning_rate_falls_after_the_warm_up_and_ends_at_zero() -> None:
+    found = rates(epochs=10, lr=1e-2)
+    falling = found[round(len(found) / 10) :]
+    assert all(after < before for before, after in pairwise(falling))
+    assert falling[len(falling) // 2] == pytest.approx(0.5e-2, rel=0.1)
+    assert falling[-1] < 1e-2 / 1000
+    # Half a cosine: the last step of k is one k-th of the way from zero.
+    assert falling[-1] == pytest.approx(1e-2 * (1 - math.cos(math.pi / len(falling))) / 2)
+
+
+def test_history_has_the_rate_of_each_epochs_last_step() -> None:
+    with steps() as seen:
+        rows = fitted(epochs=4).training.history
+    each = len(seen) // 4
+    assert [row["lr"] for row in rows] == pytest.approx(
+        [seen[each * (epoch + 1) - 1][0]["lr"] for epoch in range(4)]
+    )
+
+
+def test_matrices_decay_and_biases_norms_and_temperature_do_not() -> None:
+    with steps() as seen:
+        head = fitted(SAMPLED, weight_decay=0.25, learn_temperature=True).head
+    found = [(w.ndim > 1, group["weight_decay"]) for group in seen[0] for w in group["params"]]
+    assert set(found) == {(True, 0.25), (False, 0.0)}
+    assert len(found) == len(list(head.parameters()))
+
+
+def scripted(monkeypatch: pytest.MonkeyPatch, values: list[float]) -> list[dict[str, Tensor]]:
+    """Give each epoch's holdout a value; returns the weights that each was asked about."""
+    left = iter(values)
+    weights: list[dict[str, Tensor]] = []
+    real = model_selection.score
+
+    def score(tasks: Any, method: Any, features: Any) -> dict[str, float]:
+        if not isinstance(method, ComposedHead):
+            return real(tasks, method, features)
+        weights.append({name: value.clone() for name, value in method.state_dict().items()})
+        return {"mean_of_r10_r50": next(left)}
+
+    monkeypatch.setattr(model_selection, "score", score)
+    return weights
+
+
+@pytest.mark.parametrize(
+    ("values", "best"),
+    [([5.0, 7.0, 7.0, 3.0], 2), ([7.0, 7.0, 7.0, 7.0], 1), ([1.0, 2.0, 3.0, 4.0], 4)],
+)
+def test_the_best_epoch_is_kept_and_the_first_of_equal_ones(
+    monkeypatch: pytest.MonkeyPatch, values: list[float], best: int
+) -> None:
+    weights = scripted(monkeypatch, values)
+    found = fitted(epochs=4)
+    assert found.extra["best_epoch"] == found.training.best_epoch == best
+    assert found.extra["best_value"] == values[best - 1]
+    kept = found.head.state_dict()
+    same = [
+        all(torch.equal(kept[name], value) for name, value in one.items()) for one in weights[:4]
+    ]
+    assert same == [epoch == best for epoch in range(1, 5)]
+
+
+def test_mur_is_told_how_far_the_training_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[float] = []
+    real = mur.loss
+
+    def spy(*arguments: Any, **named: Any) -> Tensor:
+        progress = named.get("progress", arguments[5] if len(arguments) > 5 else None)
+        assert progress is not None
+        seen.append(float(progress))
+        return real(*arguments, **named)
+
+    monkeypatch.setattr(mur, "loss", spy)
+    fitted(head={"name": "mur"}, epochs=3)
+    assert seen == pytest.approx([step / len(seen) for step in range(len(seen))])
