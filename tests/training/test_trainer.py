@@ -1,6 +1,5 @@
 """Training: even batches, honest counts, the same digits twice and after a stop."""
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from rau.params import HeadParams, Params, TrainParams, UaParams
 from rau.retrieval.feature_set import FeatureSet
 from rau.retrieval.tasks import build_task, run
 from rau.schemas import QueryRow, ends
-from rau.training import model_selection, triplets
+from rau.training import triplets
 from rau.training.epoch_statistics import csu_counts
 from rau.training.fit import Fitted, make_trainer, prepare
 from rau.training.fit import fit as fit_prepared
@@ -251,14 +250,6 @@ def test_ridge_against_its_normal_equations() -> None:
     assert apply_map(found, text).norm(dim=-1).tolist() == pytest.approx([1] * 40)
 
 
-def test_weights_are_chosen_for_every_protocol() -> None:
-    features, queries = world()
-    split = triplets.divide(queries, features, 0.2, 0)
-    weights = model_selection.choose_weights(split.holdout, features, "recall_at_1", None)
-    assert len(weights) == 6
-    assert all(0 <= weight <= 1 for weight in weights.values())
-
-
 def test_target_outside_its_gallery_is_refused() -> None:
     features, queries = world()
     with pytest.raises(UserError, match="is not in its gallery"):
@@ -289,7 +280,27 @@ def test_both_orders_are_averaged_and_separate_makes_two_rows() -> None:
     assert (both.text.shape, separate.text.shape) == ((4, 2), (8, 1))
     assert separate.clusters.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
     assert separate.text.flatten().tolist() == both.text.flatten().tolist()
-    assert not math.isnan(run(both, WeightedSum(0.5), features, 2).ranking.scores.sum())
+    method = WeightedSum(0.5)
+    orders = torch.stack(
+        [
+            method.encode_query(
+                features.image_rows(torch.from_numpy(both.reference)),
+                features.text_rows(torch.from_numpy(both.text[:, order])),
+            )[0]
+            for order in (0, 1)
+        ]
+    )
+    images = F.normalize(features.image_rows(torch.from_numpy(both.gallery)), dim=-1)
+    averaged = F.normalize(orders.mean(0), dim=-1) @ images.T
+    found = run(both, method, features, len(gallery)).ranking
+    shown = averaged.gather(1, torch.from_numpy(found.top)).numpy()
+    np.testing.assert_allclose(found.scores, shown, atol=1e-6)
+    apart = run(separate, method, features, len(gallery)).ranking
+    for order in (0, 1):
+        one = (orders[order] @ images.T).gather(1, torch.from_numpy(apart.top[order::2]))
+        np.testing.assert_allclose(apart.scores[order::2], one, atol=1e-6)
+        # Neither order alone would give what their mean gives.
+        assert not np.allclose(np.sort(found.scores), np.sort(apart.scores[order::2]), atol=1e-3)
 
 
 class NoWaiting(TorchDispatchMode):  # type: ignore[no-untyped-call]
