@@ -34,6 +34,20 @@ def test_csu_positives_by_loop() -> None:
     assert found.sum() > same_target(IDS).sum()
 
 
+def test_a_cosine_of_exactly_theta_is_a_csu_positive() -> None:
+    # Rows of four signs have norm 2: their cosines are multiples of a half, without rounding.
+    signs = torch.tensor([[1.0, 1, 1, 1], [1, 1, 1, -1], [1, 1, -1, -1], [-1, -1, -1, 1]])
+    cosines = [[round(slow_cosine(a, b), 3) for b in signs] for a in signs]
+    base = torch.eye(4)
+    for theta in (-0.5, 0.0, 0.5):
+        expected = [
+            [float(c >= theta or i == j) for j, c in enumerate(row)]
+            for i, row in enumerate(cosines)
+        ]
+        assert any(theta in row for row in cosines)
+        assert csu_positives(signs, signs, base, theta).tolist() == expected
+
+
 def test_csu_at_the_ends_of_theta() -> None:
     base = torch.eye(300)
     same = normal(5, 1, 37).float().expand(300, 37)  # equal vectors, cosines of 1 +- rounding
