@@ -249,6 +249,29 @@ def test_tuning_spends_as_much_on_each_and_takes_the_best() -> None:
     assert set(tuning.chosen(found)) == set(METHODS)
 
 
+def test_tuning_chooses_by_the_mean_of_all_seeds_and_not_by_the_first() -> None:
+    sizes = plan.Plan(2, 1, 5, (), (), ())
+    place: dict[tuple[str, str], int] = {}
+
+    def measure(wanted: Any) -> list[float]:
+        """Seed 0 has the trials in falling order; the others say that the third was the best."""
+        scores = []
+        for params in wanted:
+            settings = params.model_dump_json(exclude={"train": {"seed"}})
+            name = params.head.name
+            own = [key for key in place if key[0] == name]
+            number = place.setdefault((name, settings), len(own))
+            scores.append(10.0 - number if params.train.seed == 0 else 50.0 * (number == 2))
+        return scores
+
+    found = tuning.tune(plan.base(tiny(), sizes), sizes, measure)
+    for name in ("rau", "deterministic", "tirg", "combiner"):
+        own = [trial for trial in found if trial.method == name]
+        assert [trial.scores[0] for trial in own] == [10, 9, 8, 7, 6]
+        assert [len(trial.scores) for trial in own] == [3, 3, 3, 1, 1]
+        assert [trial.chosen for trial in own] == [False, False, True, False, False]
+
+
 def results(shift: float, seed: int) -> list[runs.Result]:
     """Three made-up seeds whose metrics are `shift` higher than at 0."""
     made = []
