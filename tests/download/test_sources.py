@@ -2,6 +2,7 @@
 
 import io
 from collections import Counter
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -107,6 +108,34 @@ def test_a_network_that_is_gone_stops_the_asking(
         said = url_tables.fetch_images(table, store, client, 2)
     assert "no server answered" in said
     assert not store.journal.refused, "they are asked for by the next run"
+
+
+@pytest.mark.parametrize("between", ["kind", "dead"])
+def test_an_answer_between_sets_the_count_of_images_not_reached_back_to_zero(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, between: str
+) -> None:
+    asked: list[Future[str | None]] = []
+
+    class InOrder(ThreadPoolExecutor):
+        def submit(self, *args: Any, **named: Any) -> Any:
+            asked.append(super().submit(*args, **named))
+            return asked[-1]
+
+    monkeypatch.setattr(url_tables, "ThreadPoolExecutor", InOrder)
+    monkeypatch.setattr(url_tables, "as_completed", lambda _: asked)
+    monkeypatch.setattr(url_tables, "GIVE_UP", 3)
+    ids = [f"A{n}" for n in range(12)]
+    store = intake(tmp_path, ids)
+    with server.running() as host, Client(1, attempts=1, backoff=0.01) as client:
+        answered = ids[2::3]
+        table = {i: f"http://127.0.0.1:9/{i}.jpg" for i in ids}
+        for image_id in answered:
+            table[image_id] = f"{host.url}/{image_id}.jpg"
+            host.files[f"/{image_id}.jpg"] = picture(image_id)
+            host.moods[f"/{image_id}.jpg"] = between
+        said = url_tables.fetch_images(table, store, client, 1)
+    came = len(answered) if between == "kind" else 0
+    assert said == f"{came} images; {len(answered) - came} dead, 8 not reached this time"
 
 
 def test_halves_of_two_files_are_fetched_once_more(tmp_path: Path) -> None:
