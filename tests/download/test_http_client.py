@@ -41,10 +41,15 @@ def test_what_passes_is_waited_for(
     assert host.asked["GET", "/file"] == 2
 
 
-@pytest.mark.parametrize("mood", ["dead", "endless", "circle"])
-def test_a_no_is_a_no(host: server.Server, client: Client, tmp_path: Path, mood: str) -> None:
+@pytest.mark.parametrize(
+    ("mood", "why"),
+    [("dead", "status 404"), ("endless", "larger than"), ("circle", "TooManyRedirects")],
+)
+def test_a_no_is_a_no(
+    host: server.Server, client: Client, tmp_path: Path, mood: str, why: str
+) -> None:
     host.moods["/file"] = mood
-    with pytest.raises(Refused):
+    with pytest.raises(Refused, match=why):
         client.fetch(f"{host.url}/file", tmp_path / "part", LIMIT)
 
 
@@ -81,8 +86,8 @@ def test_a_whole_part_is_kept_and_a_longer_one_is_not(
 
 
 def test_no_server_and_no_url(client: Client, tmp_path: Path) -> None:
-    with pytest.raises(Unreachable):
+    with pytest.raises(Unreachable, match="ConnectionError"):
         client.fetch("http://127.0.0.1:9/file", tmp_path / "part", LIMIT)
     for url in ("ftp://127.0.0.1/file", "http://", "file:///etc/passwd", "nothing"):
-        with pytest.raises(Refused):
+        with pytest.raises(Refused, match=r"InvalidURL|InvalidSchema|MissingSchema"):
             client.fetch(url, tmp_path / "part", LIMIT)
