@@ -95,7 +95,8 @@ def test_presets_and_what_the_parameters_say() -> None:
     full = plan.plan(StudyParams(preset="full"))
     assert full.blocks == tuple(range(7))
     assert full.thetas == pytest.approx([k / 10 for k in range(1, 10)])
-    assert plan.plan(StudyParams(seeds=7, epochs=3, trials=4)).trials == 4
+    sizes = plan.plan(StudyParams(seeds=7, epochs=3, trials=4))
+    assert (sizes.seeds, sizes.epochs, sizes.trials) == (7, 3, 4)
     assert plan.plan(StudyParams(seeds=7)).seeds == 7
 
 

@@ -125,6 +125,20 @@ def test_holdout_shares_no_image_with_train() -> None:
     assert {i for task in tasks for i in task.gallery_ids} == ends[1]
 
 
+@pytest.mark.parametrize("removed", [False, True])
+def test_the_holdouts_gallery_has_its_references_and_its_targets(removed: bool) -> None:
+    features, queries = world()
+    held = triplets.divide(queries, features, 0.2, 0).holdout[::3]
+    references, targets = ({q[end] for q in held} for end in ("reference_id", "target_id"))
+    assert references - targets
+    assert targets - references
+    tasks = triplets.holdout_tasks(held, features, "forward", removed)
+    assert [task.category for task in tasks] == ["dress", "shirt"]
+    for task in tasks:
+        own = [query for query in held if query["category"] == task.category]
+        assert set(task.gallery_ids) == {end for query in own for end in ends(query)}
+
+
 def test_queries_without_images_are_counted() -> None:
     features, queries = world()
     gone = Features(features.images.names[1:], features.images.matrix[1:], {"space": "shared"})
