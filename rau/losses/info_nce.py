@@ -9,14 +9,15 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from rau.nn.gaussian import at_least_float32
-from rau.nn.layers import unit
 
 
 def cosines(source: Tensor, target: Tensor) -> Tensor:
     """Cosine of every source row (B, d) and every target row (B, d), (B, B)."""
-    return unit(at_least_float32(source)) @ unit(at_least_float32(target)).T
+    left = F.normalize(at_least_float32(source), dim=-1)
+    return left @ F.normalize(at_least_float32(target), dim=-1).T
 
 
 def same_target(target_ids: Tensor) -> Tensor:

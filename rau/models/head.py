@@ -11,13 +11,14 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from rau.losses.criterion import Criterion, LossContext, Terms
 from rau.methods import METHODS
 from rau.models.config import HeadConfig
 from rau.models.fusion import trunk, zero_linear
 from rau.nn.gaussian import Gaussian, PathOutput
-from rau.nn.layers import Dropout, unit
+from rau.nn.layers import Dropout
 from rau.nn.noise import Noise
 from rau.params import UaParams
 
@@ -41,7 +42,7 @@ class UncertaintyAugmenter(nn.Module):
     def forward(self, h: Tensor) -> Gaussian:
         """From (B, d) to B Gaussians with unit means."""
         features = self.trunk(h)
-        return Gaussian(unit(h + self.to_shift(features)), self.to_log_var(features))
+        return Gaussian(F.normalize(h + self.to_shift(features), dim=-1), self.to_log_var(features))
 
 
 class Projection(nn.Module):
@@ -61,8 +62,8 @@ class Projection(nn.Module):
         """
         if features.ndim < 2 or features.shape[-1] != self.inputs:
             raise ValueError(f"features are {tuple(features.shape)}, not (B, {self.inputs})")
-        rows: Tensor = self.dropout(unit(features.to(dtype)))
-        return rows if self.linear is None else unit(self.linear(rows))
+        rows: Tensor = self.dropout(F.normalize(features.to(dtype), dim=-1))
+        return rows if self.linear is None else F.normalize(self.linear(rows), dim=-1)
 
 
 class ComposedHead(nn.Module):
@@ -125,7 +126,7 @@ class ComposedHead(nn.Module):
             if gaussians:
                 z = draw(gaussians[-1])
             gaussians.append(block(z))
-        mean = gaussians[-1].mean if gaussians else unit(h)
+        mean = gaussians[-1].mean if gaussians else F.normalize(h, dim=-1)
         samples: tuple[Tensor, ...] = (mean,)
         if gaussians and sampling:
             samples = tuple(draw(gaussians[-1]) for _ in range(self.config.samples))
