@@ -10,8 +10,7 @@ from torch import Tensor
 
 from rau.losses.criterion import Criterion, LossContext, Terms
 from rau.losses.info_nce import cosines, same_target, sampled_info_nce
-from rau.nn.gaussian import PathOutput, at_least_float32
-from rau.nn.layers import squared_distance
+from rau.nn.gaussian import PathOutput, squared_distance
 from rau.params import UaParams
 
 
@@ -72,8 +71,7 @@ def dr_loss(source: PathOutput, target: PathOutput, which: Literal["last", "all"
     """
     pairs = list(zip(source.blocks, target.blocks, strict=True))
     if not pairs:
-        means = at_least_float32(source.mean), at_least_float32(target.mean)
-        return squared_distance(*means).mean()
+        return squared_distance(source.mean, target.mean).mean()
     used = pairs if which == "all" else pairs[-1:]
     return torch.stack([left.wasserstein2(right).mean() for left, right in used]).mean()
 

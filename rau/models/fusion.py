@@ -10,8 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rau.models.config import HeadConfig
-from rau.nn.layers import Dropout
-from rau.nn.noise import Noise
+from rau.nn.noise import Dropout, Noise
 
 GATE_MARGIN = 1e-3
 

@@ -18,8 +18,7 @@ from rau.methods import METHODS
 from rau.models.config import HeadConfig
 from rau.models.fusion import trunk, zero_linear
 from rau.nn.gaussian import Gaussian, PathOutput
-from rau.nn.layers import Dropout
-from rau.nn.noise import Noise
+from rau.nn.noise import Dropout, Noise
 from rau.params import UaParams
 
 TEMPERATURE_MIN = 0.005

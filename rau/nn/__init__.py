@@ -1,1 +1,1 @@
-"""Building blocks that losses and models share: layers, random numbers, Gaussians."""
+"""Building blocks that losses and models share: random numbers, dropout, Gaussians."""

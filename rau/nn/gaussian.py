@@ -11,8 +11,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from rau.nn.layers import squared_distance
-
 LOG_VAR_MIN = -30.0
 LOG_VAR_MAX = 5.0
 
@@ -20,6 +18,11 @@ LOG_VAR_MAX = 5.0
 def at_least_float32(value: Tensor) -> Tensor:
     """Widen half precision to float32; wider types, of any shape, pass unchanged."""
     return value.float() if value.dtype in (torch.float16, torch.bfloat16) else value
+
+
+def squared_distance(left: Tensor, right: Tensor) -> Tensor:
+    """Squared Euclidean distance of rows in float32, (..., d) twice to (...)."""
+    return (at_least_float32(left) - at_least_float32(right)).square().sum(-1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,8 +69,8 @@ class Gaussian:
 
         For diagonal Gaussians it is |mean - mean'|^2 + |sigma - sigma'|^2.
         """
-        means = squared_distance(at_least_float32(self.mean), at_least_float32(other.mean))
-        return means + squared_distance(at_least_float32(self.sigma), at_least_float32(other.sigma))
+        means = squared_distance(self.mean, other.mean)
+        return means + squared_distance(self.sigma, other.sigma)
 
 
 @dataclass(frozen=True, eq=False)

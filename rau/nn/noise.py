@@ -1,7 +1,7 @@
-"""The random numbers that a head draws in a training step, from a generator of its own."""
+"""The random numbers of a head, from a generator of its own, and the dropout that uses them."""
 
 import torch
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
 LEVELS = 1 << 16  # Of a 16-bit integer.
 INT64_MIN = torch.iinfo(torch.int64).min
@@ -38,3 +38,17 @@ class Noise:
         # Compared in place as floats: a bool would cost a slow conversion.
         kept = bits.to(like.dtype).lt_(level - LEVELS // 2)
         return kept.mul_(LEVELS / level)
+
+
+class Dropout(nn.Module):
+    """Dropout with the head's own noise."""
+
+    def __init__(self, share: float, noise: Noise) -> None:
+        super().__init__()
+        self.share, self.noise = share, noise
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """(B, d) to (B, d)."""
+        if not self.training or self.share == 0:
+            return rows
+        return rows * self.noise.dropout_mask(rows, 1 - self.share)
