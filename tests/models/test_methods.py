@@ -49,15 +49,6 @@ def make(name: str, shared_space: bool = True, d_text: int = 16, **ua: Any) -> C
     )
 
 
-def terms(head: ComposedHead, name: str, progress: float = 0.5) -> torch.Tensor:
-    width = head.config.d_text
-    source = head.forward_source(features(1), features(2, width=width))
-    goal = head.forward_target(features(3))
-    ids = torch.arange(ROWS)
-    ua = canonical(chosen(name)).ua
-    return head.loss(source, goal, ids, ua, True, progress).total
-
-
 def test_every_method_can_be_named_and_has_a_label() -> None:
     for name in NAMES:
         assert HeadParams(name=name).name == name
@@ -140,17 +131,35 @@ def test_mur_noise_has_the_rows_own_mean_and_spread() -> None:
     assert 0.9 < cosine < 0.98  # Noise that can be noticed, at the width of CLIP.
 
 
+@pytest.mark.parametrize("name", ["deterministic", "rau"])
+def test_a_two_way_loss_is_the_mean_of_both_ways(name: str) -> None:
+    head, ua = make(name).eval(), canonical(chosen(name)).ua
+    source, goal = head.forward_source(features(1), features(2)), head.forward_target(features(3))
+    ids = torch.arange(ROWS)
+    both = head.loss(source, goal, ids, ua, True, 0.5).total
+    there, back = (
+        head.loss(*paths, ids, ua, False, 0.5).total for paths in ((source, goal), (goal, source))
+    )
+    assert both.item() == pytest.approx((there.item() + back.item()) / 2)
+    assert there.item() != pytest.approx(back.item(), rel=1e-4)
+
+
+@pytest.mark.parametrize("two_way", [True, False])
 @pytest.mark.parametrize("progress", [0.0, 0.3, 0.7, 1.0])
-def test_mur_weighs_the_noisy_loss_by_exp_of_minus_the_progress(progress: float) -> None:
+def test_mur_weighs_the_noisy_loss_by_exp_of_minus_the_progress(
+    progress: float, two_way: bool
+) -> None:
     source, target = (F.normalize(features(seed), dim=-1) for seed in (1, 2))
+    paths = (PathOutput((), mean, (mean,)) for mean in (source, target))
     ids, tau = torch.arange(ROWS), torch.tensor(0.1)
+    context = LossContext(ids, UaParams(), tau, two_way, progress, Noise())
     torch.manual_seed(3)
-    found = mur.loss(source, target, ids, tau, True, progress, Noise())
+    found = mur.MurLoss(0.1)(*paths, context).total
     torch.manual_seed(3)
     noisy = mur.augment(target, Noise())
     spread, pairs = noisy.std().item(), torch.eye(ROWS)
-    coarse = slow_info_nce(source, noisy, pairs, 0.1, True)
-    fine = slow_info_nce(source, target, pairs, 0.1, True)
+    coarse = slow_info_nce(source, noisy, pairs, 0.1, two_way)
+    fine = slow_info_nce(source, target, pairs, 0.1, two_way)
     gamma = math.exp(-progress)
     expected = gamma * (math.exp(-spread) * coarse + spread) / 2 + (1 - gamma) * fine
     assert found.item() == pytest.approx(expected, rel=1e-5)
