@@ -14,6 +14,8 @@ from pipeline import workspace
 from rau.errors import UserError
 from rau.files import digest_files, write_json
 
+STOPPED = 130  # As shells say of a process that Ctrl-C ended.
+
 
 def run(main: Callable[..., None], outputs: Callable[[], Sequence[Path]] | None = None) -> None:
     """Run `main` as a command line.
@@ -27,6 +29,8 @@ def run(main: Callable[..., None], outputs: Callable[[], Sequence[Path]] | None 
     app.command()(main)
     try:
         code = app(standalone_mode=False)
+        if code == STOPPED:
+            raise KeyboardInterrupt  # Typer catches it and returns this code.
         if code is not None:
             sys.exit(code)  # --help, or a command line that was refused
         if outputs is not None:
@@ -41,7 +45,7 @@ def run(main: Callable[..., None], outputs: Callable[[], Sequence[Path]] | None 
         _fail(f"{error.filename}: {error.strerror}; see that it is there and may be used")
     except (KeyboardInterrupt, typer.Abort):
         print("stopped; run it again to go on", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(STOPPED)
     except Exception as error:
         if type(error).__module__.split(".")[0] not in ("click", "typer"):
             raise

@@ -39,6 +39,20 @@ def test_one_line(
     assert said in line
 
 
+def test_a_stage_that_is_stopped_says_so_and_exits_as_the_shell_expects(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def main() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys, "argv", ["stage"])
+    with pytest.raises(SystemExit) as stopped:
+        stage.run(main)
+    assert stopped.value.code == 130
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("stopped; ")
+
+
 def test_a_fault_of_ours_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     def main() -> None:
         raise ZeroDivisionError
@@ -68,3 +82,17 @@ def test_the_fullest_gpu_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     assert stage.peak_device_bytes() == 200
     monkeypatch.delitem(sys.modules, "torch")
     assert stage.peak_device_bytes() is None
+
+
+@pytest.mark.parametrize(
+    ("asked", "cores", "jobs", "threads"), [(0, 8, 2, 4), (0, 8, 1, 8), (0, 2, 4, 1), (3, 8, 2, 3)]
+)
+def test_threads_share_the_cores_among_parallel_jobs(
+    monkeypatch: pytest.MonkeyPatch, asked: int, cores: int, jobs: int, threads: int
+) -> None:
+    given: list[int] = []
+    monkeypatch.setattr("torch.set_num_threads", given.append)
+    monkeypatch.setattr(stage, "cores", lambda: cores)
+    monkeypatch.setattr(stage, "parallel_jobs", lambda: jobs)
+    assert stage.limit_threads(asked) == threads
+    assert given == [threads]
