@@ -57,9 +57,9 @@ def test_one_command_makes_everything(built_project: Path) -> None:
     assert {"index.html", "metrics.json", "figures", "rankings", "model"} <= run["files"]
     assert run["tags"]["headline_protocol"] == "original"
     assert run["tags"]["method"] == "RAU head"
-    signatures = [found["name"] for found in metrics["signatures"]]
-    assert run["tags"]["diagnostics"] == (", ".join(signatures) or "none")
-    assert all(f"{found['evidence']}" in page_text(page) for found in metrics["signatures"])
+    diagnostics = [found["name"] for found in metrics["diagnostics"]]
+    assert run["tags"]["diagnostics"] == (", ".join(diagnostics) or "none")
+    assert all(f"{found['evidence']}" in page_text(page) for found in metrics["diagnostics"])
     assert run["tags"]["coverage"].startswith("360 of 360 images")
 
 
