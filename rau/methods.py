@@ -29,7 +29,7 @@ class Method:
     """
 
     label: str
-    fusion: str = "rau.models.fusion:gated_residual"
+    fusion: str = "rau.models.fusion:GatedResidual"
     loss: str = "rau.losses.rau_loss:RauLoss"
     blocks: bool = False
     regularised: bool = False
@@ -53,8 +53,8 @@ METHODS: dict[str, Method] = {
     "text_only": Method("text only", "rau.models.fusion:text_only"),
     "sum": Method("sum", "rau.models.fusion:plain_sum"),
     "weighted_sum": Method("weighted sum", "rau.models.fusion:weighted_sum"),
-    "tirg": Method("TIRG gated residual", "rau.models.fusion:tirg"),
-    "combiner": Method("CLIP4Cir Combiner", "rau.models.fusion:combiner"),
+    "tirg": Method("TIRG gated residual", "rau.models.fusion:Tirg"),
+    "combiner": Method("CLIP4Cir Combiner", "rau.models.fusion:Combiner"),
     DETERMINISTIC: Method("deterministic head", blocks=True),
     "mur": Method("MUR augmenter", loss="rau.losses.mur:MurLoss", blocks=True),
     "pcmepp": Method(

@@ -36,14 +36,13 @@ class GatedResidual(nn.Module):
     A weight w nearer than GATE_MARGIN to 0 or 1 starts that far from it, so that the gate learns.
     """
 
-    def __init__(
-        self, width: int, hidden: int, dropout: float, text_weight: float, noise: Noise
-    ) -> None:
+    def __init__(self, config: HeadConfig, noise: Noise) -> None:
         super().__init__()
-        weight = min(max(text_weight, GATE_MARGIN), 1 - GATE_MARGIN)
+        width, hidden = config.width, config.hidden
+        weight = min(max(config.text_weight, GATE_MARGIN), 1 - GATE_MARGIN)
         self.gate = zero_linear(2 * width, width, math.log((1 - weight) / weight))
         self.mlp = nn.Sequential(
-            trunk(2 * width, hidden, dropout, noise), zero_linear(hidden, width)
+            trunk(2 * width, hidden, config.dropout, noise), zero_linear(hidden, width)
         )
 
     def forward(self, reference: Tensor, text: Tensor) -> Tensor:
@@ -110,16 +109,16 @@ class Tirg(nn.Module):
     against overfitting.
     """
 
-    def __init__(self, width: int, dropout: float, noise: Noise) -> None:
+    def __init__(self, config: HeadConfig, noise: Noise) -> None:
         super().__init__()
-        both = 2 * width
+        width, both = config.width, 2 * config.width
         self.gate = nn.Sequential(BatchNorm(both), nn.ReLU(), nn.Linear(both, width))
         self.residual = nn.Sequential(
             BatchNorm(both),
             nn.ReLU(),
             nn.Linear(both, both),
             nn.ReLU(),
-            Dropout(dropout, noise),
+            Dropout(config.dropout, noise),
             nn.Linear(both, width),
         )
         self.weights = nn.Parameter(torch.tensor([1.0, 10.0]))
@@ -141,11 +140,13 @@ class Combiner(nn.Module):
     made for raw features, whose entries are about 1, so unit vectors are first widened to that.
     """
 
-    def __init__(self, width: int, hidden: int, dropout: float, noise: Noise) -> None:
+    def __init__(self, config: HeadConfig, noise: Noise) -> None:
         super().__init__()
+        width, hidden = config.width, config.hidden
 
         def layer(inputs: int, outputs: int) -> nn.Sequential:
-            return nn.Sequential(nn.Linear(inputs, outputs), nn.ReLU(), Dropout(dropout, noise))
+            dropout = Dropout(config.dropout, noise)
+            return nn.Sequential(nn.Linear(inputs, outputs), nn.ReLU(), dropout)
 
         self.scale = math.sqrt(width)
         self.project_text = layer(width, hidden)
@@ -183,18 +184,3 @@ def weighted_sum(config: HeadConfig, noise: Noise) -> nn.Module:
     """The sum with the holdout's weight, which is final where nothing else is trained."""
     weight = config.text_weight
     return FixedSum(weight) if config.shared_space else LearnedSum(weight)
-
-
-def tirg(config: HeadConfig, noise: Noise) -> nn.Module:
-    """TIRG's gated residual."""
-    return Tirg(config.width, config.dropout, noise)
-
-
-def combiner(config: HeadConfig, noise: Noise) -> nn.Module:
-    """CLIP4Cir's Combiner."""
-    return Combiner(config.width, config.hidden, config.dropout, noise)
-
-
-def gated_residual(config: HeadConfig, noise: Noise) -> nn.Module:
-    """Ours."""
-    return GatedResidual(config.width, config.hidden, config.dropout, config.text_weight, noise)

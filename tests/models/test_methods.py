@@ -19,6 +19,7 @@ from rau.models.head import ComposedHead
 from rau.nn.gaussian import Gaussian, PathOutput
 from rau.nn.noise import Noise
 from rau.params import HeadParams, Params, UaParams
+from tests.heads import small_config
 from tests.losses.test_info_nce import slow_info_nce
 
 NAMES = tuple(METHODS)
@@ -82,7 +83,7 @@ def test_weighted_sum_takes_the_holdouts_weight_and_learns_it_where_it_must() ->
 
 
 def test_tirg_by_hand() -> None:
-    fusion = Tirg(4, 0.0, Noise()).eval()
+    fusion = Tirg(small_config(shared_space=False, dim=4, dropout=0.0), Noise()).eval()
     reference, text = features(1, 3, 4), features(2, 3, 4)
     both = torch.cat([reference, text], 1)
     gate = torch.sigmoid(fusion.gate(both))
@@ -98,12 +99,14 @@ def test_tirg_by_hand() -> None:
 
 
 def test_tirg_takes_a_batch_of_one_row() -> None:
-    fusion = Tirg(4, 0.5, Noise()).train()
+    fusion = Tirg(small_config(shared_space=False, dim=4, dropout=0.5), Noise()).train()
     assert fusion(features(1, 1, 4), features(2, 1, 4)).shape == (1, 4)
 
 
 def test_combiner_adds_a_convex_sum_of_both() -> None:
-    fusion = Combiner(4, 8, 0.0, Noise()).eval()
+    fusion = Combiner(
+        small_config(shared_space=False, dim=4, hidden=8, dropout=0.0), Noise()
+    ).eval()
     torch.nn.init.zeros_(fusion.output.weight)
     torch.nn.init.zeros_(fusion.output.bias)
     reference, text = features(1, 5, 4), features(2, 5, 4)
