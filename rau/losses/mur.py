@@ -32,11 +32,6 @@ def augment(target: Tensor, noise: Noise) -> Tensor:
     return alpha * whitened + beta
 
 
-def gamma_at(progress: float) -> float:
-    """Weight gamma of the noisy loss: exp(-progress), progress from 0 to 1 over the training."""
-    return math.exp(-progress)
-
-
 def loss(
     source: Tensor,
     target: Tensor,
@@ -49,7 +44,7 @@ def loss(
     """gamma * noisy + (1 - gamma) * InfoNCE, a scalar (equations 6 to 8).
 
     The noisy term is (exp(-s) * InfoNCE(source, noisy target) + s) / 2 with s the std of all
-    noisy entries; gamma decays over the epochs from 1.
+    noisy entries; gamma is exp(-progress).
 
     Args:
         source, target: (B, d).
@@ -64,7 +59,7 @@ def loss(
     positives = same_target(target_ids)
     coarse = info_nce(source, noisy, positives, temperature, two_way)
     fine = info_nce(source, target, positives, temperature, two_way)
-    gamma = gamma_at(progress)
+    gamma = math.exp(-progress)
     return gamma * ((-std).exp() * coarse + std) / 2 + (1 - gamma) * fine
 
 
