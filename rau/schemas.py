@@ -1,12 +1,12 @@
-"""Every table that one stage hands to another: its Arrow schema, checked on write and on read, and
-its row as Python sees it."""
+"""Every table that one stage hands to another: its row as Python sees it, and the Arrow schema that
+follows from it, which is checked on write and on read."""
 
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self, TypedDict, cast
+from typing import Annotated, Any, Self, TypedDict, cast, get_args, get_origin, get_type_hints
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,73 +14,10 @@ import pyarrow.parquet as pq
 from rau.errors import UserError
 from rau.files import atomic_path
 
-STRINGS = pa.list_(pa.string())
-
-MANIFEST = pa.schema(
-    [
-        ("image_id", pa.string()),
-        ("path", pa.string()),
-        ("bytes", pa.int64()),
-        ("sha256", pa.string()),
-        ("width", pa.int32()),
-        ("height", pa.int32()),
-        ("source", pa.string()),
-        ("status", pa.string()),
-    ]
-)
-IMAGES = pa.schema(
-    [
-        ("image_id", pa.string()),
-        ("category", pa.string()),
-        ("path", pa.string()),
-        ("width", pa.int32()),
-        ("height", pa.int32()),
-        ("status", pa.string()),
-    ]
-)
-QUERIES = pa.schema(
-    [
-        ("query_id", pa.string()),
-        ("split", pa.string()),
-        ("category", pa.string()),
-        ("reference_id", pa.string()),
-        ("target_id", pa.string()),
-        ("captions", STRINGS),
-        ("members", STRINGS),
-        ("relevant", STRINGS),
-    ]
-)
-GALLERIES = pa.schema(
-    [("gallery", pa.string()), ("category", pa.string()), ("image_id", pa.string())]
-)
-RELEVANCE = pa.schema(
-    [
-        ("category", pa.string()),
-        ("split", pa.string()),
-        ("query_index", pa.int32()),
-        ("candidate", pa.string()),
-        ("target", pa.string()),
-        ("relevant", STRINGS),
-    ]
-)
-RANKINGS = pa.schema(
-    [
-        ("query_id", pa.string()),
-        ("method", pa.string()),
-        ("protocol", pa.string()),
-        ("category", pa.string()),
-        ("text", pa.string()),
-        ("reference_id", pa.string()),
-        ("target_id", pa.string()),
-        ("target_rank", pa.int64()),
-        ("subset_rank", pa.int64()),
-        ("average_precision", pa.float64()),
-        ("uncertainty", pa.float32()),
-        ("target_uncertainty", pa.float32()),
-        ("top", STRINGS),
-        ("scores", pa.list_(pa.float32())),
-    ]
-)
+Int32 = Annotated[int, pa.int32()]
+Int64 = Annotated[int, pa.int64()]
+Float32 = Annotated[float, pa.float32()]
+Float64 = Annotated[float, pa.float64()]
 
 
 class ManifestRow(TypedDict):
@@ -88,10 +25,10 @@ class ManifestRow(TypedDict):
 
     image_id: str
     path: str | None
-    bytes: int | None
+    bytes: Int64 | None
     sha256: str | None
-    width: int | None
-    height: int | None
+    width: Int32 | None
+    height: Int32 | None
     source: str | None
     status: str
 
@@ -102,8 +39,8 @@ class ImageRow(TypedDict):
     image_id: str
     category: str
     path: str | None
-    width: int | None
-    height: int | None
+    width: Int32 | None
+    height: Int32 | None
     status: str
 
 
@@ -143,6 +80,17 @@ class GalleryRow(TypedDict):
     image_id: str
 
 
+class RelevanceRow(TypedDict):
+    """A row of `RELEVANCE`: every true answer of a query, named as the data set's files name it."""
+
+    category: str
+    split: str
+    query_index: Int32
+    candidate: str
+    target: str
+    relevant: list[str]
+
+
 class RankingRow(TypedDict):
     """A row of `RANKINGS`: how one method ranked one query under one protocol."""
 
@@ -153,13 +101,37 @@ class RankingRow(TypedDict):
     text: str
     reference_id: str
     target_id: str | None
-    target_rank: int | None
-    subset_rank: int | None
-    average_precision: float | None
-    uncertainty: float | None
-    target_uncertainty: float | None
+    target_rank: Int64 | None
+    subset_rank: Int64 | None
+    average_precision: Float64 | None
+    uncertainty: Float32 | None
+    target_uncertainty: Float32 | None
     top: list[str]
-    scores: list[float]
+    scores: list[Float32]
+
+
+def _arrow_type(annotation: Any) -> pa.DataType:
+    """The Arrow type of a string, an annotated number, a list of one of them, or one or None."""
+    if annotation is str:
+        return pa.string()
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return arguments[1]
+    inner = _arrow_type(arguments[0])
+    return pa.list_(inner) if origin is list else inner
+
+
+def _schema(row: type) -> pa.Schema:
+    hints = get_type_hints(row, include_extras=True)
+    return pa.schema([(name, _arrow_type(kind)) for name, kind in hints.items()])
+
+
+MANIFEST = _schema(ManifestRow)
+IMAGES = _schema(ImageRow)
+QUERIES = _schema(QueryRow)
+GALLERIES = _schema(GalleryRow)
+RELEVANCE = _schema(RelevanceRow)
+RANKINGS = _schema(RankingRow)
 
 
 @dataclass(frozen=True)
@@ -252,11 +224,6 @@ def read_table(path: Path, schema: pa.Schema, stage: str) -> pa.Table:
     if table.schema.remove_metadata() != schema:
         raise UserError(f"{path} has columns {table.schema.names}, not {schema.names}; {remedy}")
     return table
-
-
-def read_manifest(path: Path) -> list[ManifestRow]:
-    """Rows of a manifest; errors as in `read_table`."""
-    return cast(list[ManifestRow], read_table(path, MANIFEST, "download").to_pylist())
 
 
 def read_images(path: Path) -> list[ImageRow]:
