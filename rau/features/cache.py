@@ -20,7 +20,7 @@ from tqdm import tqdm
 from rau.encoders.clip import Encoder
 from rau.errors import UserError
 from rau.features.extraction import Encoded, Item, encode_images, encode_texts
-from rau.features.table import GROUP_ROWS, SHARED, Matrix, to_array, to_matrix, write_blocks
+from rau.features.table import GROUP_ROWS, SHARED, Matrix, to_array, to_matrix, write_features
 from rau.files import atomic_path
 
 PART_ROWS = 2048
@@ -128,7 +128,7 @@ class Cache:
             _gather(paths, first, wanted[start : start + GROUP_ROWS])
             for start in range(0, len(wanted), GROUP_ROWS)
         )
-        write_blocks(path, column, [item.name for item in items], blocks, self.metadata())
+        write_features(path, column, [item.name for item in items], blocks, self.metadata())
 
     def metadata(self) -> dict[str, str]:
         """What the features were made with, kept in the table's schema."""

@@ -17,7 +17,7 @@ from rau.features.table import (
     Features,
     Matrix,
     read_features,
-    write_blocks,
+    write_features,
 )
 from rau.files import digest, digest_files
 
@@ -88,4 +88,4 @@ def take(
         )
     for kind, column in COLUMNS.items():
         blocks = _blocks(given[kind], rows[kind])
-        write_blocks(targets[kind], column, needed[kind], blocks, metadata)
+        write_features(targets[kind], column, needed[kind], blocks, metadata)

@@ -45,27 +45,18 @@ def to_matrix(column: pa.Array | pa.ChunkedArray) -> Matrix:
 
 
 def write_features(
-    path: Path, column: str, names: Sequence[str], matrix: Matrix, metadata: dict[str, str]
-) -> None:
-    """Write a feature table, whole or not at all.
-
-    Args:
-        column: `image_id` or `text`.
-        matrix: (N, d) float16 or float32.
-    """
-    starts = range(0, max(1, len(names)), GROUP_ROWS)
-    blocks = (matrix[start : start + GROUP_ROWS] for start in starts)
-    write_blocks(path, column, names, blocks, metadata)
-
-
-def write_blocks(
     path: Path,
     column: str,
     names: Sequence[str],
     blocks: Iterable[Matrix],
     metadata: dict[str, str],
 ) -> None:
-    """The same of a matrix that comes block after block, at least one; each is a row group."""
+    """Write a feature table, whole or not at all.
+
+    Args:
+        column: `image_id` or `text`.
+        blocks: the matrix (N, d), float16 or float32, in one or more pieces; each is a row group.
+    """
     waiting = iter(blocks)
     first = next(waiting)
     schema = pa.schema(

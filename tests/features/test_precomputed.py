@@ -16,9 +16,9 @@ def write_source(folder: Path, images: list[str], value: float = 1.0) -> Path:
     matrix = np.arange(len(images) * 5, dtype=np.float16).reshape(-1, 5)
     matrix[0, 0] = value
     folder.mkdir()
-    write_features(folder / "images.parquet", "image_id", images, matrix, {})
+    write_features(folder / "images.parquet", "image_id", images, [matrix], {})
     texts = np.ones((2, 3), np.float32)
-    write_features(folder / "texts.parquet", "text", ["Is red", "unused"], texts, {})
+    write_features(folder / "texts.parquet", "text", ["Is red", "unused"], [texts], {})
     return folder
 
 
@@ -66,7 +66,7 @@ def test_a_shared_space_is_said_so_and_has_one_width(tmp_path: Path) -> None:
     targets = {kind: tmp_path / "out" / f"{kind}.parquet" for kind in NEEDED}
     with pytest.raises(UserError, match="images are 5 wide, texts 3"):
         precomputed.take(source, NEEDED, targets, shared_space=True)
-    write_features(source / "texts.parquet", "text", ["Is red"], np.ones((1, 5), np.float32), {})
+    write_features(source / "texts.parquet", "text", ["Is red"], [np.ones((1, 5), np.float32)], {})
     precomputed.take(source, NEEDED, targets)
     apart = read_pair(targets["images"], targets["texts"])[0]
     precomputed.take(source, NEEDED, targets, shared_space=True)

@@ -237,7 +237,7 @@ def test_features_of_another_encoder_are_refused(project: Path) -> None:
     for kind, column in (("images", "image_id"), ("texts", "text")):
         path = project / f"data/features/garments/{kind}.parquet"
         made = read_features(path, column)
-        write_features(path, column, made.names, made.matrix, made.metadata | {"key": "other"})
+        write_features(path, column, made.names, [made.matrix], made.metadata | {"key": "other"})
     assert "the head was trained on features of" in one_line(stage(project, "evaluate", code=1))
 
 
@@ -254,7 +254,7 @@ def test_features_of_the_users_own(project: Path) -> None:
     ):
         names = json.loads((project / f"needed/{file}.json").read_text())
         matrix = rng.standard_normal((len(names), width)).astype(np.float32)
-        write_features(project / f"own/{kind}.parquet", column, names, matrix, {})
+        write_features(project / f"own/{kind}.parquet", column, names, [matrix], {})
     for name in ("encoder", "features", "deterministic", "train", "evaluate", "report"):
         stage(project, name)
     assert [path.name for path in (project / "data/encoder").iterdir()] == ["rau_encoder.json"]

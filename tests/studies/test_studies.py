@@ -188,7 +188,7 @@ def write_source(folder: Path) -> runs.Source:
     about = {"key": "k", "space": "shared", "encoder": "e", "weights": "w", "preprocess": "p"}
     for kind, column in (("images", "image_id"), ("texts", "text")):
         part = getattr(made.features, kind)
-        write_features(folder / f"{kind}.parquet", column, part.names, part.matrix, about)
+        write_features(folder / f"{kind}.parquet", column, part.names, [part.matrix], about)
     for name, rows, schema in (
         ("queries", made.queries, QUERIES),
         ("galleries", made.galleries, GALLERIES),
