@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from rau.datasets.garments import draw_pairs
 from rau.encoders.clip import new_folder, save
+from rau.encoders.forward import normalise
 from rau.errors import UserError
 from rau.lr_schedule import factor
 
@@ -41,14 +42,6 @@ def check(pretrained: str | None) -> None:
     """Refuse weights for a model that is trained here."""
     if pretrained is not None:
         raise UserError(f"encoder.pretrained must be null: {NAME} is trained by this stage")
-
-
-def _pixels(pictures: Tensor, transform: PreprocessCfg) -> Tensor:
-    """Normalised (N, 3, size, size), channels last, of uint8 pictures (N, size, size, 3)."""
-    pixels = pictures.permute(0, 3, 1, 2).float() / 255
-    mean = torch.tensor(transform.mean).view(3, 1, 1)
-    std = torch.tensor(transform.std).view(3, 1, 1)
-    return (pixels - mean) / std
 
 
 def train(folder: Path, seed: int, steps: int, batch_size: int, pairs: int, workers: int) -> float:
@@ -94,7 +87,8 @@ def _fit(
             if len(order) < batch_size:
                 order = torch.randperm(len(pictures), generator=generator)
             rows, order = order[:batch_size], order[batch_size:]
-            image, text, scale = model(_pixels(pictures[rows], transform), tokens[rows])
+            pixels = normalise(pictures[rows], transform.mean, transform.std)
+            image, text, scale = model(pixels, tokens[rows])
             loss = criterion(image, text, scale)
             value = loss.item()
             if not math.isfinite(value):
