@@ -23,54 +23,48 @@ class Edge:
 
 @dataclass(frozen=True)
 class Split:
-    """Row numbers of the queries on either side, ascending, and of those that neither may have."""
+    """Rows of the queries of either side, ascending, and of those that neither side may have."""
 
     train: list[int]
     holdout: list[int]
     dropped: list[int]
 
 
-Graph = dict[str, list[int]]
+Graph = dict[str, list[Edge]]
 
 
 def _graph(edges: Sequence[Edge]) -> Graph:
+    """The edges of each node."""
     graph: Graph = defaultdict(list)
-    for row, edge in enumerate(edges):
-        graph[edge.reference].append(row)
-        if edge.target != edge.reference:
-            graph[edge.target].append(row)
+    for edge in edges:
+        for node in {edge.reference, edge.target}:
+            graph[node].append(edge)
     return graph
 
 
-def _neighbours(node: str, edges: Sequence[Edge], graph: Graph) -> list[str]:
-    ends = (
-        edges[row].target if edges[row].reference == node else edges[row].reference
-        for row in graph[node]
-    )
+def _neighbours(node: str, graph: Graph) -> list[str]:
+    """The other end of each edge of a node."""
+    ends = (edge.target if edge.reference == node else edge.reference for edge in graph[node])
     return [end for end in ends if end != node]
 
 
-def _components(edges: Sequence[Edge], graph: Graph) -> list[set[str]]:
-    seen: set[str] = set()
+def _components(graph: Graph) -> list[set[str]]:
+    left = set(graph)
     components = []
     for start in sorted(graph):
-        if start in seen:
+        if start not in left:
             continue
-        component = {start}
-        stack = [start]
+        component, stack = {start}, [start]
         while stack:
-            for node in _neighbours(stack.pop(), edges, graph):
-                if node not in component:
-                    component.add(node)
-                    stack.append(node)
-        seen |= component
+            new = set(_neighbours(stack.pop(), graph)) - component
+            component |= new
+            stack += new
+        left -= component
         components.append(component)
     return components
 
 
-def _grow(
-    start: str, category: str, need: int, edges: Sequence[Edge], graph: Graph, free: set[str]
-) -> set[str]:
+def _grow(start: str, category: str, need: int, graph: Graph, free: set[str]) -> set[str]:
     """Grow a region of `free` nodes until `need` queries of the category lie within it.
 
     The next node is the one with the largest share of its queries already inside: the border,
@@ -85,11 +79,11 @@ def _grow(
         if node in region:
             continue
         region.add(node)
-        for row in graph[node]:
-            edge = edges[row]
-            if edge.reference in region and edge.target in region:
-                inside += edge.category == category
-        for other in _neighbours(node, edges, graph):
+        inside += sum(
+            edge.category == category and {edge.reference, edge.target} <= region
+            for edge in graph[node]
+        )
+        for other in _neighbours(node, graph):
             if other in free and other not in region:
                 links[other] += 1
                 heapq.heappush(heap, (-links[other] / len(graph[other]), other))
@@ -108,12 +102,12 @@ def carve(edges: Sequence[Edge], share: float, seed: int) -> Split:
         A split in which no image of a holdout query occurs in a train query.
     """
     graph = _graph(edges)
-    components = _components(edges, graph)
+    components = _components(graph)
     random.Random(seed).shuffle(components)
     chosen: set[str] = set()
     for category in sorted({edge.category for edge in edges}):
         quota = max(1, round(share * sum(edge.category == category for edge in edges)))
-        _choose(category, quota, edges, graph, components, chosen)
+        _choose(category, quota, graph, components, chosen)
     sides: tuple[list[int], list[int], list[int]] = ([], [], [])
     for row, edge in enumerate(edges):
         sides[(edge.reference in chosen) + (edge.target in chosen)].append(row)
@@ -122,22 +116,16 @@ def carve(edges: Sequence[Edge], share: float, seed: int) -> Split:
 
 
 def _choose(
-    category: str,
-    quota: int,
-    edges: Sequence[Edge],
-    graph: Graph,
-    components: Sequence[set[str]],
-    chosen: set[str],
+    category: str, quota: int, graph: Graph, components: Sequence[set[str]], chosen: set[str]
 ) -> None:
     """Add nodes to `chosen` until about `quota` queries of the category lie within."""
 
     def count(nodes: set[str]) -> int:
-        rows = {row for node in nodes for row in graph[node]}
+        """Queries of the category within `nodes`, each counted at its reference."""
         return sum(
-            edges[row].category == category
-            and edges[row].reference in nodes
-            and edges[row].target in nodes
-            for row in rows
+            edge.category == category and edge.reference == node and edge.target in nodes
+            for node in nodes
+            for edge in graph[node]
         )
 
     need = quota - count(chosen)
@@ -151,8 +139,7 @@ def _choose(
     for size, component in sorted(sizes, key=lambda pair: -pair[0]):
         if need <= 0 or size == 0:
             return
-        free = component - chosen
-        if free:
-            region = _grow(sorted(free)[0], category, need, edges, graph, free)
+        if free := component - chosen:
+            region = _grow(min(free), category, need, graph, free)
             need -= count(region)
             chosen |= region
