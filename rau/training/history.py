@@ -1,12 +1,11 @@
 """The history of a training as a table: one row per epoch, blank where a value is unknown."""
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from rau.errors import UserError
@@ -14,16 +13,12 @@ from rau.errors import UserError
 
 def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:
     """Rows with the same keys as CSV."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+    return pd.DataFrame(rows).to_csv(index=False, lineterminator="\n")
 
 
-def columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, NDArray[np.float64]]:
+def columns(rows: Sequence[Mapping[str, Any]] | pd.DataFrame) -> dict[str, NDArray[np.float64]]:
     """Columns by name of rows with the same keys, NaN where a value is None."""
-    return {name: np.array([row[name] for row in rows], dtype=np.float64) for name in rows[0]}
+    return {str(k): v.to_numpy(np.float64) for k, v in pd.DataFrame(rows).items()}
 
 
 def summary(history: Mapping[str, NDArray[np.float64]]) -> dict[str, float | None]:
@@ -46,9 +41,11 @@ def read_history(path: Path) -> dict[str, NDArray[np.float64]]:
     """
     remedy = "run `python -m pipeline.train` again"
     try:
-        rows = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))))
-        return {name: np.array([float(row[name] or "nan") for row in rows]) for name in rows[0]}
+        table = pd.read_csv(path, dtype=np.float64, float_precision="round_trip")
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing; {remedy}") from error
-    except (ValueError, IndexError, TypeError) as error:
+    except ValueError as error:
         raise UserError(f"{path} is not a history of epochs ({error}); {remedy}") from error
+    if table.empty:
+        raise UserError(f"{path} is not a history of epochs (no rows); {remedy}")
+    return columns(table)
