@@ -1,6 +1,5 @@
 """Statistics of an epoch: sums accumulated on the device, and their means."""
 
-import math
 from typing import Any
 
 import torch
@@ -21,7 +20,6 @@ STATISTICS = (
     "csu_wanted",
     "pairs",
 )
-Sums = dict[str, float]
 
 
 def csu_counts(positives: Tensor, base: Tensor, truth: Tensor | None) -> Tensor:
@@ -61,12 +59,9 @@ def statistics(
     return torch.cat([losses, others, csu_counts(terms.positives, base, truth), pairs])
 
 
-def not_finite(values: Sums) -> list[str]:
-    """Names of the sums that are not numbers."""
-    return [name for name, value in values.items() if not math.isfinite(value)]
-
-
-def summary(values: Sums, queries: int, steps: int, truth_known: bool) -> dict[str, Any]:
+def summary(
+    values: dict[str, float], queries: int, steps: int, truth_known: bool
+) -> dict[str, Any]:
     """Means of an epoch: losses and sigma per query, gradient norm per step, rates of CSU."""
     row: dict[str, Any] = {name: values[name] / queries for name in STATISTICS[:6]}
     added, true, wanted = (values[name] for name in ("csu_added", "csu_true", "csu_wanted"))

@@ -112,8 +112,24 @@ def fit(
         UserError: a metric without truth.
     """
     trainer = make_trainer(params, features, prepared)
-    training = trainer.run(state, quiet)
-    return _fitted(params.train, trainer.head, training, features, prepared)
+    training, head = trainer.run(state, quiet), trainer.head
+    split = prepared.split
+    extra = {
+        "features": features.images.metadata,
+        "select": params.train.select,
+        "best_epoch": training.best_epoch,
+        "best_value": training.best_value,
+        "text_weights": prepared.weights,
+        "alignment": pair_distances.measure(head, prepared.tasks, features),
+        "threads": torch.get_num_threads(),
+        "queries": {
+            "train": len(split.train),
+            "holdout": len(split.holdout),
+            "dropped": split.dropped,
+            "unusable": split.unusable,
+        },
+    }
+    return Fitted(head.eval(), training, prepared.text_map, extra)
 
 
 def make_trainer(params: Params, features: FeatureSet, prepared: Prepared) -> Trainer:
@@ -138,30 +154,3 @@ def make_trainer(params: Params, features: FeatureSet, prepared: Prepared) -> Tr
         torch.default_generator.manual_seed(own.train.seed)
         head = ComposedHead(config).to(features.device)
     return Trainer(head, own.ua, own.train, prepared.rows, features, validate)
-
-
-def _fitted(
-    train: TrainParams,
-    head: ComposedHead,
-    training: TrainingState,
-    features: FeatureSet,
-    prepared: Prepared,
-) -> Fitted:
-    """A trained head with what is saved with it."""
-    split = prepared.split
-    extra = {
-        "features": features.images.metadata,
-        "select": train.select,
-        "best_epoch": training.best_epoch,
-        "best_value": training.best_value,
-        "text_weights": prepared.weights,
-        "alignment": pair_distances.measure(head, prepared.tasks, features),
-        "threads": torch.get_num_threads(),
-        "queries": {
-            "train": len(split.train),
-            "holdout": len(split.holdout),
-            "dropped": split.dropped,
-            "unusable": split.unusable,
-        },
-    }
-    return Fitted(head.eval(), training, prepared.text_map, extra)

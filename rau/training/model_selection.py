@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from itertools import product
 from typing import get_args
 
-import torch
 from torch import Tensor
 
 from rau.datasets.captions import Join
@@ -77,5 +76,4 @@ def fit_text_map(
     text = features.text_rows(train.texts[:, 0])
     target = features.image_rows(train.target)
     maps = [fit_ridge(text, target, ridge) for ridge in RIDGES]
-    scores = [pick(score(tasks, WeightedSum(1.0, one), features), metric) for one in maps]
-    return maps[int(torch.tensor(scores).argmax())]
+    return max(maps, key=lambda m: pick(score(tasks, WeightedSum(1.0, m), features), metric))

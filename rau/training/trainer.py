@@ -72,20 +72,13 @@ class Trainer:
         self.reached = TrainingState()
         self.best: dict[str, Tensor] = {}
         self.weights = list(head.parameters())
-        if self.weights:
-            self._prepare_steps()
-
-    def _prepare_steps(self) -> None:
-        train = self.train
         # Biases, norms and the temperature have no reason to shrink.
-        matrices = [weight for weight in self.weights if weight.ndim > 1]
-        others = [weight for weight in self.weights if weight.ndim <= 1]
         groups = [
-            {"params": matrices, "weight_decay": train.weight_decay},
-            {"params": others, "weight_decay": 0.0},
+            {"params": [w for w in self.weights if w.ndim > 1], "weight_decay": train.weight_decay},
+            {"params": [w for w in self.weights if w.ndim <= 1], "weight_decay": 0.0},
         ]
-        groups = [group for group in groups if group["params"]]
-        self.optimizer = torch.optim.AdamW(groups, lr=train.lr, fused=True)
+        if groups := [group for group in groups if group["params"]]:
+            self.optimizer = torch.optim.AdamW(groups, lr=train.lr, fused=True)
 
     def run(self, state: Path | None, quiet: bool = False) -> TrainingState:
         """Train to the last epoch, from `state` where an earlier run was stopped.
@@ -128,7 +121,7 @@ class Trainer:
             for step, batch in enumerate(self.sampler.epoch(epoch), first):
                 sums += self._step(step, batch)
         values = dict(zip(epoch_statistics.STATISTICS, sums.tolist(), strict=True))
-        if bad := epoch_statistics.not_finite(values):
+        if bad := [name for name, value in values.items() if not math.isfinite(value)]:
             raise NotFinite(
                 f"not finite in epoch {epoch + 1}: {', '.join(bad)}; lower train.lr, ua.csu_weight "
                 "or ua.dr_weight, or raise train.temperature"
@@ -144,7 +137,7 @@ class Trainer:
     def _step(self, step: int, batch: Batch) -> Tensor:
         """Update the weights once, without waiting for the device.
 
-        Returns what `epochs.STATISTICS` names, (11,).
+        Returns what `epoch_statistics.STATISTICS` names, (11,).
         """
         steps = self.train.epochs * self.sampler.steps
         for group in self.optimizer.param_groups:

@@ -20,9 +20,9 @@ class Triplets:
 
     Attributes:
         reference, target: rows of the image features, (Q,).
-        texts: rows of the text features, (Q, 4); the first `text_count` of each are drawn from.
+        texts: rows of the text features, (Q, t); the first `text_count` of each are drawn from.
         text_count: (Q,).
-        category: a number a category, (Q,), on the CPU.
+        category: one number per category, (Q,), on the CPU.
         relevant: rows of the image features of all true answers, (Q, m), padded with `images`;
             None where not known.
         images: number of rows of the image features.
@@ -102,7 +102,7 @@ def triplets_of(queries: Sequence[QueryRow], features: FeatureSet) -> Triplets:
     images = {name: row for row, name in enumerate(features.images.names)}
     texts = [training_texts(query["captions"]) for query in queries]
     flat = iter(features.texts.rows((text for row in texts for text in row), "texts").tolist())
-    captions, count = pad_texts([[next(flat) for _ in row] for row in texts])
+    captions = padded([[next(flat) for _ in row] for row in texts], 0)
     categories = {
         name: number for number, name in enumerate(sorted({q["category"] for q in queries}))
     }
@@ -113,8 +113,8 @@ def triplets_of(queries: Sequence[QueryRow], features: FeatureSet) -> Triplets:
     return Triplets(
         reference=torch.tensor([images[q["reference_id"]] for q in queries]).to(device),
         target=torch.tensor([images[ends(q)[1]] for q in queries]).to(device),
-        texts=captions.to(device),
-        text_count=count.to(device),
+        texts=torch.from_numpy(captions).to(device),
+        text_count=torch.tensor([len(row) for row in texts]).to(device),
         category=torch.tensor([categories[q["category"]] for q in queries]),
         relevant=relevant,
         images=len(images),
@@ -135,9 +135,3 @@ def holdout_tasks(
         if own:
             tasks.append(build_task(category, own, gallery, join, remove_reference, features))
     return tasks
-
-
-def pad_texts(texts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-    """Rows of one to four numbers as (Q, 4), padded with the first, and their counts (Q,)."""
-    padded = [[*row, *[row[0]] * (4 - len(row))] for row in texts]
-    return torch.tensor(padded), torch.tensor([len(row) for row in texts])
