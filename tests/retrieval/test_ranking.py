@@ -1,6 +1,7 @@
 """Ranking against hand-worked galleries and against a slow loop, with many ties."""
 
 import math
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -192,6 +193,32 @@ def test_any_block_and_slab_agree_with_a_full_sort(
         assert shown == [*among, *[-1] * (len(shown) - len(among))]
         ahead = [p for p in among if expected["top"].index(p) + 1 < expected["rank"]]
         assert result.subset_rank[row] == (len(ahead) + 1 if target[row] >= 0 else MISSING)
+
+
+def test_any_strip_agrees_with_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(5)
+    asked, gallery = signs(rng, 70), signs(rng, 700)
+    target, removed = torch.arange(70), torch.arange(70) + 1
+    relevant, subset = places(rng, 700, 70, 12), places(rng, 700, 70, 5)
+    whole = rank(asked, gallery, target, removed, 9, relevant, subset)
+    # Three queries at a time of sixteen that are held.
+    monkeypatch.setattr("rau.retrieval.ranking.STRIP", 3 * 768)
+    monkeypatch.setattr("rau.retrieval.ranking.HELD", 16 * 768)
+    parts = rank(asked, gallery, target, removed, 9, relevant, subset)
+    for field in fields(Ranking):
+        np.testing.assert_equal(getattr(parts, field.name), getattr(whole, field.name))
+
+
+def test_one_query_and_few_images_score_as_among_many() -> None:
+    generator = torch.Generator().manual_seed(6)
+    queries, gallery = (torch.randn(rows, 640, generator=generator) for rows in (100, 300))
+    nowhere = torch.full((100,), -1)
+    among = rank(queries, gallery, nowhere, nowhere, 300)
+    for row in range(5):
+        alone = rank(queries[row : row + 1], gallery[:3], nowhere[:1], nowhere[:1], 3)
+        where = np.isin(among.top[row], alone.top[0])
+        assert alone.top[0].tolist() == among.top[row][where].tolist()
+        assert alone.scores[0].tolist() == among.scores[row][where].tolist()
 
 
 def places_of(row: torch.Tensor) -> list[int]:
