@@ -4,7 +4,7 @@ A method turns features into query and gallery vectors. The head is one, the unt
 are others; all pass through the same code.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -199,76 +199,47 @@ def run_all(
     tasks: Sequence[Task], method: Method, features: FeatureSet, top_k: int
 ) -> list[Ranked]:
     """Rank every row of several tasks; what they share is encoded once."""
-    images = _images(tasks, method, features)
-    queries = _queries(tasks, method, features)
-    return [_rank(task, images, queries, top_k) for task in tasks]
 
-
-@dataclass(frozen=True)
-class _Encoded:
-    """Vectors (N, d) and uncertainty (N,) by ascending keys (N,)."""
-
-    keys: NDArray[np.int64]
-    vectors: Tensor
-    uncertainty: Tensor
-
-    def rows(self, keys: NDArray[np.int64]) -> Tensor:
-        """Where keys are, in their shape."""
-        return torch.from_numpy(np.searchsorted(self.keys, keys)).to(self.vectors.device)
-
-
-def _encode(
-    keys: NDArray[np.int64], work: Callable[[NDArray[np.int64]], tuple[Tensor, Tensor]]
-) -> _Encoded:
-    """Encode each key once, in blocks."""
-    each = np.unique(keys)
-    blocks = [work(each[start : start + BLOCK]) for start in range(0, len(each), BLOCK)]
-    vectors, uncertainty = (torch.cat(values) for values in zip(*blocks, strict=True))
-    return _Encoded(each, vectors, uncertainty)
-
-
-def _images(tasks: Sequence[Task], method: Method, features: FeatureSet) -> _Encoded:
-    """The images of all galleries, by row of the image features."""
-
-    def work(rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-        where = torch.from_numpy(rows).to(features.device)
-        return method.encode_gallery(features.image_rows(where))
-
-    return _encode(np.concatenate([task.gallery for task in tasks]), work)
-
-
-def _pairs(task: Task) -> NDArray[np.int64]:
-    """A number for reference and text of each row and order, (R, orders)."""
-    return np.maximum(task.reference, 0)[:, None] << 32 | task.text
-
-
-def _queries(tasks: Sequence[Task], method: Method, features: FeatureSet) -> _Encoded:
-    """The pairs of reference and text that are asked for, by `_pairs`."""
-
-    def work(pairs: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-        reference = torch.from_numpy(pairs >> 32).to(features.device)
-        text = torch.from_numpy(pairs & 0xFFFFFFFF).to(features.device)
+    def encode_queries(pairs: Tensor) -> tuple[Tensor, Tensor]:
+        reference, text = pairs >> 32, pairs & 0xFFFFFFFF
         vectors, uncertainty = method.encode_query(
             features.image_rows(reference), features.text_rows(text)
         )
         return F.normalize(vectors, dim=-1), uncertainty
 
-    return _encode(np.concatenate([_pairs(task).ravel() for task in tasks]), work)
+    def encode_images(rows: Tensor) -> tuple[Tensor, Tensor]:
+        return method.encode_gallery(features.image_rows(rows))
+
+    # One number for reference and text of each row and order, (R, orders).
+    pairs = [np.maximum(task.reference, 0)[:, None] << 32 | task.text for task in tasks]
+    queries = _encode(pairs, encode_queries, features.device)
+    galleries = _encode([task.gallery for task in tasks], encode_images, features.device)
+    return [_rank(*one, top_k) for one in zip(tasks, queries, galleries, strict=True)]
 
 
-def _rank(task: Task, images: _Encoded, pairs: _Encoded, top_k: int) -> Ranked:
-    rows = pairs.rows(_pairs(task)).unbind(1)
-    # The mean over orders; `rank` normalises it.
-    queries = torch.stack([pairs.vectors[order] for order in rows]).mean(0)
-    uncertainty = torch.stack([pairs.uncertainty[order] for order in rows]).mean(0)
-    places = images.rows(task.gallery)
+_Encoded = tuple[Tensor, Tensor]
 
+
+def _encode(
+    keys: Sequence[NDArray[np.int64]], work: Callable[[Tensor], _Encoded], device: torch.device
+) -> Iterator[_Encoded]:
+    """Vectors (*, d) and uncertainty (*) for each array of keys (*); each key is encoded once."""
+    each, inverse = np.unique(np.concatenate([k.ravel() for k in keys]), return_inverse=True)
+    blocks = [work(block) for block in torch.from_numpy(each).to(device).split(BLOCK)]
+    vectors, uncertainty = (torch.cat(values) for values in zip(*blocks, strict=True))
+    places = torch.from_numpy(inverse).to(device).split([k.size for k in keys])
+    for own, place in zip(keys, places, strict=True):
+        rows = place.view(own.shape)
+        yield vectors[rows], uncertainty[rows]
+
+
+def _rank(task: Task, queries: _Encoded, gallery: _Encoded, top_k: int) -> Ranked:
     def on_device(table: NDArray[np.int64]) -> Tensor:
-        return torch.from_numpy(table).to(places.device)
+        return torch.from_numpy(table).to(gallery[0].device)
 
     ranking = rank(
-        queries,
-        images.vectors[places],
+        queries[0].mean(1),  # Over the orders; `rank` normalises it.
+        gallery[0],
         # A row without its reference or target counts as a miss, whatever its list looks like.
         on_device(np.where(task.usable, task.target, -1)),
         on_device(task.removed),
@@ -276,10 +247,8 @@ def _rank(task: Task, images: _Encoded, pairs: _Encoded, top_k: int) -> Ranked:
         None if task.relevant is None else on_device(task.relevant),
         None if task.subset is None else on_device(task.subset),
     )
-    sigma_norm = images.uncertainty[places].float().cpu().numpy()
-    return Ranked(
-        ranking, uncertainty.float().cpu().numpy(), sigma_norm[np.maximum(task.target, 0)]
-    )
+    uncertainty, of_gallery = (u.float().cpu().numpy() for u in (queries[1].mean(1), gallery[1]))
+    return Ranked(ranking, uncertainty, of_gallery[np.maximum(task.target, 0)])
 
 
 def measured(
