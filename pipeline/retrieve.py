@@ -59,7 +59,7 @@ def main(
     reference = _reference(image, paths)
     queries = read_queries(workspace.table(name, "queries"))
     text = single_text(caption, joins_captions(query["captions"] for query in queries))
-    pixels = clip.prepare(loaded, reference)
+    pixels = loaded.prepare(reference)
     hits, uncertainty = query.search(
         head,
         loaded.encode_images(pixels[None])[0].to(device),

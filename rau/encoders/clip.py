@@ -61,12 +61,21 @@ class Encoder:
     dtype: torch.dtype = torch.float32
 
     def prepare(self, path: Path) -> Tensor:
-        """Decode one image file, resized and cropped: uint8 (height, width, 3)."""
-        with Image.open(path) as image:
-            picture = image if image.mode == "RGB" else image.convert("RGB")
-            for transform in self.preprocess.transforms[:-2]:
-                picture = transform(picture)
-            return torch.from_numpy(np.array(picture))
+        """Decode one image file, resized and cropped for the model: uint8 (height, width, 3).
+
+        Raises:
+            UserError: when the file is not a whole image.
+        """
+        try:
+            with Image.open(path) as image:
+                picture = image if image.mode == "RGB" else image.convert("RGB")
+                for transform in self.preprocess.transforms[:-2]:
+                    picture = transform(picture)
+                return torch.from_numpy(np.array(picture))
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            raise UserError(
+                f"{path} cannot be read as an image ({error}); check the file"
+            ) from error
 
     def encode_images(self, images: Tensor) -> Tensor:
         """Raw image features (B, d_image), float32 on the CPU, of uint8 (B, height, width, 3)."""
@@ -241,18 +250,6 @@ def load(folder: Path, device: torch.device, precision: Precision = "auto") -> E
         key=key,
         dtype=compute_dtype(precision, device),
     )
-
-
-def prepare(encoder: Encoder, path: Path) -> Tensor:
-    """Decode one image file, resized and cropped for the model: uint8 (height, width, 3).
-
-    Raises:
-        UserError: when the file is no whole image.
-    """
-    try:
-        return encoder.prepare(path)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path} cannot be read as an image ({error}); check the file") from error
 
 
 def check_key(encoder: Encoder, metadata: dict[str, str]) -> None:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from rau.encoders.clip import Encoder, prepare
+from rau.encoders.clip import Encoder
 from rau.errors import UserError
 from rau.features.table import Matrix
 
@@ -60,7 +60,7 @@ def encode_texts(encoder: Encoder, items: Sequence[Item], batch: int, workers: i
 
 
 def _decode(encoder: Encoder, items: Sequence[Item], rows: slice) -> Tensor:
-    return torch.stack([prepare(encoder, Path(item.content)) for item in items[rows]])
+    return torch.stack([encoder.prepare(Path(item.content)) for item in items[rows]])
 
 
 def _cut(tokens: Tensor, lengths: Tensor, rows: slice) -> Tensor:

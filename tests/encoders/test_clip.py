@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from rau.encoders import small_clip
-from rau.encoders.clip import CONFIG, WEIGHTS, Encoder, check_key, export, load, prepare
+from rau.encoders.clip import CONFIG, WEIGHTS, Encoder, check_key, export, load
 from rau.errors import UserError
 
 CPU = torch.device("cpu")
@@ -111,10 +111,10 @@ def test_pictures_of_any_mode(encoder: Encoder, tmp_path: Path) -> None:
     for mode in ("L", "RGBA", "P", "CMYK"):
         path = tmp_path / f"{mode}.{'jpg' if mode == 'CMYK' else 'png'}"
         Image.new(mode, (50, 80)).save(path)
-        assert prepare(encoder, path).shape == (64, 64, 3)
+        assert encoder.prepare(path).shape == (64, 64, 3)
     (tmp_path / "no.png").write_text("no")
     with pytest.raises(UserError, match=r"no\.png cannot be read as an image"):
-        prepare(encoder, tmp_path / "no.png")
+        encoder.prepare(tmp_path / "no.png")
 
 
 def test_key_of_another_encoder(encoder: Encoder) -> None:
