@@ -131,8 +131,5 @@ def digest_file(path: Path) -> str:
 
 def digest_files(paths: Iterable[Path]) -> str:
     """SHA-256 over the contents of files, in the order given."""
-    total = hashlib.sha256()
-    for path in paths:
-        with path.open("rb") as file:
-            total.update(hashlib.file_digest(file, "sha256").digest())
-    return total.hexdigest()
+    digests = b"".join(bytes.fromhex(digest_file(path)) for path in paths)
+    return hashlib.sha256(digests).hexdigest()

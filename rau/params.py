@@ -195,14 +195,14 @@ def of_a_run(params: Params) -> dict[str, Any]:
 
 def flat(params: Params) -> dict[str, Any]:
     """Values by dotted name, as `dvc exp run -S` takes them."""
+    return _flat(params.model_dump())
+
+
+def _flat(section: dict[str, Any]) -> dict[str, Any]:
     result: dict[str, Any] = {}
-
-    def visit(prefix: str, value: Any) -> None:
+    for key, value in section.items():
         if isinstance(value, dict):
-            for key, inner in value.items():
-                visit(f"{prefix}.{key}" if prefix else key, inner)
+            result |= {f"{key}.{name}": inner for name, inner in _flat(value).items()}
         else:
-            result[prefix] = value
-
-    visit("", params.model_dump())
+            result[key] = value
     return result

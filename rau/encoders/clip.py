@@ -205,16 +205,12 @@ def export(name: str, pretrained: str | None, folder: Path, root: Path) -> None:
         ) from error
     if isinstance(tokenizer, SigLipTokenizer):
         raise UserError(f"encoder.name={name}: its tokenizer cannot be kept; use its hf-hub: name")
+    config = open_clip.get_model_config(source)
+    config = config.get("model_cfg", config)
     with new_folder(folder) as temporary:
-        save(temporary, model, _model_config(source), {"name": name, "pretrained": pretrained})
+        save(temporary, model, config, {"name": name, "pretrained": pretrained})
         if isinstance(tokenizer, HFTokenizer):
             tokenizer.save_pretrained(str(temporary))
-
-
-def _model_config(source: str) -> dict[str, Any]:
-    config: dict[str, Any] = open_clip.get_model_config(source)
-    inner: dict[str, Any] = config.get("model_cfg", config)
-    return inner
 
 
 def load(folder: Path, device: torch.device, precision: Precision = "auto") -> Encoder:

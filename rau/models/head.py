@@ -88,18 +88,15 @@ class ComposedHead(nn.Module):
         self.criterion: Criterion = method.load_loss()(c.temperature)
         self.source_blocks = self._stack()
         self.target_blocks = None if c.shared else self._stack()
-        self._start_temperature()
+        temperature = torch.tensor(math.log(c.temperature))
+        if c.learn_temperature:
+            self.log_temperature = nn.Parameter(temperature)
+        else:
+            self.register_buffer("log_temperature", temperature)
 
     def _stack(self) -> nn.ModuleList:
         blocks = range(self.config.n)
         return nn.ModuleList(UncertaintyAugmenter(self.config, self.noise) for _ in blocks)
-
-    def _start_temperature(self) -> None:
-        value = torch.tensor(math.log(self.config.temperature))
-        if self.config.learn_temperature:
-            self.log_temperature = nn.Parameter(value)
-        else:
-            self.register_buffer("log_temperature", value)
 
     @property
     def temperature(self) -> Tensor:
@@ -120,16 +117,14 @@ class ComposedHead(nn.Module):
             return gaussian.at(self.noise.normal(gaussian.mean)) if sampling else gaussian.mean
 
         gaussians: list[Gaussian] = []
-        z = h
         for block in blocks:
-            if gaussians:
-                z = draw(gaussians[-1])
-            gaussians.append(block(z))
-        mean = gaussians[-1].mean if gaussians else F.normalize(h, dim=-1)
-        samples: tuple[Tensor, ...] = (mean,)
-        if gaussians and sampling:
-            samples = tuple(draw(gaussians[-1]) for _ in range(self.config.samples))
-        return PathOutput(tuple(gaussians), mean, samples)
+            gaussians.append(block(draw(gaussians[-1]) if gaussians else h))
+        if not gaussians:
+            mean = F.normalize(h, dim=-1)
+            return PathOutput((), mean, (mean,))
+        count = self.config.samples if sampling else 1
+        samples = tuple(draw(gaussians[-1]) for _ in range(count))
+        return PathOutput(tuple(gaussians), gaussians[-1].mean, samples)
 
     def forward_source(self, reference: Tensor, text: Tensor) -> PathOutput:
         """Compose B queries from (B, d_image) and (B, d_text).
