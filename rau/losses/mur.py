@@ -32,44 +32,20 @@ def augment(target: Tensor, noise: Noise) -> Tensor:
     return alpha * whitened + beta
 
 
-def loss(
-    source: Tensor,
-    target: Tensor,
-    target_ids: Tensor,
-    temperature: Tensor,
-    two_way: bool,
-    progress: float,
-    noise: Noise,
-) -> Tensor:
-    """gamma * noisy + (1 - gamma) * InfoNCE, a scalar (equations 6 to 8).
+class MurLoss(Criterion):
+    """gamma * noisy + (1 - gamma) * InfoNCE of the means of both paths (equations 6 to 8).
 
     The noisy term is (exp(-s) * InfoNCE(source, noisy target) + s) / 2 with s the std of all
     noisy entries; gamma is exp(-progress).
-
-    Args:
-        source, target: (B, d).
-        target_ids: (B,), equal where the target image is the same.
-        temperature: divides the cosines.
-        two_way: both directions of InfoNCE.
-        progress: of the training, from 0 to 1.
-        noise: where the random numbers come from.
     """
-    noisy = augment(target, noise)
-    std = noisy.std()
-    positives = same_target(target_ids)
-    coarse = info_nce(source, noisy, positives, temperature, two_way)
-    fine = info_nce(source, target, positives, temperature, two_way)
-    gamma = math.exp(-progress)
-    return gamma * ((-std).exp() * coarse + std) / 2 + (1 - gamma) * fine
-
-
-class MurLoss(Criterion):
-    """MUR's loss on the means of both paths."""
 
     def forward(self, source: PathOutput, target: PathOutput, context: LossContext) -> Terms:
         """The loss of B queries and their B targets."""
-        c = context
-        found = loss(
-            source.mean, target.mean, c.target_ids, c.temperature, c.two_way, c.progress, c.noise
-        )
-        return Terms.of_one(found, c.target_ids)
+        noisy = augment(target.mean, context.noise)
+        std = noisy.std()
+        options = same_target(context.target_ids), context.temperature, context.two_way
+        coarse = info_nce(source.mean, noisy, *options)
+        fine = info_nce(source.mean, target.mean, *options)
+        gamma = math.exp(-context.progress)
+        loss = gamma * ((-std).exp() * coarse + std) / 2 + (1 - gamma) * fine
+        return Terms.of_one(loss, context.target_ids)

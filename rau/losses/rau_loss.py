@@ -11,7 +11,6 @@ from torch import Tensor
 from rau.losses.criterion import Criterion, LossContext, Terms
 from rau.losses.info_nce import cosines, same_target, sampled_info_nce
 from rau.nn.gaussian import PathOutput, squared_distance
-from rau.params import UaParams
 
 
 @torch.no_grad()
@@ -76,50 +75,28 @@ def dr_loss(source: PathOutput, target: PathOutput, which: Literal["last", "all"
     return torch.stack([left.wasserstein2(right).mean() for left, right in used]).mean()
 
 
-def total_loss(
-    source: PathOutput,
-    target: PathOutput,
-    target_ids: Tensor,
-    ua: UaParams,
-    temperature: float | Tensor,
-    two_way: bool,
-) -> Terms:
-    """The training loss of a batch; a term of weight 0 is not computed.
-
-    Args:
-        source: the source path of B queries.
-        target: the target path of their B targets.
-        target_ids: (B,) integers, equal where the target image is the same.
-        ua: weights of the terms, theta and the blocks of DR.
-        temperature: divides the cosines.
-        two_way: both directions of InfoNCE.
-
-    Raises:
-        ValueError: when the two outputs do not fit each other.
-    """
-    base_positives = same_target(target_ids)
-    sets = [base_positives]
-    if ua.csu_weight > 0:
-        means = source.mean, target.mean
-        sets.append(csu_positives(*means, base_positives, ua.theta, ua.theta_quantile))
-    losses = sampled_info_nce(
-        source.samples, target.samples, torch.stack(sets), temperature, two_way
-    )
-    base, csu, dr = losses[0], losses.new_zeros(()), losses.new_zeros(())
-    total = base
-    if ua.csu_weight > 0:
-        csu = losses[1]
-        total = total + ua.csu_weight * csu
-    if ua.dr_weight > 0:
-        dr = dr_loss(source, target, ua.dr_blocks)
-        total = total + ua.dr_weight * dr
-    return Terms(total, base, csu, dr, sets[-1], base_positives)
-
-
 class RauLoss(Criterion):
-    """`total_loss`; what is left of it with ISU, CSU and DR off is the usual InfoNCE."""
+    """Base or ISU, CSU and DR; with all of them off what is left is the usual InfoNCE."""
 
     def forward(self, source: PathOutput, target: PathOutput, context: LossContext) -> Terms:
-        """The loss of B queries and their B targets."""
-        c = context
-        return total_loss(source, target, c.target_ids, c.ua, c.temperature, c.two_way)
+        """The loss of B queries and their B targets; a term of weight 0 is not computed.
+
+        Raises:
+            ValueError: when the two outputs do not fit each other.
+        """
+        ua, base_positives = context.ua, same_target(context.target_ids)
+        sets = [base_positives]
+        if ua.csu_weight > 0:
+            means = source.mean, target.mean
+            sets.append(csu_positives(*means, base_positives, ua.theta, ua.theta_quantile))
+        options = torch.stack(sets), context.temperature, context.two_way
+        losses = sampled_info_nce(source.samples, target.samples, *options)
+        base, csu, dr = losses[0], losses.new_zeros(()), losses.new_zeros(())
+        total = base
+        if ua.csu_weight > 0:
+            csu = losses[1]
+            total = total + ua.csu_weight * csu
+        if ua.dr_weight > 0:
+            dr = dr_loss(source, target, ua.dr_blocks)
+            total = total + ua.dr_weight * dr
+        return Terms(total, base, csu, dr, sets[-1], base_positives)

@@ -8,9 +8,11 @@ import torch
 from torch import Tensor
 
 from rau.losses import rau_loss
+from rau.losses.criterion import LossContext, Terms
 from rau.losses.info_nce import same_target, sampled_info_nce
-from rau.losses.rau_loss import csu_positives, dr_loss, total_loss
+from rau.losses.rau_loss import RauLoss, csu_positives, dr_loss
 from rau.nn.gaussian import Gaussian, PathOutput
+from rau.nn.noise import Noise
 from rau.params import UaParams
 from tests.losses.test_info_nce import IDS, normal, slow_cosine
 
@@ -22,6 +24,20 @@ def output(seed: int, blocks: int = 2, samples: int = 2) -> PathOutput:
     )
     mean = made[-1].mean if made else torch.nn.functional.normalize(normal(seed, 6, 5))
     return PathOutput(made, mean, tuple(normal(seed + 20 + i, 6, 5) for i in range(samples)))
+
+
+def total_loss(
+    source: PathOutput,
+    target: PathOutput,
+    ids: Tensor,
+    ua: UaParams,
+    temperature: float,
+    two_way: bool,
+) -> Terms:
+    tau = torch.tensor(temperature, dtype=torch.float64)
+    found = RauLoss(temperature)(source, target, LossContext(ids, ua, tau, two_way, 0.5, Noise()))
+    assert isinstance(found, Terms)
+    return found
 
 
 def test_csu_positives_by_loop() -> None:

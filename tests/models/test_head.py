@@ -9,7 +9,6 @@ from pydantic import ValidationError
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from rau.losses.rau_loss import total_loss
 from rau.models.config import HeadConfig
 from rau.models.fusion import GatedResidual
 from rau.models.head import ComposedHead
@@ -192,14 +191,8 @@ def test_every_parameter_learns_and_the_loss_falls(shared_space: bool) -> None:
     optimizer = torch.optim.AdamW(head.parameters(), lr=1e-2)
     values = []
     for _ in range(40):
-        terms = total_loss(
-            head.forward_source(reference, text),
-            head.forward_target(target),
-            torch.arange(32),
-            UaParams(theta=0.9),
-            head.temperature,
-            True,
-        )
+        paths = head.forward_source(reference, text), head.forward_target(target)
+        terms = head.loss(*paths, torch.arange(32), UaParams(theta=0.9), True, 0.5)
         optimizer.zero_grad()
         torch.autograd.backward(terms.total)
         optimizer.step()

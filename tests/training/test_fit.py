@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import Optimizer, register_optimizer_step_pre_hook
 
-from rau.losses import mur
+from rau.losses.criterion import LossContext, Terms
+from rau.losses.mur import MurLoss
 from rau.models.head import ComposedHead
+from rau.nn.gaussian import PathOutput
 from rau.params import HeadParams, Params, TrainParams, UaParams
 from rau.training import model_selection
 from rau.training.fit import Fitted, fit, prepare
@@ -170,14 +172,12 @@ def test_the_best_epoch_is_kept_and_the_first_of_equal_ones(
 
 def test_mur_is_told_how_far_the_training_is(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[float] = []
-    real = mur.loss
+    real = MurLoss.forward
 
-    def spy(*arguments: Any, **named: Any) -> Tensor:
-        progress = named.get("progress", arguments[5] if len(arguments) > 5 else None)
-        assert progress is not None
-        seen.append(float(progress))
-        return real(*arguments, **named)
+    def spy(loss: MurLoss, source: PathOutput, target: PathOutput, context: LossContext) -> Terms:
+        seen.append(context.progress)
+        return real(loss, source, target, context)
 
-    monkeypatch.setattr(mur, "loss", spy)
+    monkeypatch.setattr(MurLoss, "forward", spy)
     fitted(head={"name": "mur"}, epochs=3)
     assert seen == pytest.approx([step / len(seen) for step in range(len(seen))])
