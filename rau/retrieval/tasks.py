@@ -225,9 +225,9 @@ def _encode(
 ) -> Iterator[_Encoded]:
     """Vectors (*, d) and uncertainty (*) for each array of keys (*); each key is encoded once."""
     each, inverse = np.unique(np.concatenate([k.ravel() for k in keys]), return_inverse=True)
-    blocks = [work(block) for block in torch.from_numpy(each).to(device).split(BLOCK)]
+    blocks = [work(block) for block in torch.split(torch.from_numpy(each).to(device), BLOCK)]
     vectors, uncertainty = (torch.cat(values) for values in zip(*blocks, strict=True))
-    places = torch.from_numpy(inverse).to(device).split([k.size for k in keys])
+    places = torch.split(torch.from_numpy(inverse).to(device), [k.size for k in keys])
     for own, place in zip(keys, places, strict=True):
         rows = place.view(own.shape)
         yield vectors[rows], uncertainty[rows]
