@@ -1,11 +1,11 @@
 """Captions: relative ones that say what changed, more or less exactly, and standalone ones."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from rau.datasets.garments.attributes import ATTRIBUTES, ORDERS, PAINTS, Garment, pick
+from rau.datasets.garments.attributes import ATTRIBUTES, ORDERS, Garment, pick
 
 VAGUE_SHARE = 0.45
 DOUBLE_SHARE = 0.2
@@ -102,15 +102,8 @@ class Constraint:
 
     @property
     def attributes(self) -> tuple[str, ...]:
-        """The attributes that it speaks of."""
+        """The attributes that it mentions."""
         return (self.name,) if self.value is not None else ORDERS[self.name].attributes
-
-    def holds(self, reference: Garment, garment: Garment) -> bool:
-        """Whether `garment` is what it demands, given the reference."""
-        if self.value is not None:
-            return garment.value(self.name) == self.value
-        rank = ORDERS[self.name].rank
-        return self.sign * (rank(garment) - rank(reference)) > 0
 
 
 @dataclass(frozen=True)
@@ -135,7 +128,7 @@ def value_phrases(name: str, value: str) -> tuple[str, ...]:
 def _say(
     name: str, reference: Garment, target: Garment, rng: np.random.Generator
 ) -> tuple[str, Constraint]:
-    """One change, named outright or only hinted at."""
+    """A phrase for one change: the new value, or only a comparison with the reference's."""
     orders = [
         (order, sign)
         for order, spec in ORDERS.items()
@@ -150,7 +143,7 @@ def _say(
 
 
 def _untidy(text: str, rng: np.random.Generator) -> str:
-    """People's habits: capitals, full stops, blanks, and now and then two letters swapped."""
+    """Capitals, full stops, trailing spaces and, rarely, two letters swapped, as people write."""
     chance = rng.random(4)
     if chance[0] < 0.15:
         text = text.capitalize()
@@ -162,14 +155,6 @@ def _untidy(text: str, rng: np.random.Generator) -> str:
         at = int(rng.integers(len(text) - 1))
         text = text[:at] + text[at + 1] + text[at] + text[at + 2 :]
     return text
-
-
-def _caption(
-    names: Sequence[str], reference: Garment, target: Garment, rng: np.random.Generator
-) -> Caption:
-    said = [_say(name, reference, target, rng) for name in names]
-    text = pick(rng, OPENINGS) + pick(rng, LINKS).join(phrase for phrase, _ in said)
-    return Caption(_untidy(text, rng), tuple(constraint for _, constraint in said))
 
 
 def relative(reference: Garment, target: Garment, rng: np.random.Generator) -> list[Caption]:
@@ -187,25 +172,17 @@ def relative(reference: Garment, target: Garment, rng: np.random.Generator) -> l
     for _ in range(2):
         count = 2 if len(different) > 1 and rng.random() < DOUBLE_SHARE else 1
         names = rng.choice(different, size=count, replace=False)
-        captions.append(_caption([str(name) for name in names], reference, target, rng))
+        said = [_say(str(name), reference, target, rng) for name in names]
+        phrases, constraints = zip(*said, strict=True)
+        text = pick(rng, OPENINGS) + pick(rng, LINKS).join(phrases)
+        captions.append(Caption(_untidy(text, rng), constraints))
     return captions
 
 
 def describe(garment: Garment, rng: np.random.Generator) -> str:
-    """A standalone caption, for training an encoder; it describes and, like those of pictures
-    anywhere, does not compare."""
-    names = [name for name in rng.permutation(list(ATTRIBUTES)) if rng.random() < DESCRIBE_SHARE]
-    phrases = [pick(rng, value_phrases(str(n), garment.value(str(n)))) for n in names]
-    if not phrases:
-        phrases = [pick(rng, value_phrases("colour", garment.colour))]
+    """A standalone caption, for training an encoder: it describes and does not compare."""
+    order = [str(name) for name in rng.permutation(list(ATTRIBUTES))]
+    names = [name for name in order if rng.random() < DESCRIBE_SHARE] or ["colour"]
+    phrases = [pick(rng, value_phrases(name, garment.value(name))) for name in names]
     noun = "top" if garment.category == "toptee" else garment.category
-    order_of = rng.permutation(len(phrases))
-    return f"{noun} " + " and ".join(phrases[i] for i in order_of)
-
-
-def vocabulary() -> set[str]:
-    """Every word that captions are made of, typing errors aside."""
-    texts = [p for phrases in VALUE_PHRASES.values() for ways in phrases.values() for p in ways]
-    texts += [p for both in ORDER_PHRASES.values() for ways in both for p in ways]
-    texts += [*OPENINGS, *LINKS, *PAINTS]
-    return {word for text in texts for word in text.replace("{}", "").replace(",", "").split()}
+    return f"{noun} " + " and ".join(phrases[i] for i in rng.permutation(len(phrases)))

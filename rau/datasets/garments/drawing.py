@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from rau.datasets.garments.attributes import Garment
-from rau.datasets.garments.painting import Frame, Pen, cloth, silhouette, tinted
+from rau.datasets.garments.attributes import PAINTS, Garment
+from rau.datasets.garments.painting import Frame, Pen, cloth, silhouette, tint
 from rau.datasets.garments.shapes import TOP_Y, shape
 
 SUPERSAMPLE = 2
@@ -17,7 +17,7 @@ Field = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Nuisance:
-    """Everything in a picture that no caption speaks of."""
+    """Everything in a picture that no caption mentions."""
 
     zoom: float
     turn: float
@@ -32,7 +32,7 @@ class Nuisance:
 
     @classmethod
     def sample(cls, rng: np.random.Generator) -> "Nuisance":
-        """Draw one; the same numbers are used up whatever the garment."""
+        """Draw one; the random stream advances alike whatever the garment."""
         tone = rng.uniform(150, 250) + rng.uniform(-12, 12, 3)
         top = tone + rng.uniform(-14, 14)
         return cls(
@@ -55,7 +55,7 @@ class Nuisance:
 
 
 def _shading(frame: Frame, nuisance: Nuisance, size: int) -> tuple[Field, Field]:
-    """Factors of brightness, each (size, size): the room's light, and the folds of the cloth."""
+    """Brightness factors (size, size) of the room's light and of the folds of the cloth."""
     steps = np.arange(size, dtype=np.float32)
     room = (
         1
@@ -81,30 +81,20 @@ def draw(garment: Garment, size: int, rng: np.random.Generator) -> Image.Image:
     scale = nuisance.zoom * side * cmath.rect(1, nuisance.turn)
     centre = complex(0, (TOP_Y + outlines.hem_y) / 2)
     frame = Frame(scale, side * (0.5 + 0.5j + nuisance.offset) - scale * centre)
-    canvas = Image.new("RGB", (side, side), tinted(garment.colour, nuisance.hue))
+    canvas = Image.new("RGB", (side, side), tint(PAINTS[garment.colour].rgb, nuisance.hue))
     cloth(Pen(canvas, frame), garment, outlines, nuisance.hue, nuisance.phase)
     covered = Image.new("L", (side, side))
     silhouette(Pen(covered, frame), garment, outlines)
-    return _compose(canvas.reduce(SUPERSAMPLE), covered.reduce(SUPERSAMPLE), frame, nuisance, rng)
-
-
-def _compose(
-    painted: Image.Image,
-    covered: Image.Image,
-    frame: Frame,
-    nuisance: Nuisance,
-    rng: np.random.Generator,
-) -> Image.Image:
-    """Put the cloth before the backdrop with its shadow, folds, light and grain."""
-    size = painted.width
+    # The cloth goes before the backdrop, with its shadow, folds, light and grain.
     room, folds = _shading(frame, nuisance, size)
-    mask = np.asarray(covered, dtype=np.float32) / 255
-    blurred = np.asarray(covered.filter(ImageFilter.BoxBlur(size / 32)), dtype=np.float32) / 255
+    covered = covered.reduce(SUPERSAMPLE)
+    blurred = covered.filter(ImageFilter.BoxBlur(size / 32))
+    mask, halo = (np.asarray(image, dtype=np.float32) / 255 for image in (covered, blurred))
     fall = max(1, size // 40)
-    shadow = 1 - 0.4 * np.roll(blurred, (fall, fall), axis=(0, 1))
+    shadow = 1 - 0.4 * np.roll(halo, (fall, fall), axis=(0, 1))
     ramp = np.linspace(0, 1, size, dtype=np.float32)[:, None, None]
     backdrop = nuisance.backdrop[0] * (1 - ramp) + nuisance.backdrop[1] * ramp
-    pixels = np.asarray(painted, dtype=np.float32) * (mask * folds)[..., None]
+    pixels = np.asarray(canvas.reduce(SUPERSAMPLE), dtype=np.float32) * (mask * folds)[..., None]
     pixels += backdrop * ((1 - mask) * shadow)[..., None]
     pixels *= room[..., None]
     pixels += nuisance.grain * rng.standard_normal((size, size, 1), dtype=np.float32)

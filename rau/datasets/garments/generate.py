@@ -8,9 +8,11 @@ import hashlib
 import multiprocessing
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import starmap
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +25,15 @@ from rau.datasets.garments.attributes import (
     CATEGORIES,
     VALUES,
     Garment,
+    T,
     codes,
     mutate,
     pick,
     sample,
 )
-from rau.datasets.garments.captions import Caption, describe, relative
+from rau.datasets.garments.captions import describe, relative
 from rau.datasets.garments.drawing import draw
-from rau.datasets.garments.relevance import Demand, relevant
+from rau.datasets.garments.relevance import Triplet, relevant
 from rau.errors import UserError
 from rau.files import ABANDONED_SECONDS, read_json, write_json
 from rau.schemas import RELEVANCE, write_table
@@ -41,7 +44,7 @@ POOL = 40
 POOL_ATTRIBUTES = 5
 CHUNK = 64
 QUALITY = 88
-# First words of the random streams, so that no two purposes ever share numbers.
+# First words of the seeds: no two purposes share a random stream.
 POOLS, PICTURES, PAIRS = 0, 1, 2
 
 
@@ -58,15 +61,6 @@ class GarmentsSpec:
 
 
 @dataclass(frozen=True)
-class Triplet:
-    """A query as rows of its part's garments."""
-
-    reference: int
-    target: int
-    captions: tuple[Caption, Caption]
-
-
-@dataclass(frozen=True)
 class Part:
     """One category of one split; `pools` gives each garment's pool, (N,)."""
 
@@ -79,15 +73,7 @@ class Part:
 
     def answers(self) -> list[NDArray[np.int64]]:
         """Rows of the true answers of each triplet."""
-        demands = [
-            Demand(
-                t.reference,
-                t.target,
-                tuple(c for caption in t.captions for c in caption.constraints),
-            )
-            for t in self.triplets
-        ]
-        return relevant(self.garments, demands)
+        return relevant(self.garments, self.triplets)
 
 
 def _share(total: int, parts: int, index: int) -> int:
@@ -96,7 +82,7 @@ def _share(total: int, parts: int, index: int) -> int:
 
 
 def image_id(seed: int, split: str, category: str, row: int) -> str:
-    """Ten capitals and digits, as shops number their goods."""
+    """Ten capitals and digits, like a product number."""
     number = int(hashlib.sha256(f"{seed}/{split}/{category}/{row}".encode()).hexdigest(), 16)
     digits = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
     return "B" + "".join(digits[number // 36**k % 36] for k in range(9))
@@ -125,8 +111,8 @@ def _triplets(
     chosen = pairs[rng.choice(len(pairs), size=count, replace=len(pairs) < count)]
     triplets = []
     for reference, target in chosen.tolist():
-        one, other = relative(garments[reference], garments[target], rng)
-        triplets.append(Triplet(first + reference, first + target, (one, other)))
+        captions = tuple(relative(garments[reference], garments[target], rng))
+        triplets.append(Triplet(first + reference, first + target, captions))
     return triplets
 
 
@@ -137,8 +123,7 @@ def plan(spec: GarmentsSpec) -> list[Part]:
         images = spec.train_images if split == "train" else spec.val_images
         queries = spec.train_queries if split == "train" else spec.val_queries
         for c, category in enumerate(CATEGORIES):
-            size = _share(images, len(CATEGORIES), c)
-            asked = _share(queries, len(CATEGORIES), c)
+            size, asked = (_share(total, len(CATEGORIES), c) for total in (images, queries))
             count = max(1, round(size / POOL))
             garments: list[Garment] = []
             pools: list[int] = []
@@ -154,18 +139,16 @@ def plan(spec: GarmentsSpec) -> list[Part]:
     return parts
 
 
-def _annotation_files(root: Path, parts: Sequence[Part]) -> list[tuple[Path, Path]]:
-    """Captions and split of each part."""
-    names = [f"{part.category}.{part.split}.json" for part in parts]
-    return [
-        (root / "captions" / f"cap.{name}", root / "image_splits" / f"split.{name}")
-        for name in names
-    ]
-
-
 def _write_annotations(root: Path, parts: Sequence[Part]) -> None:
+    """Write captions, split files and relevance, unless all of them exist."""
+    relevance = root / "relevance.parquet"
+    names = [f"{part.category}.{part.split}.json" for part in parts]
+    captions = [root / "captions" / f"cap.{name}" for name in names]
+    splits = [root / "image_splits" / f"split.{name}" for name in names]
+    if all(path.exists() for path in (*captions, *splits, relevance)):
+        return
     rows: list[dict[str, Any]] = []
-    for part, (captions, split) in zip(parts, _annotation_files(root, parts), strict=True):
+    for part, captions_path, split_path in zip(parts, captions, splits, strict=True):
         entries = [
             {
                 "target": part.ids[t.target],
@@ -174,66 +157,45 @@ def _write_annotations(root: Path, parts: Sequence[Part]) -> None:
             }
             for t in part.triplets
         ]
-        write_json(captions, entries)
-        write_json(split, part.ids)
-        for index, (entry, answer) in enumerate(zip(entries, part.answers(), strict=True)):
-            rows.append(
-                {
-                    "category": part.category,
-                    "split": part.split,
-                    "query_index": index,
-                    "candidate": entry["candidate"],
-                    "target": entry["target"],
-                    "relevant": [part.ids[row] for row in answer],
-                }
-            )
-    write_table(root / "relevance.parquet", pa.Table.from_pylist(rows, RELEVANCE), RELEVANCE)
+        write_json(captions_path, entries)
+        write_json(split_path, part.ids)
+        rows += [
+            {
+                "category": part.category,
+                "split": part.split,
+                "query_index": index,
+                "candidate": entry["candidate"],
+                "target": entry["target"],
+                "relevant": [part.ids[row] for row in answer],
+            }
+            for index, (entry, answer) in enumerate(zip(entries, part.answers(), strict=True))
+        ]
+    write_table(relevance, pa.Table.from_pylist(rows, RELEVANCE), RELEVANCE)
 
 
-@dataclass(frozen=True)
-class _Job:
-    garment: Garment
-    path: str
-    size: int
-    seed: tuple[int, ...]
+def _draw_file(size: int, garment: Garment, path: Path, seed: Sequence[int]) -> None:
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    picture = draw(garment, size, np.random.default_rng(seed))
+    picture.save(temporary, "JPEG", quality=QUALITY)
+    temporary.replace(path)
 
 
-def _draw_files(jobs: Sequence[_Job]) -> int:
-    for job in jobs:
-        temporary = f"{job.path}.{os.getpid()}.tmp"
-        picture = draw(job.garment, job.size, np.random.default_rng(job.seed))
-        picture.save(temporary, "JPEG", quality=QUALITY)
-        Path(temporary).replace(job.path)
-    return len(jobs)
-
-
-def _draw_pair(job: tuple[int, int, int]) -> tuple[NDArray[np.uint8], str]:
-    seed, index, size = job
+def _draw_pair(size: int, seed: int, index: int) -> tuple[NDArray[np.uint8], str]:
     rng = np.random.default_rng([PAIRS, seed, index])
     garment = sample(pick(rng, CATEGORIES), rng)
     return np.asarray(draw(garment, size, rng)), describe(garment, rng)
 
 
-def _draw_pairs(jobs: Sequence[tuple[int, int, int]]) -> list[tuple[NDArray[np.uint8], str]]:
-    return [_draw_pair(job) for job in jobs]
-
-
-def _in_chunks(
-    work: Callable[[Sequence[Any]], Any], jobs: Sequence[Any], workers: int, what: str
-) -> Iterator[Any]:
-    """Do chunks of jobs on processes, in order, with a progress bar."""
-    chunks = [jobs[start : start + CHUNK] for start in range(0, len(jobs), CHUNK)]
-    with tqdm(total=len(jobs), desc=what, unit="image") as bar:
-        if workers <= 1:
-            for chunk in chunks:
-                yield work(chunk)
-                bar.update(len(chunk))
-            return
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(workers, mp_context=context) as pool:
-            for chunk, result in zip(chunks, pool.map(work, chunks), strict=True):
-                yield result
-                bar.update(len(chunk))
+def _map(
+    work: Callable[..., T], jobs: Sequence[Sequence[Any]], workers: int, description: str
+) -> list[T]:
+    """Call `work` with the arguments of each job, on processes, in order, with a progress bar."""
+    bar = partial(tqdm, total=len(jobs), desc=description, unit="image")
+    if workers <= 1:
+        return list(bar(starmap(work, jobs)))
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+        return list(bar(pool.map(work, *zip(*jobs, strict=True), chunksize=CHUNK)))
 
 
 def _claim(root: Path, spec: GarmentsSpec) -> None:
@@ -252,39 +214,35 @@ def _sweep(folder: Path) -> None:
 
 
 def generate(root: Path, spec: GarmentsSpec, workers: int = 2) -> None:
-    """Write the data set under `root`; what is there already is not drawn again.
+    """Write the data set under `root`; existing files are not drawn again.
 
-    The same seed gives the same bytes whatever the number of
-    workers. `garments.json`, written first, says what is drawn here.
+    The same seed gives the same bytes whatever the number of workers. `garments.json`, written
+    first, records the spec.
 
     Raises:
         UserError: when `root` holds garments drawn from another spec.
     """
     _claim(root, spec)
     parts = plan(spec)
-    (root / "images").mkdir(parents=True, exist_ok=True)
-    _sweep(root / "images")
+    images = root / "images"
+    images.mkdir(parents=True, exist_ok=True)
+    _sweep(images)
     jobs = [
-        _Job(garment, str(path), spec.image_size, (PICTURES, spec.seed, s, row))
+        (garment, path, (PICTURES, spec.seed, s, row))
         for s, part in enumerate(parts)
         for row, (garment, name) in enumerate(zip(part.garments, part.ids, strict=True))
-        if not (path := root / "images" / f"{name}.jpg").exists()
+        if not (path := images / f"{name}.jpg").exists()
     ]
     if jobs:
-        for _ in _in_chunks(_draw_files, jobs, workers, "draw images"):
-            pass
-    annotations = [path for pair in _annotation_files(root, parts) for path in pair]
-    if not all(path.exists() for path in (*annotations, root / "relevance.parquet")):
-        _write_annotations(root, parts)
+        _map(partial(_draw_file, spec.image_size), jobs, workers, "draw images")
+    _write_annotations(root, parts)
 
 
 def draw_pairs(
     count: int, size: int, seed: int, workers: int = 2
 ) -> tuple[NDArray[np.uint8], list[str]]:
-    """Pictures (count, size, size, 3) and their captions, from a stream of their own."""
-    jobs = [(seed, index, size) for index in range(count)]
-    results = [
-        pair for chunk in _in_chunks(_draw_pairs, jobs, workers, "draw pairs") for pair in chunk
-    ]
-    pictures, captions = zip(*results, strict=True)
+    """Pictures (count, size, size, 3) and their captions, from a random stream of their own."""
+    jobs = [(index,) for index in range(count)]
+    pairs = _map(partial(_draw_pair, size, seed), jobs, workers, "draw pairs")
+    pictures, captions = zip(*pairs, strict=True)
     return np.stack(pictures), list(captions)
