@@ -1,6 +1,7 @@
 """Stage `download`: images and annotations in the store, described by a manifest."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 from pipeline import stage, workspace
@@ -37,7 +38,7 @@ def main() -> None:
     label = workspace.dataset_label(dataset)
     if card is not None:
         comparison = verification.compare(card, root, files)
-        label |= comparison.as_dict()
+        label |= asdict(comparison)
         if comparison.copy == "official":
             for note in verification.unexpected(card, annotations.queries):
                 print(f"note: {note}")

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from huggingface_hub import HfApi
 from PIL import Image
 
 from rau.datasets import fashioniq
 from rau.datasets.annotations import Annotations
 from rau.datasets.registry import FASHIONIQ, DatasetCard, Files
-from rau.download.acquire import DownloadOptions, acquire
+from rau.download.acquire import acquire
 from rau.download.http_client import Client
 from tests.server import Server
 
@@ -145,6 +146,5 @@ def serve(
 
 def fetch(url: str, folder: Path, root: Path, connections: int = 8) -> dict[str, str]:
     """Fill a store from the hosts at `url`, impatiently."""
-    choices = DownloadOptions(connections=connections, endpoint=url)
     with Client(connections, backoff=0.01, slowest=1000, patience=0.2, timeout=10) as client:
-        return dict(acquire(card(url, folder), fashioniq, root, choices, client))
+        return dict(acquire(card(url, folder), root, client, HfApi(url)))

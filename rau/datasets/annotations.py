@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import pyarrow as pa
 
@@ -67,6 +67,11 @@ def entries(path: Path) -> list[Any]:
     if not isinstance(found, list):
         raise UserError(f"captions file {path} is not a list of queries")
     return found
+
+
+def are_strings(value: Any) -> TypeGuard[list[str]]:
+    """Whether a value is a list of strings."""
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
 
 
 def check_entry(entry: Any, where: str, strings: list[str], others: list[str]) -> None:

@@ -9,7 +9,7 @@ without the reference, among which subset recall ranks.
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from rau.datasets.annotations import Annotations, check_entry, check_listed, entries
+from rau.datasets.annotations import Annotations, are_strings, check_entry, check_listed, entries
 from rau.datasets.manifest import SUFFIXES, check_image_id
 from rau.errors import UserError
 from rau.files import read_json
@@ -47,7 +47,7 @@ def _query(entry: Any, where: str, split: str) -> QueryRow:
     strings = ["reference", "caption"] + ([] if hidden else ["target_hard"])
     check_entry(entry, where, strings, ["pairid", "img_set"])
     members = entry["img_set"].get("members") if isinstance(entry["img_set"], dict) else None
-    if not isinstance(members, list) or not all(isinstance(m, str) for m in members):
+    if not are_strings(members):
         raise UserError(f"{where}: img_set has no list 'members' of image ids; fix the row")
     if not isinstance(entry["pairid"], int):
         raise UserError(f"{where}: 'pairid' is not a number; fix the row")
@@ -87,8 +87,8 @@ def read_annotations(root: Path) -> Annotations:
         for row, entry in enumerate(entries(captions)):
             where = f"{captions}, row {row}"
             query = _query(entry, where, split)
-            ends = {"reference": "reference_id", "target_hard": "target_id"}
-            check_listed(query, where, ends, known)
+            keys = {"reference": "reference_id", "target_hard": "target_id"}
+            check_listed(query, where, keys, known)
             if strange := sorted(set(query["members"] or ()) - known):
                 raise UserError(f"{where}: member {strange[0]!r} is not in its split file")
             queries.append(query)

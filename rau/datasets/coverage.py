@@ -1,11 +1,12 @@
 """How much of a data set is available: images, and the queries that can be answered with them."""
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from rau.errors import UserError
 from rau.params import Section
@@ -83,52 +84,42 @@ def table(
     whole = {row["image_id"] for row in rows if row["status"] == "ok"}
     lines = [f"{'category':<14}{'split':<8}{'images':>20}{'queries usable':>20}"]
     for (category, split), ids in splits.items():
-        there = len(set(ids) & whole)
-        own = [
-            query for query in queries if (query["category"], query["split"]) == (category, split)
+        usable = [
+            is_usable(query, whole)
+            for query in queries
+            if (query["category"], query["split"]) == (category, split)
         ]
-        answerable = sum(is_usable(query, whole) for query in own)
-        counts = f"{_of(there, len(set(ids))):>20}{_of(answerable, len(own)):>20}"
-        lines.append(f"{category:<14}{split:<8}{counts}")
-    val_gallery = {i for (_, split), ids in splits.items() if split == "val" for i in ids}
-    lines += ["", f"{'source':<34}{'images':>8}", *_by_source(rows), ""]
-    return "\n".join([*lines, str(measure(rows, queries, val_gallery))])
-
-
-def _by_source(rows: Sequence[ManifestRow]) -> Iterator[str]:
+        images = f"{len(set(ids) & whole):,} of {len(set(ids)):,}"
+        answerable = f"{sum(usable):,} of {len(usable):,}"
+        lines.append(f"{category:<14}{split:<8}{images:>20}{answerable:>20}")
     sources = Counter(row["source"] for row in rows if row["status"] == "ok")
     gaps = Counter(row["status"] for row in rows if row["status"] != "ok")
-    for name, count in [*sources.most_common(), *gaps.most_common()]:
-        yield f"{name:<34}{count:>8,}"
+    lines += ["", f"{'source':<34}{'images':>8}"]
+    lines += [f"{name:<34}{n:>8,}" for by in (sources, gaps) for name, n in by.most_common()]
+    val_gallery = {i for (_, split), ids in splits.items() if split == "val" for i in ids}
+    return "\n".join([*lines, "", str(measure(rows, queries, val_gallery))])
 
 
 def missing(manifest: pa.Table) -> str:
     """Every missing or corrupt image, as CSV."""
-    rows = manifest.select(["image_id", "status", "source"]).to_pylist()
-    gaps = [
-        f"{r['image_id']},{r['status']},{r['source'] or ''}" for r in rows if r["status"] != "ok"
-    ]
-    return "\n".join(["image_id,status,source", *gaps]) + "\n"
-
-
-def _of(part: int, total: int) -> str:
-    return f"{part:,} of {total:,}"
+    gaps = manifest.filter(pc.field("status") != "ok").select(["image_id", "status", "source"])
+    return str(gaps.to_pandas().to_csv(index=False))
 
 
 def check(manifest: pa.Table, allow_missing: bool, root: Path, listing: Path) -> None:
-    """Refuse a gap.
+    """Refuse a manifest with missing or corrupt images.
 
     Args:
-        listing: where every image that is missing is listed, named in the error.
+        listing: the file that lists them all, named in the error.
 
     Raises:
         UserError: on a gap, unless `allow_missing`.
     """
-    rows = manifest.select(["image_id", "status"]).to_pylist()
-    gaps = [f"{row['image_id']} ({row['status']})" for row in rows if row["status"] != "ok"]
+    gaps = manifest.filter(pc.field("status") != "ok").to_pylist()
     if gaps and not allow_missing:
-        named = ", ".join(gaps[:5]) + (", …" if len(gaps) > 5 else "")
+        named = ", ".join(f"{row['image_id']} ({row['status']})" for row in gaps[:5])
+        named += ", …" if len(gaps) > 5 else ""
         raise UserError(
-            f"{len(gaps):,} of {len(rows):,} images are missing in {root}: {named} (all in "
+            f"{len(gaps):,} of {manifest.num_rows:,} images are missing in {root}: {named} (all in "
             f"{listing}); complete the folder, run again, or set dataset.allow_missing=true"
         )

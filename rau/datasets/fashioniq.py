@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from rau.datasets.annotations import Annotations, check_entry, check_listed, entries
+from rau.datasets.annotations import Annotations, are_strings, check_entry, check_listed, entries
 from rau.datasets.manifest import SUFFIXES, check_image_id
 from rau.errors import UserError
 from rau.files import read_json
@@ -33,21 +33,16 @@ def _present(root: Path) -> Iterator[tuple[str, str, Path]]:
 
 def _ids(path: Path) -> list[str]:
     ids = read_json(path, "split file")
-    if not isinstance(ids, list) or not all(isinstance(i, str) for i in ids):
+    if not are_strings(ids):
         raise UserError(f"split file {path} is not a list of image ids")
     return list(dict.fromkeys(ids))
 
 
-def _query(entry: Any, row: int, category: str, split: str, path: Path) -> QueryRow:
-    where = f"{path}, row {row}"
+def _query(entry: Any, where: str, category: str, split: str, row: int) -> QueryRow:
     strings = ["candidate"] + ([] if split == "test" else ["target"])
     check_entry(entry, where, strings, ["captions"])
     captions = entry["captions"]
-    if (
-        not isinstance(captions, list)
-        or not captions
-        or not all(isinstance(caption, str) for caption in captions)
-    ):
+    if not captions or not are_strings(captions):
         raise UserError(f"{where}: 'captions' is not a list of strings")
     return {
         "query_id": f"{category}-{split}-{row}",
@@ -76,15 +71,15 @@ def read_annotations(root: Path) -> Annotations:
         splits[category, split] = ids
         known = set(ids)
         for row, entry in enumerate(entries(path)):
-            query = _query(entry, row, category, split, path)
-            ends = {"candidate": "reference_id", "target": "target_id"}
-            check_listed(query, f"{path}, row {row}", ends, known)
+            where = f"{path}, row {row}"
+            query = _query(entry, where, category, split, row)
+            check_listed(query, where, {"candidate": "reference_id", "target": "target_id"}, known)
             queries.append(query)
     if not queries:
         raise UserError(f"{root} holds no captions/cap.<category>.<split>.json; check dataset.root")
     relevance_path = root / "relevance.parquet"
     if relevance_path.exists():
-        _attach_relevance(queries, splits, read_relevance(relevance_path), relevance_path)
+        _attach_relevance(queries, splits, relevance_path)
     return Annotations(splits, queries, _galleries(splits, queries), _places)
 
 
@@ -110,7 +105,7 @@ def annotation_files(root: Path) -> list[Path]:
 
 
 def read_relevance(path: Path) -> Relevance:
-    """Read the optional `relevance.parquet`; a file without `split` speaks of val.
+    """Read the optional `relevance.parquet`; a file without `split` is of val.
 
     Raises:
         UserError: when it is truncated, or a column is missing or of another type.
@@ -129,28 +124,24 @@ def read_relevance(path: Path) -> Relevance:
 
 
 def _attach_relevance(
-    queries: list[QueryRow],
-    splits: dict[tuple[str, str], list[str]],
-    relevance: Relevance,
-    path: Path,
+    queries: list[QueryRow], splits: dict[tuple[str, str], list[str]], path: Path
 ) -> None:
     """Give each query its true answers, which every query of a split has or none."""
+    relevance = read_relevance(path)
     listed = {place: set(ids) for place, ids in splits.items()}
-    for split in {split for _, split, _ in relevance}:
-        mine = [query for query in queries if query["split"] == split]
-        for query in mine:
-            category = query["category"]
-            row = int(query["query_id"].rsplit("-", 1)[1])
-            truth = relevance.get((category, split, row))
-            if truth is None:
-                raise UserError(f"{path} has no row for {query['query_id']}; write all of {split}")
-            if (truth["candidate"], truth["target"]) != (query["reference_id"], query["target_id"]):
-                raise UserError(f"{path}: row of {query['query_id']} names another query's images")
-            answers = truth["relevant"]
-            if answers is None or truth["target"] not in answers:
-                raise UserError(f"{path}: {query['query_id']} lacks its target among the answers")
-            if strange := sorted(set(answers) - listed[category, split], key=str):
-                raise UserError(
-                    f"{path}: {query['query_id']} names {strange[0]!r}, not in its split file"
-                )
-            query["relevant"] = answers
+    covered = {split for _, split, _ in relevance}
+    for query in queries:
+        name, category, split = query["query_id"], query["category"], query["split"]
+        if split not in covered:
+            continue
+        truth = relevance.get((category, split, int(name.rsplit("-", 1)[1])))
+        if truth is None:
+            raise UserError(f"{path} has no row for {name}; write all of {split}")
+        if (truth["candidate"], truth["target"]) != (query["reference_id"], query["target_id"]):
+            raise UserError(f"{path}: row of {name} names another query's images")
+        answers = truth["relevant"]
+        if answers is None or truth["target"] not in answers:
+            raise UserError(f"{path}: {name} lacks its target among the answers")
+        if strange := sorted(set(answers) - listed[category, split], key=str):
+            raise UserError(f"{path}: {name} names {strange[0]!r}, not in its split file")
+        query["relevant"] = answers

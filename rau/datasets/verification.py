@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,6 @@ class Comparison:
     copy: str
     differs: list[str] = field(default_factory=list)
     unverified: dict[str, str] = field(default_factory=dict)
-
-    def as_dict(self) -> dict[str, Any]:
-        """For a JSON document."""
-        return asdict(self)
 
 
 def unexpected(card: DatasetCard, queries: Iterable[Mapping[str, Any]]) -> list[str]:

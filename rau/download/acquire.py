@@ -1,14 +1,13 @@
 """Fetch a data set: from its card to a store as complete as the sources allow."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+from huggingface_hub import HfApi
 
-from rau.datasets.annotations import Annotations
-from rau.datasets.readers import Reader
+from rau.datasets.readers import reader
 from rau.datasets.registry import DatasetCard
 from rau.download import annotation_files, huggingface, local_folder, url_tables
 from rau.download.http_client import Client
@@ -19,30 +18,22 @@ from rau.errors import UserError
 JOURNAL = ".journal.jsonl"
 
 
-@dataclass(frozen=True)
-class DownloadOptions:
-    """What the user allows.
-
-    Attributes:
-        images: a folder of images that the user already has.
-        accept_terms: the user has agreed to the images' terms of use.
-        connections: the most connections at once.
-        endpoint: another hub than huggingface.co.
-    """
-
-    images: Path | None = None
-    accept_terms: bool = False
-    connections: int = 16
-    endpoint: str | None = None
-
-
 def acquire(
-    card: DatasetCard, reader: Reader, root: Path, options: DownloadOptions, client: Client
+    card: DatasetCard,
+    root: Path,
+    client: Client,
+    hub: HfApi,
+    images: Path | None = None,
+    accept_terms: bool = False,
 ) -> Mapping[str, str]:
     """Fetch annotations, then images, source after source until the set is whole.
 
     Can be stopped and run again: neither images in the store nor images that a source has
     refused are requested again. A second process waits for the first.
+
+    Args:
+        images: a folder of images that the user already has.
+        accept_terms: the user has agreed to the images' terms of use.
 
     Returns:
         The source of each image, by id.
@@ -52,10 +43,13 @@ def acquire(
     """
     with _alone(root, card.name):
         annotation_files.fetch_files(card.annotations, root, client)
-        found = reader.read_annotations(root)
-        with Journal(root / JOURNAL) as journal:
+        found = reader(card.name).read_annotations(root)
+        with closing(Journal(root / JOURNAL)) as journal:
             store = ImageStore(root, found.image_ids, found.places, card.placeholders, journal)
-            _fill(card, found, store, options, client)
+            if store.missing and images is not None:
+                print(f"{local_folder.SOURCE}: {local_folder.link_images(images, store)}")
+            if store.missing and _may_fetch(card, store, accept_terms):
+                _fetch_images(card, store, client, hub)
             return dict(journal.origin)
 
 
@@ -79,31 +73,25 @@ def _alone(root: Path, name: str) -> Iterator[None]:
         lock.release()
 
 
-def _fill(
-    card: DatasetCard,
-    found: Annotations,
-    store: ImageStore,
-    options: DownloadOptions,
-    client: Client,
-) -> None:
-    if store.missing and options.images is not None:
-        print(f"{local_folder.SOURCE}: {local_folder.link_images(options.images, store)}")
-    if not store.missing:
-        return
-    if card.consent is not None and not options.accept_terms:
-        have = len(found.image_ids) - len(store.missing)
-        if have:
-            return  # The user's own folder, with its gaps: coverage speaks of them.
-        raise UserError(
-            f"{card.name}'s images have terms of use: agree to them at {card.consent}, then "
-            "set dataset.images=<folder of the images> or, to fetch them from mirrors, "
-            "dataset.accept_terms=true"
-        )
+def _may_fetch(card: DatasetCard, store: ImageStore, accept_terms: bool) -> bool:
+    """Whether images may be fetched; not agreeing to the terms is an error in an empty store."""
+    if card.consent is None or accept_terms:
+        return True
+    if len(store.missing) < len(store.wanted):
+        return False  # The user's images, with gaps that coverage reports.
+    raise UserError(
+        f"{card.name}'s images have terms of use: agree to them at {card.consent}, then "
+        "set dataset.images=<folder of the images> or, to fetch them from mirrors, "
+        "dataset.accept_terms=true"
+    )
+
+
+def _fetch_images(card: DatasetCard, store: ImageStore, client: Client, hub: HfApi) -> None:
     for mirror in card.mirrors:
         if not store.askable(mirror.repository):
             continue
         try:
-            outcome = huggingface.fetch_images(mirror, store, options.endpoint)
+            outcome = huggingface.fetch_images(mirror, store, hub)
         except huggingface.Unusable as error:
             outcome = f"not used: {error}"
         print(f"{mirror.repository}: {outcome}")
@@ -111,7 +99,7 @@ def _fill(
         try:
             annotation_files.fetch_files(card.url_tables, store.root, client)
             table = url_tables.read_tables(store.root / path for path in card.url_tables.digests)
-            outcome = url_tables.fetch_images(table, store, client, options.connections)
+            outcome = url_tables.fetch_images(table, store, client)
         except annotation_files.Unavailable as error:
             outcome = f"not used: {error}"
         print(f"{url_tables.SOURCE}: {outcome}")

@@ -12,17 +12,17 @@ FIRST_SEEN = ".first_seen.json"
 
 
 class Unavailable(UserError):
-    """A file that no revision gives, or not as the card knows it."""
+    """A file that no revision gives with the expected digest."""
 
 
 def fetch_files(files: Files, root: Path, client: Client) -> None:
-    """Fetch every file of `files` that is not yet there, whole.
+    """Fetch every file of `files` whose verified copy is not under `root` yet.
 
-    A file whose digest no card knows is trusted at first sight and held to that from then on:
-    its digest is kept in `.first_seen.json`.
+    A file whose digest no card knows is trusted on first use: its digest is kept in
+    `.first_seen.json` and verified from then on.
 
     Raises:
-        Unavailable: when no revision gives a file, or none the one that the card knows.
+        Unavailable: when no revision gives a file with the expected digest.
     """
     seen_path = root / FIRST_SEEN
     seen = read_json(seen_path, "list of digests") if seen_path.exists() else {}
@@ -39,12 +39,12 @@ def fetch_files(files: Files, root: Path, client: Client) -> None:
 
 
 def _fetch(files: Files, path: str, expected: str | None, target: Path, client: Client) -> str:
-    """Fetch one file to its temporary name; its digest."""
+    """Fetch one file to its temporary name; returns its digest."""
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f".{target.name}.part")
     reasons = []
     for url in files.urls(path):
-        for _ in range(2):  # What an earlier run left of it may be another file's beginning.
+        for _ in range(2):  # A part left by an earlier run may be of another file.
             resumed = part.exists()
             try:
                 client.fetch(url, part, MAX_BYTES)

@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from huggingface_hub import HfApi
+
 from rau.datasets import garments
-from rau.datasets.readers import reader
 from rau.datasets.registry import CARDS
 from rau.datasets.store import user_path
-from rau.download.acquire import DownloadOptions, acquire
+from rau.download.acquire import acquire
 from rau.download.http_client import Client
 from rau.params import DatasetParams
 
@@ -32,10 +33,7 @@ def fill(dataset: DatasetParams, root: Path, checkout: Path, workers: int) -> Ma
         spec = garments.GarmentsSpec(**dataset.garments.model_dump())
         garments.generate(root, spec, workers)
         return {}
-    options = DownloadOptions(
-        None if dataset.images is None else user_path(dataset.images, checkout),
-        dataset.accept_terms,
-        dataset.connections,
-    )
+    images = None if dataset.images is None else user_path(dataset.images, checkout)
     with Client(dataset.connections) as client:
-        return acquire(CARDS[dataset.name], reader(dataset.name), root, options, client)
+        card = CARDS[dataset.name]
+        return acquire(card, root, client, HfApi(), images, dataset.accept_terms)

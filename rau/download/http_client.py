@@ -2,8 +2,6 @@
 
 import time
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import requests
 import urllib3
@@ -30,8 +28,8 @@ class Unreachable(Exception):
     """The server did not give the whole file this time."""
 
 
-class Client:
-    """An HTTP client for many files, safe to share between threads.
+class Client(requests.Session):
+    """A session that fetches many files, safe to share between threads.
 
     Args:
         connections: the most connections at once.
@@ -53,6 +51,8 @@ class Client:
         slowest: float = 512.0,
         patience: float = 10.0,
     ) -> None:
+        super().__init__()
+        self.connections = connections
         self._attempts = attempts
         self._timeout = timeout
         self._backoff = backoff
@@ -69,23 +69,11 @@ class Client:
             retry_after_max=120,
             raise_on_status=False,
         )
-        self._session = requests.Session()
         # Ranges and lengths count the bytes as they travel, so no compression on the way.
-        self._session.headers.update({"Accept-Encoding": "identity", "User-Agent": "rau"})
+        self.headers.update({"Accept-Encoding": "identity", "User-Agent": "rau"})
         for scheme in ("http://", "https://"):
             adapter = HTTPAdapter(pool_maxsize=connections, pool_block=True, max_retries=retry)
-            self._session.mount(scheme, adapter)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
-        self._session.close()
+            self.mount(scheme, adapter)
 
     def fetch(self, url: str, part: Path, limit: int) -> None:
         """Fetch `url` into `part`; what an earlier run left there is not fetched again.
@@ -119,7 +107,7 @@ class Client:
     def _open(self, url: str, have: int) -> requests.Response:
         headers = {"Range": f"bytes={have}-"} if have else {}
         try:
-            answer = self._session.get(url, headers=headers, stream=True, timeout=self._timeout)
+            answer = self.get(url, headers=headers, stream=True, timeout=self._timeout)
         except NO_USE as error:
             raise Refused(f"{url}: {type(error).__name__}") from error
         except requests.RequestException as error:

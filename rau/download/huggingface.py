@@ -1,12 +1,13 @@
 """Images out of Parquet files on the Hugging Face hub."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from httpx2 import HTTPError
-from huggingface_hub import HfApi, hf_hub_download
+from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.hf_api import RepoFile
 from tqdm import tqdm
@@ -23,11 +24,8 @@ class Unusable(Exception):
     """A mirror that cannot be reached, or is not what its card says."""
 
 
-def fetch_images(mirror: Mirror, store: ImageStore, endpoint: str | None = None) -> str:
+def fetch_images(mirror: Mirror, store: ImageStore, hub: HfApi) -> str:
     """Take missing images from a mirror; a file that was read to its end is not fetched again.
-
-    Args:
-        endpoint: another hub than huggingface.co.
 
     Returns:
         The outcome in words.
@@ -37,13 +35,13 @@ def fetch_images(mirror: Mirror, store: ImageStore, endpoint: str | None = None)
     """
     before = len(store.missing)
     try:
-        ids = None if mirror.pool is None else _pool(mirror.pool, store, endpoint)
-        for name in _files(mirror, endpoint):
+        ids = None if mirror.pool is None else _pool(mirror.pool, store, hub)
+        for name in _files(mirror, hub):
             askable = set(store.askable(mirror.repository))
             holds = store.journal.finished.get((mirror.repository, name))
             if not askable or (holds is not None and not holds & askable):
                 continue
-            path = _download(mirror.repository, name, mirror.revision, store.root, endpoint)
+            path = _download(hub, mirror, name, store)
             found = _take(path, mirror, ids, store)
             store.journal.finish(mirror.repository, name, found)
             path.unlink()
@@ -53,9 +51,9 @@ def fetch_images(mirror: Mirror, store: ImageStore, endpoint: str | None = None)
     return f"{before - len(store.missing):,} images"
 
 
-def _files(mirror: Mirror, endpoint: str | None) -> list[str]:
+def _files(mirror: Mirror, hub: HfApi) -> list[str]:
     """The Parquet files of a mirror; those of its corpus first, which hold every image once."""
-    tree = HfApi(endpoint=endpoint).list_repo_tree(
+    tree = hub.list_repo_tree(
         mirror.repository, recursive=True, revision=mirror.revision, repo_type="dataset"
     )
     files = [e for e in tree if isinstance(e, RepoFile) and e.path.endswith(".parquet")]
@@ -68,23 +66,18 @@ def _files(mirror: Mirror, endpoint: str | None) -> list[str]:
     return sorted(names, key=lambda name: ("corpus" not in name, name))
 
 
-def _download(repository: str, name: str, revision: str, root: Path, endpoint: str | None) -> Path:
-    folder = root / ".hub" / repository.replace("/", "--")
+def _download(hub: HfApi, repo: Mirror | Pool, name: str, store: ImageStore) -> Path:
+    folder = store.root / ".hub" / repo.repository.replace("/", "--")
     return Path(
-        hf_hub_download(
-            repository,
-            name,
-            repo_type="dataset",
-            revision=revision,
-            local_dir=folder,
-            endpoint=endpoint,
+        hub.hf_hub_download(
+            repo.repository, name, repo_type="dataset", revision=repo.revision, local_dir=folder
         )
     )
 
 
-def _pool(pool: Pool, store: ImageStore, endpoint: str | None) -> dict[str, str]:
+def _pool(pool: Pool, store: ImageStore, hub: HfApi) -> dict[str, str]:
     """Image id by the mirror's own id, read off the names of the pool's image files."""
-    path = _download(pool.repository, pool.path, pool.revision, store.root, endpoint)
+    path = _download(hub, pool, pool.path, store)
     ids: dict[str, str] = {}
     with path.open(encoding="utf-8") as file:
         while line := file.readline(MAX_LINE):
@@ -96,33 +89,37 @@ def _pool(pool: Pool, store: ImageStore, endpoint: str | None) -> dict[str, str]
     return ids
 
 
+def _rows(path: Path, mirror: Mirror) -> Iterator[tuple[str, bytes]]:
+    """The mirror's own id and the image of every row; none of a file without images."""
+    columns = [mirror.id_column, mirror.image_column]
+    with pq.ParquetFile(path) as file:
+        if absent := set(columns) - set(file.schema_arrow.names):
+            # A mirror also has files of queries and relevance, with other columns.
+            if "corpus" in path.name:
+                raise Unusable(f"{path.name} has no column {min(absent)!r}")
+            return
+        with tqdm(total=file.metadata.num_rows, desc=mirror.repository, unit="row") as bar:
+            for batch in file.iter_batches(BATCH, columns=columns):
+                for row in batch.to_pylist():
+                    image = row[mirror.image_column] or {}
+                    yield str(row[mirror.id_column]), image.get("bytes") or b""
+                bar.update(batch.num_rows)
+
+
 def _take(path: Path, mirror: Mirror, ids: dict[str, str] | None, store: ImageStore) -> list[str]:
     """Take the missing images of one file; all wanted ones that it holds."""
     wanted = set(store.wanted)
     askable = set(store.askable(mirror.repository))
     holds: dict[str, None] = {}
-    columns = [mirror.id_column, mirror.image_column]
     try:
-        with pq.ParquetFile(path) as file:
-            if absent := set(columns) - set(file.schema_arrow.names):
-                # A mirror also has files of queries and relevance, with other columns.
-                if "corpus" in path.name:
-                    raise Unusable(f"{path.name} has no column {min(absent)!r}")
-                return []
-            batches = file.iter_batches(BATCH, columns=columns)
-            with tqdm(total=file.metadata.num_rows, desc=mirror.repository, unit="row") as bar:
-                for batch in batches:
-                    for row in batch.to_pylist():
-                        name = str(row[mirror.id_column])
-                        image_id = name if ids is None else ids.get(name)
-                        if image_id not in wanted:
-                            continue
-                        holds[image_id] = None
-                        content = (row[mirror.image_column] or {}).get("bytes")
-                        if image_id in askable:
-                            store.take(image_id, content or b"", mirror.repository)
-                            askable.discard(image_id)
-                    bar.update(batch.num_rows)
+        for name, content in _rows(path, mirror):
+            image_id = name if ids is None else ids.get(name)
+            if image_id not in wanted:
+                continue
+            holds[image_id] = None
+            if image_id in askable:
+                store.take(image_id, content, mirror.repository)
+                askable.discard(image_id)
     except pa.ArrowException as error:
         path.unlink()
         raise Unusable(f"{path.name} is not a whole Parquet file; it is fetched again") from error

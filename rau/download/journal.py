@@ -1,16 +1,13 @@
 """Where images came from and what not to request again: an append-only file of JSON lines.
 
-A line is written before the image that it speaks of is put in place, and a torn last line (the
-process was killed) is skipped: the journal is correct for every image in the store, whenever the
-process stops.
+A line is written before its image is put in place, and a torn last line (the process was killed) is
+skipped: the journal is correct for every image in the store, whenever the process stops.
 """
 
 import json
 import os
 import threading
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 
 class Journal:
@@ -34,14 +31,14 @@ class Journal:
             self._file.write("\n")
 
     def _read(self, path: Path) -> bool:
-        """Take in what is written; True where the last line has no end."""
+        """Read the entries; True where the last line has no end."""
         line = ""
         with path.open(encoding="utf-8", errors="replace") as file:
             for line in file:
                 try:
                     self._take(json.loads(line))
                 except (json.JSONDecodeError, KeyError, TypeError):
-                    continue  # Torn by a kill: what it would have said is asked for again.
+                    continue  # Torn by a kill: its image or file is requested again.
         return bool(line) and not line.endswith("\n")
 
     def _take(self, entry: dict[str, str]) -> None:
@@ -70,14 +67,7 @@ class Journal:
         """A file was read to its end; it holds these images."""
         self._add({"source": source, "file": file, "holds": holds})
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Write what is buffered to the disk."""
         os.fsync(self._file.fileno())
         self._file.close()

@@ -26,7 +26,7 @@ def read_tables(paths: Iterable[Path]) -> dict[str, str]:
     return table
 
 
-def fetch_images(table: Mapping[str, str], store: ImageStore, client: Client, workers: int) -> str:
+def fetch_images(table: Mapping[str, str], store: ImageStore, client: Client) -> str:
     """Fetch what is missing and was not refused before.
 
     Returns:
@@ -34,7 +34,7 @@ def fetch_images(table: Mapping[str, str], store: ImageStore, client: Client, wo
     """
     asked = [image_id for image_id in store.askable(SOURCE) if image_id in table]
     came = refused = unreachable = in_a_row = 0
-    pool = ThreadPoolExecutor(workers)
+    pool = ThreadPoolExecutor(client.connections)
     try:
         outcomes = {pool.submit(_fetch, i, table[i], store, client) for i in asked}
         for done in tqdm(as_completed(outcomes), total=len(asked), desc=SOURCE, unit="image"):
@@ -61,7 +61,7 @@ def _fetch(image_id: str, url: str, store: ImageStore, client: Client) -> str | 
     try:
         client.fetch(url, part, MAX_BYTES)
         if resumed and not store.is_image(part.read_bytes()):
-            # Two halves of different files: once more, from its beginning.
+            # Two halves of different files: fetched again in full.
             part.unlink()
             client.fetch(url, part, MAX_BYTES)
     except Refused as error:

@@ -3,11 +3,13 @@
 import io
 from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from huggingface_hub import HfApi
 from PIL import Image
 
 from rau.datasets import cirr
@@ -77,15 +79,15 @@ def test_a_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_a_torn_line_costs_only_itself(tmp_path: Path) -> None:
     path = tmp_path / "journal"
-    with Journal(path) as journal:
+    with closing(Journal(path)) as journal:
         journal.comes("A", "here")
         journal.refuse("B", "here", "status 404")
         journal.finish("here", "file", ["A", "B"])
     path.write_text(path.read_text() + '{"image": "C", "sou')
-    with Journal(path) as journal:
+    with closing(Journal(path)) as journal:
         assert journal.origin == {"A": "here"}
         journal.comes("D", "there")
-    with Journal(path) as journal:
+    with closing(Journal(path)) as journal:
         assert journal.origin == {"A": "here", "D": "there"}
         assert journal.refused == {("B", "here"): "status 404"}
         assert journal.finished == {("here", "file"): frozenset({"A", "B"})}
@@ -105,7 +107,7 @@ def test_a_network_that_is_gone_stops_the_asking(
     store = intake(tmp_path, ids)
     table = {i: f"http://127.0.0.1:9/{i}.jpg" for i in ids}
     with Client(2, attempts=1, backoff=0.01) as client:
-        said = url_tables.fetch_images(table, store, client, 2)
+        said = url_tables.fetch_images(table, store, client)
     assert "no server answered" in said
     assert not store.journal.refused, "they are asked for by the next run"
 
@@ -133,17 +135,17 @@ def test_an_answer_between_sets_the_count_of_images_not_reached_back_to_zero(
             table[image_id] = f"{host.url}/{image_id}.jpg"
             host.files[f"/{image_id}.jpg"] = picture(image_id)
             host.moods[f"/{image_id}.jpg"] = between
-        said = url_tables.fetch_images(table, store, client, 1)
+        said = url_tables.fetch_images(table, store, client)
     came = len(answered) if between == "kind" else 0
     assert said == f"{came} images; {len(answered) - came} dead, 8 not reached this time"
 
 
 def test_halves_of_two_files_are_fetched_once_more(tmp_path: Path) -> None:
-    with server.running() as host, Client(2) as client:
+    with server.running() as host, Client(1) as client:
         host.files["/A.jpg"] = picture("A")
         store = intake(tmp_path, ["A"])
         store.part("A").write_bytes(b"x" * 100)
-        url_tables.fetch_images({"A": f"{host.url}/A.jpg"}, store, client, 1)
+        url_tables.fetch_images({"A": f"{host.url}/A.jpg"}, store, client)
     assert (tmp_path / "images/A.jpg").read_bytes() == picture("A")
 
 
@@ -195,8 +197,7 @@ def test_terms_are_asked_for_before_any_image(tmp_path: Path) -> None:
         card = cirr_hosts(host, folder)
 
         def fill(**options: Any) -> dict[str, str]:
-            chosen = acquire.DownloadOptions(endpoint=host.url, **options)
-            return dict(acquire.acquire(card, cirr, store, chosen, client))
+            return dict(acquire.acquire(card, store, client, HfApi(host.url), **options))
 
         with pytest.raises(UserError, match=r"lil\.nlp\.cornell\.edu.*dataset\.accept_terms=true"):
             fill()
