@@ -1,4 +1,4 @@
-"""What every reader returns: images, queries and galleries, whatever the layout of the data set."""
+"""What every reader returns, whatever the layout: images, queries and galleries."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ class Annotations:
         splits: image ids by (category, split).
         queries: rows of schema `QUERIES`.
         galleries: members by gallery and category, sorted by id: the order that breaks ties.
-        places: where under the folder the file of an image id may lie, most likely first.
+        places: paths under the folder where the file of an image id may be, most likely first.
     """
 
     splits: dict[tuple[str, str], list[str]]
@@ -95,7 +95,7 @@ def check_listed(
     """Refuse a query of an image that its split file does not list.
 
     Args:
-        keys: by the annotation's own name, the query's field.
+        keys: the query's field by the key of the annotation file.
 
     Raises:
         UserError: naming the place and the id.

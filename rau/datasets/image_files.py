@@ -1,4 +1,4 @@
-"""What the bytes of an image file are: decoded in full, bounded, and told from placeholders."""
+"""Inspection of image files: decoded in full, bounded in size, and told from placeholders."""
 
 import hashlib
 import warnings
@@ -20,7 +20,7 @@ Status = Literal["ok", "corrupt", "missing"]
 class ImageInfo:
     """A file's digest and, where it is an image, its size in pixels and its format.
 
-    `status` is `ok`, `corrupt` for what is no whole image, `missing` for a placeholder.
+    `status` is `ok`, `corrupt` where the file is no complete image, `missing` for a placeholder.
     """
 
     status: Status
@@ -35,7 +35,7 @@ def inspect(content: bytes, placeholders: bool) -> ImageInfo:
 
     Args:
         content: the file.
-        placeholders: whether known placeholders are no image.
+        placeholders: whether known placeholders count as missing.
     """
     if ImageFile.LOAD_TRUNCATED_IMAGES:
         raise RuntimeError("Pillow is set to accept truncated images; the manifest would lie")
@@ -47,10 +47,9 @@ def inspect(content: bytes, placeholders: bool) -> ImageInfo:
                 if image.width * image.height > MAX_PIXELS:
                     return ImageInfo("corrupt", sha256)
                 image.load()
-                status: Status = "ok"
-                if placeholders and is_placeholder(sha256, image):
-                    status = "missing"
+                replaced = placeholders and is_placeholder(sha256, image)
+                status: Status = "missing" if replaced else "ok"
                 return ImageInfo(status, sha256, image.width, image.height, image.format)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        # Pillow's ways of saying that the bytes are no image.
+        # What Pillow raises where the bytes are no image.
         return ImageInfo("corrupt", sha256)

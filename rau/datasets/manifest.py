@@ -1,7 +1,8 @@
-"""The manifest: one row an image, with what was found on disk."""
+"""The manifest: one row per image, with what was found on disk."""
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -38,13 +39,8 @@ def inspect_image(
     row |= {"path": place, "bytes": size, "source": source, "status": "corrupt"}
     if size > MAX_BYTES:
         return row
-    picture = inspect(path.read_bytes(), placeholders)
-    return row | {
-        "sha256": picture.sha256,
-        "width": picture.width,
-        "height": picture.height,
-        "status": picture.status,
-    }
+    info = asdict(inspect(path.read_bytes(), placeholders))
+    return row | {name: info[name] for name in ("sha256", "width", "height", "status")}
 
 
 def build(
@@ -59,17 +55,16 @@ def build(
     Args:
         root: the store's folder.
         images: where under `root` the file of an image may lie, by id, in the order of the rows.
-        sources: where each image came from, by id; one that is not named was there.
-        placeholders: whether known pictures of dead products count as missing.
+        sources: where each image came from, by id; one that is not named was in the folder.
+        placeholders: whether known placeholders count as missing.
 
     Returns:
         A table of schema `MANIFEST`.
     """
     ids = [check_image_id(image_id) for image_id in images]
     with ThreadPoolExecutor(workers) as pool:
-        names = [sources.get(image_id, FOUND) for image_id in ids]
-        look = partial(inspect_image, root, placeholders)
-        found = pool.map(look, ids, images.values(), names)
+        origins = [sources.get(image_id, FOUND) for image_id in ids]
+        found = pool.map(partial(inspect_image, root, placeholders), ids, images.values(), origins)
         rows = list(tqdm(found, total=len(ids), desc="verify images", unit="image"))
     return pa.Table.from_pylist(rows, schema=MANIFEST)
 

@@ -1,15 +1,14 @@
-"""Pictures that shops and mirrors show in place of a dead product.
+"""Placeholders that shops and mirrors show in place of a dead product.
 
 FashionIQ's URL tables lead thirteen products to three pictures of their brands
-(https://github.com/hongwang600/fashion-iq-metadata, `image_url/broken_links`). They are known by
-the digest of the file and, re-encoded or resized, by a thumbnail. Image hosts also answer for a
-picture that is gone with one of a single pixel.
+(https://github.com/hongwang600/fashion-iq-metadata, `image_url/broken_links`). They are recognised
+by the digest of the file and, re-encoded or resized, by a thumbnail. Image hosts also answer with
+an image of a single pixel where the original is gone.
 """
 
 import base64
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 SIZE = 16
@@ -40,23 +39,11 @@ KNOWN = {
 }
 
 
-def thumbnail(image: Image.Image) -> NDArray[np.int16]:
-    """Grey levels (16, 16)."""
-    grey = image.convert("RGB").convert("L")
-    return np.asarray(grey.resize((SIZE, SIZE), Image.Resampling.BOX), dtype=np.int16)
-
-
 def is_placeholder(sha256: str, image: Image.Image) -> bool:
-    """Whether a picture is a known placeholder, by digest or by thumbnail, or next to nothing."""
+    """Whether an image is a known placeholder, by digest or by thumbnail, or tiny."""
     if sha256 in KNOWN or min(image.size) < MIN_SIDE:
         return True
-    found = thumbnail(image)
-    return any(
-        float(
-            np.abs(
-                found - np.frombuffer(base64.b64decode(known), np.uint8).reshape(SIZE, SIZE)
-            ).mean()
-        )
-        < NEAR
-        for known in KNOWN.values()
-    )
+    grey = image.convert("RGB").convert("L").resize((SIZE, SIZE), Image.Resampling.BOX)
+    known = np.frombuffer(b"".join(map(base64.b64decode, KNOWN.values())), np.uint8)
+    distances = np.abs(known.reshape(-1, SIZE, SIZE) - np.asarray(grey, dtype=np.int16))
+    return bool((distances.mean((1, 2)) < NEAR).any())

@@ -1,4 +1,4 @@
-"""Which reader knows which data set."""
+"""The reader of each data set."""
 
 from pathlib import Path
 from typing import Protocol
@@ -8,7 +8,7 @@ from rau.datasets.annotations import Annotations
 
 
 class Reader(Protocol):
-    """A module that knows one layout."""
+    """A module that reads one layout."""
 
     def read_annotations(self, root: Path) -> Annotations:
         """Read a folder; raises UserError where it is not in the layout."""

@@ -1,7 +1,7 @@
-"""What is known of each published data set: where it lies, whose it is, and what it must hold.
+"""The published data sets: sources, licences, and the digests and counts to expect.
 
-Digests are SHA-256 of the files at the pinned revisions. A moving branch stands behind each pinned
-revision as a second place to ask; what it answers must have the same digest.
+Digests are SHA-256 of the files at the pinned revisions. A branch is the fallback of each pinned
+revision; its files must have the same digests.
 """
 
 from collections.abc import Mapping
@@ -14,8 +14,8 @@ class Files:
 
     Attributes:
         repository: `owner/name`.
-        revisions: where to ask, the pinned one first.
-        digests: SHA-256 by path; None where it is not known beforehand.
+        revisions: in the order to try, the pinned one first.
+        digests: SHA-256 by path; None where it is not known.
     """
 
     repository: str
@@ -24,13 +24,13 @@ class Files:
     host: str = "https://raw.githubusercontent.com"
 
     def urls(self, path: str) -> list[str]:
-        """Where to fetch a file, in the order to try."""
+        """URLs of a file, in the order to try."""
         return [f"{self.host}/{self.repository}/{revision}/{path}" for revision in self.revisions]
 
 
 @dataclass(frozen=True)
 class Pool:
-    """A list on the Hugging Face hub, one JSON object a line, that says which image an id means."""
+    """A list on the Hugging Face hub, one JSON object per line, of image paths by a mirror's ids."""
 
     repository: str
     path: str
@@ -44,9 +44,9 @@ class Mirror:
     Attributes:
         repository: `owner/name`.
         revision: commit, or `main` where none is pinned.
-        id_column: names the image, directly or by way of `pool`.
+        id_column: image ids, or ids that `pool` maps to image ids.
         image_column: a struct with `bytes`.
-        pool: how ids become image ids, or None where they are image ids.
+        pool: maps the mirror's ids to image ids; None where they are image ids.
     """
 
     repository: str
@@ -66,10 +66,11 @@ class DatasetCard:
         images: distinct images of all splits.
         queries: expected by (category, split).
         gallery: expected size of the val gallery `original`, by category.
-        mirrors: where images may be fetched, in the order to try.
-        url_tables: tables of image id and URL, the last resort.
-        consent: what the user must have agreed to before images are fetched, and where.
-        placeholders: whether pictures of dead products may stand in for images.
+        mirrors: sources of images, in the order to try.
+        url_tables: tables of image ids and URLs, the last resort.
+        consent: page of the terms that the user must have agreed to before images are fetched.
+        placeholders: whether sources may give placeholders of dead products for images.
+        optional: annotation files that an official copy may lack.
     """
 
     name: str

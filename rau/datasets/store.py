@@ -1,4 +1,4 @@
-"""Where a data set's images and annotations lie: a folder outside what DVC removes or copies."""
+"""The folder of a data set's images and annotations, outside what DVC removes or copies."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ from rau.errors import UserError
 from rau.files import digest
 from rau.params import DatasetParams
 
-# Raise it when the built-in data set is drawn or described differently: its folder is named by it.
+# Increase it when drawing or captions of the built-in data set change: it names the folder.
 GARMENTS_RECIPE = 1
 
 

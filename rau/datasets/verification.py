@@ -26,9 +26,9 @@ class Comparison:
 
 
 def unexpected(card: DatasetCard, queries: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Query counts that differ from the card's, in words; a split without queries is skipped.
+    """Query counts that differ from the card's, as text; a split without queries is skipped.
 
-    Useful for files whose digest is unknown: a different count is reported, not refused.
+    It concerns files whose digest is unknown: another count is reported, not refused.
     """
     counts = Counter((query["category"], query["split"]) for query in queries)
     return [

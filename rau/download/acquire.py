@@ -1,4 +1,4 @@
-"""Fetch a data set: from its card to a store as complete as the sources allow."""
+"""Fetching a data set: a store as complete as the sources of its card allow."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -39,7 +39,7 @@ def acquire(
         The source of each image, by id.
 
     Raises:
-        UserError: when annotations cannot be had, or the images' terms are not agreed to.
+        UserError: when annotations cannot be fetched, or the images' terms are not agreed to.
     """
     with _alone(root, card.name):
         annotation_files.fetch_files(card.annotations, root, client)
@@ -55,7 +55,7 @@ def acquire(
 
 @contextmanager
 def _alone(root: Path, name: str) -> Iterator[None]:
-    """Keep other processes out of a store, or wait for the one that is in it."""
+    """Lock a store, waiting for a process that holds the lock."""
     lock = FileLock(root / ".lock")
     try:
         root.mkdir(parents=True, exist_ok=True)

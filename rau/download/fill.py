@@ -25,7 +25,7 @@ def fill(dataset: DatasetParams, root: Path, checkout: Path, workers: int) -> Ma
         Where the images came from, by id.
 
     Raises:
-        UserError: when annotations cannot be had, or the images' terms are not agreed to.
+        UserError: when annotations cannot be fetched, or the images' terms are not agreed to.
     """
     if dataset.root is not None:
         return {}

@@ -1,4 +1,4 @@
-"""Fetching files over HTTP: bounded, patient with slow and broken servers, resumed by range."""
+"""Fetching files over HTTP: bounded in size, retried, and resumed by range requests."""
 
 import time
 from pathlib import Path
@@ -21,11 +21,11 @@ PARTIAL, PAST_THE_END = 206, 416
 
 
 class Refused(Exception):
-    """The server will not give this file, now or later: asking again is no use."""
+    """The server will never give this file; a retry is useless."""
 
 
 class Unreachable(Exception):
-    """The server did not give the whole file this time."""
+    """The server did not give the whole file; a later run may succeed."""
 
 
 class Client(requests.Session):
@@ -33,11 +33,10 @@ class Client(requests.Session):
 
     Args:
         connections: the most connections at once.
-        attempts: how often a file is asked for, each time from where the last attempt stopped.
-        timeout: seconds without an answer or a byte.
+        attempts: how often a file is requested, each time from where the last attempt stopped.
+        timeout: seconds without a response or a byte.
         backoff: seconds before the second attempt, doubled for each further one.
-        slowest: bytes per second below which an attempt is given up, measured from `patience`
-            seconds on.
+        slowest: bytes per second below which an attempt is abandoned after `patience` seconds.
         patience: seconds.
     """
 
@@ -58,7 +57,7 @@ class Client(requests.Session):
         self._backoff = backoff
         self._slowest = slowest
         self._patience = patience
-        # Servers that are busy say so before the body: urllib3 waits for as long as they ask.
+        # For busy servers urllib3 waits as long as their Retry-After says.
         retry = Retry(
             total=attempts,
             connect=2,
@@ -69,18 +68,18 @@ class Client(requests.Session):
             retry_after_max=120,
             raise_on_status=False,
         )
-        # Ranges and lengths count the bytes as they travel, so no compression on the way.
+        # Ranges and lengths count bytes as sent, so no compression.
         self.headers.update({"Accept-Encoding": "identity", "User-Agent": "rau"})
         for scheme in ("http://", "https://"):
             adapter = HTTPAdapter(pool_maxsize=connections, pool_block=True, max_retries=retry)
             self.mount(scheme, adapter)
 
     def fetch(self, url: str, part: Path, limit: int) -> None:
-        """Fetch `url` into `part`; what an earlier run left there is not fetched again.
+        """Fetch `url` into `part`, resuming from the bytes that an earlier run left there.
 
         Raises:
-            Refused: the server says no, or the file is larger than `limit` bytes.
-            Unreachable: it does not answer, or every attempt broke off.
+            Refused: the file is gone or larger than `limit` bytes, or the URL is unusable.
+            Unreachable: the server does not answer, or every attempt broke off.
         """
         reason = ""
         for attempt in range(self._attempts):
@@ -120,14 +119,14 @@ class Client(requests.Session):
         raise kind(f"{url}: status {answer.status_code}")
 
     def _receive(self, answer: requests.Response, part: Path, start: int, limit: int) -> bool:
-        """Write the body from `start` on; False where it came too slowly to wait for."""
+        """Write the body from `start` on; False where it came too slowly."""
         begun, got = time.monotonic(), 0
         declared = answer.headers.get("Content-Length", "")
         if declared.isdecimal() and start + int(declared) > limit:
             raise Refused(f"{answer.url}: larger than {limit} bytes")
         with part.open("r+b" if start else "wb") as file:
             file.seek(start)
-            # `read1` gives what has come; `read` would wait for a whole chunk from a slow server.
+            # `read1` returns what has arrived; `read` would wait for a whole chunk.
             while chunk := answer.raw.read1(CHUNK):
                 got += len(chunk)
                 if start + got > limit:

@@ -21,17 +21,17 @@ MAX_FILE = 32 * 2**30
 
 
 class Unusable(Exception):
-    """A mirror that cannot be reached, or is not what its card says."""
+    """A mirror that cannot be reached, or does not match its card."""
 
 
 def fetch_images(mirror: Mirror, store: ImageStore, hub: HfApi) -> str:
     """Take missing images from a mirror; a file that was read to its end is not fetched again.
 
     Returns:
-        The outcome in words.
+        The outcome as text.
 
     Raises:
-        Unusable: saying why.
+        Unusable: with the reason.
     """
     before = len(store.missing)
     try:
@@ -52,7 +52,7 @@ def fetch_images(mirror: Mirror, store: ImageStore, hub: HfApi) -> str:
 
 
 def _files(mirror: Mirror, hub: HfApi) -> list[str]:
-    """The Parquet files of a mirror; those of its corpus first, which hold every image once."""
+    """The Parquet files of a mirror; first those of its corpus, which hold every image once."""
     tree = hub.list_repo_tree(
         mirror.repository, recursive=True, revision=mirror.revision, repo_type="dataset"
     )
@@ -76,7 +76,7 @@ def _download(hub: HfApi, repo: Mirror | Pool, name: str, store: ImageStore) -> 
 
 
 def _pool(pool: Pool, store: ImageStore, hub: HfApi) -> dict[str, str]:
-    """Image id by the mirror's own id, read off the names of the pool's image files."""
+    """Image ids by the mirror's own ids, from the names of the pool's image files."""
     path = _download(hub, pool, pool.path, store)
     ids: dict[str, str] = {}
     with path.open(encoding="utf-8") as file:
@@ -107,7 +107,7 @@ def _rows(path: Path, mirror: Mirror) -> Iterator[tuple[str, bytes]]:
 
 
 def _take(path: Path, mirror: Mirror, ids: dict[str, str] | None, store: ImageStore) -> list[str]:
-    """Take the missing images of one file; all wanted ones that it holds."""
+    """Take the missing images of one file; returns the ids of all wanted ones in it."""
     wanted = set(store.wanted)
     askable = set(store.askable(mirror.repository))
     holds: dict[str, None] = {}

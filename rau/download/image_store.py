@@ -16,8 +16,8 @@ class ImageStore:
     Args:
         root: the store's folder.
         wanted: image ids, in order.
-        places: where under `root` the file of an id may lie, most likely first.
-        placeholders: whether pictures of dead products are no images.
+        places: paths under `root` where the file of an id may be, most likely first.
+        placeholders: whether known placeholders are refused.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class ImageStore:
         return [i for i in self.missing if (i, source) not in self.journal.refused]
 
     def part(self, image_id: str) -> Path:
-        """Where an image is gathered before it is taken."""
+        """Where a download is kept until it is complete."""
         return self._incoming / f"{image_id}.part"
 
     def take(self, image_id: str, content: bytes, source: str) -> str | None:
@@ -65,7 +65,7 @@ class ImageStore:
         return self._add(image_id, content, source, link) is None
 
     def is_image(self, content: bytes) -> bool:
-        """Whether the bytes would be taken."""
+        """Whether `take` would accept the bytes."""
         return self._inspect(content)[1] is None
 
     def _inspect(self, content: bytes) -> tuple[ImageInfo, str | None]:

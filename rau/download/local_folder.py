@@ -13,10 +13,10 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 
 
 def link_images(folder: Path, store: ImageStore) -> str:
-    """Link every wanted image that lies anywhere under `folder` as `<image id>.<suffix>`.
+    """Link every missing image found anywhere under `folder` as `<image id>.<suffix>`.
 
     Returns:
-        The outcome in words.
+        The outcome as text.
 
     Raises:
         UserError: when there is no such folder.

@@ -27,10 +27,10 @@ def read_tables(paths: Iterable[Path]) -> dict[str, str]:
 
 
 def fetch_images(table: Mapping[str, str], store: ImageStore, client: Client) -> str:
-    """Fetch what is missing and was not refused before.
+    """Fetch the missing images that were not refused before.
 
     Returns:
-        The outcome in words; images that could not be reached are requested by the next run.
+        The outcome as text; images that could not be reached are requested by the next run.
     """
     asked = [image_id for image_id in store.askable(SOURCE) if image_id in table]
     came = refused = unreachable = in_a_row = 0
@@ -55,7 +55,7 @@ def fetch_images(table: Mapping[str, str], store: ImageStore, client: Client) ->
 
 
 def _fetch(image_id: str, url: str, store: ImageStore, client: Client) -> str | None:
-    """Fetch and take one image; the reason where the server has none."""
+    """Fetch and take one image; returns the reason where the server has no valid one."""
     part = store.part(image_id)
     resumed = part.exists()
     try:

@@ -1,7 +1,7 @@
 """The data set on disk, in FashionIQ's layout, and pictures for training an encoder.
 
-Images come in pools of near relatives, and a query stays inside its pool: a holdout carved by
-image then follows the pools and loses nothing.
+Images come in pools of similar garments, and reference and target of a query share a pool: a
+holdout split by image then follows the pools and loses no query.
 """
 
 import hashlib
@@ -89,7 +89,7 @@ def image_id(seed: int, split: str, category: str, row: int) -> str:
 
 
 def _pool(category: str, size: int, rng: np.random.Generator) -> list[Garment]:
-    """Relatives of one garment: a few attributes vary, among a few values each."""
+    """Variants of one garment: a few attributes vary, among a few values each."""
     base = sample(category, rng)
     names = rng.choice(list(VALUES), size=POOL_ATTRIBUTES, replace=False)
     options = {
@@ -207,7 +207,7 @@ def _claim(root: Path, spec: GarmentsSpec) -> None:
 
 
 def _sweep(folder: Path) -> None:
-    """Remove what killed runs left half-drawn; a younger file may be another run's work."""
+    """Remove temporary files of killed runs; a younger one may be in use by another run."""
     for path in folder.glob("*.tmp"):
         if time.time() - path.stat().st_mtime > ABANDONED_SECONDS:
             path.unlink(missing_ok=True)

@@ -169,10 +169,10 @@ def silhouette(pen: Pen, garment: Garment, shape: Shape) -> None:
 
 
 def cloth(pen: Pen, garment: Garment, shape: Shape, hue: Sequence[float], phase: float) -> None:
-    """Paint the garment; the canvas outside its silhouette is painted over too.
+    """Paint the garment, also outside its silhouette.
 
     Args:
-        pen: of an RGB canvas that is filled with the cloth's colour already.
+        pen: of an RGB canvas filled with the cloth's colour.
         garment: what to paint.
         shape: its outlines.
         hue: factors of red, green and blue, as `tint` applied to the canvas.
