@@ -22,7 +22,7 @@ def single_text(caption: str, joins: bool) -> str:
 
     Args:
         joins: whether the data set's queries have several captions, as FashionIQ's; where they have
-            one, as CIRR's, it stands as it was written but for blanks around it.
+            one, as CIRR's, it is kept as written, without surrounding blanks.
     """
     return in_order([caption]) if joins else caption.strip()
 

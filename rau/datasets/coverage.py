@@ -13,10 +13,10 @@ from rau.params import Section
 from rau.schemas import ImageRow, ManifestRow, QueryRow
 
 
-def is_usable(query: QueryRow, whole: set[str]) -> bool:
+def is_usable(query: QueryRow, valid: set[str]) -> bool:
     """Whether the reference is available, and the target unless it is hidden."""
     ends = {query["reference_id"], query["target_id"]} - {None}
-    return ends <= whole
+    return ends <= valid
 
 
 class Coverage(Section):
@@ -58,19 +58,19 @@ def measure(
 
     Args:
         val_gallery: ids of its images, of all categories.
-        unusable: what becomes of queries without their images.
+        unusable: how queries without their images count.
     """
-    whole = {row["image_id"] for row in images if row["status"] == "ok"}
+    valid = {row["image_id"] for row in images if row["status"] == "ok"}
     val = [query for query in queries if query["split"] == "val"]
     gallery = set(val_gallery)
     return Coverage(
-        images=len(whole),
+        images=len(valid),
         images_expected=len(images),
         missing=sum(row["status"] == "missing" for row in images),
         corrupt=sum(row["status"] == "corrupt" for row in images),
-        val_images=len(gallery & whole),
+        val_images=len(gallery & valid),
         val_images_expected=len(gallery),
-        val_queries_usable=sum(is_usable(query, whole) for query in val),
+        val_queries_usable=sum(is_usable(query, valid) for query in val),
         val_queries=len(val),
         unusable=unusable,
     )
@@ -81,15 +81,15 @@ def table(
 ) -> str:
     """Images and usable queries of every category and split, then images by source, as text."""
     rows = manifest.select(["image_id", "source", "status"]).to_pylist()
-    whole = {row["image_id"] for row in rows if row["status"] == "ok"}
+    valid = {row["image_id"] for row in rows if row["status"] == "ok"}
     lines = [f"{'category':<14}{'split':<8}{'images':>20}{'queries usable':>20}"]
     for (category, split), ids in splits.items():
         usable = [
-            is_usable(query, whole)
+            is_usable(query, valid)
             for query in queries
             if (query["category"], query["split"]) == (category, split)
         ]
-        images = f"{len(set(ids) & whole):,} of {len(set(ids)):,}"
+        images = f"{len(set(ids) & valid):,} of {len(set(ids)):,}"
         answerable = f"{sum(usable):,} of {len(usable):,}"
         lines.append(f"{category:<14}{split:<8}{images:>20}{answerable:>20}")
     sources = Counter(row["source"] for row in rows if row["status"] == "ok")

@@ -141,7 +141,7 @@ def _attach_relevance(
             raise UserError(f"{path}: row of {name} names another query's images")
         answers = truth["relevant"]
         if answers is None or truth["target"] not in answers:
-            raise UserError(f"{path}: {name} lacks its target among the answers")
+            raise UserError(f"{path}: {name} has no target among its answers")
         if strange := sorted(set(answers) - listed[category, split], key=str):
             raise UserError(f"{path}: {name} names {strange[0]!r}, not in its split file")
         query["relevant"] = answers

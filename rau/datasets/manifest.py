@@ -54,7 +54,7 @@ def build(
 
     Args:
         root: the store's folder.
-        images: where under `root` the file of an image may lie, by id, in the order of the rows.
+        images: paths under `root` where an image may be, by id, in the order of the rows.
         sources: where each image came from, by id; one that is not named was in the folder.
         placeholders: whether known placeholders count as missing.
 

@@ -26,7 +26,7 @@ def acquire(
     images: Path | None = None,
     accept_terms: bool = False,
 ) -> Mapping[str, str]:
-    """Fetch annotations, then images, source after source until the set is whole.
+    """Fetch annotations, then images, source after source until none is missing.
 
     Can be stopped and run again: neither images in the store nor images that a source has
     refused are requested again. A second process waits for the first.

@@ -93,8 +93,8 @@ class Client(requests.Session):
                     part.unlink()
                     reason = "another file than before"
                     continue
-                goes_on = answer.headers.get("Content-Range", "").startswith(f"bytes {have}-")
-                start = have if answer.status_code == PARTIAL and goes_on else 0
+                resumes = answer.headers.get("Content-Range", "").startswith(f"bytes {have}-")
+                start = have if answer.status_code == PARTIAL and resumes else 0
                 try:
                     if self._receive(answer, part, start, limit):
                         return

@@ -90,7 +90,7 @@ class ImageStore:
         try:
             write(new)
             path.parent.mkdir(parents=True, exist_ok=True)
-            self.journal.comes(image_id, source)
+            self.journal.record(image_id, source)
             new.replace(path)
         except OSError as error:
             raise UserError(

@@ -55,7 +55,7 @@ class Journal:
             self._file.write(json.dumps(entry) + "\n")
             self._file.flush()
 
-    def comes(self, image_id: str, source: str) -> None:
+    def record(self, image_id: str, source: str) -> None:
         """An image is about to be put in place."""
         self._add({"image": image_id, "source": source})
 

@@ -33,5 +33,5 @@ def link_images(folder: Path, store: ImageStore) -> str:
     unusable = 0
     for image_id, path in tqdm(found.items(), desc="link images", unit="image"):
         unusable += not store.link(image_id, path, SOURCE)
-    note = f", {unusable:,} of them no whole images" if unusable else ""
-    return f"{len(found):,} of the wanted images are there{note}"
+    note = f", {unusable:,} of them not valid" if unusable else ""
+    return f"{len(found):,} of the wanted images found{note}"

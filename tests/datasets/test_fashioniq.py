@@ -97,7 +97,7 @@ def test_relevance_of_other_queries_is_refused(tmp_path: Path) -> None:
     ("changed", "said"),
     [
         ({"relevant": ["NOSUCH", "B"]}, "names 'NOSUCH', not in its split file"),
-        ({"relevant": ["A"]}, "lacks its target"),
+        ({"relevant": ["A"]}, "has no target among its answers"),
         ({"query_index": 1}, "has no row for dress-val-0"),
     ],
 )

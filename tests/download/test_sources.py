@@ -44,7 +44,7 @@ def test_own_files_are_linked_wherever_they_lie(tmp_path: Path) -> None:
     (own / "other.jpg").write_bytes(picture("other"))
     store = intake(tmp_path / "store", ["A", "B", "C"])
     said = local_folder.link_images(own, store)
-    assert said == "2 of the wanted images are there, 1 of them no whole images"
+    assert said == "2 of the wanted images found, 1 of them not valid"
     assert list(store.missing) == ["B", "C"]
     link = tmp_path / "store/images/A.jpg"
     assert link.is_symlink()
@@ -80,13 +80,13 @@ def test_a_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_a_torn_line_costs_only_itself(tmp_path: Path) -> None:
     path = tmp_path / "journal"
     with closing(Journal(path)) as journal:
-        journal.comes("A", "here")
+        journal.record("A", "here")
         journal.refuse("B", "here", "status 404")
         journal.finish("here", "file", ["A", "B"])
     path.write_text(path.read_text() + '{"image": "C", "sou')
     with closing(Journal(path)) as journal:
         assert journal.origin == {"A": "here"}
-        journal.comes("D", "there")
+        journal.record("D", "there")
     with closing(Journal(path)) as journal:
         assert journal.origin == {"A": "here", "D": "there"}
         assert journal.refused == {("B", "here"): "status 404"}

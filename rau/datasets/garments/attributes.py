@@ -35,7 +35,7 @@ PAINTS: Mapping[str, Paint] = {
     "yellow": Paint((246, 212, 58), 3, 2),
     "blue": Paint((40, 96, 208), 1, 2),
 }
-# Attributes of one garment beside its category; where values have an order they stand in it.
+# Attributes of a garment besides its category; values that have an order are listed in it.
 VALUES: Mapping[str, tuple[str, ...]] = {
     "colour": tuple(PAINTS),
     "accent": ("white", "black", "red", "yellow", "blue", "pink", "green"),
@@ -97,13 +97,13 @@ ORDERS: Mapping[str, Order] = {
 
 
 def is_valid(garment: Garment) -> bool:
-    """Whether the accent stands out from the cloth."""
+    """Whether the accent contrasts with the cloth."""
     cloth, accent = (np.array(PAINTS[name].rgb) for name in (garment.colour, garment.accent))
     return float(np.linalg.norm(cloth - accent)) >= MIN_CONTRAST
 
 
 def pick(rng: np.random.Generator, options: Sequence[T]) -> T:
-    """One of `options`, each as likely."""
+    """One of `options`, uniformly at random."""
     return options[int(rng.integers(len(options)))]
 
 

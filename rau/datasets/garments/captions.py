@@ -1,4 +1,4 @@
-"""Captions: relative ones that say what changed, more or less exactly, and standalone ones."""
+"""Captions: relative ones that state or hint at the changes, and standalone ones."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,8 +10,8 @@ from rau.datasets.garments.attributes import ATTRIBUTES, ORDERS, Garment, pick
 VAGUE_SHARE = 0.45
 DOUBLE_SHARE = 0.2
 DESCRIBE_SHARE = 0.65
-# How a value is said of a garment, "{}" standing for the value itself. All phrases are predicates,
-# so that any opening goes before them.
+# Phrases for an attribute's value, "{}" being the value itself. All are predicates, so that any
+# opening may precede them.
 VALUE_PHRASES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "colour": {"": ("is {}", "is {} in color", "is colored {}", "is more {}", "comes in {}")},
     "accent": {"": ("has {} trim", "has {} accents", "is trimmed in {}", "has {} details")},
@@ -160,7 +160,7 @@ def _untidy(text: str, rng: np.random.Generator) -> str:
 def relative(reference: Garment, target: Garment, rng: np.random.Generator) -> list[Caption]:
     """Two captions that ask for `target` given `reference`.
 
-    Each names one change, sometimes two; both may name the same, and some changes stay unsaid.
+    Each names one change, sometimes two; both may name the same, and some are not mentioned.
 
     Raises:
         ValueError: when the two do not differ.
