@@ -25,6 +25,7 @@ class Method:
         regularised: its loss has RAU's terms: ISU, CSU and DR.
         reads_variance: the variance is part of its distance, whether it is sampled or not.
         plain: the method that is left of it with ISU, CSU and DR off.
+        fixed: nothing of it is trained in a shared space, where no projection is needed.
         space: values that tuning may try in addition to the common ones, by parameter.
     """
 
@@ -35,6 +36,7 @@ class Method:
     regularised: bool = False
     reads_variance: bool = False
     plain: str | None = None
+    fixed: bool = False
     space: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
 
     def load_fusion(self) -> Any:
@@ -49,10 +51,10 @@ class Method:
 SIGMAS = (0.05, 0.1, 0.3, 0.6)
 DETERMINISTIC = "deterministic"
 METHODS: dict[str, Method] = {
-    "image_only": Method("image only", "rau.models.fusion:image_only"),
-    "text_only": Method("text only", "rau.models.fusion:text_only"),
-    "sum": Method("sum", "rau.models.fusion:plain_sum"),
-    "weighted_sum": Method("weighted sum", "rau.models.fusion:weighted_sum"),
+    "image_only": Method("image only", "rau.models.fusion:image_only", fixed=True),
+    "text_only": Method("text only", "rau.models.fusion:text_only", fixed=True),
+    "sum": Method("sum", "rau.models.fusion:plain_sum", fixed=True),
+    "weighted_sum": Method("weighted sum", "rau.models.fusion:weighted_sum", fixed=True),
     "tirg": Method("TIRG gated residual", "rau.models.fusion:Tirg"),
     "combiner": Method("CLIP4Cir Combiner", "rau.models.fusion:Combiner"),
     DETERMINISTIC: Method("deterministic head", blocks=True),

@@ -45,12 +45,10 @@ def sigmas(history: Columns, source: Sequence[float], target: Sequence[float]) -
         by_epoch.plot(history["epoch"], history[f"sigma_{side}"], label=side)
     by_epoch.set(xlabel="epoch", ylabel="norm of σ (means have norm 1)", title="σ in training")
     by_epoch.legend()
-    values = [np.asarray(source), np.asarray(target)]
-    low = min(float(v.min()) for v in values)
-    high = max(float(v.max()) for v in values)
-    edges = np.linspace(low, high if high > low else low + 1e-6, 41)
-    for side, value in zip(("source", "target"), values, strict=True):
-        on_val.hist(value, edges, alpha=0.6, label=side)
-    on_val.set(xlabel="norm of σ", ylabel="val queries", title="σ on val")
+    edges = np.histogram_bin_edges([*source, *target], 40)
+    for side, values in (("source", source), ("target", target)):
+        on_val.hist(values, edges, alpha=0.6, label=side)
+    title = "σ on val" if source else "σ on val: no usable query"
+    on_val.set(xlabel="norm of σ", ylabel="val queries", title=title)
     on_val.legend()
     return figure

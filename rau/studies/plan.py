@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from rau.methods import DETERMINISTIC, METHODS
 from rau.models.config import canonical, without_uncertainty
-from rau.params import Params, StudyParams
+from rau.params import Params, StudyParams, UaParams
 
 Study = Literal["methods", "ablation", "theta", "n"]
 STUDIES: tuple[Study, ...] = get_args(Study)
@@ -124,7 +124,7 @@ def base(params: Params, sizes: Plan) -> Params:
 def variants(
     study: Study, params: Params, sizes: Plan, tuned: Mapping[str, Mapping[str, Any]]
 ) -> list[Variant]:
-    """The configurations of a study; the one that others are compared with is named `reference`.
+    """The configurations of a study, without those that train the same head as an earlier one.
 
     Args:
         params: what `base` gave.
@@ -132,19 +132,23 @@ def variants(
     """
     match study:
         case "methods":
-            return [
+            found = [
                 _variant(method.label, params, {"head.name": name, **tuned.get(name, {})})
                 for name, method in METHODS.items()
             ]
         case "ablation":
-            return _ablation(params)
+            found = _ablation(params)
         case "theta":
-            return _theta(params, sizes)
+            found = _theta(params, sizes)
         case "n":
-            return [
+            found = [
                 _variant(f"n = {n}", params, {"head.name": "rau", "ua.n": n}, n=n)
                 for n in sizes.blocks
             ]
+    unique: dict[Params, Variant] = {}
+    for variant in found:
+        unique.setdefault(variant.params, variant)
+    return list(unique.values())
 
 
 REFERENCE: Mapping[Study, str] = {
@@ -156,15 +160,19 @@ REFERENCE: Mapping[Study, str] = {
 
 
 def _ablation(params: Params) -> list[Variant]:
-    """All on/off combinations of ISU, CSU and DR; a part that is on has the file's weight."""
+    """All on/off combinations of ISU, CSU and DR.
+
+    A part that is on has the weight that the parameters give it, the default where that is 0.
+    """
+    defaults = UaParams()
     rows = []
     for isu, csu, dr in product((False, True), repeat=3):
         on = [name for name, there in (("ISU", isu), ("CSU", csu), ("DR", dr)) if there]
         changes = {
             "head.name": "rau",
             "ua.isu": isu,
-            "ua.csu_weight": (params.ua.csu_weight or 1.0) if csu else 0.0,
-            "ua.dr_weight": (params.ua.dr_weight or 0.05) if dr else 0.0,
+            "ua.csu_weight": (params.ua.csu_weight or defaults.csu_weight) if csu else 0.0,
+            "ua.dr_weight": (params.ua.dr_weight or defaults.dr_weight) if dr else 0.0,
         }
         label = " + ".join(on) or METHODS[DETERMINISTIC].label
         rows.append(_variant(label, params, changes, ISU=isu, CSU=csu, DR=dr))
@@ -173,7 +181,7 @@ def _ablation(params: Params) -> list[Variant]:
 
 def _theta(params: Params, sizes: Plan) -> list[Variant]:
     """Absolute thresholds, then quantiles, then the deterministic head as the line to beat."""
-    weight = params.ua.csu_weight or 1.0
+    weight = params.ua.csu_weight or UaParams().csu_weight
     common = {"head.name": "rau", "ua.csu_weight": weight}
     rows = [
         _variant(
@@ -208,12 +216,14 @@ COMMON: Mapping[str, tuple[Any, ...]] = {
 def trials(name: str, params: Params, sizes: Plan) -> list[dict[str, Any]]:
     """The changes that a method may try: none first, then draws from its space.
 
-    Draws of the common names are the same for every method: what one method's learning rate is
-    tried at, every other's is too. Batches are not among them, so that pairs stay pairs.
+    Draws of the common hyperparameters are the same for every method. The batch size is not among
+    them, so that pairs stay pairs. A method with nothing to train has the first trial alone.
     """
     own = METHODS[name].space
+    shared_space = params.features.source is None or params.features.shared_space
+    count = 1 if METHODS[name].fixed and shared_space else sizes.trials
     rows: list[dict[str, Any]] = [{}]
-    for number in range(1, sizes.trials):
+    for number in range(1, count):
         common, extra = random.Random(number), random.Random(f"{number}/{name}")
         row = {key: common.choice(values) for key, values in COMMON.items()}
         row |= {key: extra.choice(values) for key, values in own.items()}

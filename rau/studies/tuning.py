@@ -35,15 +35,16 @@ def _configured(params: Params, name: str, changes: Mapping[str, Any], seed: int
 
 def configurations(params: Params, sizes: Plan) -> list[Params]:
     """What a tuning will train, as far as it is known before: finalists stand for each other."""
+    tried = {name: trials(name, params, sizes) for name in METHODS}
     first = [
         _configured(params, name, changes, FINAL_SEEDS[0])
-        for name in METHODS
-        for changes in trials(name, params, sizes)
+        for name, rows in tried.items()
+        for changes in rows
     ]
     finals = [
         _configured(params, name, {}, seed)
-        for name in METHODS
-        for _ in range(min(FINALISTS, sizes.trials))
+        for name, rows in tried.items()
+        for _ in rows[:FINALISTS]
         for seed in FINAL_SEEDS[1:]
     ]
     return first + finals

@@ -180,6 +180,7 @@ def test_figures_of_a_short_history() -> None:
         figures.losses(history),
         figures.recalls(history, 2),
         figures.sigmas(history, [0.1, 0.1], [0.1, 0.1]),
+        figures.sigmas(history, [], []),  # as where no val query is usable
     ):
         assert png(figure).startswith(b"\x89PNG")
 
