@@ -18,7 +18,7 @@ NAMES = ("tune", "methods", "ablation", "theta", "n")
 
 
 def main(study: Annotated[str, typer.Argument(help=", ".join(NAMES))]) -> None:
-    """Do the runs of a study that are not there yet, and write its tables."""
+    """Execute the runs of a study that are not stored yet, and write its tables."""
     if study not in NAMES:
         raise UserError(f"study {study}: choose from {', '.join(NAMES)}")
     params = workspace.load_params()
@@ -65,14 +65,11 @@ def _tune(params: "Params", folder: Path) -> None:
 
 def _study(name: "Study", params: "Params", folder: Path) -> None:
     """Write `<study>/runs.csv`, `summary.csv` and `study.json`."""
-    from rau.files import read_json, write_json, write_text
+    from rau.files import read_json
     from rau.studies import study
 
     tuned = read_json(folder / "tune/tuned.json", "tuning") if name == "methods" else {}
-    tables = study.run_study(name, params, tuned, _store(params, True, name))
-    write_text(folder / name / "runs.csv", tables.runs.to_csv(index=False))
-    write_text(folder / name / "summary.csv", tables.summary.to_csv(index=False))
-    write_json(folder / name / "study.json", tables.document)
+    study.run_study(name, params, tuned, _store(params, True, name)).write(folder / name)
 
 
 def outputs() -> list[Path]:

@@ -1,4 +1,4 @@
-"""Stage `track` of the studies: a run a study in MLflow, its runs nested in it."""
+"""Stage `track` of the studies: one MLflow run per study, with its runs nested in it."""
 
 import math
 import sys
@@ -32,36 +32,35 @@ def main() -> None:
 
 def _records(dataset: str, study: str) -> tuple[Any, list[Any]]:
     """The study's own record and those of its runs."""
-    import pandas as pd
-
     from rau.files import digest, digest_files, read_json
+    from rau.studies.tables import StudyTables
     from rau.tracking import Record
 
     folder, page = workspace.studies(dataset) / study, workspace.study_page(dataset)
-    document = read_json(folder / "study.json", "study")
-    runs, summary = (pd.read_csv(folder / f"{kind}.csv") for kind in ("runs", "summary"))
+    tables = StudyTables.read(folder)
+    document, kept = tables.document, {"study", "preset", "seeds", "reference"}
     name = f"{dataset} study {study}"
     own = digest([dataset, study, digest_files([folder / "study.json", folder / "runs.csv"])], 32)
     metrics = {
         f"{line.protocol}.{line.metric}.{_safe(line.variant)}": float(line["mean"])
-        for _, line in summary.iterrows()
+        for _, line in tables.summary.iterrows()
     }
     parent = Record(
         digest=own,
         name=name,
-        params={key: document[key] for key in ("study", "preset", "seeds", "reference")},
+        params=document.model_dump(include=kept),
         metrics=metrics,
         tags={"study": study, **read_json(page.with_name("about.json"), "studies"), **git_state()},
         artifacts={folder: "study", page: "", page.with_name(f"{study}.png"): "figures"},
     )
     diagnostics = {
         (label, seed): diagnostic_tags(found)
-        for label, by_seed in document["diagnostics"].items()
+        for label, by_seed in document.diagnostics.items()
         for seed, found in enumerate(by_seed)
     }
     children = [
         _child(own, study, dict(row), diagnostics[row["variant"], row["seed"]])
-        for _, row in runs.iterrows()
+        for _, row in tables.runs.iterrows()
     ]
     return parent, children
 

@@ -5,12 +5,12 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from pipeline import stage, workspace
 
 if TYPE_CHECKING:
+    from rau.evaluation.diagnostics import Diagnostic
     from rau.evaluation.run_metrics import RunMetrics
 
 STAGES = (
@@ -38,12 +38,10 @@ def final_metrics(metrics: "RunMetrics") -> dict[str, float]:
     return values
 
 
-def diagnostic_tags(found: list[dict[str, str]]) -> dict[str, str]:
+def diagnostic_tags(found: "list[Diagnostic]") -> dict[str, str]:
     """The names of all diagnostics, and the evidence and remedy of each."""
-    tags = {"diagnostics": ", ".join(one["name"] for one in found) or "none"}
-    return tags | {
-        f"diagnostic.{one['name']}": f"{one['evidence']}; {one['remedy']}" for one in found
-    }
+    tags = {"diagnostics": ", ".join(one.name for one in found) or "none"}
+    return tags | {f"diagnostic.{one.name}": f"{one.evidence}; {one.remedy}" for one in found}
 
 
 def timings() -> Iterator[tuple[str, float]]:
@@ -106,7 +104,7 @@ def main() -> None:
             if key != "epoch" and not math.isnan(value)
         ],
         tags=git_state()
-        | diagnostic_tags([asdict(one) for one in metrics.diagnostics])
+        | diagnostic_tags(metrics.diagnostics)
         | {
             "method": metrics.method,
             "dvc_experiment": experiment or "workspace",

@@ -1,7 +1,6 @@
-"""Figures of the studies, from their tables alone."""
+"""Figures of the studies, from their tables."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -9,12 +8,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import ScalarFormatter
 
-from rau.studies.plan import EDGES
+from rau.studies.plan import EDGES, Study
+from rau.studies.tables import StudyTables
 
-# Where a difference is larger than WIDE points, what is beyond LINEAR is drawn on a log scale, so
-# that baselines far off leave room for the methods that are close.
+# Where a difference is larger than WIDE points, the axis is logarithmic beyond LINEAR points, so
+# that distant baselines leave room for the methods that are close.
 WIDE, LINEAR = 8.0, 2.0
-Document = Mapping[str, Any]
 
 
 def _figure(columns: int, height: float = 3.8) -> tuple[Figure, list[Axes]]:
@@ -27,14 +26,16 @@ def _pick(summary: pd.DataFrame, protocol: str, metric: str) -> pd.DataFrame:
     return rows.set_index("variant")
 
 
-def points(summary: pd.DataFrame, document: Document, metrics: Sequence[str]) -> Figure:
-    """Differences to the reference with their intervals, one panel a protocol and metric."""
-    protocols = list(summary.protocol.unique())
-    panels = [(protocol, metric) for protocol in protocols for metric in metrics]
-    height = 1.2 + 0.3 * len(document["variants"])
-    figure, axes = _figure(len(panels), height)
+def differences(tables: StudyTables) -> Figure:
+    """Differences to the reference with intervals, one panel per protocol and headline metric."""
+    summary, reference = tables.summary, tables.document.reference
+    known = set(summary.metric)
+    metrics = ["mean_of_r5_rs1" if "mean_of_r5_rs1" in known else "mean_of_r10_r50"]
+    metrics += ["map"] if "map" in known else []
+    panels = [(protocol, metric) for protocol in summary.protocol.unique() for metric in metrics]
+    figure, axes = _figure(len(panels), 1.2 + 0.3 * len(tables.document.variants))
     for place, (axis, (protocol, metric)) in enumerate(zip(axes, panels, strict=True)):
-        rows: pd.DataFrame = _pick(summary, protocol, metric).drop(index=document["reference"])
+        rows: pd.DataFrame = _pick(summary, protocol, metric).drop(index=reference)
         y = np.arange(len(rows))[::-1]
         low = rows.difference - rows.difference_low
         high = rows.difference_high - rows.difference
@@ -44,7 +45,7 @@ def points(summary: pd.DataFrame, document: Document, metrics: Sequence[str]) ->
             axis.set_xscale("symlog", linthresh=LINEAR)
             axis.xaxis.set_major_formatter(ScalarFormatter())
         axis.set_yticks(y, rows.index if place == 0 else [""] * len(rows))
-        axis.set(title=f"{protocol}: {metric}", xlabel=f"less {document['reference']}, points")
+        axis.set(title=f"{protocol}: {metric}", xlabel=f"difference to {reference}, points")
     return figure
 
 
@@ -53,31 +54,33 @@ def _band(axis: Axes, x: Sequence[float], rows: pd.DataFrame, label: str) -> Non
     axis.fill_between(x, rows.low, rows.high, alpha=0.15, color=line.get_color())
 
 
-def _sweep(
-    figure_of: tuple[Axes, Axes],
-    summary: pd.DataFrame,
-    runs: pd.DataFrame,
-    document: Document,
-    axis_name: str,
-) -> None:
-    """Metrics against a threshold at the left, what CSU added at the right."""
-    places = {v["label"]: v["x"][axis_name] for v in document["variants"] if axis_name in v["x"]}
-    labels, x = list(places), list(places.values())
+def _axis(tables: StudyTables, name: str) -> tuple[list[str], list[float]]:
+    """Labels of the variants that lie on an axis, and their positions on it."""
+    places = {v.label: v.x.get(name) for v in tables.document.variants}
+    on_it = {label: float(x) for label, x in places.items() if x is not None}
+    return list(on_it), list(on_it.values())
+
+
+def _sweep(left: Axes, right: Axes, tables: StudyTables, axis_name: str) -> None:
+    """Metrics against a threshold at the left, the positives that CSU added at the right."""
+    labels, x = _axis(tables, axis_name)
+    summary = tables.summary
     protocol = summary.protocol.iloc[0]
-    left, right = figure_of
     for metric in ("recall_at_10", "recall_at_50", "map"):
         rows = _pick(summary, protocol, metric)
         if rows.empty:
             continue
         _band(left, x, rows.loc[labels], metric)
-        flat = float(rows["mean"].loc[document["reference"]])
+        flat = float(rows["mean"].loc[tables.document.reference])
         left.axhline(flat, linestyle=":", color=left.get_lines()[-1].get_color())
     left.set(xlabel=axis_name, ylabel="percent", title=f"{protocol}; dotted: deterministic head")
     left.legend(fontsize="small")
-    means = runs.groupby("variant")[["csu_added_per_row", "csu_precision", "csu_recall"]].mean()
-    right.plot(x, means.loc[labels, "csu_added_per_row"], "ko-", label="extra positives a query")
+    means = tables.runs.groupby("variant")[
+        ["csu_added_per_row", "csu_precision", "csu_recall"]
+    ].mean()
+    right.plot(x, means.loc[labels, "csu_added_per_row"], "ko-", label="extra positives per query")
     right.set(xlabel=axis_name, yscale="symlog", title="what CSU adds, last epoch")
-    right.set_ylabel("extra positives a query")
+    right.set_ylabel("extra positives per query")
     if means.loc[labels, "csu_precision"].notna().any():
         rates = right.twinx()
         for name, colour in (("csu_precision", "tab:green"), ("csu_recall", "tab:orange")):
@@ -86,14 +89,15 @@ def _sweep(
         rates.legend(fontsize="small", loc="center right")
 
 
-def theta(summary: pd.DataFrame, runs: pd.DataFrame, document: Document) -> Figure:
-    """Recalls and extra positives against θ and against its quantile form, and the cosines."""
+def theta(tables: StudyTables) -> Figure:
+    """Recalls and extra positives against θ and against its quantile, and the cosines."""
     figure = Figure(figsize=(13, 7.5), layout="constrained")
     grid = figure.add_gridspec(2, 3)
     for row, name in enumerate(("theta", "theta_quantile")):
-        panels = figure.add_subplot(grid[row, 0]), figure.add_subplot(grid[row, 1])
-        _sweep(panels, summary, runs, document, name)
-    cosines(figure.add_subplot(grid[:, 2]), document["cosines"][document["reference"]])
+        left, right = figure.add_subplot(grid[row, 0]), figure.add_subplot(grid[row, 1])
+        _sweep(left, right, tables, name)
+    document = tables.document
+    cosines(figure.add_subplot(grid[:, 2]), document.cosines[document.reference])
     return figure
 
 
@@ -103,7 +107,7 @@ def cosines(axis: Axes, histograms: Mapping[str, Sequence[float]]) -> None:
     names = {
         "pairs": "query and its target",
         "others": "query and other targets",
-        "true": "… that answer it too",
+        "true": "… that are correct too",
     }
     for kind, label in names.items():
         share = np.asarray(histograms[kind])
@@ -113,13 +117,12 @@ def cosines(axis: Axes, histograms: Mapping[str, Sequence[float]]) -> None:
     axis.legend(fontsize="small")
 
 
-def blocks(summary: pd.DataFrame, runs: pd.DataFrame, document: Document) -> Figure:
-    """R@1 against R@50 by n, and what n costs."""
-    protocol = summary.protocol.iloc[0]
+def blocks(tables: StudyTables) -> Figure:
+    """R@1 against R@50 by n, and the number of parameters and training time by n."""
+    protocol = tables.summary.protocol.iloc[0]
     figure, axes = _figure(3)
-    first, deep = (_pick(summary, protocol, f"recall_at_{k}") for k in (1, 50))
-    labels = [v["label"] for v in document["variants"]]
-    n = [v["x"]["n"] for v in document["variants"]]
+    first, deep = (_pick(tables.summary, protocol, f"recall_at_{k}") for k in (1, 50))
+    labels, n = _axis(tables, "n")
     axes[0].errorbar(
         first.loc[labels, "mean"],
         deep.loc[labels, "mean"],
@@ -131,9 +134,9 @@ def blocks(summary: pd.DataFrame, runs: pd.DataFrame, document: Document) -> Fig
     for label in labels:
         axes[0].annotate(label, (first.loc[label, "mean"], deep.loc[label, "mean"]))
     axes[0].set(xlabel="R@1", ylabel="R@50", title=f"protocol {protocol}")
-    means = runs.groupby("variant")[["parameters", "seconds"]].median().loc[labels]
+    means = tables.runs.groupby("variant")[["parameters", "seconds"]].median().loc[labels]
     axes[1].plot(n, means.parameters / 1e6, "o-")
-    axes[1].set(xlabel="n", ylabel="million weights", title="size", ylim=(0, None))
+    axes[1].set(xlabel="n", ylabel="million parameters", title="size", ylim=(0, None))
     axes[2].plot(n, means.seconds, "o-")
     axes[2].set(xlabel="n", ylabel="seconds", title="training, median of seeds", ylim=(0, None))
     return figure
@@ -143,23 +146,9 @@ def _ends(rows: pd.DataFrame) -> list[pd.Series]:
     return [rows["mean"] - rows.low, rows.high - rows["mean"]]
 
 
-def headline_metrics(summary: pd.DataFrame) -> list[str]:
-    """The metrics that the point figures show."""
-    known = set(summary.metric)
-    lead = "mean_of_r5_rs1" if "mean_of_r5_rs1" in known else "mean_of_r10_r50"
-    return [lead, *(["map"] if "map" in known else [])]
-
-
-Draw = Callable[[pd.DataFrame, pd.DataFrame, Document], Figure]
-
-
-def _points(summary: pd.DataFrame, runs: pd.DataFrame, document: Document) -> Figure:
-    return points(summary, document, headline_metrics(summary))
-
-
-DRAWN: Mapping[str, Draw] = {
-    "methods": _points,
-    "ablation": _points,
+DRAWN: Mapping[Study, Callable[[StudyTables], Figure]] = {
+    "methods": differences,
+    "ablation": differences,
     "theta": theta,
     "n": blocks,
 }

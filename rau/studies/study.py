@@ -3,7 +3,6 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -13,21 +12,7 @@ from rau.params import Params
 from rau.studies import plan, summary, tuning
 from rau.studies.run_store import RunStore
 from rau.studies.runs import Result
-
-
-@dataclass(frozen=True)
-class StudyTables:
-    """What a study came to.
-
-    Attributes:
-        runs: a row a run.
-        summary: a row a variant, protocol and metric.
-        document: JSON-able: the variants and their axes, diagnostics by seed, cosines.
-    """
-
-    runs: pd.DataFrame
-    summary: pd.DataFrame
-    document: dict[str, Any]
+from rau.studies.tables import StudyDocument, StudyTables, VariantRecord
 
 
 def announce(params: Params, store: RunStore) -> None:
@@ -48,7 +33,7 @@ def announce(params: Params, store: RunStore) -> None:
 
 
 def tune(params: Params, store: RunStore) -> tuple[pd.DataFrame, dict[str, dict[str, Any]]]:
-    """Tune every method on the holdout; a row a trial, and the changes that won by method."""
+    """Tune every method on the holdout; one row per trial, and the chosen changes by method."""
     sizes = plan.plan(params.study)
     metric = f"holdout_{params.train.select}"
 
@@ -75,10 +60,10 @@ def tune(params: Params, store: RunStore) -> tuple[pd.DataFrame, dict[str, dict[
 def run_study(
     study: plan.Study, params: Params, tuned: Mapping[str, Mapping[str, Any]], store: RunStore
 ) -> StudyTables:
-    """Do the runs of a study that are not kept, and summarise all of them.
+    """Execute the runs of a study that are not stored yet, and summarise all of them.
 
     Args:
-        tuned: changes that the tuning chose, by method; of use to the study of methods alone.
+        tuned: changes that the tuning chose, by method; only the study of methods uses them.
 
     Raises:
         UserError: when a run failed.
@@ -99,17 +84,17 @@ def run_study(
         ]
         for variant in variants
     }
-    document = {
-        "study": study,
-        "preset": params.study.preset,
-        "seeds": sizes.seeds,
-        "reference": reference,
-        "variants": [
-            {"label": v.label, "x": dict(v.x), "params": store.key(v.params)} for v in variants
+    document = StudyDocument(
+        study=study,
+        preset=params.study.preset,
+        seeds=sizes.seeds,
+        reference=reference,
+        variants=[
+            VariantRecord(label=v.label, x=dict(v.x), params=store.key(v.params)) for v in variants
         ],
-        "diagnostics": diagnostics,
-        "cosines": summary.mean_cosines(by_variant),
-    }
+        diagnostics=diagnostics,
+        cosines=summary.mean_cosines(by_variant),
+    )
     lines = summary.as_rows(summary.lines(by_variant, reference))
     return StudyTables(pd.DataFrame(rows), pd.DataFrame(lines), document)
 

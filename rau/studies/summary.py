@@ -1,4 +1,4 @@
-"""Tables of a study: a row a run, and means with intervals and paired differences a variant."""
+"""Rows of a study's tables: one per run, and per variant its means and paired differences."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from rau.evaluation import bootstrap
 from rau.evaluation.bootstrap import MEAN, Difference
-from rau.evaluation.diagnostics import diagnose
+from rau.evaluation.diagnostics import Diagnostic, diagnose
 from rau.studies.plan import SHOWN, Variant
 from rau.studies.runs import Result
 
@@ -106,7 +106,7 @@ def _line(
 
 def seed_diagnostics(
     variant: Variant, result: Result, reference: Result | None
-) -> list[dict[str, str]]:
+) -> list[Diagnostic]:
     """The diagnostics of one run; `reference` is the deterministic head's of the same seed."""
     against = None
     if reference is not None and reference is not result:
@@ -124,12 +124,11 @@ def seed_diagnostics(
         }
     start = "alignment_"
     aligned = {k.removeprefix(start): v for k, v in result.summary.items() if k.startswith(start)}
-    diagnostics = diagnose(variant.params, result.summary, aligned, against)
-    return [asdict(one) for one in diagnostics]
+    return diagnose(variant.params, result.summary, aligned, against)
 
 
 def run_row(variant: Variant, seed: int, key: str, result: Result) -> dict[str, Any]:
-    """One run as a row: what varied, what it came to, and val's means by protocol."""
+    """One run as a row: what varied, its summary, and the means on val by protocol."""
     row: dict[str, Any] = {"variant": variant.label, "seed": seed, "run": key, **variant.x}
     row |= {"head": variant.params.head.name, "theta": variant.params.ua.theta}
     row |= {"theta_quantile": variant.params.ua.theta_quantile, "n": variant.params.ua.n}

@@ -9,12 +9,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from rau.errors import UserError
 from rau.methods import DETERMINISTIC, METHODS
 from rau.models.config import canonical
+from rau.models.head import ComposedHead
 from rau.params import Params, StudyParams, UaParams
 from rau.schemas import GalleryRow, ends
 from rau.studies import figures, plan, runs, study_page, summary, tuning, workers
+from rau.studies.tables import StudyDocument, StudyTables, VariantRecord
 from rau.training import fit
+from tests.heads import small_config
 from tests.pipeline.test_dag import sources, within
 from tests.report.test_report import Links
 from tests.training.test_trainer import params as small
@@ -64,6 +68,21 @@ def test_ablation_has_all_eight_and_ends_where_it_should() -> None:
     assert ua.dr_weight > 0
 
 
+def test_a_part_that_the_parameters_switch_off_has_its_default_weight() -> None:
+    off = plan.changed(tiny(), {"ua.csu_weight": 0.0, "ua.dr_weight": 0.0})
+    ablation = plan.variants("ablation", plan.base(off, SIZES), SIZES, {})[-1].params.ua
+    theta = plan.variants("theta", plan.base(off, SIZES), SIZES, {})[0].params.ua
+    assert (ablation.csu_weight, ablation.dr_weight) == (0.3, 0.2)
+    assert theta.csu_weight == 0.3
+
+
+def test_variants_that_train_the_same_head_are_listed_once() -> None:
+    no_blocks = plan.changed(tiny(), {"ua.n": 0})
+    found = plan.variants("ablation", plan.base(no_blocks, SIZES), SIZES, {})
+    # Without a Gaussian there is nothing to sample: ISU changes nothing.
+    assert [v.label for v in found] == ["deterministic head", "DR", "CSU", "CSU + DR"]
+
+
 def test_studies_share_configurations() -> None:
     base = plan.base(tiny(), SIZES)
     all_of = {s: plan.variants(s, base, SIZES, {}) for s in plan.STUDIES}
@@ -86,6 +105,20 @@ def test_every_method_tries_as_many_and_the_same_common_values() -> None:
         common = [{k: v for k, v in row.items() if k in plan.COMMON} for row in rows]
         assert common[0] == common[1] == common[2]
     assert tried["rau"][0] == {}
+
+
+def test_a_method_with_nothing_to_train_is_tried_once() -> None:
+    sizes = plan.Plan(2, 1, 6, (), (), ())
+    base = plan.base(tiny(), sizes)
+    apart = plan.base(plan.changed(tiny(), {"features.source": "own"}), sizes)
+    for name, method in METHODS.items():
+        head = ComposedHead(small_config(name=name))
+        assert method.fixed == (not list(head.parameters()))
+        assert len(plan.trials(name, base, sizes)) == (1 if method.fixed else 6)
+        assert len(plan.trials(name, apart, sizes)) == 6
+    trials = tuning.tune(base, sizes, lambda wanted: [0.0] * len(wanted))
+    # Finalists have two more seeds.
+    assert sum(len(trial.scores) for trial in trials) == len(tuning.configurations(base, sizes))
 
 
 def test_presets_and_what_the_parameters_say() -> None:
@@ -335,14 +368,14 @@ def test_rows_say_what_varied() -> None:
     assert row["original.recall_at_1"] == pytest.approx(40, abs=2)
 
 
-def test_signatures_of_a_study_name_the_flood() -> None:
+def test_diagnostics_of_a_study_name_the_flood() -> None:
     variant = plan.Variant("x", canonical(Params(ua=UaParams(theta=-0.5))), {})
     (found,) = summary.seed_diagnostics(variant, results(0, 0)[0], None)
-    assert found["name"] == "CSU flooded"
-    assert "theta = -0.5" in found["evidence"]
+    assert found.name == "CSU flooded"
+    assert "theta = -0.5" in found.evidence
 
 
-def study_tables() -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
+def study_tables() -> StudyTables:
     base = plan.base(tiny(), SIZES)
     variants = plan.variants("theta", base, SIZES, {})
     by_variant = {v.label: results(0.2 * i, i) for i, v in enumerate(variants)}
@@ -350,40 +383,49 @@ def study_tables() -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
     rows = pd.DataFrame(
         [summary.run_row(v, s, "k", r) for v in variants for s, r in enumerate(by_variant[v.label])]
     )
-    document = {
-        "seeds": 3,
-        "preset": "smoke",
-        "reference": plan.REFERENCE["theta"],
-        "variants": [{"label": v.label, "x": dict(v.x)} for v in variants],
-        "diagnostics": {
+    document = StudyDocument(
+        study="theta",
+        seeds=3,
+        preset="smoke",
+        reference=plan.REFERENCE["theta"],
+        variants=[VariantRecord(label=v.label, x=dict(v.x), params="k") for v in variants],
+        diagnostics={
             v.label: [summary.seed_diagnostics(v, r, None) for r in by_variant[v.label]]
             for v in variants
         },
-        "cosines": summary.mean_cosines(by_variant),
-    }
-    return lines, rows, json.loads(json.dumps(document))
+        cosines=summary.mean_cosines(by_variant),
+    )
+    return StudyTables(rows, lines, document)
+
+
+def test_tables_round_trip_and_damage(tmp_path: Path) -> None:
+    made = study_tables()
+    made.write(tmp_path / "theta")
+    read = StudyTables.read(tmp_path / "theta")
+    assert read.document == made.document
+    pd.testing.assert_frame_equal(read.runs, made.runs)
+    document = json.loads((tmp_path / "theta/study.json").read_text())
+    (tmp_path / "theta/study.json").write_text(json.dumps(document | {"seeds": "three"}))
+    with pytest.raises(UserError, match=r"seeds: .*; run `python -m pipeline.study theta` again"):
+        StudyTables.read(tmp_path / "theta")
 
 
 def test_page_stands_alone_and_shows_every_variant() -> None:
-    lines, rows, document = study_tables()
-    figure = figures.theta(lines, rows, document)
+    tables = study_tables()
+    figure = figures.theta(tables)
     assert len(figure.axes) >= 5
-    section = {
-        "title": "θ<b>",
-        "document": document,
-        "figure": b"png",
-        "tables": [study_page.table(lines, document, "original")],
-        "csu": study_page.csu(rows, document),
-        "costs": study_page.costs(rows, document),
-        "trials": None,
-    }
+    section = replace(
+        study_page.section(tables, b"png", pd.DataFrame()),
+        title="θ<b>",
+        costs=study_page.costs(tables),
+    )
     text = study_page.render({"data": "d<script>"}, [section])
     links = Links()
     links.feed(text)
     assert all(link.startswith("data:") for link in links.loaded)
     assert "<script>" not in text
     assert "θ<b>" not in text
-    for variant in document["variants"]:
-        assert variant["label"] in links.text
+    for variant in tables.document.variants:
+        assert variant.label in links.text
     assert "CSU flooded 3/3" in links.text
     assert "***" in links.text or "**" in links.text
