@@ -1,4 +1,4 @@
-"""Compare two runs query by query: tables, a page and an artifact of the MLflow runs concerned."""
+"""Compare two runs query by query: tables, a page, and an artifact of their MLflow runs."""
 
 import sys
 import tempfile
@@ -46,16 +46,16 @@ def main(
 def _pictures(result: "Comparison") -> "Pictures":
     """The images of the changed queries, or why there are none."""
     from rau.report.comparison_page import AWAY, Pictures, pictures
-    from rau.schemas import MANIFEST, QUERIES, read_table
+    from rau.schemas import read_manifest, read_queries
 
     try:
         params = workspace.load_params()
         name = params.dataset.name
         root = workspace.store(params.dataset)
-        manifest = read_table(workspace.manifest(name), MANIFEST, "download").to_pylist()
-        queries = read_table(workspace.table(name, "queries"), QUERIES, "tables").to_pylist()
+        manifest = read_manifest(workspace.manifest(name))
+        queries = read_queries(workspace.table(name, "queries"))
     except UserError:
-        # The differences need no images, and they may be another machine's.
+        # The differences need no images, which may be on another machine.
         return Pictures(note=AWAY)
     return pictures(result.changes, root, manifest, queries)
 
@@ -75,7 +75,7 @@ def _attach(found: Sequence[Found], folder: Path) -> None:
             tracking.attach(uri, run, folder, f"compare/{folder.name}")
             print(f"MLflow run {run}: artifact compare/{folder.name}")
         if not runs:
-            print("no MLflow run is concerned; the files alone were written")
+            print("no MLflow run of these names; only the files were written")
     except tracking.TrackingUnavailable as error:
         print(f"warning: {error}; only the files were written", file=sys.stderr)
 

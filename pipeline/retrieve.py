@@ -16,11 +16,13 @@ def main(
     image: Annotated[str, typer.Argument(help="an image id of the data set, or an image file")],
     caption: Annotated[str, typer.Argument(help="what should be different")],
     top_k: Annotated[int, typer.Option("-k", min=1, max=1000, help="how many to print")] = 10,
-    category: Annotated[str | None, typer.Option(help="only this category's gallery")] = None,
+    category: Annotated[
+        str | None, typer.Option(help="search this category's gallery only")
+    ] = None,
     keep_reference: Annotated[bool, typer.Option(help="let the reference be an answer")] = False,
-    strip: Annotated[Path | None, typer.Option(help="write the ranked pictures here")] = None,
+    strip: Annotated[Path | None, typer.Option(help="write the ranked images here")] = None,
 ) -> None:
-    """Print the images of the val gallery that IMAGE and CAPTION ask for, best first."""
+    """Print the images of the val gallery that best match IMAGE and CAPTION."""
     import torch
 
     from rau import devices
@@ -29,13 +31,14 @@ def main(
     from rau.features import table
     from rau.files import write_bytes
     from rau.models import checkpoint
+    from rau.report.examples import image_paths
     from rau.report.html import jpeg
     from rau.report.image_strips import Strip, draw
     from rau.schemas import read_galleries, read_images, read_queries
     from rau.search import query
 
     if strip is not None and strip.suffix.lower() not in (".jpg", ".jpeg"):
-        raise UserError(f"--strip {strip}: it is written as JPEG, name it .jpg")
+        raise UserError(f"--strip {strip}: the strip is written as JPEG; name it .jpg")
     params = workspace.load_params()
     if params.features.source is not None:
         raise UserError("features.source names features, not an encoder: a caption has no feature")
@@ -49,13 +52,8 @@ def main(
     galleries = read_galleries(workspace.table(name, "galleries"))
     ids = _gallery(galleries, category, set(pair[0].names))
     gallery = torch.tensor(pair[0].matrix[pair[0].rows(ids, "images")], device=device)
-    root = workspace.store(params.dataset)
     images = read_images(workspace.table(name, "images"))
-    paths = {
-        row["image_id"]: root / row["path"]
-        for row in images
-        if row["path"] is not None and row["status"] == "ok"
-    }
+    paths = image_paths(workspace.store(params.dataset), images)
     reference = _reference(image, paths)
     queries = read_queries(workspace.table(name, "queries"))
     text = single_text(caption, joins_captions(query["captions"] for query in queries))

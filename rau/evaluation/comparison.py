@@ -7,7 +7,7 @@ captions; the rows of one query are resampled together.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -21,7 +21,7 @@ from rau.methods import DETERMINISTIC, METHODS
 from rau.models.baselines import untrained
 from rau.retrieval.metrics import Values, from_ranks, summarise
 from rau.retrieval.ranking import MISSING
-from rau.schemas import RANKINGS, RankingsMetadata, read_parquet
+from rau.schemas import RANKINGS, RankingRow, RankingsMetadata, read_parquet
 
 MAX_BYTES = 2 * 2**30
 # A query without a rank counts as this many times the worst rank of its category.
@@ -31,21 +31,20 @@ PAIRED_BY = ["protocol", "category", "query_id", "text"]
 IMAGES = ["reference_id", "target_id"]
 MEASURED = ["target_rank", "subset_rank", "average_precision"]
 NEEDED = ["method", *PAIRED_BY, *IMAGES, *MEASURED, "uncertainty", "top"]
-Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Side:
-    """One method's rows of a rankings table, columns `NEEDED`; `name` is the user's word for it."""
+    """One method's rows of a rankings table, columns `NEEDED`; `name` is what the user calls it."""
 
     name: str
     method: str
     rows: pa.Table
     metadata: RankingsMetadata = UNKNOWN
 
-    def row(self, place: int) -> Row:
-        """One row; lists are long, so they are read for the rows that are shown only."""
-        row = self.rows.slice(place, 1).to_pylist()[0]
+    def row(self, place: int) -> RankingRow:
+        """One row of the columns `NEEDED`; its long lists are read for the rows shown only."""
+        row = cast(RankingRow, self.rows.slice(place, 1).to_pylist()[0])
         return {**row, "top": row["top"] or []}
 
 
@@ -54,7 +53,7 @@ class Pairs:
     """Rows of both sides under one protocol, row i of `a` with row i of `b`.
 
     Columns are `PAIRED_BY`, `IMAGES`, `MEASURED` and `place`, the row's place in its side's table.
-    `left_out` rows are in neither: they lack their images on a side whose run leaves such rows out.
+    `left_out` rows are in neither: their images are missing on a side whose run excludes them.
     """
 
     protocol: str
@@ -80,8 +79,8 @@ class Cell:
 class Change:
     """A query's row on both sides; `log_ratio` is ln(rank in B / rank in A)."""
 
-    a: Row
-    b: Row
+    a: RankingRow
+    b: RankingRow
     log_ratio: float
 
 
@@ -92,9 +91,9 @@ class Compared:
     Attributes:
         queries: how many, by category.
         unranked: rows that have no rank on one side or both; they count as misses.
-        left_out: rows that do not count, as they lack their images.
+        left_out: rows that do not count, as their images are missing.
         cells: by category and metric, the mean over categories first. A single category is its own
-            mean and is not there twice.
+            mean and is not repeated.
         gained: what A ranks better, the largest change first.
         lost: what A ranks worse, the largest change first.
     """
@@ -125,13 +124,13 @@ class Comparison:
 
 
 def read_side(name: str, path: Path, method: str | None) -> Side:
-    """Rows of one method of a rankings file, and what it says of its run.
+    """Rows of one method of a rankings file, and the metadata of its run.
 
     Args:
-        method: None for the one that the run is about; a file that does not say it has it guessed.
+        method: None for the one that the run is about; guessed where the file does not name it.
 
     Raises:
-        UserError: when the file is missing, too large, no rankings table or lacks the method.
+        UserError: when the file is missing, too large, no rankings table or without the method.
     """
     remedy = "name a file that stage evaluate wrote"
     if path.is_file() and path.stat().st_size > MAX_BYTES:
@@ -155,7 +154,7 @@ def read_side(name: str, path: Path, method: str | None) -> Side:
 
 
 def trained(name: str, methods: Sequence[str]) -> str:
-    """The method that a run is about: the one that was trained, and with two not the reference.
+    """The method that a run is about: the trained one; of two, not the deterministic head.
 
     Raises:
         UserError: when that leaves none or several.
@@ -179,8 +178,8 @@ def pair(a: Side, b: Side) -> tuple[list[Pairs], list[str]]:
         The pairs of every protocol that both have, and the other protocols' names.
 
     Raises:
-        UserError: when there is no such protocol, the two are of different data sets or ranked
-            other queries, or none of a category is left.
+        UserError: when there is no such protocol, the sides are of different data sets or ranked
+            different queries, or no query of a category is left.
     """
     sides = f"A, {a.name}, and B, {b.name},"
     data = (a.metadata.dataset, b.metadata.dataset)
@@ -226,7 +225,7 @@ def pair(a: Side, b: Side) -> tuple[list[Pairs], list[str]]:
 
 
 def _rows(side: Side, protocols: Sequence[str]) -> pd.DataFrame:
-    """Rows of these protocols, sorted; rows alike in all that they are paired by are numbered."""
+    """Rows of these protocols, sorted; rows equal in all of `PAIRED_BY` are numbered."""
     rows: pd.DataFrame = side.rows.select([*PAIRED_BY, *IMAGES, *MEASURED]).to_pandas()
     listed = pc.fill_null(pc.list_value_length(side.rows["top"]), 0).to_numpy() > 0
     rows["left_out"] = ~listed & (side.metadata.unusable == "leave_out")
@@ -237,7 +236,7 @@ def _rows(side: Side, protocols: Sequence[str]) -> pd.DataFrame:
 
 
 def measured(rows: pd.DataFrame) -> Values:
-    """Every metric of R rows of one category, (R,) each; a row without a rank is a miss."""
+    """Every metric of R rows of one category, shape (R,); a row without a rank is a miss."""
     ranks = rows[MEASURED[:2]].fillna(MISSING).to_numpy(np.int64)
     subset = ranks[:, 1] if (ranks[:, 1] != MISSING).any() else None
     precision = rows["average_precision"]
@@ -254,7 +253,7 @@ def measured(rows: pd.DataFrame) -> Values:
 def measure(pairs: Pairs, resamples: int) -> dict[str, dict[str, Cell]]:
     """Paired differences by category and metric, the mean over categories first.
 
-    A metric that one side or one category lacks is left out.
+    A metric that is missing on one side or in one category is left out.
 
     Args:
         resamples: of the bootstrap, at least 1.
@@ -287,11 +286,11 @@ def measure(pairs: Pairs, resamples: int) -> dict[str, dict[str, Cell]]:
 def changes(pairs: Pairs, a: Side, b: Side, count: int) -> tuple[list[Change], list[Change]]:
     """The queries whose target's rank changed most, by the logarithm: gained by A, and lost.
 
-    Of a query's rows the one that changed most stands for it. A row without a rank is taken to
-    have one `BEYOND` times the worst that either side gives in its category.
+    A query is represented by that of its rows that changed most. A row without a rank counts as
+    `BEYOND` times the worst rank of either side in its category.
 
     Args:
-        count: at most so many of each.
+        count: maximum number of each.
     """
     worst = pd.concat([pairs.a, pairs.b]).groupby("category")["target_rank"].max().fillna(1)
     beyond = BEYOND * pairs.a["category"].map(worst)
@@ -315,10 +314,10 @@ def compare(a: Side, b: Side, resamples: int, count: int) -> Comparison:
 
     Args:
         resamples: of the bootstrap, at least 1.
-        count: how many changed queries each way, for every protocol.
+        count: maximum number of gained and of lost queries under every protocol.
 
     Raises:
-        UserError: when both are the same, or ranked other queries.
+        UserError: when both are the same, or ranked different queries.
     """
     if (a.name, a.method) == (b.name, b.method):
         raise UserError(

@@ -1,1 +1,1 @@
-"""The page of results: figures, picture strips, tables."""
+"""Pages of results: tables, figures, image strips."""

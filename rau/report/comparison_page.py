@@ -1,4 +1,4 @@
-"""A comparison to be read: a page that needs no network, a table for the terminal, CSV files."""
+"""A comparison as a self-contained HTML page, a table for the terminal, and CSV files."""
 
 import csv
 import io
@@ -7,29 +7,31 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Literal, get_args
 
 from rau.evaluation.bootstrap import MEAN
-from rau.evaluation.comparison import Change, Compared, Comparison, Row, Side
+from rau.evaluation.comparison import Change, Compared, Comparison, Side
 from rau.files import digest, write_text
-from rau.report.examples import SHOWN, row_strip
+from rau.report.examples import image_paths, relevant_answers, row_strip, shown_images
 from rau.report.html import embed, jpeg, mark, page_template, style
 from rau.report.image_strips import draw
+from rau.schemas import ManifestRow, QueryRow, RankingRow
 
 LONGEST = 60
+Text = Literal["category", "query_id", "text", "reference_id", "target_id"]
 TEMPLATE = Path(__file__).with_name("comparison_page.html")
-AWAY = "the images are not at hand; run `python -m pipeline.download` for the pictures"
-OTHER = "the images at hand are of another data set, so there are no pictures"
+AWAY = "the images are not on this machine; run `python -m pipeline.download` to show them"
+OTHER = "the images on this machine are of another data set"
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """What strips are drawn from.
+    """What image strips are drawn from.
 
     Attributes:
         paths: image files by id.
-        relevant: true answers by query id, where they are known.
-        note: why there are none, or nothing.
+        relevant: correct answers by query id, where they are known.
+        note: why there are no images; empty where there are.
     """
 
     paths: Mapping[str, Path] = field(default_factory=dict)
@@ -38,52 +40,44 @@ class Pictures:
 
 
 def pictures(
-    changes: Sequence[Change], root: Path, manifest: Sequence[Row], queries: Sequence[Row]
+    changes: Sequence[Change],
+    root: Path,
+    manifest: Sequence[ManifestRow],
+    queries: Sequence[QueryRow],
 ) -> Pictures:
-    """The images at hand, where they are of the data set that was compared.
+    """The images on this machine, where they are of the data set that was compared.
 
     Args:
         changes: the queries that are shown.
-        root: the store that the manifest's paths are relative to.
-        manifest: rows of the manifest.
-        queries: rows of the queries table.
+        root: the folder that the manifest's paths are relative to.
     """
     known = {q["query_id"]: (q["reference_id"], q["target_id"]) for q in queries}
     shown = [one.a for one in changes]
     # Ids such as dress-val-0 are the same in every data set of the layout; the images are not.
     if any(known.get(row["query_id"]) != (row["reference_id"], row["target_id"]) for row in shown):
         return Pictures(note=OTHER)
-    wanted = {name for one in changes for row in (one.a, one.b) for name in _images(row)}
-    paths = {
-        row["image_id"]: root / row["path"]
-        for row in manifest
-        if row["status"] == "ok" and row["image_id"] in wanted
-    }
-    there = {name: path for name, path in paths.items() if path.is_file()}
-    relevant = {q["query_id"]: q["relevant"] for q in queries if q["relevant"] is not None}
-    return Pictures(there, relevant, "" if there or not changes else AWAY)
-
-
-def _images(row: Row) -> set[str]:
-    """What a row's strip shows."""
-    return {row["reference_id"], *row["top"][:SHOWN]}
+    wanted = {name for one in changes for row in (one.a, one.b) for name in shown_images(row)}
+    paths = image_paths(root, (row for row in manifest if row["image_id"] in wanted))
+    present = {name: path for name, path in paths.items() if path.is_file()}
+    note = "" if present or not changes else AWAY
+    return Pictures(present, relevant_answers(queries), note)
 
 
 def _strips(change: Change, shown: Pictures) -> Iterable[tuple[str, str | None]]:
-    """Both sides' captions, and their embedded strips; None where an image cannot be read."""
+    """Caption and embedded strip of both sides; None where an image cannot be read."""
     for letter, row in (("A", change.a), ("B", change.b)):
         caption = f"{letter}: rank of the target {rank(row)}"
         if row["uncertainty"] is not None:
             caption += f", uncertainty {row['uncertainty']:.4f}"
         data = None
-        if _images(row) <= set(shown.paths):
-            # A picture that was damaged after it was examined is no reason to have no page.
+        if shown_images(row) <= set(shown.paths):
+            # An image that was damaged after the download does not prevent the page.
             with suppress(OSError):
                 data = embed(jpeg(draw(row_strip(row, shown.paths, shown.relevant))))
         yield caption, data
 
 
-def rank(row: Row) -> str:
+def rank(row: RankingRow) -> str:
     """The target's rank in words."""
     return str(row["target_rank"] or "none")
 
@@ -121,7 +115,7 @@ def described(side: Side) -> str:
 
 
 def unlike(comparison: Comparison) -> str:
-    """What else differs between the sides, in one line; nothing where nothing is known to."""
+    """What else differs between the sides, in one line; empty where nothing is known to."""
     a, b = comparison.a.metadata, comparison.b.metadata
     pairs = {
         "copy of the data set": (a.copy, b.copy),
@@ -144,10 +138,10 @@ def text_table(comparison: Comparison) -> str:
     for done in comparison.protocols:
         lines += ["", f"protocol {done.protocol}, {sum(done.queries.values())} queries"]
         if done.left_out:
-            lines.append(f"  {done.left_out} rows lack their images and are left out")
+            lines.append(f"  {done.left_out} rows are left out, as their images are missing")
         categories = [name for name in done.cells if name != MEAN]
-        heads = f"{'A':>8}{'B':>8}{'A - B':>9}{'95 % interval':>20}{'p':>11}{'Holm p':>11}"
-        lines.append(f"  {'metric':<20}{heads}" + "".join(f"{name:>12}" for name in categories))
+        header = f"{'A':>8}{'B':>8}{'A - B':>9}{'95 % interval':>20}{'p':>11}{'Holm p':>11}"
+        lines.append(f"  {'metric':<20}{header}" + "".join(f"{name:>12}" for name in categories))
         for metric, cell in done.cells[MEAN].items():
             one = cell.difference
             interval = f"[{one.low:+.2f}, {one.high:+.2f}]"
@@ -172,9 +166,9 @@ def _titled(done: Compared) -> list[tuple[str, Change]]:
 
 
 def differences_csv(comparison: Comparison) -> str:
-    """Every cell as a line of a CSV file; metrics in percent."""
+    """CSV with one line per cell; metrics in percent."""
     head = "protocol,category,metric,queries,a,b,difference,low,high,p,p_holm"
-    lines: list[Sequence[Any]] = [head.split(",")]
+    lines: list[Sequence[object]] = [head.split(",")]
     for done in comparison.protocols:
         for category, cells in done.cells.items():
             queries = sum(done.queries.values()) if category == MEAN else done.queries[category]
@@ -187,15 +181,17 @@ def differences_csv(comparison: Comparison) -> str:
 
 
 def changes_csv(comparison: Comparison) -> str:
-    """The queries that changed most as lines of a CSV file; no rank is an empty cell."""
-    texts = ("category", "query_id", "text", "reference_id", "target_id")
+    """CSV of the queries that changed most; a missing rank is an empty cell."""
+    texts: tuple[Text, ...] = get_args(Text)
     sides = ("rank_a", "rank_b", "uncertainty_a", "uncertainty_b")
-    lines: list[Sequence[Any]] = [["protocol", "change", *texts, *sides, "log_ratio"]]
+    lines: list[Sequence[object]] = [["protocol", "change", *texts, *sides, "log_ratio"]]
     for done in comparison.protocols:
         for title, one in _titled(done):
             named = [one.a[column] for column in texts]
-            pairs = [s[c] for c in ("target_rank", "uncertainty") for s in (one.a, one.b)]
-            lines.append([done.protocol, title, *named, *pairs, round(one.log_ratio, 4)])
+            ranks = one.a["target_rank"], one.b["target_rank"]
+            uncertainties = one.a["uncertainty"], one.b["uncertainty"]
+            ratio = round(one.log_ratio, 4)
+            lines.append([done.protocol, title, *named, *ranks, *uncertainties, ratio])
     return _csv(lines)
 
 
@@ -207,13 +203,13 @@ def write(comparison: Comparison, shown: Pictures, folder: Path) -> None:
 
 
 def file_name(name: str, method: str | None) -> str:
-    """A side as part of a file name; what had to be changed in it shows as a digest."""
+    """A side as part of a file name; a digest is added where characters were replaced."""
     whole = name if method is None else f"{name}_{method}"
     plain = re.sub(r"[^A-Za-z0-9._]+", "-", whole).strip("-.")[-LONGEST:]
     return plain if plain == whole else f"{plain}-{digest(whole)}".lstrip("-.")
 
 
-def _csv(lines: Iterable[Sequence[Any]]) -> str:
+def _csv(lines: Iterable[Sequence[object]]) -> str:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(lines)
     return text.getvalue()

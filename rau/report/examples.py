@@ -1,14 +1,13 @@
-"""Which queries the report shows: successes, near misses and failures, evenly spread."""
+"""The queries that a report shows: successes, near misses and failures, evenly spread."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
 from rau.report.image_strips import Strip, draw
+from rau.schemas import ImageRow, ManifestRow, QueryRow, RankingRow
 
-Row = Mapping[str, Any]
 SHOWN = 10
 GROUPS: Mapping[str, Callable[[int | None], bool]] = {
     "Successes: the target comes first": lambda rank: rank == 1,
@@ -17,13 +16,34 @@ GROUPS: Mapping[str, Callable[[int | None], bool]] = {
 }
 
 
-def evenly(rows: Sequence[Row], count: int) -> list[Row]:
-    """`count` rows at even distances."""
+def image_paths(root: Path, images: Iterable[ManifestRow | ImageRow]) -> dict[str, Path]:
+    """Files of the images that are usable, by id; `root` is the folder of the data set."""
+    return {
+        row["image_id"]: root / row["path"]
+        for row in images
+        if row["path"] is not None and row["status"] == "ok"
+    }
+
+
+def relevant_answers(queries: Iterable[QueryRow]) -> dict[str, Sequence[str]]:
+    """Correct answers by query id, of the queries for which they are known."""
+    return {q["query_id"]: q["relevant"] for q in queries if q["relevant"] is not None}
+
+
+def evenly(rows: Sequence[RankingRow], count: int) -> list[RankingRow]:
+    """At most `count` rows at equal distances."""
     step = max(1, len(rows) // count)
     return list(rows[step // 2 :: step][:count])
 
 
-def row_strip(row: Row, paths: Mapping[str, Path], relevant: Mapping[str, Sequence[str]]) -> Strip:
+def shown_images(row: RankingRow) -> set[str]:
+    """Ids of the images on a row's strip."""
+    return {row["reference_id"], *row["top"][:SHOWN]}
+
+
+def row_strip(
+    row: RankingRow, paths: Mapping[str, Path], relevant: Mapping[str, Sequence[str]]
+) -> Strip:
     """The strip of a row of the rankings; arguments as in `groups`."""
     top = row["top"][:SHOWN]
     true = relevant.get(row["query_id"], ())
@@ -37,7 +57,7 @@ def row_strip(row: Row, paths: Mapping[str, Path], relevant: Mapping[str, Sequen
 
 
 def groups(
-    rankings: Sequence[Row],
+    rankings: Sequence[RankingRow],
     paths: Mapping[str, Path],
     relevant: Mapping[str, Sequence[str]],
     count: int,
@@ -46,17 +66,16 @@ def groups(
 
     Args:
         rankings: rows of one method under one protocol.
-        paths: image files by id; a query with an image that is not there is not shown.
-        relevant: true answers by query id, where they are known.
-        count: strips a group.
+        paths: image files by id; a query with an image that is missing there is not shown.
+        relevant: correct answers by query id, where they are known.
+        count: maximum number of strips per group.
     """
     shown: dict[str, list[tuple[str, Image.Image]]] = {}
     for title, belongs in GROUPS.items():
         rows = [
             row
             for row in rankings
-            if belongs(row["target_rank"])
-            and {row["reference_id"], *row["top"][:SHOWN]} <= set(paths)
+            if belongs(row["target_rank"]) and shown_images(row) <= set(paths)
         ]
         strips = []
         for row in evenly(rows, count):

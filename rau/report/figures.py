@@ -1,4 +1,4 @@
-"""Figures of a run, as matplotlib figures that belong to no global state."""
+"""Figures of a run, as matplotlib figures without global state."""
 
 from collections.abc import Mapping, Sequence
 

@@ -1,4 +1,4 @@
-"""What every page is made of: one HTML file that needs no network."""
+"""Parts of every page: templates, embedded images, the style sheet. A page is one HTML file."""
 
 import base64
 import io
@@ -12,7 +12,7 @@ STYLE = Path(__file__).with_name("style.css")
 
 
 def page_template(path: Path) -> jinja2.Template:
-    """A page's template; what it is given is escaped, and a name that it lacks is an error."""
+    """A page's template; values are escaped, and an undefined name is an error."""
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -27,7 +27,7 @@ def png(figure: Figure) -> bytes:
 
 
 def jpeg(image: Image.Image) -> bytes:
-    """A picture as JPEG."""
+    """An image as JPEG."""
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=85)
     return buffer.getvalue()

@@ -1,4 +1,4 @@
-"""ImageInfo strips: the reference and its caption, then the ranked images, the target framed."""
+"""Image strips: the reference and its caption, then the ranked images, the target framed."""
 
 import textwrap
 from collections.abc import Sequence
@@ -39,7 +39,7 @@ def _tile(path: Path, frame: str | None) -> Image.Image:
 def draw(strip: Strip) -> Image.Image:
     """Draw a strip: the reference with its caption at the left, ranks in rows of five.
 
-    The target has a green frame; other true answers, where known, a blue one.
+    The target has a green frame; other correct answers, where known, a blue one.
     """
     rows = max(1, -(-len(strip.ranked) // COLUMNS))
     lines = textwrap.wrap(strip.caption, 26) or [""]

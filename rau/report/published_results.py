@@ -1,4 +1,4 @@
-"""What papers report, to stand beside ours where the protocol is the same.
+"""Results that papers report, shown with ours where the protocol is the same.
 
 The figures were gathered from the survey arXiv 2409.05405 and WeiMoCIR's repository, as each row
 says. Most of them were selected on the val split that they are measured on.
@@ -23,7 +23,7 @@ class Published:
 
     Attributes:
         values: by metric, in percent.
-        notes: why the row is not quite like ours, each a few words; empty where it is.
+        notes: how the row differs from ours, each a few words; empty where it does not.
     """
 
     protocol: str
@@ -41,8 +41,8 @@ def read() -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def beside(metrics: RunMetrics) -> list[Published]:
-    """The rows that may stand beside a run's own: of its data set, where its copy is official."""
+def comparable(metrics: RunMetrics) -> list[Published]:
+    """The rows shown with a run's own: those of its data set, where its copy is official."""
     dataset = metrics.dataset
     if dataset.copy_kind != "official":
         return []
@@ -62,13 +62,13 @@ def beside(metrics: RunMetrics) -> list[Published]:
         if split != MEASURED_SPLIT[dataset.name]:
             notes.append(f"not comparable: measured on {split}")
         if there.val_images < there.val_images_expected:
-            notes.append("not comparable: ours lacks val images")
+            notes.append("not comparable: val images are missing here")
         elif there.images < there.images_expected:
-            notes.append("ours lacks images outside val")
+            notes.append("images outside val are missing here")
         result.append(Published(protocol, category, method, backbone, source, values, tuple(notes)))
     return result
 
 
-def of(rows: Sequence[Published], protocol: str, category: str) -> list[Published]:
+def select(rows: Sequence[Published], protocol: str, category: str) -> list[Published]:
     """Those of one table."""
     return [row for row in rows if (row.protocol, row.category) == (protocol, category)]

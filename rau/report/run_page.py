@@ -1,4 +1,4 @@
-"""The report as one HTML file that needs no network."""
+"""The report of a run as one self-contained HTML file."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ from rau.retrieval.protocols import Protocol
 TEMPLATE = Path(__file__).with_name("run_page.html")
 RECALLS = ("recall_at_1", "recall_at_5", "recall_at_10", "recall_at_50")
 SUBSET = ("subset_recall_at_1", "subset_recall_at_2", "subset_recall_at_3", "mean_of_r5_rs1")
-# CIRR's own metrics stand where it has them, FashionIQ's mean elsewhere.
+# CIRR's own metrics where there are any, FashionIQ's mean elsewhere.
 COLUMNS = (*RECALLS, "mean_of_r10_r50", *SUBSET, "map")
 
 
@@ -43,13 +43,13 @@ def _categories(values: Scores) -> list[str]:
 
 
 def tables(metrics: RunMetrics, protocols: Sequence[Protocol]) -> list[dict[str, Any]]:
-    """One table a protocol and category (the mean first).
+    """One table per protocol and category, the mean first.
 
-    The baselines stand above the head, what papers report below it; every row names its encoder.
+    Baselines are above the head, published results below it; every row names its encoder.
     """
     result = []
     encoder = metrics.encoder_name
-    reported = published_results.beside(metrics)
+    reported = published_results.comparable(metrics)
     for protocol in protocols:
         ours = metrics.protocols[protocol.name]
         for category in _categories(ours):
@@ -102,7 +102,7 @@ def chance(gallery_size: int, k: int) -> float:
 def _against(
     metrics: RunMetrics, protocol: str, category: str, names: Sequence[str]
 ) -> list[dict[str, str]] | None:
-    """Differences to the deterministic head, query by query; None where there is no such pair."""
+    """Differences to the deterministic head, paired by query; None where there are none."""
     found = metrics.against.get(protocol)
     if found is None:
         return None
@@ -130,7 +130,7 @@ def _published(
             "notes": row.notes,
             "cells": [f"{row.values[n]:.2f}" if n in row.values else "–" for n in names],
         }
-        for row in published_results.of(reported, protocol, category)
+        for row in published_results.select(reported, protocol, category)
     ]
 
 

@@ -293,7 +293,7 @@ def test_rows_without_images_are_left_out_on_both_sides() -> None:
     page = Page(report.render(result, report.Pictures())).text
     for text in (page, report.text_table(result)):
         assert "2 queries" in text
-        assert "1 rows lack their images and are left out" in text
+        assert "1 rows are left out, as their images are missing" in text
     (done,) = compare(leaves, side("b", b, unusable="leave_out"), 100, 5).protocols
     assert (done.queries, done.left_out, done.unranked) == ({"dress": 1}, 2, 0)
     (done,) = compare(side("a", a, unusable="miss"), side("b", b), 100, 5).protocols
@@ -353,7 +353,7 @@ def test_page_stands_alone_with_two_strips_a_query(store: Path) -> None:
     assert all(link.startswith("data:image/jpeg;base64,") for link in page.loaded)
     assert "url(" not in html
     for text in (
-        "RAU head of <b>mine less RAU head of theirs",
+        "RAU head of <b>mine compared with RAU head of theirs",
         "A: rank of the target 1, uncertainty 0.2500",
         "+33.33",
         "p is never below 2/(resamples + 1), here 0.02)",
@@ -362,7 +362,7 @@ def test_page_stands_alone_with_two_strips_a_query(store: Path) -> None:
     assert "B: rank of the target 7" in page.text
     assert page.text.index("A: rank of the target 9") < page.text.index("B: rank of the target 3")
     assert page.text.count("uncertainty") == 1
-    assert "No pictures" not in page.text
+    assert "No images:" not in page.text
 
 
 def test_page_without_pictures_says_why(store: Path) -> None:
@@ -370,11 +370,11 @@ def test_page_without_pictures_says_why(store: Path) -> None:
     (store / "t.png").write_bytes(b"")
     damaged = report.pictures(result.changes, store, manifest(store), QUERIES)
     text = Page(report.render(result, damaged)).text
-    assert "its images are not all at hand" in text
+    assert "some of its images are missing" in text
     assert "1 rows have no rank" in text
     others = [query | {"target_id": "x"} for query in QUERIES]
     for shown, why in (
-        (report.pictures(result.changes, store, [], QUERIES), "not at hand"),
+        (report.pictures(result.changes, store, [], QUERIES), "not on this machine"),
         (report.pictures(result.changes, store, manifest(store), others), "another data set"),
     ):
         page = Page(report.render(result, shown))

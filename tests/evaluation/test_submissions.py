@@ -122,7 +122,7 @@ def test_no_hidden_split_no_submission() -> None:
     assert submissions.truth([val], []) is None
 
 
-@pytest.mark.skipif(not REAL.is_dir(), reason="CIRR's annotations are not at hand")
+@pytest.mark.skipif(not REAL.is_dir(), reason="CIRR's annotations are missing")
 def test_real_split(tmp_path: Path) -> None:
     annotations = cirr.read_annotations(REAL)
     rows: list[GalleryRow] = [

@@ -106,7 +106,7 @@ def test_two_files(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_rankings(Path("other.parquet"), 8)
     run(str(RANKS), "other.parquet", changed=2)
     printed = capsys.readouterr().out
-    assert "no MLflow run is concerned; the files alone were written" in printed
+    assert "no MLflow run of these names; only the files were written" in printed
     assert printed.count("gained") == 2
     assert "+100.00" in printed
     (folder,) = compare.FOLDER.iterdir()
@@ -149,7 +149,7 @@ def test_images_that_are_away_stop_nothing(project: Path, lost: str) -> None:
     run(str(RANKS), str(RANKS), method_b="sum")
     (folder,) = compare.FOLDER.iterdir()
     page = (folder / "index.html").read_text()
-    assert "the images are not at hand" in page
+    assert "the images are not on this machine" in page
     assert "data:image" not in page
 
 

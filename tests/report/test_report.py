@@ -244,16 +244,16 @@ def test_gaps_stand_in_every_table_and_make_figures_incomparable() -> None:
     line = "9 of 10 images; 3 of 4 val queries usable, the others count as misses"
     tables = 2 * 3
     assert text.count(line) == 1 + tables
-    assert "not comparable: ours lacks val images" in text
+    assert "not comparable: val images are missing here" in text
     outside = render(dataset=OFFICIAL, coverage=gaps | {"val_images": 6})
     assert "not comparable" not in outside
-    assert "ours lacks images outside val" in outside
+    assert "images outside val are missing here" in outside
     assert "the others left out" in render(coverage=gaps | {"unusable": "leave_out"})
 
 
 def test_figures_of_another_split_are_marked() -> None:
     cirr = metrics(dataset=OFFICIAL | {"name": "cirr"}, coverage=WHOLE)
-    rows = published_results.of(published_results.beside(cirr), "cirr", "all")
+    rows = published_results.select(published_results.comparable(cirr), "cirr", "all")
     assert len(rows) > 5
     assert {note for row in rows for note in row.notes} == {"not comparable: measured on test1"}
 
@@ -262,5 +262,5 @@ def test_every_published_row_is_used() -> None:
     counted = 0
     for name in ("fashioniq", "cirr"):
         of = metrics(dataset=OFFICIAL | {"name": name}, coverage=WHOLE)
-        counted += sum(len(row.values) for row in published_results.beside(of))
+        counted += sum(len(row.values) for row in published_results.comparable(of))
     assert counted == len(published_results.read()) == 157
