@@ -1,4 +1,4 @@
-"""Stage `deterministic`: the same head without uncertainty, which every run is compared with."""
+"""Stage `deterministic`: the same head without uncertainty, the baseline of every run."""
 
 from pathlib import Path
 

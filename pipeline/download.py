@@ -8,7 +8,7 @@ from pipeline import stage, workspace
 
 
 def main() -> None:
-    """Fetch, draw or find the images; write `data/manifests/<dataset>.parquet`."""
+    """Fetch, generate or find the images; write `data/manifests/<dataset>.parquet`."""
     from rau.datasets import coverage, manifest, verification
     from rau.datasets.readers import reader
     from rau.datasets.registry import CARDS
@@ -42,7 +42,7 @@ def main() -> None:
         if comparison.copy == "official":
             for note in verification.unexpected(card, annotations.queries):
                 print(f"note: {note}")
-    # With the annotations' digest in it, the manifest changes when any of them does.
+    # With the digest of the annotations, the manifest changes when any of them does.
     about = {"annotations": digest_files(files), "dataset": json.dumps(label)}
     write_table(workspace.manifest(dataset.name), table, MANIFEST, about)
 

@@ -1,4 +1,4 @@
-"""Stage `encoder`: an open_clip `local-dir:` folder, after which nothing needs the network."""
+"""Stage `encoder`: an open_clip `local-dir:` folder, after which no stage needs the network."""
 
 from pathlib import Path
 

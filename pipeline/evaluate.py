@@ -1,4 +1,4 @@
-"""Stage `evaluate`: recalls under every protocol, beside the baselines."""
+"""Stage `evaluate`: recalls of the head and its baselines under every protocol."""
 
 from pathlib import Path
 

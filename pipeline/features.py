@@ -13,7 +13,9 @@ KINDS = ("images", "texts")
 def main(
     listed: Annotated[
         Path | None,
-        typer.Option("--list", help="write what is needed to this folder as JSON, and stop"),
+        typer.Option(
+            "--list", help="write the needed ids and texts to this folder as JSON, and stop"
+        ),
     ] = None,
 ) -> None:
     """Write `data/features/<dataset>/{images,texts}.parquet`."""
@@ -44,7 +46,7 @@ def main(
 
 
 def _encode(params: Any, manifest: Any, texts: list[str]) -> None:
-    """Encode what the cache of parts does not hold yet."""
+    """Encode the images and texts that are not in the cache yet."""
     from rau import devices
     from rau.encoders import clip
     from rau.features import cache

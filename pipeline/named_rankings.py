@@ -1,4 +1,4 @@
-"""The rankings that a user names: a file, an MLflow run, a DVC experiment or a git revision."""
+"""Rankings named by the user: a file, an MLflow run, a DVC experiment or a git revision."""
 
 import re
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ RUN_ID = re.compile(r"[0-9a-f]{32}")
 
 @dataclass(frozen=True)
 class Found:
-    """A rankings file, and the MLflow run or the revision that it is of."""
+    """A rankings file, and the MLflow run or the revision that it belongs to."""
 
     path: Path
     run: str | None = None
@@ -73,7 +73,7 @@ def _from_revision(name: str, into: Path) -> Path | None:
     if "md5" not in info:
         files.get_file(path.as_posix(), str(into / path.name))
         return into / path.name
-    # DVC would look in a remote too; what lies in the cache needs no network.
+    # DVC would query a remote too; the cache needs no network.
     cached = Path(files.repo.cache.local.oid_to_path(info["md5"]))
     if not cached.is_file():
         raise UserError(

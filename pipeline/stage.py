@@ -1,4 +1,4 @@
-"""What every stage shares: one-line errors, time and peak memory, threads."""
+"""Code that every stage shares: one-line errors, time and peak memory, threads."""
 
 import errno
 import os
@@ -21,8 +21,8 @@ def run(main: Callable[..., None], outputs: Callable[[], Sequence[Path]] | None 
     """Run `main` as a command line.
 
     A `UserError`, a full disk or a file that cannot be used is one line on stderr and exit code 1.
-    Where `outputs` says what the stage wrote, its time and peak memory go to an untracked file
-    together with the outputs' digest: a figure is never logged for outputs of another run.
+    `outputs` returns the files that the stage wrote: its time and peak memory go to an untracked
+    file named by their digest, so that they are never logged for the outputs of another run.
     """
     started = time.perf_counter()
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -42,9 +42,9 @@ def run(main: Callable[..., None], outputs: Callable[[], Sequence[Path]] | None 
             _fail(f"no space left on the disk of {error.filename or Path.cwd()}; free some")
         if error.filename is None:
             raise
-        _fail(f"{error.filename}: {error.strerror}; see that it is there and may be used")
+        _fail(f"{error.filename}: {error.strerror}; check that it exists and can be accessed")
     except (KeyboardInterrupt, typer.Abort):
-        print("stopped; run it again to go on", file=sys.stderr)
+        print("stopped; run it again to resume", file=sys.stderr)
         sys.exit(STOPPED)
     except Exception as error:
         if type(error).__module__.split(".")[0] not in ("click", "typer"):
@@ -69,7 +69,7 @@ def status_bytes(field: str) -> int | None:
 
 def peak_memory_bytes() -> int:
     """Largest resident size of this process so far, in bytes."""
-    # Linux hands ru_maxrss down to what a process starts: a large parent would be counted here.
+    # On Linux a process inherits ru_maxrss: a large parent would be counted here.
     known = status_bytes("VmHWM")
     unit = 1 if sys.platform == "darwin" else 1024
     return known or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
@@ -92,17 +92,17 @@ def _write_timing(stage: str, seconds: float, outputs: Sequence[Path]) -> None:
 
 
 def cores() -> int:
-    """Cores that this process may use."""
+    """Number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def parallel_jobs() -> int:
-    """Experiments that DVC's queue runs side by side with this one, itself included.
+    """Number of experiments that DVC's queue runs at the same time, this one included.
 
-    Every worker of `dvc queue start -j N` is a process of its own from the start; a stage that no
-    such worker started has the machine to itself.
+    Every worker of `dvc queue start -j N` is a process from the start; a stage that no worker
+    started runs alone.
     """
     import psutil
 

@@ -66,7 +66,7 @@ def _records(dataset: str, study: str) -> tuple[Any, list[Any]]:
 
 
 def _child(parent: str, study: str, row: dict[str, Any], diagnostics: dict[str, str]) -> Any:
-    """One run: what varied as parameters, every other figure as a metric."""
+    """One run: varied values as parameters, all others as metrics."""
     from rau.files import digest
     from rau.tracking import Record
 
@@ -77,7 +77,7 @@ def _child(parent: str, study: str, row: dict[str, Any], diagnostics: dict[str, 
         for key, value in known.items()
         if key not in (*VARIED, "variant", "run") and _is_shown(key)
     }
-    # MLflow's plots start from the metric that came first.
+    # MLflow plots the metric that was logged first.
     metrics = dict(sorted(metrics.items(), key=lambda item: item[0].startswith("run.")))
     return Record(
         digest=digest([parent, label, seed], 32),
@@ -89,7 +89,7 @@ def _child(parent: str, study: str, row: dict[str, Any], diagnostics: dict[str, 
 
 
 def _is_shown(name: str) -> bool:
-    """Of val's metrics those that the tables show: a page that compares runs has room for few."""
+    """Whether a column is logged: of the metrics on val only those that the tables show."""
     from rau.studies.plan import SHOWN
 
     return "." not in name or name.split(".")[1] in SHOWN
@@ -106,7 +106,7 @@ def _grouped(name: str) -> str:
 
 
 def _safe(name: str) -> str:
-    """A name as MLflow takes it: letters, digits, and a few signs."""
+    """A name as MLflow accepts it: letters, digits and a few other characters."""
     plain = name.replace("θ", "theta").replace("+", "and").replace("=", "")
     return " ".join("".join(c if c.isalnum() or c in "_-. /" else " " for c in plain).split())
 

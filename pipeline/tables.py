@@ -1,4 +1,4 @@
-"""Stage `tables`: a data set's own layout becomes three tables that every data set shares."""
+"""Stage `tables`: the layout of a data set is converted to the three common tables."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ def main() -> None:
     manifest = read_table(workspace.manifest(dataset.name), MANIFEST, "download")
     tables = reader(dataset.name).read_annotations(workspace.store(dataset)).tables(manifest)
     for name, schema in (("images", IMAGES), ("queries", QUERIES), ("galleries", GALLERIES)):
-        # What the manifest says of the copy goes along to the stages that measure.
+        # The manifest's label of the copy is passed on to the stages that measure.
         about = manifest.schema.metadata
         write_table(workspace.table(dataset.name, name), tables[name], schema, about)
         print(f"{name}: {tables[name].num_rows:,} rows")

@@ -1,4 +1,4 @@
-"""Stage `track`: the finished run in MLflow, also when DVC restored it without running."""
+"""Stage `track`: the finished run in MLflow, also when DVC restored it from its cache."""
 
 import math
 import os
@@ -45,7 +45,7 @@ def diagnostic_tags(found: "list[Diagnostic]") -> dict[str, str]:
 
 
 def timings() -> Iterator[tuple[str, float]]:
-    """Time and peak memory of the stages that made the outputs that are here."""
+    """Time and peak memory of the stages that made the present outputs."""
     from importlib import import_module
 
     from rau.files import digest_files, read_json

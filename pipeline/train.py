@@ -14,7 +14,9 @@ def main() -> None:
     from rau.retrieval import protocols
 
     params = workspace.load_params()
-    protocols.select(params.dataset.name, params.evaluate)  # A wrong headline stops here already.
+    protocols.select(
+        params.dataset.name, params.evaluate
+    )  # A wrong headline fails before training.
     train(params, workspace.model(params.dataset.name))
 
 

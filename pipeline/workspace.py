@@ -1,7 +1,7 @@
-"""Where things lie: outputs relative to the working folder, stores relative to the main checkout.
+"""Paths: outputs relative to the working folder, stores relative to the main checkout.
 
-DVC runs queued experiments in temporary clones. What a stage puts out is written there; images,
-feature parts and the tracking database are shared and live under `DVC_ROOT`.
+DVC runs queued experiments in temporary clones. A stage's outputs are written there; images,
+feature parts and the tracking database are shared, under `DVC_ROOT`.
 """
 
 import os
@@ -44,7 +44,7 @@ def manifest(dataset: str) -> Path:
 
 
 def missing(dataset: str) -> Path:
-    """Every image of a data set that is not there, for the user; no stage reads it."""
+    """List of the missing images of a data set, for the user; no stage reads it."""
     return Path("data/manifests") / f"{dataset}.missing.csv"
 
 
@@ -74,7 +74,7 @@ def studies(dataset: str) -> Path:
 
 
 def study_page(dataset: str) -> Path:
-    """The studies' report; its figures lie beside it."""
+    """The studies' report; its figures are in the same folder."""
     return Path("reports/studies") / dataset / "index.html"
 
 
@@ -94,6 +94,6 @@ def timing(stage: str, outputs: str) -> Path:
 
 
 def dataset_label(dataset: parameters.DatasetParams) -> dict[str, Any]:
-    """Name of the data set, what kind of copy it is, and the folder where it is the user's."""
+    """Name of the data set, the kind of copy, and the folder of a copy of the user's."""
     label = {"name": dataset.name, "copy": "built in" if dataset.root is None else "custom"}
     return label if dataset.root is None else label | {"root": dataset.root}

@@ -1,8 +1,8 @@
-"""Runs in MLflow; the one module that knows it.
+"""Runs in MLflow; the only module that imports it.
 
-A run is found again by the digest of its parameters and results, so that tracking it twice leaves
-one. The store is a database file or what `MLFLOW_TRACKING_URI` names, the experiment `rau` or what
-`MLFLOW_EXPERIMENT_NAME` names. Every function that takes a store's URI raises
+A run is identified by the digest of its parameters and results, so that it is never tracked
+twice. The store is a database file or what `MLFLOW_TRACKING_URI` names, the experiment `rau` or
+what `MLFLOW_EXPERIMENT_NAME` names. Every function that takes a store's URI raises
 `TrackingUnavailable` where the store does not answer or cannot be used.
 """
 
@@ -29,7 +29,7 @@ COMPLETE = "rau.complete"
 EXPERIMENT = "rau"
 BATCH = 500
 SQLITE = "sqlite:///"
-# Seconds that a server has for a call, and bytes a second that it moves at the least.
+# Timeout of a call in seconds, to which bytes / SLOWEST is added for a transfer.
 DEADLINE = 20
 SLOWEST = 100_000
 ENVIRONMENT = {
@@ -50,7 +50,7 @@ class _NotFound(TrackingUnavailable):
 
 @dataclass(frozen=True)
 class Record:
-    """All that is tracked of a run.
+    """Everything that is tracked of a run.
 
     Attributes:
         digest: of parameters and results.
@@ -58,7 +58,7 @@ class Record:
         metrics: final values by name.
         history: (name, epoch, value).
         tags: by name.
-        artifacts: files or folders, by the folder they go to.
+        artifacts: target folder of every file or folder.
     """
 
     digest: str
@@ -71,15 +71,15 @@ class Record:
 
 
 class _Client:
-    """MLflow's client, whose calls end in time and fail as `TrackingUnavailable`.
+    """MLflow's client, whose calls have a timeout and fail with `TrackingUnavailable`.
 
-    Each takes `size` too, the bytes that it moves.
+    Each takes the additional argument `size`, the number of bytes it transfers.
     """
 
     def __init__(self, uri: str) -> None:
         database = _database(uri)
         if database and not database.exists():
-            raise _NotFound(f"no database {database}")  # MLflow would make an empty one
+            raise _NotFound(f"no database {database}")  # MLflow would create an empty one
         for name, value in ENVIRONMENT.items():
             os.environ.setdefault(name, value)
         from mlflow import MlflowClient
@@ -111,7 +111,7 @@ class _Client:
 
 
 def _within(seconds: float, call: Callable[[], Any]) -> Any:
-    """The result of a call, or TimeoutError: sockets wait for ever on a server that drips bytes."""
+    """The result of a call, or TimeoutError: a socket's timeout restarts with every byte."""
     result: Future[Any] = Future()
 
     def work() -> None:
@@ -131,7 +131,7 @@ def store_uri(root: Path) -> str:
 
 
 def shown(text: str) -> str:
-    """A text without the names and passwords of the URIs in it."""
+    """The text with the credentials of URIs removed."""
     text = re.sub(r"//(?:[^/\s]*|[^/:\s]*:\S*)@", "//", text)
     return re.sub(r"(?i)([?&]\w*(?:password|secret|token)\w*=)[^&\s]*", r"\1***", text)
 
@@ -145,7 +145,7 @@ def _database(uri: str) -> Path | None:
 def _opened(uri: str, artifacts: Path) -> Iterator[tuple[_Client, str]]:
     """A client and the experiment's id, for one process of this machine at a time.
 
-    Two that create a database at once break it, and two that look for a run at once make two.
+    Two processes that create a database at once break it; two that look for a run create it twice.
     """
     database = _database(uri)
     lock = f"{database or artifacts.with_name('mlflow.db')}.lock"
@@ -155,7 +155,7 @@ def _opened(uri: str, artifacts: Path) -> Iterator[tuple[_Client, str]]:
         raise TrackingUnavailable(f"{lock} cannot be locked ({error.strerror})") from error
     with held:
         if database and not database.exists():
-            # Under a temporary name, as a database that is cut short stays broken.
+            # Under a temporary name, as a partially created database stays broken.
             with atomic_path(database) as temporary:
                 _Client(f"{SQLITE}{temporary}")
         client = _Client(uri)
@@ -174,7 +174,7 @@ def _experiment(client: _Client) -> str | None:
     found = client.get_experiment_by_name(_name())
     if found is not None and found.lifecycle_stage == "deleted":
         raise TrackingUnavailable(
-            f"the experiment '{_name()}' is deleted; bring it back with `MLFLOW_TRACKING_URI="
+            f"the experiment '{_name()}' is deleted; restore it with `MLFLOW_TRACKING_URI="
             f"{shown(client.uri)} mlflow experiments restore --experiment-id {found.experiment_id}`"
         )
     return found and str(found.experiment_id)
@@ -183,15 +183,15 @@ def _experiment(client: _Client) -> str | None:
 def track(
     record: Record, uri: str, artifacts: Path, children: Sequence[Record] = ()
 ) -> tuple[str, list[bool]]:
-    """Create the run of a record and those nested in it, in place of any that broke off.
+    """Create the run of a record and its nested runs; incomplete ones are replaced.
 
     Args:
         uri: of the MLflow store.
         artifacts: folder for artifacts where the store is a database file.
-        children: records of the nested runs; they have a progress bar.
+        children: records of the nested runs, tracked with a progress bar.
 
     Returns:
-        The record's run id, and which runs were there before, its own first.
+        The record's run id, and whether each run was tracked before, its own first.
 
     Raises:
         OSError: when an artifact is missing.
@@ -211,7 +211,7 @@ def _track(
     found = client.search_runs([experiment], f"tags.`{DIGEST}` = '{record.digest}'")
     complete = [run.info.run_id for run in found if run.data.tags.get(COMPLETE) == "true"]
     for broken in {run.info.run_id for run in found} - {*complete}:
-        client.delete_run(broken)  # to go on with it could log points twice
+        client.delete_run(broken)  # resuming it could log points twice
     if complete:
         return complete[0], True
     tags = {**record.tags, DIGEST: record.digest, "mlflow.runName": record.name}
@@ -234,12 +234,12 @@ def _track(
 
 
 def _plain(name: str) -> str:
-    """A metric's name as MLflow takes it; a category's name can be anything."""
+    """A metric's name as MLflow accepts it; a category can have any name."""
     return re.sub(r"[^\w/.\- :]", "_", name)
 
 
 def _size(path: Path) -> int:
-    """Bytes of a file or of a folder's files; one that is missing MLflow would take for empty."""
+    """Size of a file or folder in bytes; a missing one raises, which MLflow would log as empty."""
     files = path.rglob("*") if path.is_dir() else [path]
     return sum(file.stat().st_size for file in files)
 
@@ -247,7 +247,7 @@ def _size(path: Path) -> int:
 def find_by_tag(uri: str, key: str, value: str) -> str | None:
     """The id of the newest run with this tag, or None."""
     if "'" in value:
-        return None  # MLflow's filters know no escapes; nothing that names a run has a quote in it
+        return None  # MLflow's filters have no escapes; no name of a run has a quote
     try:
         client = _Client(uri)
     except _NotFound:
@@ -280,16 +280,16 @@ def fetch_artifact(
     where = f"MLflow run {run_id}: {folder}/*{suffix}"
     if len(files) != 1:
         raise UserError(f"{where}: {len(files)} files, not one; name another run")
-    # By its name alone: a server that is not to be trusted may list paths outside the folder.
+    # By its name alone: an untrusted server may list paths outside the folder.
     path, size = f"{folder}/{PurePosixPath(files[0].path).name}", files[0].file_size or 0
     if size <= limit:
         copy = Path(client.download_artifacts(run_id, path, str(into), size=size or limit))
-        # Not every store says a file's size beforehand.
+        # Not every store reports the size of a file.
         if copy.stat().st_size <= limit:
             return copy
     raise UserError(f"{where}: larger than {limit} bytes; name another run")
 
 
 def attach(uri: str, run_id: str, files: Path, folder: str) -> None:
-    """Put a folder's files among a run's artifacts, under `folder`."""
+    """Log a folder's files as artifacts of a run, under `folder`."""
     _Client(uri).log_artifacts(run_id, str(files), folder, size=_size(files))

@@ -1,4 +1,4 @@
-"""Every method under every protocol: metrics with intervals, and the ranked lists behind them."""
+"""Every method under every protocol: metrics with intervals, and the rankings they come from."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -32,13 +32,13 @@ def summaries(
     """Means and intervals of each method, `<category or mean>.<metric>` each.
 
     Raises:
-        UserError: when unusable queries are left out and none is left.
+        UserError: when unusable queries are left out and no query remains.
     """
     found = {name: measured(tasks, ranked, evaluate) for name, ranked in by_name.items()}
     means = {name: summarise(values) for name, (values, _) in found.items()}
     metrics = list(next(iter(means.values()))["mean"])
     clusters = next(iter(found.values()))[1]
-    # Side by side, for all methods meet the same resamples.
+    # In one table, so that all methods are resampled alike.
     table = {
         category: np.hstack([stack(values[category], metrics) for values, _ in found.values()])
         for category in clusters
@@ -75,12 +75,12 @@ def paired_differences(
 
 
 def ranking_rows(method: str, protocol: str, task: Task, ranked: Ranked) -> pa.Table:
-    """One row a ranked row, of schema `RANKINGS`."""
+    """The rankings of a task, one row per query text, of schema `RANKINGS`."""
     ranking = ranked.ranking
     ids = np.array([*task.gallery_ids, None], dtype=object)
     count = len(task.query_ids)
     precision = ranking.average_precision.get(None)
-    # Without its reference or target a row was ranked by nothing: only its miss is real.
+    # A row whose reference or target is missing was not ranked: it only counts as a miss.
     usable = task.usable
     lost = ~usable
     return pa.table(
@@ -122,7 +122,7 @@ def _ranks(ranks: NDArray[np.int64] | None, count: int) -> pa.Array:
 
 
 def relevance(queries: Sequence[QueryRow]) -> Relevance | None:
-    """How many true answers a val query has, where that is known."""
+    """Number of correct answers of a val query, where they are known."""
     sizes = [len(query["relevant"]) for query in queries if query["relevant"] is not None]
     if not sizes:
         return None
@@ -148,10 +148,10 @@ def evaluate(
         methods: by protocol and name.
         queries: rows of the queries table; those of val are measured.
         head: name of the method that the run is about; the others are baselines.
-        reference_head: name of the baseline that it is paired with, query by query.
+        reference_head: name of the baseline that it is paired with by query; None for no pairing.
 
     Returns:
-        The figures, and the rankings table.
+        The metrics, and the rankings table.
 
     Raises:
         UserError: when there are no val queries, or a target is not in its gallery.
@@ -190,7 +190,7 @@ def _rank_all(
     features: FeatureSet,
     top_k: int,
 ) -> dict[Protocol, dict[str, list[Ranked]]]:
-    """Rank every method's tasks; one that several protocols share encodes once for all."""
+    """Rank every method's tasks; a method that several protocols share encodes only once."""
     uses: dict[int, list[tuple[Protocol, str]]] = defaultdict(list)
     for protocol, by_name in methods.items():
         for name, method in by_name.items():
@@ -208,7 +208,7 @@ def _rank_all(
 
 
 def headline(result: BenchmarkResult, protocol: Protocol) -> Headline:
-    """The one number, with its protocol and its interval."""
+    """The headline metric, with its protocol and interval."""
     ends = result.intervals.get(protocol.name, {}).get("mean", {})
     return Headline(
         protocol=protocol.name,
@@ -219,7 +219,7 @@ def headline(result: BenchmarkResult, protocol: Protocol) -> Headline:
 
 
 def compact(result: BenchmarkResult) -> dict[str, dict[str, float]]:
-    """The few figures that runs are compared by: `<protocol>.<metric>`, the mean of categories."""
+    """The main metrics for comparing runs: `<protocol>.<metric>`, the mean over categories."""
     recalls = [f"recall_at_{k}" for k in CUTS]
     wanted = [*recalls, "mean_of_r10_r50", "subset_recall_at_1", "mean_of_r5_rs1", "map"]
     return {

@@ -1,7 +1,7 @@
 """Percentile bootstrap over queries and seeds, stratified by category (Efron 1979).
 
 Seeds are crossed with queries: every seed ranks the same queries. A resample draws seeds once and
-queries inside every category, so that an interval covers both sources of chance.
+queries within every category, so that an interval covers both sources of variance.
 """
 
 import math
@@ -27,9 +27,9 @@ Interval = Annotated[list[float], Field(min_length=2, max_length=2)]
 
 @dataclass(frozen=True)
 class Difference:
-    """A mean difference with its interval and a two-sided p-value; NaN ends where none was drawn.
+    """A mean difference with its interval and a two-sided p-value; NaN without resamples.
 
-    `p` is twice the share of resamples on the other side of zero, never below 2 / (resamples + 1).
+    `p` is twice the fraction of resamples on the other side of zero, at least 2 / (resamples + 1).
     """
 
     value: float
@@ -39,7 +39,7 @@ class Difference:
 
 
 class PairedDifference(Section):
-    """A mean paired difference; interval and p are None where nothing was drawn."""
+    """A mean paired difference; interval and p are None without resamples."""
 
     difference: float
     interval: Interval | None
@@ -47,7 +47,7 @@ class PairedDifference(Section):
 
     @classmethod
     def of(cls, found: Difference) -> Self:
-        """Rounded to what a table can show."""
+        """Rounded for tables."""
         drawn = not math.isnan(found.p)
         ends = [round(found.low, 4), round(found.high, 4)] if drawn else None
         return cls(
@@ -73,13 +73,13 @@ def draws(
 
     Args:
         values: rows by metrics, (R, M), or seeds by rows by metrics, (S, R, M), by category.
-        clusters: number of the query each row belongs to, (R,), by category; the rows of a query
-            go together.
-        resamples: how many, at least 1.
+        clusters: index of the query of each row, (R,), by category; the rows of a query are
+            resampled together.
+        resamples: number of resamples, at least 1.
     """
     rng = np.random.default_rng(seed)
     count = len(_seeds_first(next(iter(values.values()))))
-    # One seed has no chance of its own to draw from.
+    # A single seed cannot be resampled.
     seeds = np.ones((resamples, 1)) if count == 1 else _seed_weights(rng, count, resamples)
     found = {
         category: _category(_seeds_first(values[category]), clusters[category], seeds, rng)
@@ -101,7 +101,7 @@ def intervals(
     Args:
         values, clusters: as in `draws`.
         resamples: 0 gives no interval.
-        level: of confidence.
+        level: confidence level.
 
     Returns:
         Low and high ends, (M,) each, by category and under `mean`.
@@ -170,7 +170,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def of_draws(points: Floats, drawn: Floats) -> list[Difference]:
-    """Differences (M,) with what their resampled values (resamples, M) say of them."""
+    """Differences (M,) with intervals and p-values from their resampled values (resamples, M)."""
     ends = np.quantile(drawn, [0.025, 0.975], axis=0)
     sides = np.minimum((drawn <= 0).sum(0), (drawn >= 0).sum(0))
     p = np.minimum(1.0, 2 * (sides + 1) / (len(drawn) + 1))
@@ -185,10 +185,10 @@ def _seeds_first(values: Floats) -> Floats:
 
 
 def _seed_weights(rng: np.random.Generator, count: int, resamples: int) -> Floats:
-    """Weights of seeds, (resamples, count); drawn shares, widened about 1 / count.
+    """Weights of seeds, (resamples, count): resampled fractions, widened about 1 / count.
 
-    Drawing from a few seeds makes their variance too small by (count - 1) / count; the factor
-    makes up for it (Davison and Hinkley 1997, section 2.3.2).
+    Resampling a few seeds makes their variance too small by (count - 1) / count; the factor
+    corrects it (Davison and Hinkley 1997, section 2.3.2).
     """
     shares = _multinomial(rng, count, resamples) / count
     return np.asarray(1 / count + (shares - 1 / count) * np.sqrt(count / (count - 1)))

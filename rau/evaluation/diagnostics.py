@@ -1,6 +1,6 @@
-"""What goes wrong in a training with uncertainty, after RAU's own account (arXiv 2308.08131).
+"""Failures of training with uncertainty, as the RAU paper describes them (arXiv 2308.08131).
 
-Each is named with its evidence and the hyperparameter to adjust. The limits are ours.
+Each diagnostic has its evidence and the hyperparameter to adjust. The limits are ours.
 """
 
 from collections.abc import Mapping
@@ -10,19 +10,20 @@ from rau.evaluation.bootstrap import PairedDifference
 from rau.methods import METHODS
 from rau.params import Params, UaParams
 
-# Sigma counts as collapsed below this share of where it started.
+# Sigma counts as collapsed below this fraction of its initial value.
 COLLAPSED = 0.2
-# Of queries that are nearer to their target than to a negative; half would be chance.
+# Fraction of queries nearer to their target than to a negative; chance is one half.
 CLOSER_MIN = 0.6
 # The gradient's largest norm of an epoch and its last one, over its first.
 EXPLODING, VANISHING = 100.0, 1e-4
-# Extra positives a query below which CSU is idle, and the share of all pairs that floods it.
+# Extra positives per query below which CSU has no effect, and the fraction of all pairs above
+# which it has too many.
 STARVED, FLOODED = 0.05, 0.2
 # Fraction of extra positives that are true, where that is known and they outnumber the target.
 PRECISION_MIN, MANY = 0.2, 1.0
 
 Summary = Mapping[str, float | None]
-# By metric, the head - the deterministic head.
+# Differences head - deterministic head, by metric.
 Against = Mapping[str, PairedDifference]
 
 
@@ -32,8 +33,8 @@ class Diagnostic:
 
     Attributes:
         name: a short tag.
-        evidence: the figures that it rests on.
-        remedy: the hyperparameter to adjust, and which way.
+        evidence: the figures it is based on.
+        remedy: the hyperparameter to adjust, and in which direction.
     """
 
     name: str
@@ -47,13 +48,13 @@ def diagnose(
     alignment: Mapping[str, float | None],
     against: Against | None,
 ) -> list[Diagnostic]:
-    """All diagnostics of a run, none where it shows none.
+    """All diagnostics of a run; an empty list where nothing is wrong.
 
     Args:
-        params: canonical: what the method does not have weighs nothing.
-        training: what `training.history.summary` says of the head's training.
-        alignment: what `alignment.measure` found on the holdout.
-        against: differences to the deterministic head under one protocol; None where there is none.
+        params: canonical: parts that the method does not have weigh 0.
+        training: result of `training.history.summary`.
+        alignment: result of `pair_distances.measure` on the holdout.
+        against: differences to the deterministic head under one protocol, or None.
     """
     ua = params.ua
     found = [
@@ -104,7 +105,7 @@ def _over_uncertain(ua: UaParams, against: Against | None) -> Diagnostic | None:
 def _under_uncertain(
     params: Params, training: Summary, against: Against | None
 ) -> Diagnostic | None:
-    """PCME++ reads its variances without sampling them, so that they can collapse there too."""
+    """Collapsed sigma; also for PCME++, which uses its variances without sampling."""
     start = params.ua.sigma_init
     sigmas = [training[f"sigma_{side}"] for side in ("source", "target")]
     known = [sigma for sigma in sigmas if sigma is not None]
@@ -155,7 +156,7 @@ def _csu(ua: UaParams, training: Summary) -> Diagnostic | None:
     if not ua.csu_weight or added is None or share is None:
         return None
     at = _threshold(ua).removeprefix("ua.")
-    evidence = f"{added:.2f} extra positives a query at {at} = {getattr(ua, at):g}"
+    evidence = f"{added:.2f} extra positives per query at {at} = {getattr(ua, at):g}"
     if added < STARVED:
         return Diagnostic("CSU starved", evidence, f"lower ua.{at}")
     if share > FLOODED:

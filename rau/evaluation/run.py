@@ -1,4 +1,4 @@
-"""A trained head measured beside its baselines: the metrics and rankings of a run."""
+"""A trained head and its baselines measured: the metrics and rankings of a run."""
 
 import json
 from collections.abc import Mapping
@@ -30,7 +30,7 @@ TRAINING = tuple(TrainingSummary.model_fields)
 
 @dataclass(frozen=True)
 class TrainedHead:
-    """A head as it was trained, with what was kept beside it, and its name in tables."""
+    """A trained head, the record saved with it, and its name in tables."""
 
     head: ComposedHead
     extra: Mapping[str, Any]
@@ -41,7 +41,7 @@ class TrainedHead:
         """Read a head that was trained on these features, onto their device.
 
         Raises:
-            UserError: when the head is damaged, or was trained on other features.
+            UserError: when the head is damaged, or was trained on different features.
         """
         head, extra = checkpoint.load(folder, features.device)
         pair = features.images, features.texts
@@ -65,12 +65,12 @@ def evaluate_run(
 
     Args:
         images, queries, galleries: rows of the data set's tables.
-        deterministic: the head that the trained one is paired with, query by query.
+        deterministic: the head that the trained one is paired with by query.
         text_map: the baselines' ridge map; None in a shared space.
-        training: what `training.history.summary` says of the head's training.
+        training: result of `training.history.summary`.
 
     Returns:
-        What `metrics.json` says, and a table of schema `RANKINGS`.
+        The metrics, and a table of schema `RANKINGS`.
 
     Raises:
         UserError: when there are no val queries, or a target is not in its gallery.
@@ -84,7 +84,9 @@ def evaluate_run(
     paired = deterministic.label if deterministic.label != trained.label else None
     result, rankings = benchmark.evaluate(
         {
-            protocol: beside(untrained(protocol, weights, text_map), heads, text_map is None)
+            protocol: with_baselines(
+                untrained(protocol, weights, text_map), heads, text_map is None
+            )
             for protocol in measured
         },
         queries,
@@ -113,17 +115,17 @@ def evaluate_run(
 def untrained(
     protocol: Protocol, weights: Mapping[str, float], text_map: Tensor | None
 ) -> dict[str, Method]:
-    """The untrained baselines of a protocol, with the weight that the holdout chose for it."""
+    """The untrained baselines of a protocol, with its weight chosen on the holdout."""
     weight = weights[weight_key(protocol.reference, protocol.join)]
     return dict(baselines.untrained(weight, text_map))
 
 
-def beside(
+def with_baselines(
     untrained: Mapping[str, Method], heads: Mapping[str, Method], shared_space: bool
 ) -> dict[str, Method]:
-    """Baselines and heads by name; an untrained baseline with a head's name gets one of its own.
+    """Baselines and heads by name; a baseline with a head's name is listed as untrained.
 
-    In a shared space the head of that name has nothing to train: the two are the same.
+    In a shared space the head of that name has nothing to train and replaces the baseline.
     """
     if not shared_space:
         untrained = {f"{n}, untrained" if n in heads else n: m for n, m in untrained.items()}
@@ -131,7 +133,7 @@ def beside(
 
 
 def rankings_metadata(metrics: RunMetrics) -> dict[str, str]:
-    """What a rankings file says of its run, read as `rau.schemas.RankingsMetadata`."""
+    """Metadata of a rankings file, read as `rau.schemas.RankingsMetadata`."""
     return {
         "method": metrics.method,
         "dataset": json.dumps(metrics.dataset.model_dump(by_alias=True, exclude_defaults=True)),

@@ -1,4 +1,4 @@
-"""What `metrics.json` says of a run: one typed record, checked on write and on read."""
+"""The content of `metrics.json`: one typed record, checked on write and on read."""
 
 from pathlib import Path
 from typing import Self
@@ -24,9 +24,9 @@ class DatasetLabel(Section):
 
     Attributes:
         copy_kind: `official`, `custom` or `built in`; `copy` in the file.
-        root: the user's own folder.
-        differs: annotation files that are not the published ones.
-        unverified: digest by path, of files whose published digest is not known.
+        root: the user's folder.
+        differs: annotation files that differ from the published ones.
+        unverified: digests by path of files whose published digest is not known.
     """
 
     name: str
@@ -37,17 +37,17 @@ class DatasetLabel(Section):
 
     @classmethod
     def of_table(cls, queries: Path) -> Self:
-        """Read which copy a queries table was made from.
+        """Read the label of the copy that a queries table was made from.
 
         Raises:
-            UserError: when the table does not say it.
+            UserError: when the table has no label.
         """
         metadata = read_table(queries, QUERIES, "tables").schema.metadata or {}
         try:
             return cls.model_validate_json(metadata.get(b"dataset", b""))
         except ValidationError as error:
             raise UserError(
-                f"{queries} does not say which data it is of; run `python -m pipeline.tables` again"
+                f"{queries} does not name its data set; run `python -m pipeline.tables` again"
             ) from error
 
     def __str__(self) -> str:
@@ -55,7 +55,7 @@ class DatasetLabel(Section):
 
 
 class Relevance(Section):
-    """How many true answers a val query has."""
+    """Number of correct answers of a val query."""
 
     queries: int
     median: float
@@ -63,7 +63,7 @@ class Relevance(Section):
 
 
 class Headline(Section):
-    """The one number, with its protocol and its interval."""
+    """The headline metric, with its protocol and interval."""
 
     protocol: str
     metric: str
@@ -72,7 +72,7 @@ class Headline(Section):
 
 
 class TrainingSummary(Section):
-    """What was chosen on the holdout, and how many queries there were."""
+    """Choices made on the holdout, and numbers of queries."""
 
     select: str
     best_epoch: int
@@ -100,7 +100,7 @@ class BenchmarkResult(Section):
 
 
 class RunMetrics(BenchmarkResult):
-    """All of `metrics.json`; `encoder` is what the features' metadata say."""
+    """All of `metrics.json`; `encoder` is the metadata of the features."""
 
     method: str
     dataset: DatasetLabel
@@ -113,7 +113,7 @@ class RunMetrics(BenchmarkResult):
 
     @property
     def encoder_name(self) -> str:
-        """Encoder and weights in words."""
+        """Name of encoder and weights, for tables."""
         return f"{self.encoder['encoder']}, {self.encoder['weights']}"
 
     def write(self, path: Path) -> None:
@@ -125,7 +125,7 @@ class RunMetrics(BenchmarkResult):
         """Read what `write` wrote.
 
         Raises:
-            UserError: when the file is missing, too large or of another form.
+            UserError: when the file is missing, too large or malformed.
         """
         remedy = "run `python -m pipeline.evaluate` again"
         try:

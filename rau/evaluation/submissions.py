@@ -1,7 +1,7 @@
-"""The two files that CIRR's test server takes, and our own check of them.
+"""The two files that CIRR's test server takes, and a check of them.
 
-Form: https://cirr.cecs.anu.edu.au/test_process/ and the data set's README: a pair id each, with
-the 50 best image names, or the 3 best of the image set; never the reference.
+Format: https://cirr.cecs.anu.edu.au/test_process/ and the data set's README: for each pair
+id the 50 best image names, or the 3 best of the image set; never the reference.
 """
 
 import json
@@ -22,13 +22,13 @@ LENGTHS = {"recall": 50, "recall_subset": 3}
 MAX_BYTES = 5_000_000
 
 
-# Version and metric, and the names of each pair id.
+# Version, metric, and the image names of each pair id.
 Submission = dict[str, str | list[str]]
 
 
 @dataclass(frozen=True)
 class Truth:
-    """What a submission must speak of: queries of the hidden split, and its gallery."""
+    """What a submission must cover: queries of the hidden split, and its gallery."""
 
     queries: Sequence[QueryRow]
     gallery: frozenset[str]
@@ -42,11 +42,11 @@ def truth(queries: Sequence[QueryRow], galleries: Sequence[GalleryRow]) -> Truth
 
 
 def build(hidden: Truth, method: Method, features: FeatureSet) -> dict[str, Submission]:
-    """Rank the hidden split; the documents by metric.
+    """Rank the hidden split; returns the documents by metric.
 
     Raises:
-        UserError: when an image of the split has no feature: a submission with holes would score
-            what the method does not.
+        UserError: when an image of the split has no feature: a submission without it would not
+            measure the method.
     """
     absent = sorted(hidden.gallery - set(features.images.names))
     if absent:
@@ -70,7 +70,7 @@ def build(hidden: Truth, method: Method, features: FeatureSet) -> dict[str, Subm
 
 
 def check(document: Submission, metric: str, hidden: Truth) -> None:
-    """Refuse what the server would refuse, or would score wrongly.
+    """Refuse documents that the server would refuse or score wrongly.
 
     Raises:
         UserError: naming the pair and what is wrong with it.
@@ -100,7 +100,7 @@ def write(folder: Path, documents: Mapping[str, Submission], hidden: Truth) -> l
     """Check and write `cirr_test1_<metric>.json`.
 
     Raises:
-        UserError: also where a file is larger than the server takes.
+        UserError: when a document is invalid, or larger than the server takes.
     """
     paths = []
     for metric, document in documents.items():
@@ -117,10 +117,10 @@ def write(folder: Path, documents: Mapping[str, Submission], hidden: Truth) -> l
 def submit(
     folder: Path, hidden: Truth | None, method: Method, features: FeatureSet
 ) -> dict[str, Any]:
-    """Write the files for a hidden split's server, and `status.json`, which says what there is.
+    """Write the files for the server of a hidden split, and `status.json`.
 
     Returns:
-        `files`, their names, and `reason`, why there are none.
+        The status: `files`, their names, and `reason`, why there are none.
     """
     for outdated in folder.glob("*.json"):
         outdated.unlink()

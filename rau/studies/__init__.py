@@ -1,1 +1,1 @@
-"""Studies: many runs on one set of features, compared pair by pair."""
+"""Studies: many runs on one set of features, compared in pairs over seeds."""

@@ -1,4 +1,4 @@
-"""What each study runs: variants of the parameters, and how large a preset makes them."""
+"""The runs of each study: variants of the parameters, and the sizes of the presets."""
 
 import random
 from collections.abc import Mapping
@@ -35,11 +35,11 @@ class Plan:
     """Sizes of the studies.
 
     Attributes:
-        seeds: of every configuration.
-        epochs: of every run; None for `train.epochs`.
-        trials: configurations that a method may try, its first the parameters as they stand.
-        thetas, quantiles: of the θ study.
-        blocks: of the n study.
+        seeds: number of seeds of every configuration.
+        epochs: epochs of every run; None for `train.epochs`.
+        trials: configurations that the tuning of a method tries; the first is unchanged.
+        thetas, quantiles: thresholds of the θ study.
+        blocks: values of `ua.n` in the n study.
     """
 
     seeds: int
@@ -65,7 +65,7 @@ PRESETS: Mapping[str, Plan] = {
 
 
 def plan(study: StudyParams) -> Plan:
-    """The preset's sizes, with what the parameters say in its place."""
+    """The preset's sizes, replaced by those that the parameters set."""
     sizes = PRESETS[study.preset]
     return Plan(
         study.seeds or sizes.seeds,
@@ -83,8 +83,8 @@ class Variant:
 
     Attributes:
         label: as tables print it.
-        params: canonical, of seed 0.
-        x: its place on the study's axes, by name.
+        params: canonical, with seed 0.
+        x: its position on the study's axes, by name.
     """
 
     label: str
@@ -97,7 +97,7 @@ class Variant:
 
 
 def changed(params: Params, changes: Mapping[str, Any]) -> Params:
-    """Parameters with values of dotted names replaced, checked as a file's would be."""
+    """Parameters with the values of dotted names replaced, checked like those of a file."""
     values = params.model_dump()
     for name, value in changes.items():
         section, key = name.split(".")
@@ -110,10 +110,10 @@ def _variant(label: str, params: Params, changes: Mapping[str, Any], **x: Any) -
 
 
 def base(params: Params, sizes: Plan) -> Params:
-    """The parameters that every study varies: those of the file, of the plan's epochs.
+    """The parameters that every study varies: those of the file, with the plan's epochs.
 
-    What has no part in training or measuring is at its default, so that runs are told apart by
-    nothing else.
+    Those without effect on training or metrics have their defaults, so that they do not
+    distinguish runs.
     """
     epochs = sizes.epochs or params.train.epochs
     kept = {name: getattr(params, name) for name in ("dataset", "features", "ua", "head")}
@@ -127,7 +127,7 @@ def variants(
     """The configurations of a study, without those that train the same head as an earlier one.
 
     Args:
-        params: what `base` gave.
+        params: result of `base`.
         tuned: changes that the tuning chose, by method; used by `methods` only.
     """
     match study:
@@ -180,7 +180,7 @@ def _ablation(params: Params) -> list[Variant]:
 
 
 def _theta(params: Params, sizes: Plan) -> list[Variant]:
-    """Absolute thresholds, then quantiles, then the deterministic head as the line to beat."""
+    """Absolute thresholds, then quantiles, then the deterministic head as the baseline."""
     weight = params.ua.csu_weight or UaParams().csu_weight
     common = {"head.name": "rau", "ua.csu_weight": weight}
     rows = [
@@ -204,7 +204,7 @@ def _theta(params: Params, sizes: Plan) -> list[Variant]:
     return [*rows, Variant(METHODS[DETERMINISTIC].label, without_uncertainty(params), {})]
 
 
-# What the tuning may change: the same for all that has it, so that budgets are equal.
+# Hyperparameters that are tuned for every method, so that budgets are equal.
 COMMON: Mapping[str, tuple[Any, ...]] = {
     "train.lr": (1e-4, 3e-4, 6e-4, 1e-3, 2e-3),
     "train.temperature": (0.03, 0.05, 0.07, 0.1, 0.15),

@@ -1,4 +1,4 @@
-"""Finished runs of studies, each under a digest of all that its figures depend on."""
+"""Finished runs of studies, each stored under a digest of everything its metrics depend on."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,14 +9,14 @@ from rau.studies import runs, workers
 
 
 class RunStore:
-    """Does runs that are not kept yet, and hands back the results of all.
+    """Executes runs that are not stored yet, and returns the results of all.
 
     Args:
-        folder: of finished runs, which all studies share.
-        source: what every run reads.
-        jobs: runs at once; 0 is one a core on a CPU and one on a GPU.
-        cores: that this process may use.
-        with_val: rank val too.
+        folder: of finished runs, shared by all studies.
+        source: tables and features that every run reads.
+        jobs: number of runs at once; 0 is one per core on a CPU and one on a GPU.
+        cores: number of cores that this process may use.
+        with_val: whether val is ranked too.
         title: of progress bars and messages.
     """
 
@@ -37,24 +37,24 @@ class RunStore:
         self._device, self._data = device.type, source.digest()
 
     def key(self, params: Params) -> str:
-        """Name of a run."""
+        """Name of a run in the store."""
         return runs.key(params, self._data, self._device, self.with_val)
 
     def missing(self, wanted: Sequence[Params]) -> list[Params]:
-        """Those of the runs that are not kept, each once."""
+        """The runs that are not stored, each once."""
         by_key = {self.key(params): params for params in wanted}
         return list(workers.missing(by_key, self.folder).values())
 
     def minutes(self, wanted: Sequence[Params]) -> float:
-        """How long the runs will take, from one epoch of each kind of head on this machine."""
+        """Predicted duration of the runs, from one epoch of each kind of head on this machine."""
         return workers.predict(self.source, wanted, self.jobs, self.with_val) / 60
 
     def forecast(self, wanted: Sequence[Params]) -> None:
-        """Print how long the runs that are not kept will take."""
+        """Print the predicted duration of the runs that are not stored."""
         count = len({self.key(params) for params in wanted})
         if todo := self.missing(wanted):
             print(
-                f"{self.title}: {count} runs, {count - len(todo)} there; about "
+                f"{self.title}: {count} runs, {count - len(todo)} stored; about "
                 f"{self.minutes(todo):.0f} minutes for the rest, {self.jobs} at once"
             )
 
@@ -62,7 +62,7 @@ class RunStore:
         """Results of all runs, in order.
 
         Raises:
-            UserError: what a run raised, or when a worker was killed.
+            UserError: raised by a run, or when a worker was killed.
         """
         keys = [self.key(params) for params in wanted]
         by_key = dict(zip(keys, wanted, strict=True))

@@ -1,4 +1,4 @@
-"""One run of a study: a head trained and measured, kept by a digest so that none is done twice."""
+"""One run of a study: a head trained and measured, stored under a digest so that it runs once."""
 
 import time
 from collections.abc import Sequence
@@ -33,18 +33,18 @@ PLAIN = ("params", "summary", "names", "protocols", "failure")
 
 @dataclass(frozen=True)
 class Result:
-    """What is kept of a run.
+    """The stored result of a run.
 
     Attributes:
         params: flat, by dotted name.
-        summary: figures by name: epoch, time, number of weights, last epoch's statistics,
-            the holdout's metrics, alignment; None where not known.
+        summary: by name: best epoch, time, number of parameters, last epoch's statistics, metrics
+            on the holdout, alignment; None where not known.
         names: of the metrics.
         protocols: names, the headline's first; empty where val was not ranked.
-        values: rows by metrics, (R, M), by `<protocol>/<category>`.
-        clusters: number of the query each row belongs to, (R,), by the same keys.
-        cosines: shares of `EDGES`' bins by kind of pair.
-        failure: why there is nothing of all this; None where there is.
+        values: metrics of every row, (R, M), by `<protocol>/<category>`.
+        clusters: index of the query of each row, (R,), by the same keys.
+        cosines: fractions of pairs in `EDGES`' bins, by kind of pair.
+        failure: why the training failed and the rest is empty; None where it did not.
     """
 
     params: dict[str, Any]
@@ -61,7 +61,7 @@ class Result:
 class StudyData:
     """Features, queries and protocols that all runs of a study share.
 
-    What a seed's runs share is prepared once and kept.
+    The split and weights that the runs of a seed share are prepared once.
     """
 
     features: FeatureSet
@@ -72,11 +72,11 @@ class StudyData:
 
     @property
     def seeds(self) -> set[int]:
-        """Those whose runs can start at once."""
+        """Seeds that are prepared."""
         return set(self._prepared)
 
     def prepared(self, params: Params) -> fit.Prepared:
-        """The split and the baselines' weight of a seed."""
+        """The split and the baselines' weights of a seed."""
         seed = params.train.seed
         if seed not in self._prepared:
             choices = [model_selection.TRAINED_FOR]
@@ -94,7 +94,7 @@ class StudyData:
 
 @dataclass(frozen=True)
 class Source:
-    """Where study data are read from: tables and features of one data set; and the device."""
+    """Files of the study data, tables and features of one data set, and the device."""
 
     images: Path
     texts: Path
@@ -103,10 +103,10 @@ class Source:
     device: str
 
     def read(self) -> StudyData:
-        """Read them.
+        """Read the files.
 
         Raises:
-            UserError: when a file is missing or of another form.
+            UserError: when a file is missing or malformed.
         """
         features = FeatureSet.on(devices.choose(self.device), *read_pair(self.images, self.texts))
         return StudyData(
@@ -116,20 +116,20 @@ class Source:
         )
 
     def digest(self) -> str:
-        """Of the files' contents."""
+        """Digest of the files' contents."""
         return digest_files([self.images, self.texts, self.queries, self.galleries])
 
 
 def key(params: Params, data: str, device: str, with_val: bool) -> str:
-    """Name of a run in the store; an edit of the code that its figures depend on changes it.
+    """Name of a run in the store; it changes with the code that the metrics depend on.
 
-    Of `evaluate` only what says which rows are measured matters.
+    Of `evaluate` only the parameters that choose the measured rows are included.
 
     Args:
         params: canonical.
         data: digest of features, queries and galleries.
-        device: kind of device that it runs on.
-        with_val: val is ranked too.
+        device: type of the device.
+        with_val: whether val is ranked too.
     """
     kept = params.model_dump(include={"ua", "head", "train"})
     del kept["train"]["device"]
@@ -140,17 +140,17 @@ def key(params: Params, data: str, device: str, with_val: bool) -> str:
 
 @cache
 def _code_digest(method: str) -> str:
-    """Once a process: a study names hundreds of runs."""
+    """Computed once per process: a study has hundreds of runs."""
     return fit.code_digest(method)
 
 
 def execute(params: Params, data: StudyData, with_val: bool) -> Result:
-    """Train a head and measure it on the holdout, and on val where asked.
+    """Train a head and measure it on the holdout, with `with_val` also on val.
 
-    A training whose loss is not finite is a result too: it would fail again.
+    A training whose loss becomes non-finite is stored as a failure: it would fail again.
 
     Raises:
-        UserError: where nothing can be trained, whatever the parameters.
+        UserError: when the study data cannot be trained on.
     """
     prepared = data.prepared(params)
     started = time.perf_counter()

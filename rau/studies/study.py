@@ -16,7 +16,7 @@ from rau.studies.tables import StudyDocument, StudyTables, VariantRecord
 
 
 def announce(params: Params, store: RunStore) -> None:
-    """Print how long the tuning and all studies together will take."""
+    """Print the predicted duration of the tuning and all studies together."""
     sizes = plan.plan(params.study)
     base = plan.base(params, sizes)
     wanted = [
@@ -38,7 +38,7 @@ def tune(params: Params, store: RunStore) -> tuple[pd.DataFrame, dict[str, dict[
     metric = f"holdout_{params.train.select}"
 
     def measure(wanted: Sequence[Params]) -> list[float]:
-        # A training that failed is the worst of all.
+        # A failed training is worse than any other.
         values = [result.summary.get(metric) for result in store.complete(wanted)]
         return [-math.inf if value is None else value for value in values]
 

@@ -1,4 +1,4 @@
-"""The studies' report: one HTML file that needs no network."""
+"""The report of the studies as one self-contained HTML file."""
 
 import json
 from collections.abc import Mapping, Sequence

@@ -14,7 +14,7 @@ from rau.studies.plan import SHOWN, Variant
 from rau.studies.runs import Result
 
 SEED = 0
-# Enough that a p-value adjusted for sixteen variants can still be below 0.001.
+# Enough for a p-value adjusted for sixteen variants to fall below 0.001.
 RESAMPLES = 40_000
 ROUGH = 1000
 Stacked = dict[str, NDArray[np.float64]]
@@ -25,7 +25,7 @@ class Line:
     """One metric of one variant under one protocol, the mean over categories.
 
     `difference` and what follows are against the study's reference, None for itself; `p_holm` is
-    adjusted for the number of variants.
+    adjusted by Holm's method for the number of variants.
     """
 
     variant: str
@@ -52,7 +52,7 @@ def stacked(results: Sequence[Result], protocol: str) -> Stacked:
 
 
 def clusters(result: Result, protocol: str) -> dict[str, NDArray[np.int64]]:
-    """Number of the query of each row, by category."""
+    """Index of the query of each row, by category."""
     start = f"{protocol}/"
     return {k.removeprefix(start): v for k, v in result.clusters.items() if k.startswith(start)}
 
@@ -60,12 +60,12 @@ def clusters(result: Result, protocol: str) -> dict[str, NDArray[np.int64]]:
 def lines(by_variant: Mapping[str, Sequence[Result]], reference: str) -> list[Line]:
     """Every metric of every variant under every protocol.
 
-    All variants are resampled with the same draws: a difference of two resampled means is then the
-    resampled mean of their paired difference.
+    All variants are resampled alike: the difference of two resampled means is then the resampled
+    mean of their paired difference.
 
     Args:
         by_variant: results in the order of their seeds, which are the same for all.
-        reference: the variant that the others are paired with.
+        reference: label of the variant that the others are paired with.
     """
     first = by_variant[reference][0]
     shown = [name for name in SHOWN if name in first.names]

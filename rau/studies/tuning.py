@@ -1,4 +1,4 @@
-"""Equal budgets: every method tries as many configurations, chosen on the holdout alone."""
+"""Tuning with equal budgets: every method tries as many configurations, on the holdout alone."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ FINAL_SEEDS = (0, 1, 2)
 
 @dataclass(frozen=True)
 class Trial:
-    """One configuration that a method tried, and what the holdout said with each seed."""
+    """One configuration that a method tried, and its metric on the holdout with each seed."""
 
     method: str
     changes: Mapping[str, Any]
@@ -34,7 +34,7 @@ def _configured(params: Params, name: str, changes: Mapping[str, Any], seed: int
 
 
 def configurations(params: Params, sizes: Plan) -> list[Params]:
-    """What a tuning will train, as far as it is known before: finalists stand for each other."""
+    """The runs of a tuning, for a forecast: finalists are not known yet, so their number counts."""
     tried = {name: trials(name, params, sizes) for name in METHODS}
     first = [
         _configured(params, name, changes, FINAL_SEEDS[0])
@@ -54,13 +54,13 @@ def tune(params: Params, sizes: Plan, measure: Measure) -> list[Trial]:
     """Try every method's configurations with one seed, its best few with more, and choose one.
 
     Args:
-        params: what the studies vary.
-        sizes: says how many configurations.
-        measure: trains all the parameters that it is given and returns the holdout's metric that
-            `train.select` names, in the same order.
+        params: result of `plan.base`.
+        sizes: the number of configurations.
+        measure: trains heads with the given parameters and returns the metric `train.select` on
+            the holdout, in the same order.
 
     Returns:
-        All trials, by method; one a method is chosen, by its mean over the finalists' seeds.
+        All trials, by method; one per method is chosen, by its mean over the finalists' seeds.
     """
     tried = {name: trials(name, params, sizes) for name in METHODS}
     flat = [(name, changes) for name, rows in tried.items() for changes in rows]
@@ -87,13 +87,13 @@ def tune(params: Params, sizes: Plan, measure: Measure) -> list[Trial]:
 
 
 def _best(scores: Mapping[Entry, list[float]], name: str, count: int) -> list[int]:
-    """Numbers of the best trials of a method, the earlier one first among equals."""
+    """Indices of the best trials of a method, the earlier one first among equals."""
     own = [(-found[0], i) for (method, i), found in scores.items() if method == name]
     return [i for _, i in sorted(own)[:count]]
 
 
 def _winner(scores: Mapping[Entry, list[float]], name: str) -> int:
-    """Number of the finalist with the best mean."""
+    """Index of the finalist with the best mean."""
     finalists = {
         i: float(np.mean(found))
         for (method, i), found in scores.items()

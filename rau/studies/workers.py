@@ -1,4 +1,4 @@
-"""Many runs at once, each kept as it finishes: what was stopped goes on where it was."""
+"""Many runs at once, each stored as it finishes: a stopped study resumes."""
 
 import os
 import threading
@@ -18,22 +18,22 @@ from rau.errors import UserError
 from rau.params import Params
 from rau.studies import runs
 
-# A worker's study data, read once by `_start`: reading them for every run would cost more.
+# A worker's study data, read once by `_start` and not for every run.
 _data: list[runs.StudyData] = []
 
 
 def path(store: Path, key: str) -> Path:
-    """Where a run is kept."""
+    """The file of a run."""
     return store / f"{key}.safetensors"
 
 
 def missing(wanted: Mapping[str, Params], store: Path) -> dict[str, Params]:
-    """Those of the runs that the store does not hold."""
+    """The runs that are not in the store."""
     return {key: params for key, params in wanted.items() if not path(store, key).exists()}
 
 
 def _end_with_parent() -> None:
-    """End this worker when its parent has ended, however that came about."""
+    """End this worker when its parent has ended, for whatever reason."""
     parent = parent_process()
     assert parent is not None  # A worker always has one.
     connection.wait([parent.sentinel])
@@ -47,12 +47,12 @@ def _start(source: runs.Source) -> None:
 
 
 def _run(file: Path, params: Params, with_val: bool) -> None:
-    """Do one run in a worker and keep its result."""
+    """Execute one run in a worker and store its result."""
     runs.save(file, runs.execute(params, _data[0], with_val))
 
 
 def predict(source: runs.Source, wanted: Sequence[Params], jobs: int, with_val: bool) -> float:
-    """Seconds that the runs will take, from one epoch of each kind of head on this machine."""
+    """Predicted seconds of the runs, from one epoch of each kind of head on this machine."""
     if not wanted:
         return 0.0
     costs: dict[tuple[str, int], tuple[float, float]] = {}
@@ -71,7 +71,7 @@ def predict(source: runs.Source, wanted: Sequence[Params], jobs: int, with_val: 
 
 
 def _cost(params: Params, data: runs.StudyData, with_val: bool) -> tuple[float, float]:
-    """Seconds of an epoch of a head, 0 where it has nothing to learn, and of all but epochs."""
+    """Seconds of an epoch of a head, 0 where it has no parameters, and of everything else."""
     seed = {"epochs": 1, "seed": min(data.seeds, default=params.train.seed)}
     short = params.model_copy(update={"train": params.train.model_copy(update=seed)})
     started = time.perf_counter()
@@ -83,7 +83,7 @@ def _cost(params: Params, data: runs.StudyData, with_val: bool) -> tuple[float, 
 
 @contextmanager
 def _pool(source: runs.Source, jobs: int) -> Iterator[ProcessPoolExecutor]:
-    """Workers that end with the block, at once where it fails or is interrupted."""
+    """Workers that end with the block, immediately where it fails or is interrupted."""
     executor = ProcessPoolExecutor(
         jobs, mp_context=get_context("spawn"), initializer=_start, initargs=(source,)
     )
@@ -105,25 +105,25 @@ def complete(
     with_val: bool,
     title: str,
 ) -> None:
-    """Do all runs that the store does not hold; each is kept as it finishes.
+    """Execute all runs that are not in the store; each is stored as it finishes.
 
     Args:
         wanted: parameters by key.
         store: folder of finished runs.
         source: what every worker reads.
-        jobs: workers.
-        with_val: rank val too.
+        jobs: number of workers.
+        with_val: whether val is ranked too.
         title: of the progress bar.
 
     Raises:
-        UserError: what a run raised, or when a worker was killed.
+        UserError: raised by a run, or when a worker was killed.
     """
     todo = missing(wanted, store)
     if not todo:
-        print(f"{title}: all {len(wanted)} runs are there")
+        print(f"{title}: all {len(wanted)} runs are stored")
         return
     store.mkdir(parents=True, exist_ok=True)
-    # Runs of one seed one after another, so that a worker prepares few splits.
+    # Ordered by seed, so that a worker prepares few splits.
     queue = sorted(todo.items(), key=lambda item: item[1].train.seed)
     bar = tqdm(total=len(wanted), initial=len(wanted) - len(todo), desc=title, unit="run")
     with bar, _pool(source, min(jobs, len(todo))) as executor:
@@ -133,7 +133,7 @@ def complete(
                 future.result()
             except BrokenProcessPool as error:
                 raise UserError(
-                    f"{title}: a worker ended, most likely for want of memory; finished runs "
-                    "are kept, run it again with a smaller study.jobs"
+                    f"{title}: a worker ended, most likely out of memory; finished runs "
+                    "are stored, run it again with a smaller study.jobs"
                 ) from error
             bar.update()

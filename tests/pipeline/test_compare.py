@@ -19,7 +19,7 @@ from rau.datasets.captions import all_texts
 from rau.errors import UserError
 from rau.evaluation import benchmark, comparison
 from rau.evaluation.comparison import read_side, trained
-from rau.evaluation.run import beside
+from rau.evaluation.run import with_baselines
 from rau.features.table import Features
 from rau.models.baselines import WeightedSum
 from rau.params import EvaluateParams
@@ -232,9 +232,9 @@ def test_an_untrained_baseline_with_a_heads_name_keeps_a_row_of_its_own() -> Non
     one, two, three, four = (WeightedSum(0.1 * n) for n in range(4))
     untrained = {"image only": one, "sum (ridge map)": two}
     heads = {"deterministic head": three, "image only": four}
-    apart = beside(untrained, heads, shared_space=False)
+    apart = with_baselines(untrained, heads, shared_space=False)
     assert apart == {"image only, untrained": one, "sum (ridge map)": two, **heads}
-    assert beside(untrained, heads, shared_space=True) == untrained | heads
+    assert with_baselines(untrained, heads, shared_space=True) == untrained | heads
 
 
 def test_names_of_folders_are_safe() -> None:

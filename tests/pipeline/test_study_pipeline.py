@@ -32,7 +32,7 @@ def studied(built_project: Path, tmp_path_factory: pytest.TempPathFactory) -> tu
 
 def test_one_command_makes_every_study(studied: tuple[Path, str]) -> None:
     folder, printed = studied
-    assert "runs, 0 there; about" in printed
+    assert "runs, 0 stored; about" in printed
     tables = folder / "data/studies/garments"
     for study, variants in (("methods", 10), ("ablation", 8), ("theta", 4), ("n", 3)):
         found = pd.read_csv(tables / study / "runs.csv")
@@ -94,7 +94,7 @@ def test_again_repeats_nothing(studied: tuple[Path, str]) -> None:
     assert "Running stage 'pipeline/dvc.yaml:theta'" not in printed
     assert "(16 tracked before)" in printed
     assert set(runs(folder)) == before
-    assert "all 8 runs are there" in stage(folder, "study", "theta")
+    assert "all 8 runs are stored" in stage(folder, "study", "theta")
 
 
 def test_a_stopped_study_keeps_what_it_finished(studied: tuple[Path, str], tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ def test_a_stopped_study_keeps_what_it_finished(studied: tuple[Path, str], tmp_p
     assert not psutil.wait_procs(workers, timeout=30)[1]  # None is left behind.
     kept = {path: path.stat().st_mtime_ns for path in store.glob("*.safetensors")}
     assert 0 < len(kept) < 8
-    assert f"{len(kept)} there" in stage(folder, "study", "theta")
+    assert f"{len(kept)} stored" in stage(folder, "study", "theta")
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
     again = (folder / "data/studies/garments/theta/runs.csv").read_text()
     columns = [name for name in table.splitlines()[0].split(",") if name != "seconds"]

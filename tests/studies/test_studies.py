@@ -248,7 +248,7 @@ def test_finished_runs_are_not_repeated(tmp_path: Path, capsys: pytest.CaptureFi
     assert workers.path(store, first).stat().st_mtime_ns == before
     assert not workers.missing(wanted, store)
     workers.complete(wanted, store, source, 2, True, "again")
-    assert "all 2 runs are there" in capsys.readouterr().out
+    assert "all 2 runs are stored" in capsys.readouterr().out
     alone = runs.execute(wanted[second], source.read(), True)
     kept = runs.load(workers.path(store, second))
     for name, values in alone.values.items():
