@@ -1,12 +1,13 @@
 """Parameters, typed and ranged: what `params.yaml` may say, one section a stage."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from rau.errors import UserError
+from rau.files import read_bytes
 from rau.methods import known
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -22,6 +23,20 @@ class Section(BaseModel):
     """A section refuses unknown keys and silent conversions."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    @classmethod
+    def read_json(cls, path: Path, limit: int, remedy: str) -> Self:
+        """Read a JSON file; errors end with the remedy.
+
+        Raises:
+            UserError: when the file is missing, larger than `limit` bytes or malformed.
+        """
+        try:
+            return cls.model_validate_json(read_bytes(path, limit, remedy))
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(str(part) for part in first["loc"])
+            raise UserError(f"{path}: {key}: {first['msg']}; {remedy}") from error
 
 
 class GarmentsParams(Section):

@@ -9,7 +9,7 @@ from rau.datasets.coverage import Coverage
 from rau.errors import UserError
 from rau.evaluation.bootstrap import Interval, PairedDifference
 from rau.evaluation.diagnostics import Diagnostic
-from rau.files import read_bytes, write_json
+from rau.files import write_json
 from rau.params import Section
 from rau.schemas import QUERIES, read_table
 
@@ -127,10 +127,4 @@ class RunMetrics(BenchmarkResult):
         Raises:
             UserError: when the file is missing, too large or malformed.
         """
-        remedy = "run `python -m pipeline.evaluate` again"
-        try:
-            return cls.model_validate_json(read_bytes(path, MAX_BYTES, remedy))
-        except ValidationError as error:
-            first = error.errors()[0]
-            key = ".".join(str(part) for part in first["loc"])
-            raise UserError(f"{path}: {key}: {first['msg']}; {remedy}") from error
+        return cls.read_json(path, MAX_BYTES, "run `python -m pipeline.evaluate` again")

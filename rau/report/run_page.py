@@ -1,15 +1,17 @@
 """The report of a run as one self-contained HTML file."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from rau.evaluation.bootstrap import Interval
+from rau.evaluation.bootstrap import Interval, PairedDifference
 from rau.evaluation.run_metrics import RunMetrics, Scores
 from rau.report import published_results
 from rau.report.html import embed, jpeg, mark, page_template, style
+from rau.report.published_results import Published
 from rau.retrieval.protocols import Protocol
 
 TEMPLATE = Path(__file__).with_name("run_page.html")
@@ -19,15 +21,44 @@ SUBSET = ("subset_recall_at_1", "subset_recall_at_2", "subset_recall_at_3", "mea
 COLUMNS = (*RECALLS, "mean_of_r10_r50", *SUBSET, "map")
 
 
-def _cells(
-    values: Mapping[str, float], intervals: Mapping[str, Interval], names: Sequence[str]
-) -> list[dict[str, str | None]]:
-    cells: list[dict[str, str | None]] = []
-    for name in names:
-        ends = intervals.get(name)
-        interval = f"[{ends[0]:.1f}, {ends[1]:.1f}]" if ends else None
-        cells.append({"value": f"{values[name]:.2f}", "interval": interval})
-    return cells
+def chance(gallery_size: int, k: int) -> float:
+    """Recall at k of a random ranking, in percent."""
+    return 100.0 * min(k, gallery_size) / gallery_size
+
+
+@dataclass(frozen=True)
+class MethodRow:
+    """A measured method in a table: metrics and intervals by metric, in percent."""
+
+    name: str
+    values: Mapping[str, float]
+    intervals: Mapping[str, Interval]
+
+
+@dataclass(frozen=True)
+class ProtocolTable:
+    """Results under one protocol and category.
+
+    Attributes:
+        galleries: numbers of images.
+        metrics: names of the columns.
+        rows: the baselines, then the run's own method.
+        against: differences to the deterministic head, paired by query; None where there are none.
+        published: results of papers.
+    """
+
+    protocol: Protocol
+    category: str
+    galleries: Sequence[int]
+    metrics: Sequence[str]
+    rows: Sequence[MethodRow]
+    against: Mapping[str, PairedDifference] | None
+    published: Sequence[Published]
+
+    @property
+    def chance(self) -> float:
+        """R@10 of a random ranking, in percent, the mean over the galleries."""
+        return sum(chance(size, 10) for size in self.galleries) / len(self.galleries)
 
 
 def columns(values: Mapping[str, float]) -> list[str]:
@@ -42,96 +73,35 @@ def _categories(values: Scores) -> list[str]:
     return own if len(own) == 1 else ["mean", *own]
 
 
-def tables(metrics: RunMetrics, protocols: Sequence[Protocol]) -> list[dict[str, Any]]:
-    """One table per protocol and category, the mean first.
-
-    Baselines are above the head, published results below it; every row names its encoder.
-    """
-    result = []
-    encoder = metrics.encoder_name
+def tables(metrics: RunMetrics, protocols: Sequence[Protocol]) -> list[ProtocolTable]:
+    """One table per protocol and category, the mean first."""
+    found = []
     reported = published_results.comparable(metrics)
     for protocol in protocols:
-        ours = metrics.protocols[protocol.name]
+        name = protocol.name
+        ours, against = metrics.protocols[name], metrics.against.get(name)
         for category in _categories(ours):
-            names = columns(ours[category])
             rows = [
-                {
-                    "name": name,
-                    "encoder": encoder,
-                    "ours": False,
-                    "cells": _cells(
-                        baseline[protocol.name][category],
-                        metrics.baseline_intervals[name][protocol.name].get(category, {}),
-                        names,
-                    ),
-                }
-                for name, baseline in metrics.baselines.items()
+                MethodRow(
+                    method,
+                    scores[name][category],
+                    metrics.baseline_intervals[method][name].get(category, {}),
+                )
+                for method, scores in metrics.baselines.items()
             ]
-            own = metrics.intervals[protocol.name].get(category, {})
-            rows.append(
-                {
-                    "name": metrics.method,
-                    "encoder": encoder,
-                    "ours": True,
-                    "cells": _cells(ours[category], own, names),
-                }
+            intervals = metrics.intervals[name].get(category, {})
+            sizes = metrics.galleries[name]
+            table = ProtocolTable(
+                protocol,
+                category,
+                list(sizes.values()) if category == "mean" else [sizes[category]],
+                columns(ours[category]),
+                [*rows, MethodRow(metrics.method, ours[category], intervals)],
+                None if against is None else against[category],
+                published_results.select(reported, name, category),
             )
-            sizes = metrics.galleries[protocol.name]
-            of = list(sizes.values()) if category == "mean" else [sizes[category]]
-            result.append(
-                {
-                    "protocol": protocol.name,
-                    "choices": protocol.choices,
-                    "category": category,
-                    "gallery": " + ".join(map(str, of)),
-                    "chance": sum(chance(size, 10) for size in of) / len(of),
-                    "metrics": names,
-                    "rows": rows,
-                    "published": _published(reported, protocol.name, category, names),
-                    "against": _against(metrics, protocol.name, category, names),
-                }
-            )
-    return result
-
-
-def chance(gallery_size: int, k: int) -> float:
-    """Recall at k of a random ranking, in percent."""
-    return 100.0 * min(k, gallery_size) / gallery_size
-
-
-def _against(
-    metrics: RunMetrics, protocol: str, category: str, names: Sequence[str]
-) -> list[dict[str, str]] | None:
-    """Differences to the deterministic head, paired by query; None where there are none."""
-    found = metrics.against.get(protocol)
-    if found is None:
-        return None
-    cells = []
-    for name in names:
-        one = found[category][name]
-        stars = "" if one.p is None else mark(one.p)
-        ends = "" if one.interval is None else "[{:+.1f}, {:+.1f}]".format(*one.interval)
-        cells.append({"value": f"{one.difference:+.2f}{stars}", "interval": ends})
-    return cells
-
-
-def _published(
-    reported: Sequence[published_results.Published],
-    protocol: str,
-    category: str,
-    names: Sequence[str],
-) -> list[dict[str, Any]]:
-    """Rows of one table, a dash where a paper gives no figure."""
-    return [
-        {
-            "name": row.method,
-            "encoder": row.backbone,
-            "source": row.source,
-            "notes": row.notes,
-            "cells": [f"{row.values[n]:.2f}" if n in row.values else "–" for n in names],
-        }
-        for row in published_results.select(reported, protocol, category)
-    ]
+            found.append(table)
+    return found
 
 
 def render(
@@ -152,17 +122,13 @@ def render(
     return page_template(TEMPLATE).render(
         style=style(),
         metrics=metrics,
-        coverage=metrics.coverage,
         tables=tables(metrics, protocols),
         params=params,
-        figures=[{"caption": c, "data": embed(data)} for c, data in figures.items()],
-        groups=[
-            {
-                "title": title,
-                "strips": [{"caption": c, "data": embed(jpeg(image))} for c, image in strips],
-            }
-            for title, strips in groups.items()
-        ],
+        figures=figures,
+        groups=groups,
+        mark=mark,
+        embed=embed,
+        jpeg=jpeg,
     )
 
 

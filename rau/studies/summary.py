@@ -1,14 +1,14 @@
 """Rows of a study's tables: one per run, and per variant its means and paired differences."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rau.evaluation import bootstrap
-from rau.evaluation.bootstrap import MEAN, Difference
+from rau.evaluation.bootstrap import MEAN
 from rau.evaluation.diagnostics import Diagnostic, diagnose
 from rau.studies.plan import SHOWN, Variant
 from rau.studies.runs import Result
@@ -34,11 +34,11 @@ class Line:
     mean: float
     low: float
     high: float
-    difference: float | None
-    difference_low: float | None
-    difference_high: float | None
-    p: float | None
-    p_holm: float | None
+    difference: float | None = None
+    difference_low: float | None = None
+    difference_high: float | None = None
+    p: float | None = None
+    p_holm: float | None = None
 
 
 def stacked(results: Sequence[Result], protocol: str) -> Stacked:
@@ -88,20 +88,20 @@ def lines(by_variant: Mapping[str, Sequence[Result]], reference: str) -> list[Li
         for m, metric in enumerate(shown):
             adjusted = dict(zip(gaps, bootstrap.holm([g[m].p for g in gaps.values()]), strict=True))
             for v, variant in enumerate(by_variant):
-                own = (variant, protocol, metric, means[v, m], ends[0, v, m], ends[1, v, m])
-                gap = gaps[v][m] if v in gaps else None
-                found.append(_line(own, gap, adjusted.get(v)))
+                mean, low, high = (float(x) for x in (means[v, m], *ends[:, v, m]))
+                line = Line(variant, protocol, metric, mean, low, high)
+                if v in gaps:
+                    gap = gaps[v][m]
+                    line = replace(
+                        line,
+                        difference=gap.value,
+                        difference_low=gap.low,
+                        difference_high=gap.high,
+                        p=gap.p,
+                        p_holm=adjusted[v],
+                    )
+                found.append(line)
     return found
-
-
-def _line(
-    own: tuple[str, str, str, float, float, float], gap: Difference | None, p_holm: float | None
-) -> Line:
-    variant, protocol, metric, mean, low, high = own
-    plain = (variant, protocol, metric, float(mean), float(low), float(high))
-    if gap is None:
-        return Line(*plain, None, None, None, None, None)
-    return Line(*plain, gap.value, gap.low, gap.high, gap.p, p_holm)
 
 
 def seed_diagnostics(

@@ -5,11 +5,9 @@ from pathlib import Path
 from typing import Self
 
 import pandas as pd
-from pydantic import ValidationError
 
-from rau.errors import UserError
 from rau.evaluation.diagnostics import Diagnostic
-from rau.files import read_bytes, write_json, write_text
+from rau.files import write_json, write_text
 from rau.params import Section
 from rau.studies.plan import Study
 
@@ -76,12 +74,7 @@ class StudyTables:
         Raises:
             UserError: when `study.json` is missing, too large or of another form.
         """
-        path, remedy = folder / DOCUMENT, f"run `python -m pipeline.study {folder.name}` again"
-        try:
-            document = StudyDocument.model_validate_json(read_bytes(path, MAX_BYTES, remedy))
-        except ValidationError as error:
-            first = error.errors()[0]
-            key = ".".join(str(part) for part in first["loc"])
-            raise UserError(f"{path}: {key}: {first['msg']}; {remedy}") from error
+        remedy = f"run `python -m pipeline.study {folder.name}` again"
+        document = StudyDocument.read_json(folder / DOCUMENT, MAX_BYTES, remedy)
         runs, summary = (pd.read_csv(folder / name) for name in (RUNS, SUMMARY))
         return cls(runs, summary, document)

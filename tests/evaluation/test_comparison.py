@@ -28,7 +28,7 @@ from rau.evaluation.comparison import (
 from rau.evaluation.run import rankings_metadata
 from rau.evaluation.run_metrics import RunMetrics
 from rau.report import comparison_page as report
-from rau.schemas import RANKINGS, RankingsMetadata, write_table
+from rau.schemas import RANKINGS, ManifestRow, QueryRow, RankingsMetadata, write_table
 
 SCHEMA = pa.schema([RANKINGS.field(name) for name in NEEDED])
 
@@ -332,12 +332,33 @@ def store(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def manifest(store: Path) -> list[dict[str, Any]]:
-    return [{"image_id": p.stem, "path": p.name, "status": "ok"} for p in store.glob("*.png")]
+def manifest(store: Path) -> list[ManifestRow]:
+    return [
+        {
+            "image_id": path.stem,
+            "path": path.name,
+            "bytes": None,
+            "sha256": None,
+            "width": 20,
+            "height": 30,
+            "source": None,
+            "status": "ok",
+        }
+        for path in store.glob("*.png")
+    ]
 
 
-QUERIES = [
-    {"query_id": f"q{i}", "reference_id": "r", "target_id": "t", "relevant": ["t", "i2"]}
+QUERIES: list[QueryRow] = [
+    {
+        "query_id": f"q{i}",
+        "split": "val",
+        "category": "dress",
+        "reference_id": "r",
+        "target_id": "t",
+        "captions": ["is red"],
+        "members": None,
+        "relevant": ["t", "i2"],
+    }
     for i in range(3)
 ]
 
@@ -372,7 +393,7 @@ def test_page_without_pictures_says_why(store: Path) -> None:
     text = Page(report.render(result, damaged)).text
     assert "some of its images are missing" in text
     assert "1 rows have no rank" in text
-    others = [query | {"target_id": "x"} for query in QUERIES]
+    others: list[QueryRow] = [{**query, "target_id": "x"} for query in QUERIES]
     for shown, why in (
         (report.pictures(result.changes, store, [], QUERIES), "not on this machine"),
         (report.pictures(result.changes, store, manifest(store), others), "another data set"),

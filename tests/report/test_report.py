@@ -15,6 +15,7 @@ from rau.report import examples, figures, published_results, run_page
 from rau.report.html import png
 from rau.report.image_strips import GAP, RELEVANT, TARGET, TILE, Strip, draw
 from rau.retrieval.protocols import FASHIONIQ
+from rau.schemas import RankingRow
 from rau.training.history import read_history, to_csv
 
 ROW = {"recall_at_1": 5.0, "recall_at_10": 41.25, "mean_of_r10_r50": 60.0}
@@ -152,15 +153,23 @@ def test_strip_frames_target_and_other_answers(pictures: dict[str, Path]) -> Non
 
 
 def test_examples_are_of_their_group(pictures: dict[str, Path]) -> None:
-    def row(name: str, rank: int | None) -> dict[str, Any]:
+    def row(name: str, rank: int | None) -> RankingRow:
         top = list("bcdefghijk")
         return {
             "query_id": name,
-            "target_rank": rank,
+            "method": "RAU head",
+            "protocol": "original",
+            "category": "dress",
+            "text": "is red",
             "reference_id": "a",
             "target_id": top[rank - 1] if rank and rank <= 10 else "l",
-            "text": "is red",
+            "target_rank": rank,
+            "subset_rank": None,
+            "average_precision": None,
+            "uncertainty": None,
+            "target_uncertainty": None,
             "top": top,
+            "scores": [],
         }
 
     rows = [row(f"q{i}", rank) for i, rank in enumerate([1, 1, 4, 30, 99, None])]
