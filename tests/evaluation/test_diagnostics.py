@@ -1,4 +1,4 @@
-"""Each signature appears where its evidence is, and nowhere else; alignment against slow loops."""
+"""Each diagnostic appears where its evidence is, and nowhere else; alignment against slow loops."""
 
 from typing import Any
 
@@ -189,7 +189,7 @@ def test_alignment_against_a_slow_loop(n: int) -> None:
     assert found["closer"] == pytest.approx(np.mean(closer))
 
 
-def test_cosine_histogram_tells_true_answers_from_strangers() -> None:
+def test_cosine_histogram_separates_correct_answers_from_negatives() -> None:
     features, queries = world()
     held = triplets.divide(queries, features, 0.2, 0).holdout
     # Give one query an answer that is another query's target.
