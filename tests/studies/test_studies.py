@@ -112,7 +112,7 @@ def test_a_method_with_nothing_to_train_is_tried_once() -> None:
     base = plan.base(tiny(), sizes)
     apart = plan.base(plan.changed(tiny(), {"features.source": "own"}), sizes)
     for name, method in METHODS.items():
-        head = ComposedHead(small_config(name=name))
+        head = ComposedHead(small_config(name=name, n=int(method.blocks), isu=False))
         assert method.fixed == (not list(head.parameters()))
         assert len(plan.trials(name, base, sizes)) == (1 if method.fixed else 6)
         assert len(plan.trials(name, apart, sizes)) == 6
