@@ -226,6 +226,11 @@ def read_table(path: Path, schema: pa.Schema, stage: str) -> pa.Table:
     return table
 
 
+def read_manifest(path: Path) -> list[ManifestRow]:
+    """Rows of a manifest; errors as in `read_table`."""
+    return cast(list[ManifestRow], read_table(path, MANIFEST, "download").to_pylist())
+
+
 def read_images(path: Path) -> list[ImageRow]:
     """Rows of an images table; errors as in `read_table`."""
     return cast(list[ImageRow], read_table(path, IMAGES, "tables").to_pylist())

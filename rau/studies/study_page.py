@@ -146,13 +146,10 @@ def csu(tables: StudyTables) -> Cells:
 def costs(tables: StudyTables) -> Cells:
     """Number of parameters and seconds of training, the median over seeds."""
     medians = tables.runs.groupby("variant")[["parameters", "seconds"]].median()
+    own = medians.loc[[variant.label for variant in tables.document.variants]]
     return [
-        {
-            "label": v.label,
-            "parameters": f"{int(medians.loc[v.label, 'parameters']):,}",
-            "seconds": f"{medians.loc[v.label, 'seconds']:.1f}",
-        }
-        for v in tables.document.variants
+        {"label": label, "parameters": f"{int(parameters):,}", "seconds": f"{seconds:.1f}"}
+        for label, parameters, seconds in own.itertuples()
     ]
 
 
