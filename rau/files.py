@@ -87,13 +87,13 @@ def read_json(path: Path, what: str) -> Any:
     """Read a JSON file.
 
     Raises:
-        UserError: when it is missing, cut short, not JSON, not Unicode or larger than 1 GiB.
+        UserError: when it is missing, truncated, not JSON, not Unicode or larger than 1 GiB.
     """
     try:
         if path.stat().st_size > MAX_JSON_BYTES:
             raise UserError(f"{what} {path} is larger than {MAX_JSON_BYTES} bytes")
         value = json.loads(path.read_text(encoding="utf-8"))
-        # An escaped half of a surrogate pair is JSON, and text for nobody.
+        # An escaped lone surrogate is valid JSON but not valid Unicode.
         json.dumps(value, ensure_ascii=False).encode()
         return value
     except FileNotFoundError as error:
@@ -103,13 +103,13 @@ def read_json(path: Path, what: str) -> Any:
 
 
 def digest(value: Any, length: int = 8) -> str:
-    """Hexadecimal SHA-256 of a JSON-like value, cut to `length` digits."""
+    """Hexadecimal SHA-256 of a JSON-like value, truncated to `length` digits."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:length]
 
 
 def digest_sources(root: Path, names: Iterable[str]) -> str:
-    """SHA-256 of Python files, so that what their code made can be dated.
+    """SHA-256 of Python files, to recognise results of older code.
 
     Args:
         root: folder that the names start from.

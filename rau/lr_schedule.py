@@ -1,4 +1,4 @@
-"""The learning rate's course, as a factor of its peak."""
+"""The learning rate schedule, as a factor of its peak."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Parameters, typed and ranged: what `params.yaml` may say, one section a stage."""
+"""Parameters, typed and ranged: the content of `params.yaml`, one section per stage."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -53,7 +53,7 @@ class GarmentsParams(Section):
 class DatasetParams(Section):
     """Which data; `root` is the user's own folder in the data set's official layout.
 
-    Without it the data set is fetched; `images` is a folder of images that the user has already.
+    Without it the data set is fetched; `images` is a folder with images already downloaded.
     """
 
     name: Literal["garments", "fashioniq", "cirr"] = "garments"

@@ -1,4 +1,4 @@
-"""Encoders as open_clip `local-dir:` folders: written once, loaded offline ever after."""
+"""Encoders as open_clip `local-dir:` folders: written once, then loaded offline."""
 
 import json
 import logging
@@ -39,7 +39,7 @@ CONFIG = "open_clip_config.json"
 WEIGHTS = "open_clip_model.safetensors"
 LABEL = "rau_encoder.json"
 PICKLED = (".bin", ".pt", ".pth")
-# Raise it when preparing or encoding changes: every cached feature is dated by it.
+# Raise it when preprocessing or encoding changes: it is part of the key of every feature.
 RECIPE = 1
 
 
@@ -47,8 +47,8 @@ RECIPE = 1
 class Encoder:
     """A loaded CLIP model with its own preprocessing and tokenizer.
 
-    `key` dates every feature it makes: it changes with weights, configuration or preprocessing.
-    `dtype` is what its matrix products are computed in.
+    `key` identifies its features: it changes with weights, configuration or preprocessing.
+    `dtype` is the compute dtype of its matrix products.
     """
 
     model: Any
@@ -135,7 +135,7 @@ def save(folder: Path, model: Any, config: dict[str, Any], label: dict[str, str 
 
 
 def mark_unused(folder: Path) -> None:
-    """Leave only a label: the features come from the user."""
+    """Write only a label: the features are precomputed."""
     with new_folder(folder) as temporary:
         write_json(temporary / LABEL, {"name": "features.source", "pretrained": None})
 
@@ -186,7 +186,7 @@ def export(name: str, pretrained: str | None, folder: Path, root: Path) -> None:
         pretrained: tag or .safetensors file; only for plain names.
 
     Raises:
-        UserError: unknown names, mismatched activations, weights that cannot be had.
+        UserError: unknown names, mismatched activations, weights that cannot be loaded.
     """
     source = _resolve(name, root)
     if not source.startswith((HF_HUB_PREFIX, LOCAL_DIR_PREFIX)):
@@ -204,7 +204,7 @@ def export(name: str, pretrained: str | None, folder: Path, root: Path) -> None:
             f"encoder.name={name}, encoder.pretrained={pretrained} cannot be loaded: {error}"
         ) from error
     if isinstance(tokenizer, SigLipTokenizer):
-        raise UserError(f"encoder.name={name}: its tokenizer cannot be kept; use its hf-hub: name")
+        raise UserError(f"encoder.name={name}: its tokenizer cannot be saved; use its hf-hub: name")
     config = open_clip.get_model_config(source)
     config = config.get("model_cfg", config)
     with new_folder(folder) as temporary:
@@ -217,7 +217,7 @@ def load(folder: Path, device: torch.device, precision: Precision = "auto") -> E
     """Load an encoder's folder, without network.
 
     Raises:
-        UserError: when it is missing, cut short or inconsistent.
+        UserError: when it is missing, truncated or inconsistent.
     """
     remedy = "run `python -m pipeline.encoder` again"
     if not (folder / CONFIG).is_file() or not (folder / WEIGHTS).is_file():
@@ -230,7 +230,7 @@ def load(folder: Path, device: torch.device, precision: Precision = "auto") -> E
         model = open_clip.create_model(source, require_pretrained=True, device=device)
         tokenizer = open_clip.get_tokenizer(source)
     except Exception as error:
-        # A cut safetensors file, a wrong shape and broken JSON share no class.
+        # A truncated safetensors file, a wrong shape and invalid JSON share no class.
         raise UserError(f"{folder} cannot be loaded ({error}); {remedy}") from error
     config = json.loads((folder / CONFIG).read_text())
     preprocess = image_transform_v2(PreprocessCfg(**model.visual.preprocess_cfg), is_train=False)
@@ -249,7 +249,7 @@ def load(folder: Path, device: torch.device, precision: Precision = "auto") -> E
 
 
 def check_key(encoder: Encoder, metadata: dict[str, str]) -> None:
-    """Refuse an encoder that did not make the features.
+    """Refuse an encoder other than that of the features.
 
     Raises:
         UserError: when the keys differ.

@@ -39,7 +39,7 @@ def autocast(dtype: torch.dtype, device: torch.device) -> AbstractContextManager
 
 @cache
 def _row(values: tuple[float, ...], width: int, device: torch.device) -> Tensor:
-    """The values once a pixel; kept, as to make them on a GPU would halt it."""
+    """The values repeated for every pixel; cached, as creating them would synchronise a GPU."""
     return torch.tensor(values, device=device).repeat(width)
 
 

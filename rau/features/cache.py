@@ -42,16 +42,16 @@ class Cache:
     def __init__(self, folder: Path, encoder: Encoder, dtype: Dtype) -> None:
         self.encoder = encoder
         self.dtype = np.dtype(dtype)
-        self.arithmetic = str(encoder.dtype).removeprefix("torch.")
-        self.folder = folder / f"{encoder.key}-{self.arithmetic}-{dtype}"
+        self.compute_dtype = str(encoder.dtype).removeprefix("torch.")
+        self.folder = folder / f"{encoder.key}-{self.compute_dtype}-{dtype}"
 
     def encode_images(self, path: Path, items: Sequence[Item], batch: int, workers: int) -> None:
-        """Write features (one row an image) to `path`."""
+        """Write features (one row per image) to `path`."""
         self._encode("images", items, partial(encode_images, batch=batch, workers=workers))
         self._merge("images", "image_id", path, items)
 
     def encode_texts(self, path: Path, texts: Sequence[str], batch: int, workers: int) -> None:
-        """Write features (one row a distinct text) to `path`."""
+        """Write features (one row per distinct text) to `path`."""
         items = [Item(text, text, text) for text in texts]
         self._encode("texts", items, partial(encode_texts, batch=batch, workers=workers))
         self._merge("texts", "text", path, items)
@@ -112,7 +112,7 @@ class Cache:
             raise UserError(f"there are no {kind} to encode; check the data set's tables")
         paths: list[Path] = []
         starts: list[int] = []
-        # Numbers alone: a list or a tuple a row would set off Python's search for dead cycles.
+        # Plain integers: one list or tuple per row would trigger the cyclic garbage collector.
         row_of: dict[str, int] = {}
         rows = 0
         for part, keys in self._parts(kind):
@@ -131,14 +131,14 @@ class Cache:
         write_features(path, column, [item.name for item in items], blocks, self.metadata())
 
     def metadata(self) -> dict[str, str]:
-        """What the features were made with, kept in the table's schema."""
+        """Encoder, preprocessing and compute dtype, for the table's schema."""
         return {
             "encoder": self.encoder.name,
             "weights": self.encoder.weights,
             "preprocess": " ".join(repr(self.encoder.preprocess).split()),
             "key": self.encoder.key,
             "space": SHARED,
-            "arithmetic": self.arithmetic,
+            "arithmetic": self.compute_dtype,
         }
 
 

@@ -1,4 +1,4 @@
-"""Feature tables: a name and a vector per row; the schema's metadata say what made them."""
+"""Feature tables: a name and a vector per row; the schema's metadata name their encoder."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -18,16 +18,16 @@ from rau.schemas import reading_parquet
 GROUP_ROWS = 8192
 # Read at a time, whatever the layout.
 READ_BYTES = 2**18
-# Feature values hardly repeat or compress; as they are, they load at the speed of memory.
+# Feature values hardly repeat or compress; stored plain, they load at the speed of memory.
 PLAIN = {"compression": "none", "use_dictionary": False, "write_statistics": False}
-# What made the features: the tables of the pipeline say it.
+# Required metadata of the tables of the pipeline.
 METADATA = ("encoder", "weights", "preprocess", "key", "space")
 SHARED, SEPARATE = "shared", "separate"
 Matrix = NDArray[Any]
 
 
 def _type_of(matrix: Matrix) -> pa.DataType:
-    """Lists of one length, of values that are all there: nothing but the values is stored."""
+    """Fixed-size lists of non-null values: nothing but the values is stored."""
     value = pa.field("element", pa.from_numpy_dtype(matrix.dtype), nullable=False)
     return pa.list_(value, matrix.shape[1])
 
@@ -73,7 +73,7 @@ def write_features(
 
 @dataclass(frozen=True)
 class Features:
-    """A feature table in memory: names, matrix (N, d), and what made it."""
+    """A feature table in memory: names, matrix (N, d) and metadata."""
 
     names: list[str]
     matrix: Matrix
@@ -105,7 +105,7 @@ def read_features(path: Path, column: str) -> Features:
     """Read a feature table of any layout, into one matrix and no second copy of it.
 
     Raises:
-        UserError: when it is missing, cut short or of another form.
+        UserError: when it is missing, truncated or of another form.
     """
     remedy = "run `python -m pipeline.features` again"
     # Without a map or a buffer of whole columns: only the matrix grows with the rows.

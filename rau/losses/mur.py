@@ -20,7 +20,7 @@ def augment(target: Tensor, noise: Noise) -> Tensor:
 
     Targets are first given the norm `NORM`. Whitened is a row minus its mean, divided by its
     standard deviation, both over the d entries; alpha is drawn from N(1, std) and beta from
-    N(mean, std), one of each an entry. Nothing is learned, and neither carries a gradient.
+    N(mean, std), one of each per entry. Nothing is learned, and neither carries a gradient.
     """
     target = NORM * target
     std, mean = torch.std_mean(target, dim=-1, keepdim=True)

@@ -90,7 +90,7 @@ class LearnedSum(nn.Module):
 
 
 class BatchNorm(nn.BatchNorm1d):
-    """Batch norm that takes a batch of one row too, by the statistics that it has."""
+    """Batch norm that accepts a batch of one row and then uses its running statistics."""
 
     def forward(self, rows: Tensor) -> Tensor:
         """(B, d) to (B, d)."""
@@ -135,7 +135,7 @@ class Combiner(nn.Module):
     """CLIP4Cir's Combiner (Baldrati et al. 2022, CVPR workshops).
 
     Two projections, their concatenation mapped to an output, to which a convex sum of text and
-    image is added whose one weight a row is learned from the same concatenation. As published the
+    image is added whose one weight per row is learned from the same concatenation. As published the
     projections are 4 d wide and the rest 8 d at d = 640; here both follow from `hidden`. It was
     made for raw features, whose entries are about 1, so unit vectors are first widened to that.
     """

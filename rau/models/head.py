@@ -1,7 +1,7 @@
 """The composition head: reference image and caption to a query, target image to a gallery vector.
 
 The uncertainty augmenter follows RAU (arXiv 2308.08131) as far as its public abstract and tables
-go. Other methods are the same head with another fusion or another loss.
+describe it. Other methods are the same head with another fusion or another loss.
 """
 
 import math
@@ -45,7 +45,7 @@ class UncertaintyAugmenter(nn.Module):
 
 
 class Projection(nn.Module):
-    """Raw features (B, inputs) to unit vectors (B, d): normalise, drop out, project if need be."""
+    """Raw features (B, inputs) to unit vectors (B, d): normalise, dropout, projection."""
 
     def __init__(self, inputs: int, config: HeadConfig, noise: Noise) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ class ComposedHead(nn.Module):
     Features are raw, of any float type: (B, d_image) images, (B, d_text) captions.
     In training mode with ISU each block but the last is sampled once and the last one
     `config.samples` times; otherwise only means are used and every output is deterministic,
-    dropout aside. `noise` samples all that is random.
+    except for dropout. All random numbers come from `noise`.
     """
 
     log_temperature: Tensor

@@ -1,4 +1,4 @@
-"""Metrics of a ranking, in percent, a value a query, and their means."""
+"""Metrics of a ranking, in percent, one value per query, and their means."""
 
 from collections.abc import Mapping, Sequence
 

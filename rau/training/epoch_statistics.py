@@ -43,7 +43,7 @@ def statistics(
     gradient_norm: Tensor,
     truth: Tensor | None,
 ) -> Tensor:
-    """What `STATISTICS` names of one step, (11,), without waiting for the device.
+    """The values of `STATISTICS` for one step, (11,), without waiting for the device.
 
     Args:
         terms: of the step.
@@ -74,6 +74,6 @@ def summary(
 
 
 def summary_names() -> list[str]:
-    """Keys of an epoch's row, the holdout's aside."""
+    """Keys of an epoch's row, without the holdout's."""
     nothing = dict.fromkeys(STATISTICS, 0.0)
     return [*summary(nothing, 1, 1, False), "temperature", "lr"]

@@ -22,8 +22,8 @@ def columns(rows: Sequence[Mapping[str, Any]] | pd.DataFrame) -> dict[str, NDArr
 
 
 def summary(history: Mapping[str, NDArray[np.float64]]) -> dict[str, float | None]:
-    """What a training came to: the last epoch's values without the holdout's, None where blank,
-    and the gradient's norm in the first epoch and in the worst.
+    """Summary of a training: the last epoch's values except the holdout's, None where unknown,
+    and the gradient norm in the first epoch and its maximum.
     """
     found = {k: float(v[-1]) for k, v in history.items() if not k.startswith("holdout_")}
     norms = history["gradient_norm"]

@@ -36,7 +36,7 @@ class NotFinite(UserError):
 
 @dataclass
 class TrainingState:
-    """How far a training is, the weights aside."""
+    """Training state, except for the weights."""
 
     epoch: int = 0
     best_epoch: int = 0
@@ -81,13 +81,13 @@ class Trainer:
             self.optimizer = torch.optim.AdamW(groups, lr=train.lr, fused=True)
 
     def run(self, state: Path | None, quiet: bool = False) -> TrainingState:
-        """Train to the last epoch, from `state` where an earlier run was stopped.
+        """Train to the last epoch, resuming from `state` where it exists.
 
-        A head that has nothing to learn is validated once, as epoch 0. The head then has the
+        A head without parameters is validated once, as epoch 0. The head then has the
         weights of its best epoch.
 
         Args:
-            state: where to keep what a stopped run resumes from; None keeps nothing.
+            state: file of the training state that a stopped run resumes from; None writes none.
             quiet: without a progress bar.
 
         Raises:

@@ -1,4 +1,4 @@
-"""Training: even batches, honest counts, the same digits twice and after a stop."""
+"""Training: even batches, correct counts, bit-identical results when repeated and when resumed."""
 
 from pathlib import Path
 from typing import Any
@@ -150,7 +150,7 @@ def test_queries_without_images_are_counted() -> None:
 
 
 @pytest.mark.parametrize("d_text", [16, 12])
-def test_same_seed_same_digits_and_learns(tmp_path: Path, d_text: int) -> None:
+def test_same_seed_is_bit_identical_and_learns(tmp_path: Path, d_text: int) -> None:
     features, queries = world(d_text)
     one, two = (fit(params(), features, queries, tmp_path / str(i)) for i in range(2))
     assert one.training.history == two.training.history
@@ -173,7 +173,7 @@ class Stop(Exception):
 
 
 @pytest.mark.parametrize("isu", [True, False])
-def test_stopped_run_goes_on_with_the_same_digits(
+def test_stopped_run_resumes_bit_identically(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, isu: bool
 ) -> None:
     features, queries = world()
