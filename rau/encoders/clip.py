@@ -120,8 +120,8 @@ def new_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
         temporary.replace(folder)
     except (OSError, SafetensorError) as error:
-        reason = error.strerror if isinstance(error, OSError) else None
-        raise UserError(f"cannot write {folder}: {reason or error}") from error
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"cannot write {folder}: {reason}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

@@ -7,7 +7,6 @@ where the text tower is causal and reads its feature at the end of the text.
 
 import copy
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from typing import Any, Literal
 
@@ -30,11 +29,9 @@ def compute_dtype(precision: Precision, device: torch.device) -> torch.dtype:
     return dtype
 
 
-def autocast(dtype: torch.dtype, device: torch.device) -> AbstractContextManager[Any]:
+def autocast(dtype: torch.dtype, device: torch.device) -> torch.autocast:
     """Weights stay in float32, products are in `dtype`; what is delicate stays in float32."""
-    if dtype == torch.float32:
-        return nullcontext()
-    return torch.autocast(device.type, dtype)
+    return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
 
 
 @cache

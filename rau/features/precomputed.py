@@ -26,14 +26,13 @@ COLUMNS = {"images": "image_id", "texts": "text"}
 
 def _rows(features: Features, names: Sequence[str], path: Path, column: str) -> list[int]:
     """The rows of `names`, all of them finite."""
-    index = {name: row for row, name in enumerate(features.names)}
-    if absent := [name for name in names if name not in index]:
+    if absent := [name for name in names if name not in features.index]:
         named = ", ".join(map(repr, absent[:3]))
         raise UserError(
             f"{path} lacks {len(absent):,} of {len(names):,} rows, the first: {named}; "
             f"`python -m pipeline.features --list FOLDER` writes every {column} that is needed"
         )
-    rows = [index[name] for name in names]
+    rows = [features.index[name] for name in names]
     finite = np.concatenate([np.isfinite(block).all(axis=1) for block in _blocks(features, rows)])
     if not finite.all():
         raise UserError(f"{path}: the feature of {names[int(finite.argmin())]!r} is not finite")

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -84,21 +85,24 @@ class Features:
         """Whether image and text features may be compared as they are."""
         return self.metadata.get("space") == SHARED
 
+    @cached_property
+    def index(self) -> dict[str, int]:
+        """Row number of each name."""
+        return {name: row for row, name in enumerate(self.names)}
+
     def rows(self, names: Iterable[str], what: str) -> NDArray[np.int64]:
         """Row numbers of `names`.
 
         Raises:
             UserError: naming the first few that have no feature, and how many.
         """
-        index = {name: row for row, name in enumerate(self.names)}
         wanted = list(names)
-        absent = [name for name in dict.fromkeys(wanted) if name not in index]
-        if absent:
+        if absent := [name for name in dict.fromkeys(wanted) if name not in self.index]:
             raise UserError(
                 f"{len(absent):,} {what} have no feature: {', '.join(map(repr, absent[:3]))}; "
                 "run `python -m pipeline.features`"
             )
-        return np.array([index[name] for name in wanted], dtype=np.int64)
+        return np.array([self.index[name] for name in wanted], dtype=np.int64)
 
 
 def read_features(path: Path, column: str) -> Features:

@@ -44,14 +44,12 @@ def from_ranks(
     return values
 
 
-def per_query(ranking: Ranking, usable: NDArray[np.bool_] | None = None) -> Values:
+def per_query(ranking: Ranking, usable: NDArray[np.bool_]) -> Values:
     """`from_ranks` of a ranking, where rows that are not `usable` score 0."""
     values = from_ranks(
         ranking.target_rank, ranking.subset_rank, ranking.average_precision, ranking.r_precision
     )
-    if usable is not None:
-        values = {name: value * usable for name, value in values.items()}
-    return values
+    return {name: value * usable for name, value in values.items()}
 
 
 def summarise(by_category: Mapping[str, Values]) -> dict[str, dict[str, float]]:

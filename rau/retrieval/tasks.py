@@ -98,7 +98,7 @@ def build_task(
             is removed with the reference, or a text has no feature.
     """
     listed = sorted(set(gallery_ids))
-    image_row = {name: row for row, name in enumerate(features.images.names)}
+    image_row = features.images.index
     present = [name for name in listed if name in image_row]
     place = {name: index for index, name in enumerate(present)}
     known = set(listed)

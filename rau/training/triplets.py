@@ -78,7 +78,7 @@ def divide(queries: Sequence[QueryRow], features: FeatureSet, share: float, seed
     Raises:
         UserError: when too few queries are left for training or for the holdout.
     """
-    present = set(features.images.names)
+    present = features.images.index.keys()
     train = [q for q in queries if q["split"] == "train"]
     usable = [q for q in train if {q["reference_id"], q["target_id"]} <= present]
     edges = [Edge(q["category"], *ends(q)) for q in usable]
@@ -99,7 +99,7 @@ def divide(queries: Sequence[QueryRow], features: FeatureSet, share: float, seed
 def triplets_of(queries: Sequence[QueryRow], features: FeatureSet) -> Triplets:
     """Look up the rows of the queries that are trained on."""
     device = features.device
-    images = {name: row for row, name in enumerate(features.images.names)}
+    images = features.images.index
     texts = [training_texts(query["captions"]) for query in queries]
     flat = iter(features.texts.rows((text for row in texts for text in row), "texts").tolist())
     captions = padded([[next(flat) for _ in row] for row in texts], 0)
