@@ -9,7 +9,7 @@ help:
 	@echo "make repro   run the pipeline: data, encoder, features, head, recalls, report"
 	@echo "make test    run the tests"
 	@echo "make lint    ruff and mypy"
-	@echo "make bench   measure against the floors; figures in bench/results, table on the screen"
+	@echo "make bench   measure ranking, training and features; table in docs/performance.md"
 	@echo "make ui      MLflow on http://127.0.0.1:5000"
 	@echo "make clean   remove the environment and everything the pipeline made"
 

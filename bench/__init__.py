@@ -1,1 +1,1 @@
-"""Benchmarks: what the code needs beside what the hardware would need."""
+"""Benchmarks: time and memory of the library, next to the least work that gives the same result."""

@@ -1,21 +1,15 @@
-"""`python -m bench`: run the cases, write their figures as JSON, print the table."""
+"""`python -m bench`: measure, write the figures as JSON and their table into the documentation."""
 
-import json
 import tempfile
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from pipeline import stage
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from bench.harness import Bench, Result
-
-GROUPS = ("features", "ranking", "training")
+GROUPS = ("ranking", "training", "features")
 RESULTS = Path(__file__).parent / "results"
 PAGE = Path(__file__).parents[1] / "docs/performance.md"
 
@@ -23,51 +17,34 @@ PAGE = Path(__file__).parents[1] / "docs/performance.md"
 def main(
     groups: Annotated[list[str] | None, typer.Argument(help=", ".join(GROUPS))] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
-    repeats: Annotated[int, typer.Option(help="turns of every case")] = 5,
+    repeats: Annotated[int, typer.Option(min=1, help="timed runs of every case")] = 3,
     scale: Annotated[float, typer.Option(help="of the real sizes; less only to try it")] = 1.0,
-    out: Annotated[Path | None, typer.Option(help="JSON file; groups not run are kept")] = None,
 ) -> None:
-    """Measure; figures go to bench/results/<device>.json, their table to docs/performance.md."""
-    from bench.harness import Bench, machine
+    """Measure and print.
+
+    All groups at the real sizes are also written: to bench/results/<device>.json, and as the table
+    of docs/performance.md.
+    """
+    from bench.harness import Bench, Result, report
     from bench.table import inserted, lines
     from rau import devices
     from rau.files import write_json, write_text
 
     chosen = groups or list(GROUPS)
     if unknown := [group for group in chosen if group not in GROUPS]:
-        raise typer.BadParameter(f"{unknown[0]} is none of {', '.join(GROUPS)}")
+        raise typer.BadParameter(f"{unknown[0]} is not one of {', '.join(GROUPS)}")
     place = devices.choose(device)
-    target = out or RESULTS / f"{place.type}.json"
-    known: dict[str, Any] = json.loads(target.read_text()) if target.exists() else {"groups": {}}
+    results: list[Result] = []
     with tempfile.TemporaryDirectory(prefix="rau-bench-") as scratch:
         bench = Bench(place, repeats, scale, Path(scratch))
         for group in chosen:
-            found = list(_show(group, bench))
-            known["groups"][group] = {
-                "machine": machine(place),
-                "repeats": repeats,
-                "scale": scale,
-                "results": [result.as_dict() for result in found],
-            }
-            known = _ordered(known)
-            write_json(target, known)
-    print("\n".join(lines(known)))
-    if out is None and scale == 1:
-        write_text(PAGE, inserted(PAGE.read_text(), place.type, known))
-
-
-def _show(group: str, bench: "Bench") -> "Iterator[Result]":
-    results: Iterator[Result] = import_module(f"bench.{group}").cases(bench)
-    for result in results:
-        wanted = "" if result.limit is None else f" ({result.sense} {result.limit:g})"
-        print(f"{result.name}: {result.value:.4g} {result.unit}{wanted}", flush=True)
-        yield result
-
-
-def _ordered(document: dict[str, Any]) -> dict[str, Any]:
-    """The groups in the order of `GROUPS`, whenever each was run."""
-    known = document["groups"]
-    return {"groups": {name: known[name] for name in GROUPS if name in known}}
+            for result in import_module(f"bench.{group}").cases(bench):
+                print(lines([result])[-1], flush=True)
+                results.append(result)
+    if groups is None and scale == 1:
+        document = report(bench, results)
+        write_json(RESULTS / f"{place.type}.json", document)
+        write_text(PAGE, inserted(PAGE.read_text(), place.type, document))
 
 
 if __name__ == "__main__":

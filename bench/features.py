@@ -1,13 +1,13 @@
-"""Features beside bare forward passes and bare decoding, and the memory that encoding takes."""
+"""Feature tables next to bare preparation (decoding, tokenising) and bare forward passes."""
 
 import io
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import redirect_stderr
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import open_clip
@@ -18,7 +18,6 @@ from PIL import Image
 from torch import Tensor
 
 from bench.harness import Bench, Result
-from bench.peak import peak_bytes
 from pipeline.stage import cores
 from rau.devices import threads
 from rau.encoders import small_clip
@@ -27,53 +26,24 @@ from rau.encoders.forward import autocast, normalise, text_features
 from rau.features.cache import Cache
 from rau.features.extraction import Item
 
-IMAGE_LIMIT = 1 / 0.90
-TEXT_LIMIT = 1 / 0.95
-MEMORY_LIMIT = 1.1
-DISTINCT = 64
-WORDS = ("is", "has", "a", "the", "red", "blue", "long", "collar", "with", "and", "more", "darker")
-DEVICE_BATCH = 256
-
-
-@dataclass(frozen=True)
-class Size:
-    """What is encoded: by which model, how many, of what size, in batches of which size on a CPU.
-
-    A GPU takes `on_device` times as many.
-    """
-
-    model: str
-    images: int
-    width: int
-    height: int
-    texts: int
-    batch: int
-    on_device: int
-
-
-SIZES = (
-    Size(small_clip.NAME, 2048, 128, 128, 8192, 256, 4),
-    # FashionIQ's pictures are about this large.
-    Size("ViT-B-32", 96, 400, 600, 256, 32, 64),
-)
+LIMIT = 1 / 0.9
+DISTINCT_FILES = 64
+# Model, images, their width and height (FashionIQ's are about 400 x 600), texts, batch of a core.
+SIZES = ((small_clip.NAME, 2048, 128, 128, 8192, 128), ("ViT-B-32", 96, 400, 600, 256, 16))
 
 
 def cases(bench: Bench) -> Iterator[Result]:
-    """Images, texts, and peak memory of many images beside a quarter of them."""
-    for size in SIZES:
-        folder = bench.scratch / size.model
-        _write_encoder(folder, size.model)
-        encoder = load(folder, bench.device)
-        many = 1 if bench.device.type == "cpu" else size.on_device
-        batch = size.batch if bench.device.type == "cpu" else DEVICE_BATCH
-        pictures = _pictures(bench.scratch, size, bench.size(size.images * many))
-        yield _images(bench, encoder, pictures, size, batch)
-        yield _texts(bench, encoder, _captions(bench.size(size.texts * many)), size, batch)
-    yield _memory(bench, SIZES[0])
+    """Images and texts of the built-in encoder and of a common one, with random weights."""
+    for name, images, width, height, texts, batch in SIZES:
+        encoder = random_encoder(bench, name)
+        items = image_items(bench.scratch, width, height, bench.size(images))
+        yield image_case(bench, encoder, items, batch)
+        yield text_case(bench, encoder, captions(bench.size(texts)), batch)
 
 
-def _write_encoder(folder: Path, name: str) -> None:
-    """Random weights: what they are does not change how long they take."""
+def random_encoder(bench: Bench, name: str) -> Encoder:
+    """An encoder with random weights: forward passes take the same time."""
+    folder = bench.scratch / name
     folder.mkdir()
     if name == small_clip.NAME:
         config = small_clip.CONFIG
@@ -84,138 +54,84 @@ def _write_encoder(folder: Path, name: str) -> None:
     else:
         config, model = open_clip.get_model_config(name), open_clip.create_model(name)
     save(folder, model, config, {"name": name, "pretrained": None})
+    return load(folder, bench.device)
 
 
-def _pictures(folder: Path, size: Size, count: int) -> list[Item]:
-    """Items of JPEG files with large shapes and grain; a few files, many times."""
+def image_items(folder: Path, width: int, height: int, count: int) -> list[Item]:
+    """JPEG files of coarse shapes and grain, in turn under many names."""
     rng = np.random.default_rng(0)
     paths = []
-    for number in range(min(DISTINCT, count)):
-        coarse = rng.integers(0, 256, (size.height // 16, size.width // 16, 3), np.uint8)
-        smooth = Image.fromarray(coarse).resize((size.width, size.height), Image.Resampling.BICUBIC)
-        grain = rng.normal(0, 6, (size.height, size.width, 3))
-        pixels = np.clip(np.asarray(smooth) + grain, 0, 255).astype(np.uint8)
-        paths.append(folder / f"{size.width}x{size.height}-{number}.jpg")
+    for number in range(min(DISTINCT_FILES, count)):
+        coarse = Image.fromarray(rng.integers(0, 256, (height // 16, width // 16, 3), np.uint8))
+        smooth = np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC))
+        pixels = (smooth + rng.normal(0, 6, smooth.shape)).clip(0, 255).astype(np.uint8)
+        paths.append(folder / f"{width}x{height}-{number}.jpg")
         Image.fromarray(pixels).save(paths[-1], quality=90)
     return [Item(str(i), str(i), paths[i % len(paths)]) for i in range(count)]
 
 
-def _captions(count: int) -> list[str]:
-    rng = np.random.default_rng(0)
-    return [
-        f"{' '.join(rng.choice(WORDS, rng.integers(3, 20)))} {number}" for number in range(count)
-    ]
+def captions(count: int) -> list[str]:
+    """Distinct texts of 3 to 19 words."""
+    lengths = np.random.default_rng(0).integers(1, 10, count)
+    return [f"{'is darker ' * length}{number}" for number, length in enumerate(lengths)]
 
 
-def _encode(
-    scratch: Path, encoder: Encoder, things: Sequence[Item] | Sequence[str], batch: int
-) -> None:
-    """From nothing to a table on disk."""
-    with tempfile.TemporaryDirectory(dir=scratch) as name, redirect_stderr(io.StringIO()):
-        cache = Cache(Path(name), encoder, "float16")
-        path = Path(name) / "table.parquet"
-        if isinstance(things[0], Item):
-            cache.encode_images(path, things, batch, cores())  # type: ignore[arg-type]
-        else:
-            cache.encode_texts(path, things, batch, cores())  # type: ignore[arg-type]
-
-
-def _forward(encoder: Encoder, model: Callable[[Tensor], Tensor], batches: list[Tensor]) -> None:
-    with torch.inference_mode(), autocast(encoder.dtype, encoder.device):
-        for batch in batches:
-            model(batch)
-
-
-def _forward_apart(
-    encoder: Encoder, model: Callable[[Tensor], Tensor], batches: list[Tensor]
-) -> None:
-    """The same with one core a batch."""
-    with threads(1), ThreadPoolExecutor(cores()) as pool:
-        list(pool.map(lambda batch: _forward(encoder, model, [batch]), batches))
-
-
-def _decode(encoder: Encoder, items: Sequence[Item], size: int) -> None:
-    def work(start: int) -> None:
-        for item in items[start : start + size]:
-            encoder.prepare(Path(item.content))
-
-    with ThreadPoolExecutor(cores()) as pool:
-        list(pool.map(work, range(0, len(items), size)))
-
-
-def _images(bench: Bench, encoder: Encoder, items: list[Item], size: Size, batch: int) -> Result:
+def image_case(bench: Bench, encoder: Encoder, items: list[Item], batch: int) -> Result:
+    """Image features, from files to a table."""
     last = encoder.preprocess.transforms[-1]
-    decoded = [encoder.prepare(Path(item.content)) for item in items[:DISTINCT]]
-    whole = torch.stack([decoded[i % len(decoded)] for i in range(len(items))])
-    # One batch is kept and passed again: memory is for the model.
-    pixels = normalise(whole[:batch].to(encoder.device), last.mean, last.std)
-    del whole
-    model = encoder.model.encode_image
-    steps = [pixels[: min(batch, len(items) - start)] for start in range(0, len(items), batch)]
-    found = bench.turns(
-        seconds=partial(_encode, bench.scratch, encoder, items, batch),
-        decode_seconds=partial(_decode, encoder, items, max(1, batch // cores())),
-        **_forwards(encoder, model, steps),
+    decoded = torch.stack([encoder.prepare(Path(item.content)) for item in items[:batch]])
+    pixels = normalise(decoded.to(encoder.device), last.mean, last.std)
+    # The same batch again and again: memory is for the model.
+    batches = [pixels[: len(items) - start] for start in range(0, len(items), batch)]
+
+    def bare() -> None:
+        on_all_cores(lambda item: encoder.prepare(Path(item.content)), items)
+        on_all_cores(partial(forward, encoder, encoder.model.encode_image), batches)
+
+    def ours(cache: Cache, path: Path) -> None:
+        cache.encode_images(path, items, batch * cores(), cores())
+
+    width, height = Image.open(items[0].content).size
+    name = f"features/images/{encoder.name}/{width}x{height}"
+    return bench.ratio(
+        name, partial(to_table, bench, encoder, ours), bare, "decode, forward", LIMIT
     )
-    forward = min(value for name, value in found.items() if name.startswith("forward"))
-    together = forward + found["decode_seconds"]
-    floor = together if bench.device.type == "cpu" else max(forward, found["decode_seconds"])
-    words = "forward + decode" if bench.device.type == "cpu" else "the slower of forward, decode"
-    detail = found | {"floor_seconds": floor, "images": len(items)}
-    name = f"features/images/{size.model}/{size.width}x{size.height}"
-    return Result(name, found["seconds"] / floor, "x", words, IMAGE_LIMIT, detail=detail)
 
 
-def _forwards(
-    encoder: Encoder, model: Callable[[Tensor], Tensor], batches: list[Tensor]
-) -> dict[str, Callable[[], object]]:
-    """The ways to run bare forward passes; the floor is the faster one."""
-    ways: dict[str, Callable[[], object]] = {
-        "forward_seconds": partial(_forward, encoder, model, batches)
-    }
-    if encoder.device.type == "cpu":
-        pieces = [piece for batch in batches for piece in batch.tensor_split(cores())]
-        ways["forward_apart_seconds"] = partial(_forward_apart, encoder, model, pieces)
-    return ways
-
-
-def _texts(bench: Bench, encoder: Encoder, texts: list[str], size: Size, batch: int) -> Result:
+def text_case(bench: Bench, encoder: Encoder, texts: list[str], batch: int) -> Result:
+    """Text features, from strings to a table."""
     tokens, lengths = encoder.tokenise(texts)
-    tokens, lengths = tokens[lengths.argsort()].to(encoder.device), lengths.sort().values
-    cut = [
-        tokens[start : start + batch, : int(lengths[start : start + batch].max())]
-        for start in range(0, len(texts), batch)
-    ]
-    found = bench.turns(
-        seconds=partial(_encode, bench.scratch, encoder, texts, batch),
-        padded_seconds=partial(
-            _forward,
-            encoder,
-            encoder.model.encode_text,
-            [tokens[start : start + batch] for start in range(0, len(texts), batch)],
-        ),
-        **_forwards(encoder, partial(text_features, encoder.model), cut),
+    lengths, order = lengths.sort()
+    pieces = [slice(start, start + batch) for start in range(0, len(texts), batch)]
+    batches = [tokens[order[p], : int(lengths[p].max())].to(encoder.device) for p in pieces]
+
+    def bare() -> None:
+        encoder.tokenise(texts)
+        on_all_cores(partial(forward, encoder, partial(text_features, encoder.model)), batches)
+
+    def ours(cache: Cache, path: Path) -> None:
+        cache.encode_texts(path, texts, batch * cores(), cores())
+
+    name = f"features/texts/{encoder.name}"
+    return bench.ratio(
+        name, partial(to_table, bench, encoder, ours), bare, "tokenise, forward", LIMIT
     )
-    floor = min(value for name, value in found.items() if name.startswith("forward"))
-    detail = found | {"floor_seconds": floor, "texts": len(texts)}
-    name = f"features/texts/{size.model}"
-    words = "forward passes without padding"
-    return Result(name, found["seconds"] / floor, "x", words, TEXT_LIMIT, detail=detail)
 
 
-def _from_folder(scratch: Path, size: Size, count: int) -> None:
-    encoder = load(scratch / size.model, torch.device("cpu"))
-    _encode(scratch, encoder, _pictures(scratch, size, count), size.batch)
+def to_table(bench: Bench, encoder: Encoder, encode: Callable[[Cache, Path], None]) -> None:
+    """Encode into an empty cache, quietly."""
+    with tempfile.TemporaryDirectory(dir=bench.scratch) as name, redirect_stderr(io.StringIO()):
+        encode(Cache(Path(name), encoder, "float16"), Path(name) / "table.parquet")
 
 
-def _memory(bench: Bench, size: Size) -> Result:
-    count = bench.size(size.images)
-    few, many = (peak_bytes(_from_folder, bench.scratch, size, n)[1] for n in (count, 4 * count))
-    return Result(
-        f"features/memory/{size.model}",
-        many / few,
-        "x",
-        "a quarter of the images",
-        MEMORY_LIMIT,
-        detail={"bytes": many, "few_bytes": few, "images": 4 * count},
-    )
+def on_all_cores(work: Callable[[Any], object], inputs: Sequence[Any]) -> None:
+    """Work on each of the inputs, on one core each."""
+    with threads(1), ThreadPoolExecutor(cores()) as pool:
+        list(pool.map(work, inputs))
+
+
+@torch.inference_mode()
+def forward(encoder: Encoder, tower: Callable[[Tensor], Tensor], batch: Tensor) -> None:
+    """A bare forward pass."""
+    with autocast(encoder.dtype, encoder.device):
+        tower(batch)

@@ -1,19 +1,19 @@
-"""Timing in one process: what is measured and its floor in turns, medians of several repeats.
+"""Timing: a case and its floor take turns in one process, and the figure is the ratio of medians.
 
-A floor is the least work that could give the result (a bare matrix product, a bare forward pass).
-Machines differ and are noisy; a ratio of two times from one run says more than either.
+A floor is the least work that could give the result, such as a bare matrix product. Machines differ
+and are noisy; the ratio of two times measured side by side depends on them less than either time.
 """
 
 import platform
 import statistics
-import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from torch.utils.benchmark import timer
 
 PACKAGES = ("torch", "open_clip_torch", "numpy", "pyarrow", "pillow")
 Work = Callable[[], object]
@@ -26,31 +26,25 @@ class Result:
     Attributes:
         name: `<group>/<case>/<size>`.
         value: in `unit`.
-        unit: `x` for a ratio to the floor, s, bytes, share, exponent.
-        floor: what the value is relative to, in words; empty where it stands alone.
-        limit: what is wanted; None where nothing is.
-        sense: whether the limit is the most or the least that is wanted.
-        detail: the figures that it was made from.
+        unit: `x` for a multiple of the floor, or bytes.
+        floor: what the floor is, in words; empty where there is none.
+        limit: the largest acceptable value; None where any is.
+        seconds: median time of the case, where it was timed.
+        floor_seconds: median time of the floor.
     """
 
     name: str
     value: float
-    unit: str
+    unit: Literal["x", "bytes"]
     floor: str = ""
     limit: float | None = None
-    sense: Literal["at most", "at least"] = "at most"
-    detail: dict[str, float] = field(default_factory=dict)
+    seconds: float | None = None
+    floor_seconds: float | None = None
 
     @property
-    def reached(self) -> bool | None:
-        """Whether the limit is kept; None where there is none."""
-        if self.limit is None:
-            return None
-        return self.value <= self.limit if self.sense == "at most" else self.value >= self.limit
-
-    def as_dict(self) -> dict[str, Any]:
-        """JSON-able."""
-        return {**asdict(self), "reached": self.reached}
+    def exceeded(self) -> bool:
+        """Whether there is a limit and the value is above it."""
+        return self.limit is not None and self.value > self.limit
 
 
 @dataclass(frozen=True)
@@ -58,10 +52,10 @@ class Bench:
     """How to measure.
 
     Attributes:
-        device: where tensors lie.
-        repeats: turns of every case.
-        scale: of the data set's sizes, 1 for the real ones; less only to see that a case works.
-        scratch: a folder for files, emptied afterwards.
+        device: where the tensors are.
+        repeats: timed runs of every case and floor.
+        scale: of the real sizes; less than 1 only tries the cases out.
+        scratch: a folder for temporary files.
     """
 
     device: torch.device
@@ -73,54 +67,45 @@ class Bench:
         """A number of rows at this scale, at least 8."""
         return max(8, round(count * self.scale))
 
-    def seconds(self, work: Work) -> float:
-        """One run, to the end of what it started on the device."""
-        self._wait()
-        started = time.perf_counter()
-        work()
-        self._wait()
-        return time.perf_counter() - started
-
-    def turns(self, **works: Work) -> dict[str, float]:
-        """Median seconds of each, measured in turns after one run that does not count."""
-        for work in works.values():
-            work()
-        taken: dict[str, list[float]] = {name: [] for name in works}
-        for _ in range(self.repeats):
-            for name, work in works.items():
-                taken[name].append(self.seconds(work))
-        return {name: statistics.median(values) for name, values in taken.items()}
-
     def ratio(
-        self, name: str, work: Work, floor: Work, floor_name: str, limit: float | None = None
+        self, name: str, case: Work, floor: Work, floor_name: str, limit: float | None = None
     ) -> Result:
-        """How many times the floor's time the work takes."""
-        found = self.turns(seconds=work, floor_seconds=floor)
-        value = found["seconds"] / found["floor_seconds"]
-        return Result(name, value, "x", floor_name, limit, detail=found)
-
-    def timed(self, name: str, work: Work, limit: float | None = None) -> Result:
-        """Seconds of the work alone."""
-        return Result(name, self.turns(seconds=work)["seconds"], "s", limit=limit)
-
-    def _wait(self) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
+        """Median time of the case over that of the floor; a first run of each is not counted."""
+        case()
+        floor()
+        turns = [(_seconds(case), _seconds(floor)) for _ in range(self.repeats)]
+        seconds, floor_seconds = map(statistics.median, zip(*turns, strict=True))
+        ratio = seconds / floor_seconds
+        return Result(name, ratio, "x", floor_name, limit, seconds, floor_seconds)
 
 
-def machine(device: torch.device) -> dict[str, Any]:
-    """What the figures were measured on."""
-    model = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        names = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
-        model = names[0].split(":", 1)[1].strip() if names else model
+def _seconds(work: Work) -> float:
+    # torch's timer waits for what was started on an accelerator.
+    started = timer()
+    work()
+    return timer() - started
+
+
+def report(bench: Bench, results: list[Result]) -> dict[str, Any]:
+    """The results with what they were measured on, JSON-able."""
     return {
-        "device": device.type,
-        "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
-        "cpu": model,
-        "threads": torch.get_num_threads(),
+        "machine": {
+            "processor": _processor(bench.device),
+            "threads": torch.get_num_threads(),
+            "system": f"{platform.system()} {platform.release()}",
+        },
         "versions": {"python": platform.python_version()}
         | {name: version(name) for name in PACKAGES},
-        "system": f"{platform.system()} {platform.release()}",
+        "repeats": bench.repeats,
+        "results": [asdict(result) for result in results],
     }
+
+
+def _processor(device: torch.device) -> str:
+    """The model of the GPU or CPU."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.processor() or platform.machine()

@@ -1,61 +1,55 @@
-"""Figures as a Markdown table."""
+"""The figures as a Markdown table in docs/performance.md."""
 
 from typing import Any
 
-HEADER = ("case", "figure", "wanted", "relative to", "seconds (floor)")
+from bench.harness import Result
+
+HEADER = ("case", "figure", "limit", "floor", "time", "time of floor")
 
 
-def lines(document: dict[str, Any]) -> list[str]:
-    """One line a figure of what `python -m bench` wrote."""
-    rows = [_row(result) for group in document["groups"].values() for result in group["results"]]
-    return [_join(HEADER), _join(["---"] * len(HEADER)), *map(_join, rows)]
+def lines(results: list[Result]) -> list[str]:
+    """Markdown, one row per result."""
+    rows = [HEADER, ["---"] * len(HEADER), *map(_row, results)]
+    return [f"| {' | '.join(row)} |" for row in rows]
 
 
 def inserted(page: str, device: str, document: dict[str, Any]) -> str:
-    """The page with the table in its place for a kind of device.
+    """The page with machine, versions and table between the markers of the kind of device.
 
     Raises:
-        ValueError: when the page has no such place.
+        ValueError: when the page has no such markers.
     """
     start, end = f"<!-- table: {device} -->\n", "<!-- end -->"
     before, found, rest = page.partition(start)
-    if not found:
-        raise ValueError(f"the page has no line {start.strip()}")
-    _, _, after = rest.partition(end)
-    machine = next(iter(document["groups"].values()))["machine"]
-    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
-    about = f"{machine['gpu'] or machine['cpu']}, {machine['threads']} threads; {versions}."
-    return "".join([before, start, "\n".join(["", about, "", *lines(document), "", end]), after])
+    _, closed, after = rest.partition(end)
+    if not found or not closed:
+        raise ValueError(f"the page has no line {start.strip()} followed by {end}")
+    machine = document["machine"]
+    versions = ", ".join(f"{name} {version}" for name, version in document["versions"].items())
+    about = (
+        f"{machine['processor']}, {machine['threads']} threads, {machine['system']}; {versions}."
+    )
+    results = [Result(**result) for result in document["results"]]
+    return "\n".join([before + start, about, "", *lines(results), "", end + after])
 
 
-def _join(cells: Any) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def _row(result: dict[str, Any]) -> list[str]:
-    wanted = ""
-    if result["limit"] is not None:
-        sign = "≤" if result["sense"] == "at most" else "≥"
-        wanted = f"{sign} {_figure(result['limit'], result['unit'])}"
-        wanted += "" if result["reached"] else ", missed"
-    detail = result["detail"]
-    seconds = ""
-    if "seconds" in detail:
-        seconds = f"{detail['seconds']:.3g}"
-        if "floor_seconds" in detail:
-            seconds += f" ({detail['floor_seconds']:.3g})"
+def _row(result: Result) -> list[str]:
+    limit = "" if result.limit is None else f"≤ {_figure(result.limit, result.unit)}"
     return [
-        f"`{result['name']}`",
-        _figure(result["value"], result["unit"]),
-        wanted,
-        result["floor"],
-        seconds,
+        f"`{result.name}`",
+        _figure(result.value, result.unit),
+        f"{limit}, exceeded" if result.exceeded else limit,
+        result.floor,
+        _time(result.seconds),
+        _time(result.floor_seconds),
     ]
 
 
 def _figure(value: float, unit: str) -> str:
-    if unit == "bytes":
-        return f"{value / 2**20:,.0f} MiB"
-    if unit == "share":
-        return f"{100 * value:.1f} %"
-    return f"{value:.3g} {'×' if unit == 'x' else unit}"
+    return f"{value / 2**20:,.0f} MiB" if unit == "bytes" else f"{value:.2f} ×"
+
+
+def _time(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    return f"{seconds:.2f} s" if seconds >= 1 else f"{1000 * seconds:.3g} ms"

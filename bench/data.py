@@ -1,0 +1,27 @@
+"""Sizes of FashionIQ (https://github.com/XiaoxiaoGuo/fashion-iq), and random features."""
+
+import torch
+from torch import Tensor
+
+WIDTHS = (128, 640, 1024)
+TRAIN_QUERIES = 18_000
+VAL_QUERIES = 6_016
+# Images of the three val galleries together.
+GALLERY = 15_536
+IMAGES = 74_381
+TEXTS = 72_000
+CATEGORIES = 3
+
+
+def random_features(
+    count: int, width: int, seed: int = 0, dtype: torch.dtype = torch.float32
+) -> Tensor:
+    """Standard normal features (count, width) on the CPU.
+
+    They are drawn block by block: float16 features never exist in float32 as a whole.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    features = torch.empty(count, width, dtype=dtype)
+    for block in torch.split(features, 65_536):
+        block.copy_(torch.randn(block.shape, generator=generator))
+    return features
