@@ -41,7 +41,7 @@ def read_history(path: Path) -> dict[str, NDArray[np.float64]]:
     """
     remedy = "run `python -m pipeline.train` again"
     try:
-        table = pd.read_csv(path, dtype=np.float64, float_precision="round_trip")
+        table = pd.read_csv(path, dtype=np.float64)
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing; {remedy}") from error
     except ValueError as error:
