@@ -19,6 +19,12 @@ Width = Annotated[int, Field(ge=1, le=65536)]
 MatmulPrecision = Literal["float32", "tf32", "bfloat16"]
 
 
+def first_error(error: ValidationError) -> tuple[str, str]:
+    """The dotted name of the first value that is wrong, and what is wrong with it."""
+    first = error.errors()[0]
+    return ".".join(str(part) for part in first["loc"]), first["msg"]
+
+
 class Section(BaseModel):
     """A section refuses unknown keys and silent conversions."""
 
@@ -34,9 +40,8 @@ class Section(BaseModel):
         try:
             return cls.model_validate_json(read_bytes(path, limit, remedy))
         except ValidationError as error:
-            first = error.errors()[0]
-            key = ".".join(str(part) for part in first["loc"])
-            raise UserError(f"{path}: {key}: {first['msg']}; {remedy}") from error
+            key, message = first_error(error)
+            raise UserError(f"{path}: {key}: {message}; {remedy}") from error
 
 
 class GarmentsParams(Section):
@@ -194,13 +199,13 @@ def load(path: Path) -> Params:
         return Params.model_validate(values or {})
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
+        key, message = first_error(error)
         if first["type"] == "extra_forbidden":
             raise UserError(
                 f"{path}: unknown parameter {key}; see params.yaml's own keys"
             ) from None
         got = f", got {first['input']!r}" if not isinstance(first["input"], dict) else ""
-        raise UserError(f"{path}: {key}: {first['msg']}{got}") from None
+        raise UserError(f"{path}: {key}: {message}{got}") from None
 
 
 def of_a_run(params: Params) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from rau.errors import UserError
 from rau.files import write_bytes
 from rau.models.config import HeadConfig
 from rau.models.head import ComposedHead
-from rau.params import Section
+from rau.params import Section, first_error
 
 WEIGHTS = "head.safetensors"
 MAX_JSON_BYTES = 1 << 24
@@ -66,9 +66,8 @@ def load(folder: Path, device: str | torch.device) -> tuple[ComposedHead, dict[s
         try:
             description = _Description.model_validate(meta)
         except ValidationError as error:
-            first = error.errors()[0]
-            key = ".".join(str(part) for part in first["loc"])
-            raise UserError(f"{path}: {key}: {first['msg']}; {remedy}") from error
+            key, message = first_error(error)
+            raise UserError(f"{path}: {key}: {message}; {remedy}") from error
         with torch.device("meta"):
             head = ComposedHead(description.config)
         expected = head.state_dict()
