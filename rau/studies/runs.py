@@ -134,14 +134,14 @@ def key(params: Params, data: str, device: str, with_val: bool) -> str:
     kept = params.model_dump(include={"ua", "head", "train"})
     del kept["train"]["device"]
     rows = params.evaluate.model_dump(include={"headline", "custom", "unusable"})
-    code = [_code_digest(params.head.name), digest_file(Path(__file__))]
+    code = _code_digest(params.head.name)
     return digest([kept, rows if with_val else None, data, code, device], 24)
 
 
 @cache
-def _code_digest(method: str) -> str:
-    """Computed once per process: a study has hundreds of runs."""
-    return fit.code_digest(method)
+def _code_digest(method: str) -> tuple[str, str]:
+    """Of the head's code and of this module, once per process: a study has hundreds of runs."""
+    return fit.code_digest(method), digest_file(Path(__file__))
 
 
 def execute(params: Params, data: StudyData, with_val: bool) -> Result:
