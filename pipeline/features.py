@@ -21,7 +21,7 @@ def main(
     """Write `data/features/<dataset>/{images,texts}.parquet`."""
     from rau.datasets.captions import all_texts
     from rau.features import precomputed
-    from rau.files import write_json
+    from rau.files import user_path, write_json
     from rau.schemas import MANIFEST, QUERIES, read_table
 
     params = workspace.load_params()
@@ -37,7 +37,7 @@ def main(
         print(f"{len(images):,} image ids and {len(texts):,} texts: {listed}")
         raise typer.Exit
     if params.features.source is not None:
-        source = workspace.main_checkout() / Path(params.features.source).expanduser()
+        source = user_path(params.features.source, workspace.main_checkout(), "features.source")
         targets = {kind: workspace.features(name, kind) for kind in KINDS}
         needed = {"images": images, "texts": texts}
         precomputed.take(source, needed, targets, params.features.shared_space)

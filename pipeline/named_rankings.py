@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import workspace
+from rau import params as parameters
 from rau.errors import UserError
 
 RUN_ID = re.compile(r"[0-9a-f]{32}")
@@ -84,11 +85,8 @@ def _from_revision(name: str, into: Path) -> Path | None:
 
 def _dataset(files: Any, name: str) -> str:
     """The data set of a revision's parameters, else that of the working folder."""
-    import yaml
-
     try:
-        return str(yaml.safe_load(files.read_text("params.yaml"))["dataset"]["name"])
+        content = files.cat_file("params.yaml")
+        return str(parameters.parse(content, f"{name}: its params.yaml")["dataset"]["name"])
     except (FileNotFoundError, KeyError, TypeError):
         return workspace.load_params().dataset.name
-    except (yaml.YAMLError, UnicodeError) as error:
-        raise UserError(f"{name}: its params.yaml is not YAML; name another revision") from error

@@ -14,6 +14,7 @@ from pipeline import workspace
 from rau.errors import UserError
 from rau.files import digest_files, write_json
 
+LONGEST = 1000  # Characters of an error.
 STOPPED = 130  # As shells say of a process that Ctrl-C ended.
 
 
@@ -53,7 +54,10 @@ def run(main: Callable[..., None], outputs: Callable[[], Sequence[Path]] | None 
 
 
 def _fail(message: str) -> None:
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    line = "".join(c if c.isprintable() else "?" for c in " ".join(message.split()))
+    if len(line) > LONGEST:
+        line = f"{line[: LONGEST // 2]} … {line[-LONGEST // 2 :]}"
+    print(f"error: {line}", file=sys.stderr)
     sys.exit(1)
 
 

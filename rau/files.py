@@ -102,6 +102,21 @@ def read_json(path: Path, what: str) -> Any:
         raise UserError(f"{what} {path} is not valid JSON ({error}); fetch it again") from error
 
 
+def user_path(path: str, base: Path, key: str) -> Path:
+    """A path as the user wrote it: absolute, from a home folder, or from `base`.
+
+    Args:
+        key: the parameter, for the error.
+
+    Raises:
+        UserError: when it is in the home of a user who does not exist.
+    """
+    try:
+        return base / Path(path).expanduser()
+    except RuntimeError as error:
+        raise UserError(f"{key}={path}: there is no such home folder; write it out") from error
+
+
 def digest(value: Any, length: int = 8) -> str:
     """Hexadecimal SHA-256 of a JSON-like value, truncated to `length` digits."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"))

@@ -1,5 +1,6 @@
 """Parameters, typed and ranged: the content of `params.yaml`, one section per stage."""
 
+import reprlib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -10,19 +11,30 @@ from rau.errors import UserError
 from rau.files import read_bytes
 from rau.methods import known
 
-Fraction = Annotated[float, Field(ge=0, lt=1)]
+# Of what is dropped in training.
+Fraction = Annotated[float, Field(ge=0, le=0.99)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Width = Annotated[int, Field(ge=1, le=65536)]
+# Of the head's own layers: a square matrix of this width is 1 GiB.
+LayerWidth = Annotated[int, Field(ge=1, le=16384)]
+BatchSize = Annotated[int, Field(ge=2, le=2**17)]
+Count = Annotated[int, Field(ge=1, le=10**6)]
+# Threads or processes; 0 lets the program choose.
+Parallel = Annotated[int, Field(ge=0, le=256)]
+# A name or a path, on one line.
+Line = Annotated[str, Field(min_length=1, max_length=1024, pattern=r"^[^\x00-\x1f\x7f]*$")]
+MAX_BYTES = 2**20
+MAX_DEPTH = 16
 # What factors of float32 matrix products are rounded to.
 MatmulPrecision = Literal["float32", "tf32", "bfloat16"]
 
 
 def first_error(error: ValidationError) -> tuple[str, str]:
     """The dotted name of the first value that is wrong, and what is wrong with it."""
-    first = error.errors()[0]
-    return ".".join(str(part) for part in first["loc"]), first["msg"]
+    first = error.errors(include_url=False)[0]
+    return ".".join(str(part) for part in first["loc"])[:200], first["msg"]
 
 
 class Section(BaseModel):
@@ -48,10 +60,10 @@ class GarmentsParams(Section):
     """Sizes of the built-in data set."""
 
     seed: Seed = 0
-    train_images: Annotated[int, Field(ge=60)] = 7000
-    val_images: Annotated[int, Field(ge=60)] = 3000
-    train_queries: Annotated[int, Field(ge=30)] = 15000
-    val_queries: Annotated[int, Field(ge=30)] = 3000
+    train_images: Annotated[int, Field(ge=60, le=10**6)] = 7000
+    val_images: Annotated[int, Field(ge=60, le=10**6)] = 3000
+    train_queries: Annotated[int, Field(ge=30, le=10**6)] = 15000
+    val_queries: Annotated[int, Field(ge=30, le=10**6)] = 3000
     image_size: Annotated[int, Field(ge=32, le=512)] = 128
 
 
@@ -62,8 +74,8 @@ class DatasetParams(Section):
     """
 
     name: Literal["garments", "fashioniq", "cirr"] = "garments"
-    root: str | None = None
-    images: str | None = None
+    root: Line | None = None
+    images: Line | None = None
     accept_terms: bool = False
     connections: Annotated[int, Field(ge=1, le=64)] = 16
     allow_missing: bool = False
@@ -73,23 +85,23 @@ class DatasetParams(Section):
 class EncoderParams(Section):
     """Any open_clip model and tag, an `hf-hub:` or `local-dir:` path, or `garments-clip`."""
 
-    name: Annotated[str, Field(min_length=1)] = "garments-clip"
-    pretrained: str | None = None
+    name: Line = "garments-clip"
+    pretrained: Line | None = None
     seed: Seed = 0
-    steps: Annotated[int, Field(ge=1)] = 500
-    batch_size: Annotated[int, Field(ge=2)] = 128
-    pairs: Annotated[int, Field(ge=2)] = 10000
+    steps: Count = 500
+    batch_size: BatchSize = 128
+    pairs: Annotated[int, Field(ge=2, le=10**6)] = 10000
 
 
 class FeaturesParams(Section):
     """How features are computed and stored; `source` is a folder of precomputed features."""
 
-    source: str | None = None
+    source: Line | None = None
     shared_space: bool = False
     dtype: Literal["float16", "float32"] = "float16"
     precision: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
-    batch_size: Annotated[int, Field(ge=1)] = 256
-    workers: Annotated[int, Field(ge=0)] = 0
+    batch_size: Annotated[int, Field(ge=1, le=2**17)] = 256
+    workers: Parallel = 0
 
 
 # A name of the registry of methods.
@@ -115,8 +127,8 @@ class HeadParams(Section):
     """The composition head; `rau/methods.py` says what each name stands for."""
 
     name: HeadName = "rau"
-    dim: Width = 256
-    hidden: Width = 256
+    dim: LayerWidth = 256
+    hidden: LayerWidth = 256
     dropout: Fraction = 0.5
     input_dropout: Fraction = 0.0
 
@@ -125,8 +137,8 @@ class TrainParams(Section):
     """Optimisation and model selection."""
 
     seed: Seed = 0
-    epochs: Annotated[int, Field(ge=1)] = 12
-    batch_size: Annotated[int, Field(ge=2)] = 512
+    epochs: Count = 12
+    batch_size: BatchSize = 512
     lr: Positive = 3e-4
     weight_decay: Weight = 0.01
     temperature: Positive = 0.07
@@ -135,7 +147,7 @@ class TrainParams(Section):
     precision: MatmulPrecision = "float32"
     batches: Literal["mixed", "category"] = "category"
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
-    threads: Annotated[int, Field(ge=0)] = 0
+    threads: Parallel = 0
     holdout: Annotated[float, Field(gt=0, lt=0.5)] = 0.1
     select: Literal["mean_of_r10_r50", "recall_at_1", "recall_at_10", "map"] = "mean_of_r10_r50"
 
@@ -151,7 +163,7 @@ class CustomProtocolParams(Section):
 class EvaluateParams(Section):
     """Protocols and their statistics."""
 
-    headline: str | None = None
+    headline: Line | None = None
     top_k: Annotated[int, Field(ge=1, le=1000)] = 50
     bootstrap: Annotated[int, Field(ge=0, le=100000)] = 1000
     unusable: Literal["miss", "leave_out"] = "miss"
@@ -163,9 +175,9 @@ class StudyParams(Section):
 
     preset: Literal["smoke", "quick", "full"] = "quick"
     seeds: Annotated[int, Field(ge=1, le=100)] | None = None
-    epochs: Annotated[int, Field(ge=1)] | None = None
+    epochs: Count | None = None
     trials: Annotated[int, Field(ge=1, le=1000)] | None = None
-    jobs: Annotated[int, Field(ge=0)] = 0
+    jobs: Parallel = 0
 
 
 class Params(Section):
@@ -181,22 +193,67 @@ class Params(Section):
     study: StudyParams = StudyParams()
 
 
+class _PlainLoader(yaml.SafeLoader):
+    """YAML of bounded depth, without aliases, in which no key stands twice."""
+
+    depth = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        problem = "too deeply nested" if self.depth == MAX_DEPTH else ""
+        if self.check_event(yaml.AliasEvent):
+            problem = "an alias; write the value out"
+        if problem:
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=mark)
+        self.depth += 1
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        for place, key in enumerate(keys):
+            if key in keys[:place]:
+                raise yaml.MarkedYAMLError(
+                    problem=f"{reprlib.repr(key)} stands twice in one section",
+                    problem_mark=node.value[place][0].start_mark,
+                )
+        return super().construct_mapping(node, deep)
+
+
+def parse(content: bytes, what: str) -> dict[str, Any]:
+    """The values of a parameter file, unchecked.
+
+    Args:
+        what: the file's name, for errors.
+
+    Raises:
+        UserError: when the content is not plain YAML, or not a mapping.
+    """
+    try:
+        values = yaml.load(content, _PlainLoader)
+    except (yaml.YAMLError, ValueError, LookupError, AttributeError) as error:
+        # PyYAML has no error of its own for `!!bool x`, a 13th month or thousands of digits.
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or str(error)
+        raise UserError(
+            f"{what}{where} is not valid YAML: {' '.join(problem.split())[:200]}"
+        ) from error
+    if not isinstance(values, dict | None):
+        raise UserError(f"{what} is not a mapping of sections; see the project's own params.yaml")
+    return values or {}
+
+
 def load(path: Path) -> Params:
     """Read and check a parameter file.
 
     Raises:
         UserError: naming the key and what it allows.
     """
+    values = parse(read_bytes(path, MAX_BYTES, "run from the project's root"), str(path))
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(f"{path} is missing; run from the project's root") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(values, dict | None):
-        raise UserError(f"{path} is not a mapping of sections; see the project's own params.yaml")
-    try:
-        return Params.model_validate(values or {})
+        return Params.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
         key, message = first_error(error)
@@ -204,8 +261,17 @@ def load(path: Path) -> Params:
             raise UserError(
                 f"{path}: unknown parameter {key}; see params.yaml's own keys"
             ) from None
-        got = f", got {first['input']!r}" if not isinstance(first["input"], dict) else ""
+        given = first["input"]
+        got = f", got {_short(given)}" if not isinstance(given, dict) else ""
         raise UserError(f"{path}: {key}: {message}{got}") from None
+
+
+def _short(value: object) -> str:
+    """A value as Python writes it, at most a few words of it."""
+    try:
+        return reprlib.repr(value)
+    except ValueError:  # an integer of thousands of digits
+        return "a huge number"
 
 
 def of_a_run(params: Params) -> dict[str, Any]:

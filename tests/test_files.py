@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from rau.errors import UserError
-from rau.files import atomic_path, digest, read_json, write_json
+from rau.files import atomic_path, digest, read_json, user_path, write_json
 
 
 def test_failed_write_leaves_the_old_file_and_no_temporary(tmp_path: Path) -> None:
@@ -37,3 +37,9 @@ def test_truncated_json_is_named(tmp_path: Path) -> None:
 def test_digest_ignores_key_order() -> None:
     assert digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1})
     assert digest({"a": 1}) != digest({"a": 2})
+
+
+def test_home_of_nobody_is_one_line(tmp_path: Path) -> None:
+    assert user_path("a", tmp_path, "dataset.root") == tmp_path / "a"
+    with pytest.raises(UserError, match=r"dataset\.root=~nobody-here/x: there is no such home"):
+        user_path("~nobody-here/x", tmp_path, "dataset.root")

@@ -74,6 +74,44 @@ def test_what_would_fail_late_is_refused_early(tmp_path: Path, section: str, key
         load(tmp_path, section)
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("train: {threads: 1000000}", "train.threads"),
+        ("features: {workers: 1000000}", "features.workers"),
+        ("study: {jobs: 1000000}", "study.jobs"),
+        ("train: {epochs: 1000000000}", "train.epochs"),
+        ("train: {batch_size: 1000000000}", "train.batch_size"),
+        ("encoder: {pairs: 1000000000}", "encoder.pairs"),
+        ("dataset: {garments: {val_images: 1000000000}}", "dataset.garments.val_images"),
+        ("head: {dropout: 0.99999}", "head.dropout"),
+        ('dataset: {root: "a\\0b"}', "dataset.root"),
+        (f"train: {{seed: 0x{'f' * 9999}}}", "train.seed"),
+        (f"train: {{seed: {'9' * 9999}}}", "not valid YAML"),
+        (f"encoder: {{name: {'x' * 9999}}}", "encoder.name"),
+        (f"? {'x' * 9999}\n: 1", "unknown parameter"),
+        ("ua: {n: 1, n: 2}", "line 1 .*'n' stands twice"),
+        ("ua: {n: 1}\ntrain: {}\nua: {n: 2}", "line 3 .*'ua' stands twice"),
+        ("a: &a [1]\nb: [*a, *a]", "an alias"),
+        ("[" * 1000, "too deeply nested"),
+        ("ua: {isu: !!bool x}", "not valid YAML"),
+        ("ua: {n: 2026-13-01}", "not valid YAML"),
+        ("ua: !!python/object/apply:os.getcwd []", "not valid YAML"),
+    ],
+)
+def test_sizes_and_nesting_are_bounded(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(UserError, match=said) as caught:
+        load(tmp_path, text)
+    assert len(str(caught.value)) < 600
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_encodings_with_a_mark_are_read(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_bytes("ua:\r\n  n: 2\r\n".encode(encoding))
+    assert params.load(path).ua.n == 2
+
+
 def flat_keys(values: Any, prefix: str = "") -> set[str]:
     if not isinstance(values, dict):
         return {prefix}

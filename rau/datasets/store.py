@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from rau.errors import UserError
-from rau.files import digest
+from rau.files import digest, user_path
 from rau.params import DatasetParams
 
 # Increase it when drawing or captions of the built-in data set change: it names the folder.
@@ -20,7 +20,7 @@ def store_folder(dataset: DatasetParams, checkout: Path) -> Path:
         UserError: when `dataset.root` is not a folder.
     """
     if dataset.root is not None:
-        root = user_path(dataset.root, checkout)
+        root = user_path(dataset.root, checkout, "dataset.root")
         if not root.is_dir():
             raise UserError(f"dataset.root: no folder {root}; check the path")
         return root
@@ -28,8 +28,3 @@ def store_folder(dataset: DatasetParams, checkout: Path) -> Path:
         return checkout / "data/raw" / dataset.name
     made_by = digest([GARMENTS_RECIPE, dataset.garments.model_dump()])
     return checkout / "data/raw" / f"garments-{made_by}"
-
-
-def user_path(path: str, checkout: Path) -> Path:
-    """A path as the user wrote it: absolute, from the home folder, or from the checkout's root."""
-    return checkout / Path(path).expanduser()

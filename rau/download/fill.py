@@ -7,9 +7,9 @@ from huggingface_hub import HfApi
 
 from rau.datasets import garments
 from rau.datasets.registry import CARDS
-from rau.datasets.store import user_path
 from rau.download.acquire import acquire
 from rau.download.http_client import Client
+from rau.files import user_path
 from rau.params import DatasetParams
 
 
@@ -33,7 +33,9 @@ def fill(dataset: DatasetParams, root: Path, checkout: Path, workers: int) -> Ma
         spec = garments.GarmentsSpec(**dataset.garments.model_dump())
         garments.generate(root, spec, workers)
         return {}
-    images = None if dataset.images is None else user_path(dataset.images, checkout)
+    images = None
+    if dataset.images is not None:
+        images = user_path(dataset.images, checkout, "dataset.images")
     with Client(dataset.connections) as client:
         card = CARDS[dataset.name]
         return acquire(card, root, client, HfApi(), images, dataset.accept_terms)

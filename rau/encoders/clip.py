@@ -33,7 +33,7 @@ from rau.encoders.forward import (
 )
 from rau.encoders.words import quick
 from rau.errors import UserError
-from rau.files import digest, digest_files, old_siblings, read_json, write_json
+from rau.files import digest, digest_files, old_siblings, read_json, user_path, write_json
 
 CONFIG = "open_clip_config.json"
 WEIGHTS = "open_clip_model.safetensors"
@@ -167,7 +167,7 @@ def _resolve(name: str, root: Path) -> str:
     """Make a `local-dir:` path absolute; check that the folder holds whole safetensors."""
     if not name.startswith(LOCAL_DIR_PREFIX):
         return name
-    folder = root / Path(name.removeprefix(LOCAL_DIR_PREFIX)).expanduser()
+    folder = user_path(name.removeprefix(LOCAL_DIR_PREFIX), root, "encoder.name")
     if not (folder / CONFIG).is_file() or not list(folder.glob("*.safetensors")):
         raise UserError(f"encoder.name: {folder} lacks {CONFIG} or a .safetensors file")
     if pickled := [path.name for path in folder.iterdir() if path.suffix in PICKLED]:

@@ -19,6 +19,7 @@ from rau.errors import UserError
         (OSError(errno.ENOSPC, "No space left on device", "data/x"), "no space left on the disk"),
         (OSError(errno.ENOSPC, "No space left on device"), "no space left on the disk"),
         (FileNotFoundError(errno.ENOENT, "No such file or directory", "data/x"), "error: data/x: "),
+        (UserError("x" * 9999 + "\x1b[2J; do this"), "?[2J; do this"),
         (PermissionError(errno.EACCES, "Permission denied", "data/x"), "Permission denied"),
     ],
 )
@@ -37,6 +38,7 @@ def test_one_line(
     assert stopped.value.code == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert said in line
+    assert len(line) < 1100
 
 
 def test_a_stage_that_is_stopped_says_so_and_exits_as_the_shell_expects(
