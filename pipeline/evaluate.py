@@ -29,6 +29,7 @@ def main() -> None:
     if not head.head.config.shared_space:
         path = workspace.model(name) / workspace.TEXT_MAP
         text_map = checkpoint.load_state(path)[0]["text_map"]
+    history = read_history(workspace.model(name) / workspace.HISTORY)
     metrics, rankings = run.evaluate_run(
         params,
         DatasetLabel.of_table(workspace.table(name, "queries")),
@@ -39,7 +40,7 @@ def main() -> None:
         head,
         run.TrainedHead.load(workspace.deterministic(name), features),
         text_map,
-        summary(read_history(workspace.model(name) / workspace.HISTORY)),
+        summary(history, head.extra["best_epoch"]),
     )
     write_table(workspace.rankings(name), rankings, RANKINGS, run.rankings_metadata(metrics))
     metrics.write(workspace.METRICS)

@@ -54,7 +54,7 @@ def train(params: "Params", folder: Path) -> None:
     if fitted.text_map is not None:
         checkpoint.save_state(folder / workspace.TEXT_MAP, {"text_map": fitted.text_map}, {})
     state.unlink(missing_ok=True)
-    print(f"kept epoch {fitted.training.best_epoch} of {params.train.epochs}")
+    print(f"kept epoch {fitted.training.best_epoch} of {fitted.training.epoch}")
 
 
 def outputs() -> list[Path]:

@@ -138,6 +138,7 @@ class TrainParams(Section):
 
     seed: Seed = 0
     epochs: Count = 12
+    patience: Annotated[int, Field(ge=0, le=10**6)] = 0
     batch_size: BatchSize = 512
     lr: Positive = 3e-4
     weight_decay: Weight = 0.01

@@ -141,7 +141,8 @@ def _gradients(ua: UaParams, training: Summary) -> Diagnostic | None:
     if first is None or largest is None or last is None:
         return None
     evidence = (
-        f"gradient norm {first:.3g} in the first epoch, at most {largest:.3g}, last {last:.3g}"
+        f"gradient norm {first:.3g} in the first epoch, at most {largest:.3g}, {last:.3g} in the "
+        "kept one"
     )
     if largest > EXPLODING * first:
         remedy = "lower train.lr" + (" or ua.dr_weight" if ua.dr_weight else "")

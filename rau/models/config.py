@@ -118,7 +118,11 @@ def canonical(params: Params) -> Params:
     if n == 0:
         change["shared"] = defaults.shared
     head = params.head.model_copy(update={"name": name})
-    return params.model_copy(update={"head": head, "ua": ua.model_copy(update=change)})
+    train = params.train
+    if train.patience >= train.epochs - 1:  # The first epoch improves on none.
+        train = train.model_copy(update={"patience": 0})
+    ua = ua.model_copy(update=change)
+    return params.model_copy(update={"head": head, "ua": ua, "train": train})
 
 
 def is_uncertain(params: Params) -> bool:

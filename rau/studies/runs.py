@@ -165,7 +165,7 @@ def execute(params: Params, data: StudyData, with_val: bool) -> Result:
         "best_epoch": fitted.training.best_epoch,
         "seconds": round(seconds, 2),
         "parameters": sum(p.numel() for p in fitted.head.parameters()),
-        **training_summary(columns(history)),
+        **training_summary(columns(history), fitted.training.best_epoch),
         **{k: v for k, v in best.items() if k.startswith("holdout_")},
         **{f"alignment_{k}": v for k, v in fitted.extra["alignment"].items()},
     }

@@ -21,11 +21,13 @@ def columns(rows: Sequence[Mapping[str, Any]] | pd.DataFrame) -> dict[str, NDArr
     return {str(k): v.to_numpy(np.float64) for k, v in pd.DataFrame(rows).items()}
 
 
-def summary(history: Mapping[str, NDArray[np.float64]]) -> dict[str, float | None]:
-    """Summary of a training: the last epoch's values except the holdout's, None where unknown,
-    and the gradient norm in the first epoch and its maximum.
+def summary(history: Mapping[str, NDArray[np.float64]], kept: int) -> dict[str, float | None]:
+    """Summary of a training: the values of the epoch `kept` except the holdout's, None where
+    unknown, the number of epochs, and the gradient norm in the first epoch and its maximum.
     """
-    found = {k: float(v[-1]) for k, v in history.items() if not k.startswith("holdout_")}
+    row = list(history["epoch"]).index(kept)
+    found = {k: float(v[row]) for k, v in history.items() if not k.startswith("holdout_")}
+    found["epochs"] = float(history["epoch"][-1])
     norms = history["gradient_norm"]
     known = norms[np.isfinite(norms)]
     found["gradient_norm_first"] = float(known[0]) if len(known) else np.nan

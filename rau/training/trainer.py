@@ -81,10 +81,11 @@ class Trainer:
             self.optimizer = torch.optim.AdamW(groups, lr=train.lr, fused=True)
 
     def run(self, state: Path | None, quiet: bool = False) -> TrainingState:
-        """Train to the last epoch, resuming from `state` where it exists.
+        """Train until the holdout stops improving, resuming from `state` where it exists.
 
-        A head without parameters is validated once, as epoch 0. The head then has the
-        weights of its best epoch.
+        That is when `train.patience` epochs in a row are no better than the best; `train.epochs`
+        bounds the training. A head without parameters is validated once, as epoch 0. The head
+        then has the weights of its best epoch.
 
         Args:
             state: file of the training state that a stopped run resumes from; None writes none.
@@ -101,6 +102,8 @@ class Trainer:
         done, total = self.reached.epoch, self.train.epochs
         with tqdm(total=total, initial=done, desc="train head", unit="epoch", disable=quiet) as bar:
             for epoch in range(done, total):
+                if self.stalled:
+                    break
                 row = self._epoch(epoch)
                 self._validate(epoch + 1, row)
                 if state is not None:
@@ -109,6 +112,11 @@ class Trainer:
                 bar.set_postfix({"loss": row["loss"]})
         self.head.load_state_dict(self.best)
         return self.reached
+
+    @property
+    def stalled(self) -> bool:
+        """Whether the holdout has not improved for `train.patience` epochs; never with 0."""
+        return 0 < self.train.patience <= self.reached.epoch - self.reached.best_epoch
 
     def _epoch(self, epoch: int) -> Row:
         """Train for an epoch, the first is 0; returns its statistics."""

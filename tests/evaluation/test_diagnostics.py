@@ -116,17 +116,18 @@ def test_csu_starved_and_flooded_name_the_parameter_in_use() -> None:
     assert "ua.theta_quantile" in found.remedy
 
 
-def test_course_is_the_last_epoch_and_the_gradients_way() -> None:
+def test_a_trainings_summary_is_of_the_kept_epoch_and_has_the_gradients_way() -> None:
     rows = [
         {"epoch": 1, "gradient_norm": 4.0, "loss": 2.0, "csu_precision": None, "holdout_map": 1.0},
         {"epoch": 2, "gradient_norm": 2.0, "loss": 1.0, "csu_precision": None, "holdout_map": 2.0},
         {"epoch": 3, "gradient_norm": 1.0, "loss": 0.5, "csu_precision": None, "holdout_map": 3.0},
     ]
-    found = summary(columns(rows))
+    found = summary(columns(rows), kept=2)
     assert found == {
-        "epoch": 3,
-        "gradient_norm": 1.0,
-        "loss": 0.5,
+        "epoch": 2,
+        "epochs": 3,
+        "gradient_norm": 2.0,
+        "loss": 1.0,
         "csu_precision": None,
         "gradient_norm_first": 4.0,
         "gradient_norm_max": 4.0,

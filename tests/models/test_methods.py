@@ -18,7 +18,7 @@ from rau.models.fusion import Combiner, LearnedSum, Tirg
 from rau.models.head import ComposedHead
 from rau.nn.gaussian import Gaussian, PathOutput
 from rau.nn.noise import Noise
-from rau.params import HeadParams, Params, UaParams
+from rau.params import HeadParams, Params, TrainParams, UaParams
 from tests.heads import small_config
 from tests.losses.test_info_nce import slow_info_nce
 
@@ -218,8 +218,12 @@ def test_what_has_no_effect_does_not_tell_runs_apart() -> None:
         (chosen("rau", theta_quantile=0.9, theta=0.1), chosen("rau", theta_quantile=0.9)),
         (chosen("rau", n=0, isu=True), chosen("rau", n=0, isu=False, samples=4)),
     ]
+    # A patience that three epochs cannot exhaust.
+    short = [Params(train=TrainParams(epochs=3, patience=patience)) for patience in (0, 2, 3, 1)]
+    same += [(short[0], one) for one in short[1:3]]
     for one, two in same:
         assert canonical(one) == canonical(two)
+    assert canonical(short[3]) != canonical(short[0])
     assert canonical(chosen("rau", theta=0.1)) != canonical(chosen("rau", theta=0.9))
     assert canonical(chosen("pcmepp", sigma_init=0.5)) != canonical(chosen("pcmepp"))
     for name in NAMES:

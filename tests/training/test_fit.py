@@ -170,6 +170,17 @@ def test_the_best_epoch_is_kept_and_the_first_of_equal_ones(
     assert same == [epoch == best for epoch in range(1, 5)]
 
 
+@pytest.mark.parametrize(
+    ("patience", "epochs", "best"), [(1, 3, 2), (3, 7, 4), (4, 8, 8), (0, 8, 8), (7, 8, 8)]
+)
+def test_training_ends_when_the_holdout_has_not_improved_for_patience_epochs(
+    monkeypatch: pytest.MonkeyPatch, patience: int, epochs: int, best: int
+) -> None:
+    scripted(monkeypatch, [5.0, 7.0, 7.0, 8.0, 3.0, 8.0, 7.0, 9.0])
+    training = fitted(epochs=8, patience=patience).training
+    assert (training.epoch, len(training.history), training.best_epoch) == (epochs, epochs, best)
+
+
 def test_mur_is_told_how_far_the_training_is(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[float] = []
     real = MurLoss.forward

@@ -198,6 +198,22 @@ def test_stopped_run_resumes_bit_identically(
         assert torch.equal(a, b), name
 
 
+def test_a_training_that_has_ended_early_is_not_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    features, queries = world()
+    chosen = params(epochs=60, patience=2)
+    whole = fit(chosen, features, queries, tmp_path / "state")
+    assert whole.training.epoch == whole.training.best_epoch + 2 < 60
+    monkeypatch.setattr(Trainer, "_epoch", None)
+    again = fit(chosen, features, queries, tmp_path / "state")
+    assert again.training == whole.training
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(again.head.parameters(), whole.head.parameters(), strict=True)
+    )
+
+
 def test_loss_that_is_not_finite_says_what_to_do(tmp_path: Path) -> None:
     features, queries = world()
     chosen = params().model_copy(update={"ua": UaParams(dr_weight=1e38)})
