@@ -9,8 +9,10 @@ from pipeline import stage, workspace
 
 def main() -> None:
     """Fetch, generate or find the images; write `data/manifests/<dataset>.parquet`."""
+    import pyarrow as pa
+
     from rau.datasets import coverage, manifest, verification
-    from rau.datasets.readers import reader
+    from rau.datasets.annotations import Annotations
     from rau.datasets.registry import CARDS
     from rau.download.fill import fill
     from rau.files import digest_files, write_text
@@ -19,31 +21,33 @@ def main() -> None:
     dataset = workspace.load_params().dataset
     root = workspace.store(dataset)
     card = CARDS.get(dataset.name)
-    layout = reader(dataset.name)
-    sources = fill(dataset, root, workspace.main_checkout(), stage.cores())
-    annotations = layout.read_annotations(root)
-    images = {image_id: annotations.places(image_id) for image_id in annotations.image_ids}
     placeholders = card is not None and card.placeholders
-    table = manifest.build(root, images, sources, stage.cores(), placeholders)
+
+    def filled() -> tuple[Annotations, pa.Table]:
+        done = fill(dataset, root, workspace.main_checkout(), stage.cores())
+        table = manifest.build(root, done.images, done.sources, stage.cores(), placeholders)
+        return done.annotations, table
+
+    annotations, table = filled()
     if dataset.root is None and (corrupt := manifest.corrupt_files(table, root)):
         for path in corrupt:
             path.unlink()
-        sources = fill(dataset, root, workspace.main_checkout(), stage.cores())
-        table = manifest.build(root, images, sources, stage.cores(), placeholders)
+        annotations, table = filled()
+    for note in annotations.notes:
+        print(f"note: {note}")
     print(coverage.table(annotations.splits, annotations.queries, table))
     listing = workspace.missing(dataset.name)
     write_text(listing, coverage.missing(table))
     coverage.check(table, dataset.allow_missing, root, listing)
-    files = layout.annotation_files(root)
     label = workspace.dataset_label(dataset)
     if card is not None:
-        comparison = verification.compare(card, root, files)
+        comparison = verification.compare(card, annotations.files)
         label |= asdict(comparison)
         if comparison.copy == "official":
             for note in verification.unexpected(card, annotations.queries):
                 print(f"note: {note}")
     # With the digest of the annotations, the manifest changes when any of them does.
-    about = {"annotations": digest_files(files), "dataset": json.dumps(label)}
+    about = {"annotations": digest_files(annotations.files.values()), "dataset": json.dumps(label)}
     write_table(workspace.manifest(dataset.name), table, MANIFEST, about)
 
 

@@ -7,12 +7,17 @@ from pipeline import stage, workspace
 
 def main() -> None:
     """Write `data/tables/<dataset>/{images,queries,galleries}.parquet`."""
+    from rau.datasets.checks import check
     from rau.datasets.readers import reader
     from rau.schemas import GALLERIES, IMAGES, MANIFEST, QUERIES, read_table, write_table
 
     dataset = workspace.load_params().dataset
     manifest = read_table(workspace.manifest(dataset.name), MANIFEST, "download")
-    tables = reader(dataset.name).read_annotations(workspace.store(dataset)).tables(manifest)
+    annotations = reader(dataset.name).read_annotations(workspace.store(dataset))
+    tables = annotations.tables(manifest)
+    usable = (row["image_id"] for row in tables["images"].to_pylist() if row["status"] == "ok")
+    for note in [*annotations.notes, *check(annotations, set(usable))]:
+        print(f"note: {note}")
     for name, schema in (("images", IMAGES), ("queries", QUERIES), ("galleries", GALLERIES)):
         # The manifest's label of the copy is passed on to the stages that measure.
         about = manifest.schema.metadata

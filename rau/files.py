@@ -14,7 +14,7 @@ from typing import Any
 from rau.errors import UserError
 
 ABANDONED_SECONDS = 3600
-MAX_JSON_BYTES = 1 << 30
+MAX_JSON_BYTES = 1 << 28
 
 
 @contextmanager
@@ -87,18 +87,17 @@ def read_json(path: Path, what: str) -> Any:
     """Read a JSON file.
 
     Raises:
-        UserError: when it is missing, truncated, not JSON, not Unicode or larger than 1 GiB.
+        UserError: when it is missing, truncated, not JSON, not Unicode or larger than 256 MiB.
     """
+    content = read_bytes(path, MAX_JSON_BYTES, f"check the {what}")
     try:
-        if path.stat().st_size > MAX_JSON_BYTES:
-            raise UserError(f"{what} {path} is larger than {MAX_JSON_BYTES} bytes")
-        value = json.loads(path.read_text(encoding="utf-8"))
+        # Of bytes json finds UTF-8 and UTF-16 by itself, with or without a byte order mark.
+        value = json.loads(content)
         # An escaped lone surrogate is valid JSON but not valid Unicode.
         json.dumps(value, ensure_ascii=False).encode()
         return value
-    except FileNotFoundError as error:
-        raise UserError(f"{what} {path} is missing") from error
-    except (UnicodeError, json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
+        # Also a number of thousands of digits.
         raise UserError(f"{what} {path} is not valid JSON ({error}); fetch it again") from error
 
 

@@ -68,9 +68,9 @@ class GarmentsParams(Section):
 
 
 class DatasetParams(Section):
-    """Which data; `root` is the user's own folder in the data set's official layout.
+    """Which data; `root` is the user's own folder in one of the data set's layouts.
 
-    Without it the data set is fetched; `images` is a folder with images already downloaded.
+    Without it the data set is fetched; `images` is a folder with images that complete either.
     """
 
     name: Literal["garments", "fashioniq", "cirr"] = "garments"

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from rau.datasets import manifest
+from rau.datasets.locate import locate
 from rau.errors import UserError
 from rau.methods import METHODS, Method
 from rau.models.head import ComposedHead
@@ -99,7 +100,7 @@ def test_a_reader_from_the_page_makes_tables(
     path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     found = reader.read_annotations(tmp_path)
     images = {image_id: found.places(image_id) for image_id in found.image_ids}
-    tables = found.tables(manifest.build(tmp_path, images, {}, 1))
+    tables = found.tables(manifest.build(tmp_path, locate(tmp_path, images), {}, 1))
     assert tables["images"]["status"].to_pylist() == ["missing"] * 8
     assert tables["queries"]["split"].to_pylist() == ["train"] * 3 + ["val"] * 3
     assert sorted(set(tables["galleries"]["image_id"].to_pylist())) == [

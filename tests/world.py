@@ -60,7 +60,7 @@ def digests(folder: Path, paths: Iterable[Path]) -> dict[str, str | None]:
 
 def card(url: str, folder: Path) -> DatasetCard:
     """FashionIQ's card, with the files of `folder` and the hosts at `url`."""
-    files = fashioniq.annotation_files(folder)
+    files = fashioniq.read_annotations(folder).files.values()
     tables = [folder / TABLES / f"asin2url.{category}.txt" for category in CATEGORIES]
     assert FASHIONIQ.url_tables is not None
     host = f"{url}/github"

@@ -1,7 +1,8 @@
 """What every reader returns, whatever the layout: images, queries and galleries."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from dataclasses import field as attribute
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -20,13 +21,18 @@ class Annotations:
         splits: image ids by (category, split).
         queries: rows of schema `QUERIES`.
         galleries: members by gallery and category, sorted by id: the order that breaks ties.
-        places: paths under the folder where the file of an image id may be, most likely first.
+        places: paths under the folder, without suffix, where the file of an image id may be, most
+            likely first.
+        files: the files that were read, by their path in the official layout.
+        notes: what a user should know of the folder, each a line.
     """
 
     splits: dict[tuple[str, str], list[str]]
     queries: list[QueryRow]
     galleries: dict[str, dict[str, list[str]]]
     places: Callable[[str], list[str]]
+    files: Mapping[str, Path] = attribute(default_factory=dict)
+    notes: Sequence[str] = ()
 
     @property
     def image_ids(self) -> list[str]:
@@ -34,11 +40,20 @@ class Annotations:
         return list(dict.fromkeys(i for ids in self.splits.values() for i in ids))
 
     def tables(self, manifest: pa.Table) -> dict[str, pa.Table]:
-        """The tables `images`, `queries` and `galleries`."""
+        """The tables `images`, `queries` and `galleries`.
+
+        Raises:
+            UserError: when the manifest is of other annotations.
+        """
         category_of: dict[str, str] = {}
         for (category, _), ids in self.splits.items():
             for image_id in ids:
                 category_of.setdefault(image_id, category)
+        if manifest["image_id"].to_pylist() != self.image_ids:
+            raise UserError(
+                "the annotations have changed since the images were listed; run "
+                "`python -m pipeline.download` again"
+            )
         images = [
             {name: row.get(name) for name in IMAGES.names}
             | {"category": category_of[row["image_id"]]}
@@ -55,6 +70,16 @@ class Annotations:
             "queries": pa.Table.from_pylist(self.queries, schema=QUERIES),
             "galleries": pa.Table.from_pylist(members, schema=GALLERIES),
         }
+
+
+def passed_over(folder: Path, read: Iterable[Path]) -> list[str]:
+    """A note of the files in a folder of annotations that are not read; nothing where there are
+    none."""
+    others = sorted({path.name for path in folder.iterdir()} - {path.name for path in read})
+    if not others:
+        return []
+    named = ", ".join(map(repr, others[:3])) + (", …" if len(others) > 3 else "")
+    return [f"{folder.name}/ also holds {len(others):,} files that are not read: {named}"]
 
 
 def entries(path: Path) -> list[Any]:

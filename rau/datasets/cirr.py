@@ -1,7 +1,8 @@
-"""CIRR's official layout, read into the common form.
+"""CIRR's official layout and its usual variants, read into the common form.
 
-Layout: `captions/cap.rc2.<split>.json`, `image_splits/split.rc2.<split>.json` (id to path), and
-NLVR2's images under `img_raw/` or in the folder itself (https://github.com/Cuberick-Orion/CIRR,
+Layout: `captions/cap.rc2.<split>.json`, `image_splits/split.rc2.<split>.json` (id to path), in the
+folder or in `cirr/` (as CLIP4Cir, SPRC and SEARLE have them), and NLVR2's images in one of
+`FOLDERS`, the train images in numbered folders or flat (https://github.com/Cuberick-Orion/CIRR,
 branch `cirr_dataset`; counts there). The target is `target_hard`; `members` is the image set
 without the reference, among which subset recall ranks.
 """
@@ -9,8 +10,16 @@ without the reference, among which subset recall ranks.
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from rau.datasets.annotations import Annotations, are_strings, check_entry, check_listed, entries
-from rau.datasets.manifest import SUFFIXES, check_image_id
+from rau.datasets.annotations import (
+    Annotations,
+    are_strings,
+    check_entry,
+    check_listed,
+    entries,
+    passed_over,
+)
+from rau.datasets.locate import stem
+from rau.datasets.manifest import check_image_id
 from rau.errors import UserError
 from rau.files import read_json
 from rau.schemas import QueryRow
@@ -19,14 +28,7 @@ CATEGORY = "all"
 SPLITS = ("train", "val", "test1")
 RELEASE = "rc2"
 FOLDERS = ("img_raw", ".", "images")
-
-
-def _captions(root: Path, split: str) -> Path:
-    return root / "captions" / f"cap.{RELEASE}.{split}.json"
-
-
-def _split(root: Path, split: str) -> Path:
-    return root / "image_splits" / f"split.{RELEASE}.{split}.json"
+HOMES = (".", "cirr")
 
 
 def _paths(path: Path) -> dict[str, str]:
@@ -49,7 +51,7 @@ def _query(entry: Any, where: str, split: str) -> QueryRow:
     members = entry["img_set"].get("members") if isinstance(entry["img_set"], dict) else None
     if not are_strings(members):
         raise UserError(f"{where}: img_set has no list 'members' of image ids; fix the row")
-    if not isinstance(entry["pairid"], int):
+    if not isinstance(entry["pairid"], int) or isinstance(entry["pairid"], bool):
         raise UserError(f"{where}: 'pairid' is not a number; fix the row")
     return {
         "query_id": str(entry["pairid"]),
@@ -58,7 +60,7 @@ def _query(entry: Any, where: str, split: str) -> QueryRow:
         "reference_id": entry["reference"],
         "target_id": None if hidden else entry["target_hard"],
         "captions": [entry["caption"]],
-        "members": [m for m in members if m != entry["reference"]],
+        "members": [m for m in dict.fromkeys(members) if m != entry["reference"]],
         "relevant": None,
     }
 
@@ -74,24 +76,20 @@ def read_annotations(root: Path) -> Annotations:
     splits: dict[tuple[str, str], list[str]] = {}
     paths: dict[str, str] = {}
     queries: list[QueryRow] = []
+    files: dict[str, Path] = {}
+    home = next((root / h for h in HOMES if any(root.glob(f"{h}/captions/cap.{RELEASE}.*"))), root)
     for split in SPLITS:
-        captions = _captions(root, split)
-        if not captions.exists() and not _split(root, split).exists():
+        captions = home / "captions" / f"cap.{RELEASE}.{split}.json"
+        split_file = home / "image_splits" / f"split.{RELEASE}.{split}.json"
+        if not captions.exists() and not split_file.exists():
             continue
-        listed = _paths(_split(root, split))
+        listed = _paths(split_file)
+        there = [path for path in (captions, split_file) if path.exists()]
+        files |= {path.relative_to(home).as_posix(): path for path in there}
         splits[CATEGORY, split] = list(listed)
         paths |= listed
-        if not captions.exists():
-            continue
-        known = set(listed)
-        for row, entry in enumerate(entries(captions)):
-            where = f"{captions}, row {row}"
-            query = _query(entry, where, split)
-            keys = {"reference": "reference_id", "target_hard": "target_id"}
-            check_listed(query, where, keys, known)
-            if strange := sorted(set(query["members"] or ()) - known):
-                raise UserError(f"{where}: member {strange[0]!r} is not in its split file")
-            queries.append(query)
+        if captions.exists():
+            queries += _queries(captions, split, set(listed))
     if not queries:
         raise UserError(f"{root} holds no captions/cap.rc2.<split>.json; check dataset.root")
     galleries = {
@@ -101,13 +99,32 @@ def read_annotations(root: Path) -> Annotations:
     }
 
     def places(image_id: str) -> list[str]:
-        listed = [str(PurePosixPath(folder) / paths[image_id]) for folder in FOLDERS[:2]]
-        return listed + [f"{FOLDERS[2]}/{image_id}{suffix}" for suffix in SUFFIXES]
+        place = PurePosixPath(stem(paths[image_id]))
+        flat = PurePosixPath(*place.parts[:1], place.name)
+        found = [str(PurePosixPath(f) / p) for p in (place, flat) for f in FOLDERS]
+        return [*dict.fromkeys(found), f"images/{image_id}"]
 
-    return Annotations(splits, queries, galleries, places)
+    notes = passed_over(home / "captions", files.values())
+    return Annotations(splits, queries, galleries, places, dict(sorted(files.items())), notes)
 
 
-def annotation_files(root: Path) -> list[Path]:
-    """Captions and split files, in a fixed order."""
-    found = [*root.glob(f"captions/cap.{RELEASE}.*.json")]
-    return sorted([*found, *root.glob(f"image_splits/split.{RELEASE}.*.json")])
+def _queries(captions: Path, split: str, known: set[str]) -> list[QueryRow]:
+    """The queries of a captions file, of images that its split file lists.
+
+    Raises:
+        UserError: naming the row and what is wrong with it.
+    """
+    queries = []
+    seen: set[str] = set()
+    for row, entry in enumerate(entries(captions)):
+        where = f"{captions}, row {row}"
+        query = _query(entry, where, split)
+        keys = {"reference": "reference_id", "target_hard": "target_id"}
+        check_listed(query, where, keys, known)
+        if strange := sorted(set(query["members"] or ()) - known):
+            raise UserError(f"{where}: member {strange[0]!r} is not in its split file")
+        if query["query_id"] in seen:
+            raise UserError(f"{where}: pairid {query['query_id']} stands twice; fix the row")
+        seen.add(query["query_id"])
+        queries.append(query)
+    return queries

@@ -1,34 +1,69 @@
-"""FashionIQ's official layout, read into tables.
+"""FashionIQ's official layout and its usual variants, read into tables.
 
 Layout: `captions/cap.<category>.<split>.json`, `image_splits/split.<category>.<split>.json`,
-`images/<id>.jpg|png`, and optionally `relevance.parquet`
+images in one of `FOLDERS` or a folder per category in it, and optionally `relevance.parquet`
 (https://github.com/XiaoxiaoGuo/fashion-iq). Counts are those of the files; nothing is assumed.
 """
 
 import re
-from collections.abc import Iterator
+import unicodedata
+from collections import defaultdict
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from rau.datasets.annotations import Annotations, are_strings, check_entry, check_listed, entries
-from rau.datasets.manifest import SUFFIXES, check_image_id
+from rau.datasets.annotations import (
+    Annotations,
+    are_strings,
+    check_entry,
+    check_listed,
+    entries,
+    passed_over,
+)
+from rau.datasets.manifest import check_image_id
 from rau.errors import UserError
 from rau.files import read_json
 from rau.schemas import RELEVANCE, QueryRow, ends, read_parquet
 
 SPLITS = ("train", "val", "test")
+# The official one, VAL's and CoSMo's, the resized copies of others, and the folder itself.
+FOLDERS = ("images", "image_data", "resized_image", "resized_images", ".")
+OFFICIAL = {"dress", "shirt", "toptee"}
+# Reports and MLflow name metrics by category, and give the mean over categories this name.
+CATEGORY, MEAN = re.compile(r"\w[\w \-]{0,63}"), "mean"
 CAPTIONS = re.compile(r"cap\.(?P<category>[^.]+)\.(?P<split>train|val|test)\.json")
 Relevance = dict[tuple[str, str, int], dict[str, Any]]
 
 
-def _present(root: Path) -> Iterator[tuple[str, str, Path]]:
-    named = [(CAPTIONS.fullmatch(path.name), path) for path in root.glob("captions/cap.*.json")]
-    if strange := [path for match, path in named if match is None]:
-        raise UserError(f"{strange[0]} is not named cap.<category>.<train|val|test>.json")
-    found = [(m["category"], m["split"], path) for m, path in named if m is not None]
-    yield from sorted(found, key=lambda row: (SPLITS.index(row[1]), row[0]))
+def _present(root: Path) -> dict[tuple[str, str], tuple[Path, Path]]:
+    """Captions and split file by category and split.
+
+    Captions of a category without any split file are others', unless it is an official one.
+    """
+    found: dict[tuple[str, str], tuple[Path, Path]] = {}
+    for path in sorted(root.glob("captions/cap.*.json")):
+        if not (match := CAPTIONS.fullmatch(path.name)) or not path.is_file():
+            continue
+        listed = root / "image_splits" / f"split{path.name.removeprefix('cap')}"
+        category = unicodedata.normalize("NFC", match["category"])
+        if category not in OFFICIAL and not any(
+            listed.with_name(f"split.{match['category']}.{split}.json").exists() for split in SPLITS
+        ):
+            continue
+        found[category, match["split"]] = path, listed
+    by_name: dict[str, set[str]] = defaultdict(set)
+    for category, _ in found:
+        by_name[category.casefold()].add(category)
+        if not CATEGORY.fullmatch(category) or category.casefold() == MEAN:
+            raise UserError(
+                f"{root}: a category cannot be named {category!r}; use letters, digits, _ and -, "
+                f"and not {MEAN!r}, in the names of its files"
+            )
+    if alike := [names for names in by_name.values() if len(names) > 1]:
+        raise UserError(f"{root}: categories {sorted(alike[0])} differ in case only; rename one")
+    return dict(sorted(found.items(), key=lambda row: (SPLITS.index(row[0][1]), row[0][0])))
 
 
 def _ids(path: Path) -> list[str]:
@@ -39,8 +74,9 @@ def _ids(path: Path) -> list[str]:
 
 
 def _query(entry: Any, where: str, category: str, split: str, row: int) -> QueryRow:
-    strings = ["candidate"] + ([] if split == "test" else ["target"])
-    check_entry(entry, where, strings, ["captions"])
+    check_entry(entry, where, ["candidate"], ["captions"])
+    if split != "test" or entry.get("target") is not None:
+        check_entry(entry, where, ["target"], [])
     captions = entry["captions"]
     if not captions or not are_strings(captions):
         raise UserError(f"{where}: 'captions' is not a list of strings")
@@ -66,9 +102,9 @@ def read_annotations(root: Path) -> Annotations:
     """
     splits: dict[tuple[str, str], list[str]] = {}
     queries: list[QueryRow] = []
-    for category, split, path in _present(root):
-        ids = _ids(root / "image_splits" / f"split.{category}.{split}.json")
-        splits[category, split] = ids
+    present = _present(root)
+    for (category, split), (path, listed) in present.items():
+        splits[category, split] = ids = _ids(listed)
         known = set(ids)
         for row, entry in enumerate(entries(path)):
             where = f"{path}, row {row}"
@@ -77,14 +113,35 @@ def read_annotations(root: Path) -> Annotations:
             queries.append(query)
     if not queries:
         raise UserError(f"{root} holds no captions/cap.<category>.<split>.json; check dataset.root")
+    files = _files(root, present.values())
+    notes = passed_over(root / "captions", files.values())
     relevance_path = root / "relevance.parquet"
     if relevance_path.exists():
+        files["relevance.parquet"] = relevance_path
         _attach_relevance(queries, splits, relevance_path)
-    return Annotations(splits, queries, _galleries(splits, queries), _places)
+    galleries = _galleries(splits, queries)
+    return Annotations(splits, queries, galleries, _places(splits), files, notes)
 
 
-def _places(image_id: str) -> list[str]:
-    return [f"images/{check_image_id(image_id)}{suffix}" for suffix in SUFFIXES]
+def _files(root: Path, present: Iterable[tuple[Path, Path]]) -> dict[str, Path]:
+    """Captions and the split files of their categories, also of a split without captions."""
+    found = {path for path, _ in present}
+    for _, listed in present:
+        head, category, *_ = listed.name.split(".")
+        others = (listed.with_name(f"{head}.{category}.{split}.json") for split in SPLITS)
+        found |= {path for path in others if path.exists()}
+    return {path.relative_to(root).as_posix(): path for path in sorted(found)}
+
+
+def _places(splits: dict[tuple[str, str], list[str]]) -> Callable[[str], list[str]]:
+    categories = list(dict.fromkeys(category for category, _ in splits))
+
+    def places(image_id: str) -> list[str]:
+        name = check_image_id(image_id)
+        inner = [name, *(f"{category}/{name}" for category in categories)]
+        return [f"{folder}/{place}" for folder in FOLDERS for place in inner]
+
+    return places
 
 
 def _galleries(
@@ -96,12 +153,6 @@ def _galleries(
         if query["split"] == "val":
             union[query["category"]] |= set(ends(query))
     return {"original": original, "val-union": {c: sorted(ids) for c, ids in union.items()}}
-
-
-def annotation_files(root: Path) -> list[Path]:
-    """Captions, split files and truth, in a fixed order."""
-    found = [*root.glob("captions/cap.*.json"), *root.glob("image_splits/split.*.json")]
-    return sorted(found) + [path for path in [root / "relevance.parquet"] if path.exists()]
 
 
 def read_relevance(path: Path) -> Relevance:

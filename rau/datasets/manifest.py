@@ -1,6 +1,6 @@
 """The manifest: one row per image, with what was found on disk."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from functools import partial
@@ -14,8 +14,7 @@ from rau.datasets.image_files import MAX_BYTES, inspect
 from rau.errors import UserError
 from rau.schemas import MANIFEST
 
-SUFFIXES = (".jpg", ".png")
-FOUND = "the folder"
+FOUND, COMPLETED = "the folder", "dataset.images"
 
 
 def check_image_id(image_id: str) -> str:
@@ -26,16 +25,15 @@ def check_image_id(image_id: str) -> str:
 
 
 def inspect_image(
-    root: Path, placeholders: bool, image_id: str, places: Sequence[str], source: str
+    root: Path, placeholders: bool, image_id: str, path: Path | None, source: str
 ) -> dict[str, Any]:
     """Decode one image in full and describe it as a manifest row (`ok`, `missing`, `corrupt`)."""
     row: dict[str, Any] = dict.fromkeys(MANIFEST.names)
     row |= {"image_id": image_id, "status": "missing"}
-    path = next((path for place in places if (path := root / place).is_file()), None)
     if path is None:
         return row
     size = path.stat().st_size
-    place = path.relative_to(root).as_posix()
+    place = (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
     row |= {"path": place, "bytes": size, "source": source, "status": "corrupt"}
     if size > MAX_BYTES:
         return row
@@ -45,7 +43,7 @@ def inspect_image(
 
 def build(
     root: Path,
-    images: Mapping[str, Sequence[str]],
+    images: Mapping[str, Path | None],
     sources: Mapping[str, str],
     workers: int,
     placeholders: bool = False,
@@ -54,8 +52,9 @@ def build(
 
     Args:
         root: the store's folder.
-        images: paths under `root` where an image may be, by id, in the order of the rows.
-        sources: where each image came from, by id; one that is not named was in the folder.
+        images: the file of each image by id, in the order of the rows; None where there is none.
+        sources: where each image came from, by id; one that is not named was in the folder, or
+            completes it.
         placeholders: whether known placeholders count as missing.
 
     Returns:
@@ -63,7 +62,9 @@ def build(
     """
     ids = [check_image_id(image_id) for image_id in images]
     with ThreadPoolExecutor(workers) as pool:
-        origins = [sources.get(image_id, FOUND) for image_id in ids]
+        inside = [path is None or path.is_relative_to(root) for path in images.values()]
+        own = (FOUND if one else COMPLETED for one in inside)
+        origins = [sources.get(image_id, place) for image_id, place in zip(ids, own, strict=True)]
         found = pool.map(partial(inspect_image, root, placeholders), ids, images.values(), origins)
         rows = list(tqdm(found, total=len(ids), desc="verify images", unit="image"))
     return pa.Table.from_pylist(rows, schema=MANIFEST)

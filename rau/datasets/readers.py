@@ -14,10 +14,6 @@ class Reader(Protocol):
         """Read a folder; raises UserError where it is not in the layout."""
         ...
 
-    def annotation_files(self, root: Path) -> list[Path]:
-        """The files that `read_annotations` reads, in a fixed order."""
-        ...
-
 
 def reader(dataset: str) -> Reader:
     """The reader of a data set; the built-in garments are in FashionIQ's layout."""

@@ -1,7 +1,7 @@
 """Whether a copy of a data set is the published one."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,14 +38,15 @@ def unexpected(card: DatasetCard, queries: Iterable[Mapping[str, Any]]) -> list[
     ]
 
 
-def compare(card: DatasetCard, root: Path, files: Sequence[Path]) -> Comparison:
+def compare(card: DatasetCard, files: Mapping[str, Path]) -> Comparison:
     """Compare the annotation files of a folder with a card, by SHA-256.
 
     Args:
-        files: those that the reader reads; any that the card does not list makes the copy custom.
+        files: those that the reader reads, by their path in the official layout; any that the card
+            does not list makes the copy custom.
     """
     known = card.annotations.digests
-    found = {path.relative_to(root).as_posix(): digest_file(path) for path in files}
+    found = {name: digest_file(path) for name, path in files.items()}
     differs = [path for path, value in found.items() if (known.get(path) or value) != value]
     differs += sorted(set(found) - set(known))
     differs += sorted(set(known) - set(found) - card.optional)

@@ -7,6 +7,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from huggingface_hub import HfApi
 
+from rau.datasets.manifest import COMPLETED
 from rau.datasets.readers import reader
 from rau.datasets.registry import DatasetCard
 from rau.download import annotation_files, huggingface, local_folder, url_tables
@@ -47,7 +48,7 @@ def acquire(
         with closing(Journal(root / JOURNAL)) as journal:
             store = ImageStore(root, found.image_ids, found.places, card.placeholders, journal)
             if store.missing and images is not None:
-                print(f"{local_folder.SOURCE}: {local_folder.link_images(images, store)}")
+                print(f"{COMPLETED}: {local_folder.link_images(images, store)}")
             if store.missing and _may_fetch(card, store, accept_terms):
                 _fetch_images(card, store, client, hub)
             return dict(journal.origin)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from rau.datasets.image_files import MAX_BYTES, ImageInfo, inspect
+from rau.datasets.locate import locate
 from rau.datasets.manifest import check_image_id
 from rau.download.journal import Journal
 from rau.errors import UserError
@@ -16,7 +17,8 @@ class ImageStore:
     Args:
         root: the store's folder.
         wanted: image ids, in order.
-        places: paths under `root` where the file of an id may be, most likely first.
+        places: paths under `root`, without suffix, where the file of an id may be, the one where
+            it is put first.
         placeholders: whether known placeholders are refused.
     """
 
@@ -36,8 +38,8 @@ class ImageStore:
         self._incoming = root / ".incoming"
         self._incoming.mkdir(parents=True, exist_ok=True)
         self.wanted = [check_image_id(image_id) for image_id in wanted]
-        present = (any((root / place).is_file() for place in places(i)) for i in self.wanted)
-        self.missing = {i: None for i, found in zip(self.wanted, present, strict=True) if not found}
+        found = locate(root, {image_id: places(image_id) for image_id in self.wanted})
+        self.missing = {image_id: None for image_id, path in found.items() if path is None}
 
     def askable(self, source: str) -> list[str]:
         """Missing images that this source has not refused."""
@@ -84,9 +86,8 @@ class ImageStore:
         if reason is not None:
             return reason
         new = self._incoming / f"{image_id}.new"
-        places = self._places(image_id)
         suffix = ".png" if info.format == "PNG" else ".jpg"
-        path = self.root / next((p for p in places[:2] if p.endswith(suffix)), places[0])
+        path = self.root / f"{self._places(image_id)[0]}{suffix}"
         try:
             write(new)
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,19 +1,29 @@
-"""Images that the user already has, linked into the store instead of copied."""
+"""Images that the user already has: linked into the store, or read where they lie."""
 
-import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from tqdm import tqdm
 
+from rau.datasets.locate import search
+from rau.datasets.manifest import COMPLETED
 from rau.download.image_store import ImageStore
 from rau.errors import UserError
 
-SOURCE = "dataset.images"
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+
+def find_images(folder: Path, wanted: Iterable[str]) -> dict[str, Path]:
+    """Files anywhere under `folder` that are named as wanted images, by id.
+
+    Raises:
+        UserError: when there is no such folder.
+    """
+    if not folder.is_dir():
+        raise UserError(f"dataset.images: no folder {folder}; check the path")
+    return search(folder, {image_id: image_id for image_id in wanted})
 
 
 def link_images(folder: Path, store: ImageStore) -> str:
-    """Link every missing image found anywhere under `folder` as `<image id>.<suffix>`.
+    """Link every missing image that is found under `folder`.
 
     Returns:
         The outcome as text.
@@ -21,17 +31,9 @@ def link_images(folder: Path, store: ImageStore) -> str:
     Raises:
         UserError: when there is no such folder.
     """
-    if not folder.is_dir():
-        raise UserError(f"dataset.images: no folder {folder}; check the path")
-    found: dict[str, Path] = {}
-    for place, folders, names in os.walk(folder):
-        folders.sort()
-        for name in sorted(names):
-            stem, suffix = os.path.splitext(name)  # noqa: PTH122 - a million paths are slow
-            if suffix.lower() in SUFFIXES and stem in store.missing:
-                found.setdefault(stem, Path(place) / name)
+    found = find_images(folder, store.missing)
     unusable = 0
     for image_id, path in tqdm(found.items(), desc="link images", unit="image"):
-        unusable += not store.link(image_id, path, SOURCE)
+        unusable += not store.link(image_id, path, COMPLETED)
     note = f", {unusable:,} of them not valid" if unusable else ""
     return f"{len(found):,} of the wanted images found{note}"

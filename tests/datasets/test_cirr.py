@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from rau.datasets import cirr
+from rau.datasets.locate import locate
 from rau.errors import UserError
 from tests.places import SHARED
 
@@ -40,8 +41,8 @@ def test_query(tmp_path: Path) -> None:
     assert query["members"] == ["dev-1-0-img1", "dev-2-0-img0"]
     assert annotations.galleries == {"original": {"all": sorted(PATHS)}}
     assert annotations.places("dev-1-0-img0")[:2] == [
-        "img_raw/dev/dev-1-0-img0.png",
-        "dev/dev-1-0-img0.png",
+        "img_raw/dev/dev-1-0-img0",
+        "dev/dev-1-0-img0",
     ]
 
 
@@ -76,6 +77,35 @@ def test_what_is_wrong_is_named(tmp_path: Path, entry: Any, said: str) -> None:
 def test_paths_stay_in_the_folder(tmp_path: Path, path: str) -> None:
     write_layout(tmp_path, [ENTRY], PATHS | {"dev-1-0-img0": path})
     with pytest.raises(UserError, match="leaves the folder"):
+        cirr.read_annotations(tmp_path)
+
+
+TRAIN = "train-11041-2-img0"
+
+
+@pytest.mark.parametrize("home", [".", "cirr"])
+@pytest.mark.parametrize(
+    "place", ["img_raw/train/34", "train/34", "images/train/34", "train", "img_raw/train", "images"]
+)
+def test_layouts_of_other_codes(tmp_path: Path, home: str, place: str) -> None:
+    (tmp_path / home).mkdir(exist_ok=True)
+    paths = {**PATHS, TRAIN: f"./train/34/{TRAIN}.png"}
+    write_layout(tmp_path / home, [{**ENTRY, "reference": TRAIN}], paths)
+    (tmp_path / place).mkdir(parents=True)
+    (tmp_path / place / f"{TRAIN}.png").touch()
+    annotations = cirr.read_annotations(tmp_path)
+    assert list(annotations.files) == [
+        "captions/cap.rc2.val.json",
+        "image_splits/split.rc2.val.json",
+    ]
+    found = locate(tmp_path, {i: annotations.places(i) for i in annotations.image_ids})
+    assert found[TRAIN] == tmp_path / place / f"{TRAIN}.png"
+    assert found["dev-1-0-img0"] is None
+
+
+def test_a_pair_stands_once(tmp_path: Path) -> None:
+    write_layout(tmp_path, [ENTRY, ENTRY])
+    with pytest.raises(UserError, match="row 1: pairid 7 stands twice"):
         cirr.read_annotations(tmp_path)
 
 

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from rau.datasets import fashioniq, manifest
+from rau.datasets.locate import locate
 from rau.errors import UserError
 from rau.schemas import GALLERIES, IMAGES, QUERIES, RELEVANCE
 from tests.places import SHARED
@@ -38,7 +39,7 @@ def test_tables_of_a_small_folder(tmp_path: Path) -> None:
     pq.write_table(relevance, tmp_path / "relevance.parquet")
     annotations = fashioniq.read_annotations(tmp_path)
     places = {image_id: annotations.places(image_id) for image_id in ("C", "B", "A")}
-    images = manifest.build(tmp_path, places, {}, 1)
+    images = manifest.build(tmp_path, locate(tmp_path, places), {}, 1)
     tables = annotations.tables(images)
     query = tables["queries"].to_pylist()[0]
     assert query["query_id"] == "dress-val-0"
@@ -80,7 +81,9 @@ def test_folder_without_captions(tmp_path: Path) -> None:
 def test_captions_without_split_file(tmp_path: Path) -> None:
     write_layout(tmp_path, [ENTRY], ["A", "B"])
     (tmp_path / "image_splits/split.dress.val.json").unlink()
-    with pytest.raises(UserError, match=r"split file .* is missing"):
+    with pytest.raises(
+        UserError, match=r"split\.dress\.val\.json is missing; check the split file"
+    ):
         fashioniq.read_annotations(tmp_path)
 
 
@@ -123,8 +126,56 @@ def test_any_category_counts(tmp_path: Path) -> None:
     for path in list(tmp_path.glob("*/*.dress.val.json")):
         path.rename(path.with_name(path.name.replace("dress", "shoes")))
     assert fashioniq.read_annotations(tmp_path).queries[0]["query_id"] == "shoes-val-0"
-    (tmp_path / "captions/cap.shoes.dev.json").write_text("[]")
-    with pytest.raises(UserError, match=r"cap\.shoes\.dev\.json is not named"):
+
+
+def test_files_of_others_are_passed_over_with_a_note(tmp_path: Path) -> None:
+    write_layout(tmp_path, [ENTRY], ["A", "B"])
+    others = [
+        "cap.dress.dev.json",
+        "cap.extended.json",
+        "cap.extended.val.json",
+        "._cap.x.val.json",
+    ]
+    for name in (*others, "correction_dict_dress.json", ".DS_Store"):
+        (tmp_path / "captions" / name).write_text("no JSON")
+    found = fashioniq.read_annotations(tmp_path)
+    assert list(found.files) == ["captions/cap.dress.val.json", "image_splits/split.dress.val.json"]
+    (note,) = found.notes
+    assert note.startswith("captions/ also holds 6 files that are not read: '.DS_Store', ")
+
+
+@pytest.mark.parametrize("name", ["mean", "Mean", "a@b", "a,b", " a", "x" * 65])
+def test_category_names_that_reports_could_not_tell_apart(tmp_path: Path, name: str) -> None:
+    write_layout(tmp_path, [ENTRY], ["A", "B"])
+    for path in list(tmp_path.glob("*/*.dress.val.json")):
+        path.rename(path.with_name(path.name.replace("dress", name)))
+    with pytest.raises(UserError, match="a category cannot be named"):
+        fashioniq.read_annotations(tmp_path)
+
+
+def test_categories_that_differ_in_case_only(tmp_path: Path) -> None:
+    write_layout(tmp_path, [ENTRY], ["A", "B"])
+    for path in list(tmp_path.glob("*/*.dress.val.json")):
+        path.with_name(path.name.replace("dress", "Dress")).write_bytes(path.read_bytes())
+    with pytest.raises(UserError, match="differ in case only"):
+        fashioniq.read_annotations(tmp_path)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le"])
+def test_files_of_other_systems(tmp_path: Path, encoding: str) -> None:
+    write_layout(tmp_path, [ENTRY | {"captions": ["is rosé", "longer"]}], ["A", "B"])
+    for path in tmp_path.glob("*/*.json"):
+        text = json.dumps(json.loads(path.read_text()), ensure_ascii=False, indent=1)
+        path.write_bytes(text.replace("\n", "\r\n").encode(encoding))
+    assert fashioniq.read_annotations(tmp_path).queries[0]["captions"] == ["is rosé", "longer"]
+
+
+@pytest.mark.parametrize("target", [7, ["A"], {}])
+def test_a_target_of_the_test_split_is_a_string(tmp_path: Path, target: Any) -> None:
+    write_layout(tmp_path, [ENTRY | {"target": target}], ["A", "B"])
+    for path in list(tmp_path.glob("*/*.dress.val.json")):
+        path.rename(path.with_name(path.name.replace("val", "test")))
+    with pytest.raises(UserError, match="'target' is not a string"):
         fashioniq.read_annotations(tmp_path)
 
 
@@ -133,6 +184,13 @@ def test_text_that_is_no_text(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="not valid JSON"):
         fashioniq.read_annotations(tmp_path)
     (tmp_path / "captions/cap.dress.val.json").write_text("[" * 100_000)
+    with pytest.raises(UserError, match="not valid JSON"):
+        fashioniq.read_annotations(tmp_path)
+
+
+def test_a_number_of_thousands_of_digits(tmp_path: Path) -> None:
+    write_layout(tmp_path, [ENTRY], ["A", "B"])
+    (tmp_path / "captions/cap.dress.val.json").write_text(f"[{'9' * 9999}]")
     with pytest.raises(UserError, match="not valid JSON"):
         fashioniq.read_annotations(tmp_path)
 

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from rau.datasets import coverage, image_files, manifest
+from rau.datasets.locate import locate
 from rau.errors import UserError
 
 
@@ -25,11 +26,11 @@ def store(tmp_path: Path) -> Path:
 
 
 IDS = ["whole", "other", "cut", "empty", "page", "absent"]
-PLACES = {i: [f"images/{i}.jpg", f"images/{i}.png"] for i in IDS}
+PLACES = {i: [f"images/{i}"] for i in IDS}
 
 
 def test_rows_follow_the_ids(store: Path) -> None:
-    rows = manifest.build(store, PLACES, {"whole": "a mirror"}, 2).to_pylist()
+    rows = manifest.build(store, locate(store, PLACES), {"whole": "a mirror"}, 2).to_pylist()
     assert [row["image_id"] for row in rows] == IDS
     assert [row["status"] for row in rows] == ["ok", "ok"] + ["corrupt"] * 3 + ["missing"]
     first = rows[0]
@@ -41,7 +42,7 @@ def test_rows_follow_the_ids(store: Path) -> None:
 
 
 def test_gap_is_an_error_unless_allowed(store: Path) -> None:
-    table = manifest.build(store, PLACES, {}, 2)
+    table = manifest.build(store, locate(store, PLACES), {}, 2)
     listing = store / "missing.csv"
     with pytest.raises(UserError, match=r"4 of 6 images.*cut \(corrupt\).*absent \(missing\)"):
         coverage.check(table, False, store, listing)
@@ -55,18 +56,18 @@ def test_gap_is_an_error_unless_allowed(store: Path) -> None:
 
 
 def test_files_that_are_no_images_are_named(store: Path) -> None:
-    table = manifest.build(store, PLACES, {"whole": "a mirror"}, 2)
+    table = manifest.build(store, locate(store, PLACES), {"whole": "a mirror"}, 2)
     names = [path.name for path in manifest.corrupt_files(table, store)]
     assert names == ["cut.jpg", "empty.jpg", "page.jpg"]
 
 
 def test_too_many_pixels_are_refused(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(image_files, "MAX_PIXELS", 100)
-    rows = manifest.build(store, PLACES, {}, 1).to_pylist()
+    rows = manifest.build(store, locate(store, PLACES), {}, 1).to_pylist()
     assert [row["status"] for row in rows[:2]] == ["corrupt", "ok"]
 
 
 @pytest.mark.parametrize("image_id", ["../secret", "a/b", "", ".hidden", "a\0b", "a\\b"])
 def test_ids_stay_in_the_folder(store: Path, image_id: str) -> None:
     with pytest.raises(UserError, match="not a plain file name"):
-        manifest.build(store, {image_id: ["images/x.jpg"]}, {}, 1)
+        manifest.build(store, {image_id: None}, {}, 1)

@@ -47,15 +47,15 @@ def test_digests_and_counts_are_those_of_the_files(card: DatasetCard) -> None:
 
 @real
 def test_a_copy_of_fashioniq_is_official_until_it_is_changed(tmp_path: Path) -> None:
-    files = reader("fashioniq").annotation_files(SHARED / "fashioniq")
+    files = reader("fashioniq").read_annotations(SHARED / "fashioniq").files
     root = tmp_path / "copy"
-    for path in files:
-        copy = root / path.relative_to(SHARED / "fashioniq")
+    for name, path in files.items():
+        copy = root / name
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, copy)
 
     def compare() -> verification.Comparison:
-        return verification.compare(FASHIONIQ, root, reader("fashioniq").annotation_files(root))
+        return verification.compare(FASHIONIQ, reader("fashioniq").read_annotations(root).files)
 
     assert compare() == verification.Comparison("official")
     for kind in ("captions/cap", "image_splits/split"):
@@ -74,11 +74,11 @@ def test_cirr_without_its_train_captions_is_custom_and_with_them_unverified(
 ) -> None:
     root = tmp_path / "copy"
     shutil.copytree(SHARED / "cirr", root)
-    files = reader("cirr").annotation_files(root)
-    assert verification.compare(CIRR, root, files).differs == ["captions/cap.rc2.train.json"]
+    files = reader("cirr").read_annotations(root).files
+    assert verification.compare(CIRR, files).differs == ["captions/cap.rc2.train.json"]
     train = root / "captions/cap.rc2.train.json"
     train.write_text("[]")
-    found = verification.compare(CIRR, root, reader("cirr").annotation_files(root))
+    found = verification.compare(CIRR, reader("cirr").read_annotations(root).files)
     assert found.copy == "official"
     assert found.unverified == {"captions/cap.rc2.train.json": digest_file(train)}
 
@@ -94,8 +94,9 @@ def test_one_more_file_makes_a_copy_custom(tmp_path: Path) -> None:
     for category in world.CATEGORIES:
         (tmp_path / "image_url" / f"asin2url.{category}.txt").touch()
     card = world.card("", tmp_path)
-    files = reader("fashioniq").annotation_files(tmp_path)
-    assert verification.compare(card, tmp_path, files).copy == "official"
+    files = reader("fashioniq").read_annotations(tmp_path).files
+    assert verification.compare(card, files).copy == "official"
     extra = tmp_path / "relevance.parquet"
     extra.touch()
-    assert verification.compare(card, tmp_path, [*files, extra]).differs == ["relevance.parquet"]
+    files = {**files, extra.name: extra}
+    assert verification.compare(card, files).differs == ["relevance.parquet"]

@@ -31,7 +31,7 @@ BROKEN = SHARED / "fashioniq/image_url/broken_links"
 
 def intake(root: Path, ids: list[str]) -> ImageStore:
     def places(image_id: str) -> list[str]:
-        return [f"images/{image_id}.jpg", f"images/{image_id}.png"]
+        return [f"images/{image_id}"]
 
     return ImageStore(root, ids, places, False, Journal(root / "journal"))
 
@@ -179,7 +179,7 @@ def test_products_are_no_placeholders() -> None:
 def cirr_hosts(host: server.Server, folder: Path) -> DatasetCard:
     """CIRR's card with a small annotation folder, whose digest is not known, and one mirror."""
     write_layout(folder, [ENTRY])
-    names = [str(path.relative_to(folder)) for path in cirr.annotation_files(folder)]
+    names = cirr.read_annotations(folder).files
     files = replace(CIRR.annotations, digests=dict.fromkeys(names), host=f"{host.url}/github")
     serve_files(host, folder, files)
     mirror = CIRR.mirrors[1]
@@ -208,7 +208,7 @@ def test_terms_are_asked_for_before_any_image(tmp_path: Path) -> None:
         assert not any("datasets" in path for _, path in host.asked)
         sources = fill(images=mine, accept_terms=True)
         assert Counter(sources.values()) == {"dataset.images": 1, "royokong/cirr_imgs": 2}
-        assert (store / "img_raw/dev/dev-1-0-img1.png").read_bytes() == picture("dev-1-0-img1")
+        assert (store / "img_raw/dev/dev-1-0-img1.jpg").read_bytes() == picture("dev-1-0-img1")
 
 
 def test_a_file_of_unknown_digest_is_held_to_its_first_sight(tmp_path: Path) -> None:

@@ -1,0 +1,63 @@
+"""What can be said of a data set before anything is encoded or trained."""
+
+from collections import Counter
+from collections.abc import Collection
+
+from rau.datasets.annotations import Annotations
+from rau.datasets.captions import clean
+from rau.datasets.coverage import is_usable
+from rau.errors import UserError
+from rau.schemas import QueryRow
+
+# A holdout and a batch of two.
+MIN_TRAIN = 3
+
+
+def check(found: Annotations, valid: Collection[str]) -> list[str]:
+    """Refuse a data set that a later stage cannot use.
+
+    Args:
+        valid: ids of the images that can be used.
+
+    Returns:
+        What does not stop a run but changes its numbers, each a line.
+
+    Raises:
+        UserError: when there are too few queries, or a category has no image to rank.
+    """
+    valid = set(valid)
+    val = [query for query in found.queries if query["split"] == "val"]
+    if not val:
+        raise UserError("the data set has no val queries; nothing can be measured")
+    train = [q for q in found.queries if q["split"] == "train" and is_usable(q, valid)]
+    if len(train) < MIN_TRAIN:
+        raise UserError(
+            f"{len(train)} train queries have their images, and {MIN_TRAIN} are the least; add "
+            "train queries or complete the images"
+        )
+    by_category = Counter(query["category"] for query in val)
+    usable = Counter(query["category"] for query in val if is_usable(query, valid))
+    notes = []
+    for category, count in sorted(by_category.items()):
+        for name, members in found.galleries.items():
+            if category in members and valid.isdisjoint(members[category]):
+                raise UserError(
+                    f"no image of {category}'s gallery ({name}) can be used; complete the images"
+                )
+        if not usable[category]:
+            notes.append(f"none of the {count:,} val queries of {category} has its images")
+    return notes + _odd(found.queries)
+
+
+def _odd(queries: Collection[QueryRow]) -> list[str]:
+    own = sum(query["target_id"] == query["reference_id"] for query in queries)
+    silent = sum(not any(map(clean, query["captions"])) for query in queries)
+    notes = []
+    if own:
+        notes.append(
+            f"{own:,} queries have their reference as target: a miss under every protocol that "
+            "removes the reference"
+        )
+    if silent:
+        notes.append(f"{silent:,} queries have no word in any caption")
+    return notes

@@ -1,0 +1,103 @@
+"""Image files found by name, as file systems and archives spell it.
+
+A name may have any of `SUFFIXES` in any case. Where no other image has a name so alike, it may also
+differ in case or in Unicode's form (macOS decomposes "é", Windows ignores case).
+"""
+
+import os
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+
+# The order in which they are taken where an image has several files.
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+
+
+def _fold(name: str) -> str:
+    """What all spellings of a name have in common."""
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+class _Files:
+    """Image files by name, with or without its suffix."""
+
+    def __init__(self, paths: Iterable[str]) -> None:
+        """Of equal names the first, by suffix in the order of `SUFFIXES`, counts."""
+        self._exact: dict[str, str] = {}
+        self._alike: dict[str, str] = {}
+        known = [(SUFFIXES.index(s), path) for path in paths if (s := _suffix(path)) in SUFFIXES]
+        for _, path in sorted(known, key=lambda one: one[0]):
+            name = os.path.basename(path)  # noqa: PTH119 - a million paths are slow
+            for spelling in (name[: -len(_suffix(name))], name):
+                self._exact.setdefault(spelling, path)
+                self._alike.setdefault(_fold(spelling), path)
+
+    def find(self, name: str, alone: bool) -> str | None:
+        """The file of a name; one that is only alike where the name is `alone` in being so."""
+        return self._exact.get(name) or (self._alike.get(_fold(name)) if alone else None)
+
+
+def _suffix(path: str) -> str:
+    return os.path.splitext(path)[1].lower()  # noqa: PTH122 - a million paths are slow
+
+
+def _alone(names: Mapping[str, str]) -> set[str]:
+    """The ids whose names are like no other's."""
+    count = Counter(map(_fold, names.values()))
+    return {image_id for image_id, name in names.items() if count[_fold(name)] == 1}
+
+
+def locate(root: Path, images: Mapping[str, Sequence[str]]) -> dict[str, Path | None]:
+    """The files of images, by id; None where there is none.
+
+    Args:
+        root: the folder of a data set.
+        images: by id, paths under `root` without suffix, in the order to try.
+    """
+    folders: dict[str, _Files] = {}
+    alone = _alone({image_id: places[0] for image_id, places in images.items()})
+
+    def find(image_id: str) -> Path | None:
+        for place in images[image_id]:
+            folder, _, name = place.rpartition("/")
+            if folder not in folders:
+                folders[folder] = _Files(_listed(root / folder))
+            if found := folders[folder].find(name, image_id in alone):
+                return Path(found)
+        return None
+
+    return {image_id: find(image_id) for image_id in images}
+
+
+def search(root: Path, names: Mapping[str, str]) -> dict[str, Path]:
+    """Files anywhere below a folder whose name is an image's, by id.
+
+    Args:
+        names: of files without suffix, by id.
+    """
+    files = _Files(path for folder in _folders(root) for path in _listed(folder))
+    alone = _alone(names)
+    found = {i: files.find(name, i in alone) for i, name in names.items()}
+    return {image_id: Path(path) for image_id, path in found.items() if path is not None}
+
+
+def _folders(root: Path) -> Iterator[Path]:
+    for place, below, _ in os.walk(root):
+        below.sort()
+        yield Path(place)
+
+
+def _listed(folder: Path) -> list[str]:
+    """Paths of the files of a folder, sorted; none where there is no such folder."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entry.path for entry in entries if entry.is_file())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def stem(place: str) -> str:
+    """A path without the suffix of an image, where it has one."""
+    path = PurePosixPath(place)
+    return str(path.with_suffix("") if path.suffix.lower() in SUFFIXES else path)

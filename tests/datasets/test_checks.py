@@ -1,0 +1,64 @@
+"""What a data set lacks is said before anything is encoded."""
+
+import pytest
+
+from rau.datasets.annotations import Annotations
+from rau.datasets.checks import check
+from rau.errors import UserError
+from rau.schemas import QueryRow
+
+
+def query(split: str, reference: str, target: str, caption: str = "red") -> QueryRow:
+    return {
+        "query_id": f"{split}-{reference}-{target}",
+        "split": split,
+        "category": "dress",
+        "reference_id": reference,
+        "target_id": target,
+        "captions": [caption],
+        "members": None,
+        "relevant": None,
+    }
+
+
+TRAIN = [query("train", "T", target) for target in "UVW"]
+VAL = query("val", "A", "B")
+IDS = set("TUVWABC")
+
+
+def found(*queries: QueryRow) -> Annotations:
+    galleries = {"original": {"dress": ["A", "B", "C"]}, "val-union": {"dress": ["A", "B"]}}
+    return Annotations({}, list(queries), galleries, lambda image_id: [image_id])
+
+
+def test_nothing_to_say() -> None:
+    assert check(found(*TRAIN, VAL), IDS) == []
+
+
+def test_no_val_queries() -> None:
+    with pytest.raises(UserError, match="no val queries"):
+        check(found(*TRAIN), IDS)
+
+
+def test_too_few_train_queries_with_images() -> None:
+    with pytest.raises(UserError, match="2 train queries have their images, and 3 are the least"):
+        check(found(*TRAIN, VAL), IDS - {"W"})
+
+
+@pytest.mark.parametrize(("gone", "name"), [("AB", "val-union"), ("ABC", "original")])
+def test_a_category_without_pictures(gone: str, name: str) -> None:
+    with pytest.raises(UserError, match=f"no image of dress's gallery \\({name}\\) can be used"):
+        check(found(*TRAIN, VAL), IDS - set(gone))
+
+
+def test_what_changes_the_numbers_is_said() -> None:
+    assert check(found(*TRAIN, VAL), IDS - {"A"}) == [
+        "none of the 1 val queries of dress has its images"
+    ]
+    own, silent = query("val", "A", "A"), query("train", "T", "U", " ,.")
+    notes = check(found(*TRAIN, VAL, own, silent), IDS)
+    assert notes == [
+        "1 queries have their reference as target: a miss under every protocol that removes the "
+        "reference",
+        "1 queries have no word in any caption",
+    ]

@@ -1,0 +1,52 @@
+"""Images are found as file systems and archives spell their names."""
+
+import unicodedata
+from pathlib import Path
+
+import pytest
+
+from rau.datasets.fashioniq import FOLDERS
+from rau.datasets.locate import locate, search
+
+
+def touch(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    return path
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "JPG", "jpeg", "Jpeg", "png", "PNG", "webp", "tif"])
+def test_any_suffix_in_any_case(tmp_path: Path, suffix: str) -> None:
+    path = touch(tmp_path / f"images/A.{suffix}")
+    touch(tmp_path / "images/A.txt")
+    assert locate(tmp_path, {"A": ["images/A"], "B": ["images/B"]}) == {"A": path, "B": None}
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_names_in_either_form_of_unicode(tmp_path: Path, form: str) -> None:
+    path = touch(tmp_path / f"{unicodedata.normalize(form, 'rosé')}.jpg")  # type: ignore[arg-type]
+    for wanted in ("NFC", "NFD"):
+        name = unicodedata.normalize(wanted, "rosé")
+        assert locate(tmp_path, {name: [name]}) == {name: path}
+
+
+def test_case_counts_where_ids_differ_in_nothing_else(tmp_path: Path) -> None:
+    path = touch(tmp_path / "abc.jpg")
+    assert locate(tmp_path, {"ABC": ["ABC"]}) == {"ABC": path}
+    assert locate(tmp_path, {"ABC": ["ABC"], "abc": ["abc"]}) == {"ABC": None, "abc": path}
+    assert search(tmp_path, {"ABC": "ABC", "abc": "abc"}) == {"abc": path}
+
+
+def test_an_id_may_end_in_its_suffix(tmp_path: Path) -> None:
+    path = touch(tmp_path / "images/A.jpg")
+    assert locate(tmp_path, {"A.jpg": ["images/A.jpg"]}) == {"A.jpg": path}
+
+
+def test_the_likeliest_place_comes_first(tmp_path: Path) -> None:
+    places = {"A": [f"{folder}/A" for folder in FOLDERS]}
+    for folder in reversed(FOLDERS):
+        path = touch(tmp_path / folder / "A.png")
+        assert locate(tmp_path, places) == {"A": path}
+    (tmp_path / "images/A.png").unlink()
+    (tmp_path / "images/A.png").symlink_to(tmp_path / "gone")
+    assert locate(tmp_path, places) == {"A": tmp_path / FOLDERS[1] / "A.png"}
