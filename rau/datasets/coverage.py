@@ -22,6 +22,7 @@ def is_usable(query: QueryRow, valid: set[str]) -> bool:
 class Coverage(Section):
     """Numbers of images and val queries, expected and available.
 
+    `val_queries_to_themselves` have their reference as target, which some protocols remove.
     `unusable` says how queries without their images count, as `evaluate.unusable`; None before
     anything is ranked.
     """
@@ -34,6 +35,7 @@ class Coverage(Section):
     val_images_expected: int
     val_queries_usable: int
     val_queries: int
+    val_queries_to_themselves: int = 0
     unusable: Literal["miss", "leave_out"] | None = None
 
     def __str__(self) -> str:
@@ -45,6 +47,11 @@ class Coverage(Section):
             words += {"miss": ", the others count as misses", "leave_out": ", the others left out"}[
                 self.unusable
             ]
+        if self.val_queries_to_themselves:
+            words += (
+                f"; {self.val_queries_to_themselves:,} val queries have their reference as target, "
+                "a miss where it is removed"
+            )
         return words
 
 
@@ -72,6 +79,7 @@ def measure(
         val_images_expected=len(gallery),
         val_queries_usable=sum(is_usable(query, valid) for query in val),
         val_queries=len(val),
+        val_queries_to_themselves=sum(q["target_id"] == q["reference_id"] for q in val),
         unusable=unusable,
     )
 

@@ -28,6 +28,7 @@ from rau.files import read_json
 from rau.schemas import RELEVANCE, QueryRow, ends, read_parquet
 
 SPLITS = ("train", "val", "test")
+MAX_CAPTIONS = 100
 # The official one, VAL's and CoSMo's, the resized copies of others, and the folder itself.
 FOLDERS = ("images", "image_data", "resized_image", "resized_images", ".")
 OFFICIAL = {"dress", "shirt", "toptee"}
@@ -78,8 +79,8 @@ def _query(entry: Any, where: str, category: str, split: str, row: int) -> Query
     if split != "test" or entry.get("target") is not None:
         check_entry(entry, where, ["target"], [])
     captions = entry["captions"]
-    if not captions or not are_strings(captions):
-        raise UserError(f"{where}: 'captions' is not a list of strings")
+    if not captions or not are_strings(captions) or len(captions) > MAX_CAPTIONS:
+        raise UserError(f"{where}: 'captions' is not a list of 1 to {MAX_CAPTIONS} strings")
     return {
         "query_id": f"{category}-{split}-{row}",
         "split": split,

@@ -94,8 +94,8 @@ def build_task(
         gallery_ids: the gallery; images that have no feature stay out of it.
 
     Raises:
-        UserError: when no image of the gallery is available, a target is not listed in it or
-            is removed with the reference, or a text has no feature.
+        UserError: when no image of the gallery is available, a target is not listed in it, or a
+            text has no feature.
     """
     listed = sorted(set(gallery_ids))
     image_row = features.images.index
@@ -105,11 +105,6 @@ def build_task(
     if not present:
         raise UserError(f"no image of the gallery of {category} is available; complete the images")
     for query in queries:
-        if remove_reference and query["target_id"] == query["reference_id"]:
-            raise UserError(
-                f"the target of {query['query_id']} is its own reference, which this protocol "
-                "removes; fix the query or evaluate with the reference kept"
-            )
         if query["target_id"] is not None and query["target_id"] not in known:
             raise UserError(
                 f"target {query['target_id']} of {query['query_id']} is not in its gallery; "
@@ -240,8 +235,9 @@ def _rank(task: Task, queries: _Encoded, gallery: _Encoded, top_k: int) -> Ranke
     ranking = rank(
         queries[0].mean(1),  # Over the orders; `rank` normalises it.
         gallery[0],
-        # A row without its reference or target counts as a miss, whatever its list looks like.
-        on_device(np.where(task.usable, task.target, -1)),
+        # A row without its reference or target counts as a miss, whatever its list looks like, and
+        # so does one whose target is removed, being its reference.
+        on_device(np.where(task.usable & (task.target != task.removed), task.target, -1)),
         on_device(task.removed),
         top_k,
         None if task.relevant is None else on_device(task.relevant),

@@ -129,9 +129,6 @@ def holdout_tasks(
     queries = [{**query, "members": None} for query in queries]
     for category in sorted({query["category"] for query in queries}):
         own = [query for query in queries if query["category"] == category]
-        if remove_reference:
-            own = [query for query in own if query["target_id"] != query["reference_id"]]
         gallery = {end for query in own for end in ends(query)}
-        if own:
-            tasks.append(build_task(category, own, gallery, join, remove_reference, features))
+        tasks.append(build_task(category, own, gallery, join, remove_reference, features))
     return tasks

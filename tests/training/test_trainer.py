@@ -1,7 +1,7 @@
 """Training: even batches, correct counts, bit-identical results when repeated and when resumed."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -11,11 +11,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from rau.datasets.captions import all_texts
 from rau.errors import UserError
+from rau.evaluation.benchmark import ranking_rows
 from rau.features.table import Features
 from rau.models.baselines import WeightedSum, apply_map, fit_ridge, untrained
-from rau.params import HeadParams, Params, TrainParams, UaParams
+from rau.params import EvaluateParams, HeadParams, Params, TrainParams, UaParams
 from rau.retrieval.feature_set import FeatureSet
-from rau.retrieval.tasks import build_task, run
+from rau.retrieval.tasks import build_task, measured, run
 from rau.schemas import QueryRow, ends
 from rau.training import triplets
 from rau.training.epoch_statistics import csu_counts
@@ -253,12 +254,38 @@ def test_weighted_sum_by_hand_and_its_ends() -> None:
     assert methods["text only"].encode_query(reference, text)[0].tolist() == [[0, 1]]
 
 
-def test_target_that_is_removed_is_named() -> None:
+@pytest.mark.parametrize("unusable", ["miss", "leave_out"])
+def test_target_that_is_removed_is_a_miss(unusable: Literal["miss", "leave_out"]) -> None:
     features, queries = world()
-    own = queries[0] | {"target_id": queries[0]["reference_id"]}
+    own = queries[0] | {"target_id": queries[0]["reference_id"], "relevant": None}
     gallery = [query["reference_id"] for query in queries]
-    with pytest.raises(UserError, match=f"target of {own['query_id']} is its own reference"):
-        build_task("dress", [own], gallery, "forward", True, features)
+    evaluate = EvaluateParams(unusable=unusable)
+    for removed, best in ((True, 0.0), (False, 100.0)):
+        tasks = [build_task("dress", [own], gallery, "forward", removed, features)]
+        ranked = [run(tasks[0], WeightedSum(0.0), features, 3)]
+        values, _ = measured(tasks, ranked, evaluate)
+        assert values["dress"]["recall_at_50"].tolist() == [best]
+        row = ranking_rows("m", "p", tasks[0], ranked[0]).to_pylist()[0]
+        assert row["target_rank"] == (None if removed else 1)
+        assert len(row["top"]) == 3
+
+
+def test_a_query_whose_target_is_its_reference_trains(tmp_path: Path) -> None:
+    features, queries = world()
+    own = [q | {"target_id": q["reference_id"], "relevant": None} for q in queries]
+    assert fit(params(), features, own, tmp_path / "state").training.best_epoch > 0
+
+
+@pytest.mark.parametrize("count", [1, 3, 5])
+def test_any_number_of_captions(tmp_path: Path, count: int) -> None:
+    features, queries = world()
+    captions = [f"c{n}" for n in range(count)]
+    own = [q | {"captions": captions if n % 2 else q["captions"]} for n, q in enumerate(queries)]
+    texts = sorted({text for query in own for text in all_texts(query["captions"])})
+    matrix = np.random.default_rng(0).normal(size=(len(texts), features.texts.matrix.shape[1]))
+    named = Features(texts, matrix.astype(np.float32), features.texts.metadata)
+    both = FeatureSet.on(torch.device("cpu"), features.images, named)
+    assert fit(params(), both, own, tmp_path / "state").training.best_epoch > 0
 
 
 def test_gallery_without_images_is_named() -> None:
