@@ -13,7 +13,7 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench import __main__ as command
-from bench import harness, plain, ranking, training
+from bench import features, harness, plain, ranking, training
 from bench.harness import Bench, Result
 from bench.table import inserted, lines
 from rau.models.head import ComposedHead
@@ -152,8 +152,9 @@ def test_the_page_shows_the_figures_that_are_kept_and_no_others(device: str) -> 
         assert f"<!-- table: {device} -->\n<!-- end -->" in page
 
 
-# Features start processes beside threads of torch: `python -m bench features` runs them alone.
-@pytest.mark.parametrize(("cases", "count"), [(training.cases, 9), (ranking.cases, 5)])
+@pytest.mark.parametrize(
+    ("cases", "count"), [(training.cases, 9), (ranking.cases, 5), (features.cases, 4)]
+)
 def test_every_case_runs(
     cases: Callable[[Bench], Iterator[Result]], count: int, tmp_path: Path
 ) -> None:

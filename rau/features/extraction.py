@@ -1,21 +1,24 @@
-"""Features of many images and texts: worker processes load batches, and on a CPU encode them.
+"""Features of many images and texts: threads load batches, and on a CPU encode them.
 
-Where forward passes run on the cores, every worker decodes and encodes batches of its own on one
-core. Beside a GPU, workers load the next batches while it computes.
+Where forward passes run on the cores, every thread decodes and encodes batches of its own on one
+core. Beside a GPU, threads load the next batches while it computes. Threads and not processes:
+decoding, resizing and torch leave Python's lock, and a process forked beside torch's threads hangs.
 """
 
+from collections import deque
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
+from rau.devices import threads
 from rau.encoders.clip import Encoder
-from rau.errors import UserError
 from rau.features.table import Matrix
 
 
@@ -35,7 +38,7 @@ def encode_images(encoder: Encoder, items: Sequence[Item], batch: int, workers: 
 
     Args:
         batch: images in one forward pass, of all workers together.
-        workers: processes that decode; on a CPU they encode too.
+        workers: threads that decode; on a CPU they encode too.
 
     Raises:
         UserError: when a file is not a whole image.
@@ -49,7 +52,7 @@ def encode_texts(encoder: Encoder, items: Sequence[Item], batch: int, workers: i
 
     Args:
         batch: texts in one forward pass, of all workers together.
-        workers: processes; on a CPU they encode.
+        workers: threads; on a CPU they encode.
     """
     tokens, lengths = encoder.tokenise([str(item.content) for item in items])
     # The longest first: workers that end apart then wait for a short batch.
@@ -68,26 +71,6 @@ def _cut(tokens: Tensor, lengths: Tensor, rows: slice) -> Tensor:
     return tokens[rows, : int(lengths[rows].max())].contiguous()
 
 
-@dataclass(frozen=True)
-class _Batches(Dataset[Tensor | UserError]):
-    """Batches of rows, loaded, and encoded where there is something to encode them with."""
-
-    rows: Sequence[slice]
-    load: Callable[[slice], Tensor]
-    encode: Callable[[Tensor], Tensor] | None
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: int) -> Tensor | UserError:
-        try:
-            loaded = self.load(self.rows[index])
-        except UserError as error:
-            # As a value: raised in a worker, its message would come with a traceback.
-            return error
-        return loaded if self.encode is None else self.encode(loaded)
-
-
 def _encode(
     encoder: Encoder,
     items: Sequence[Item],
@@ -96,18 +79,26 @@ def _encode(
     batch: int,
     workers: int,
 ) -> Encoded:
-    """Encode in the workers on a CPU, in this process on any other device."""
+    """Encode in the workers on a CPU, in this thread on any other device."""
     on_cpu = encoder.device.type == "cpu"
     size = max(1, batch // workers) if on_cpu else batch
+
+    def work(rows: slice) -> Tensor:
+        loaded = load(rows)
+        if on_cpu:
+            return encode(loaded)
+        return loaded.pin_memory() if encoder.device.type == "cuda" else loaded
+
     batches = [slice(start, start + size) for start in range(0, len(items), size)]
-    results = DataLoader(
-        _Batches(batches, load, encode if on_cpu else None),
-        batch_size=None,
-        # A single worker on a CPU would have nothing to work beside.
-        num_workers=0 if on_cpu and workers == 1 else min(workers, len(batches)),
-        pin_memory=encoder.device.type == "cuda",
-    )
-    for rows, result in zip(batches, results, strict=True):
-        if isinstance(result, UserError):
-            raise result
-        yield items[rows], (result if on_cpu else encode(result)).numpy()
+    coming = iter(batches)
+    pool = ThreadPoolExecutor(workers)
+    with threads(1) if on_cpu else nullcontext():
+        try:
+            # Two batches a worker are ahead of the one that is asked for.
+            ahead = deque(pool.submit(work, rows) for rows in islice(coming, 2 * workers))
+            for rows in batches:
+                result = ahead.popleft().result()
+                ahead.extend(pool.submit(work, rows) for rows in islice(coming, 1))
+                yield items[rows], (result if on_cpu else encode(result)).numpy()
+        finally:
+            pool.shutdown(cancel_futures=True)
