@@ -21,7 +21,7 @@ Float64 = Annotated[float, pa.float64()]
 
 
 class ManifestRow(TypedDict):
-    """A row of `MANIFEST`: one image and what was found on disk."""
+    """A row of `MANIFEST`: one image, what was found on disk, and why it cannot be used."""
 
     image_id: str
     path: str | None
@@ -31,6 +31,7 @@ class ManifestRow(TypedDict):
     height: Int32 | None
     source: str | None
     status: str
+    reason: str | None
 
 
 class ImageRow(TypedDict):

@@ -110,8 +110,14 @@ def table(
 
 def missing(manifest: pa.Table) -> str:
     """Every missing or corrupt image, as CSV."""
-    gaps = manifest.filter(pc.field("status") != "ok").select(["image_id", "status", "source"])
+    gaps = manifest.filter(pc.field("status") != "ok").select(
+        ["image_id", "status", "source", "reason"]
+    )
     return str(gaps.to_pandas().to_csv(index=False))
+
+
+def _why(row: ManifestRow) -> str:
+    return row["status"] if row["reason"] is None else f"{row['status']}: {row['reason']}"
 
 
 def check(manifest: pa.Table, allow_missing: bool, root: Path, listing: Path) -> None:
@@ -125,7 +131,7 @@ def check(manifest: pa.Table, allow_missing: bool, root: Path, listing: Path) ->
     """
     gaps = manifest.filter(pc.field("status") != "ok").to_pylist()
     if gaps and not allow_missing:
-        named = ", ".join(f"{row['image_id']} ({row['status']})" for row in gaps[:5])
+        named = ", ".join(f"{row['image_id']} ({_why(row)})" for row in gaps[:5])
         named += ", …" if len(gaps) > 5 else ""
         raise UserError(
             f"{len(gaps):,} of {manifest.num_rows:,} images are missing in {root}: {named} (all in "

@@ -10,8 +10,9 @@ from typing import Any
 import pyarrow as pa
 from tqdm import tqdm
 
-from rau.datasets.image_files import MAX_BYTES, inspect
+from rau.datasets.image_files import inspect
 from rau.errors import UserError
+from rau.pictures import MAX_BYTES, TOO_LARGE
 from rau.schemas import MANIFEST
 
 FOUND, COMPLETED = "the folder", "dataset.images"
@@ -36,9 +37,9 @@ def inspect_image(
     place = (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
     row |= {"path": place, "bytes": size, "source": source, "status": "corrupt"}
     if size > MAX_BYTES:
-        return row
+        return row | {"reason": TOO_LARGE}
     info = asdict(inspect(path.read_bytes(), placeholders))
-    return row | {name: info[name] for name in ("sha256", "width", "height", "status")}
+    return row | {name: info[name] for name in row.keys() & info.keys()}
 
 
 def build(

@@ -40,10 +40,10 @@ KNOWN = {
 
 
 def is_placeholder(sha256: str, image: Image.Image) -> bool:
-    """Whether an image is a known placeholder, by digest or by thumbnail, or tiny."""
+    """Whether an RGB image is a known placeholder, by digest or by thumbnail, or tiny."""
     if sha256 in KNOWN or min(image.size) < MIN_SIDE:
         return True
-    grey = image.convert("RGB").convert("L").resize((SIZE, SIZE), Image.Resampling.BOX)
+    grey = image.convert("L").resize((SIZE, SIZE), Image.Resampling.BOX)
     known = np.frombuffer(b"".join(map(base64.b64decode, KNOWN.values())), np.uint8)
     distances = np.abs(known.reshape(-1, SIZE, SIZE) - np.asarray(grey, dtype=np.int16))
     return bool((distances.mean((1, 2)) < NEAR).any())

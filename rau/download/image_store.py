@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from rau.datasets.image_files import MAX_BYTES, ImageInfo, inspect
+from rau.datasets.image_files import inspect
 from rau.datasets.locate import locate
 from rau.datasets.manifest import check_image_id
 from rau.download.journal import Journal
@@ -68,23 +68,15 @@ class ImageStore:
 
     def is_image(self, content: bytes) -> bool:
         """Whether `take` would accept the bytes."""
-        return self._inspect(content)[1] is None
-
-    def _inspect(self, content: bytes) -> tuple[ImageInfo, str | None]:
-        """What the bytes are, and why they are not valid."""
-        if len(content) > MAX_BYTES:
-            return ImageInfo("corrupt", ""), f"larger than {MAX_BYTES} bytes"
-        info = inspect(content, self._placeholders)
-        reasons = {"ok": None, "missing": "placeholder", "corrupt": "no whole image"}
-        return info, reasons[info.status]
+        return inspect(content, self._placeholders).status == "ok"
 
     def _add(
         self, image_id: str, content: bytes, source: str, write: Callable[[Path], object]
     ) -> str | None:
         """Put what `write` makes into place; returns why the content is not valid, or None."""
-        info, reason = self._inspect(content)
-        if reason is not None:
-            return reason
+        info = inspect(content, self._placeholders)
+        if info.reason is not None:
+            return info.reason
         new = self._incoming / f"{image_id}.new"
         suffix = ".png" if info.format == "PNG" else ".jpg"
         path = self.root / f"{self._places(image_id)[0]}{suffix}"

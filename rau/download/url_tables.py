@@ -6,9 +6,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from rau.datasets.image_files import MAX_BYTES
 from rau.download.http_client import Client, Refused, Unreachable
 from rau.download.image_store import ImageStore
+from rau.pictures import MAX_BYTES
 
 SOURCE = "URL tables"
 # Consecutive images that no server delivered, after which the network counts as down.

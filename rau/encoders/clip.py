@@ -18,7 +18,6 @@ from open_clip.factory import HF_HUB_PREFIX, LOCAL_DIR_PREFIX
 from open_clip.push_to_hf_hub import save_config_for_hf
 from open_clip.tokenizer import HFTokenizer, SigLipTokenizer
 from open_clip.transform import PreprocessCfg, image_transform_v2
-from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
@@ -34,6 +33,7 @@ from rau.encoders.forward import (
 from rau.encoders.words import quick
 from rau.errors import UserError
 from rau.files import digest, digest_files, old_siblings, read_json, user_path, write_json
+from rau.pictures import open_rgb
 
 CONFIG = "open_clip_config.json"
 WEIGHTS = "open_clip_model.safetensors"
@@ -60,22 +60,16 @@ class Encoder:
     key: str
     dtype: torch.dtype = torch.float32
 
-    def prepare(self, path: Path) -> Tensor:
-        """Decode one image file, resized and cropped for the model: uint8 (height, width, 3).
+    def prepare(self, source: Path | bytes) -> Tensor:
+        """Decode one image, resized and cropped for the model: uint8 (height, width, 3).
 
         Raises:
-            UserError: when the file is not a whole image.
+            UserError: when `rau.pictures.open_rgb` does.
         """
-        try:
-            with Image.open(path) as image:
-                picture = image if image.mode == "RGB" else image.convert("RGB")
-                for transform in self.preprocess.transforms[:-2]:
-                    picture = transform(picture)
-                return torch.from_numpy(np.array(picture))
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            raise UserError(
-                f"{path} cannot be read as an image ({error}); check the file"
-            ) from error
+        picture = open_rgb(source)
+        for transform in self.preprocess.transforms[:-2]:
+            picture = transform(picture)
+        return torch.from_numpy(np.array(picture))
 
     def encode_images(self, images: Tensor) -> Tensor:
         """Raw image features (B, d_image), float32 on the CPU, of uint8 (B, height, width, 3)."""

@@ -7,11 +7,15 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
+from rau.errors import UserError
+from rau.pictures import open_rgb
+
 TILE = 112
 GAP = 6
 COLUMNS = 5
 LINE = 15
 INK, PAPER, TARGET, RELEVANT = "#1a1a1a", "#ffffff", "#0a9d4b", "#7fb8e6"
+GONE = "#d0d0d0"
 
 
 @dataclass(frozen=True)
@@ -28,9 +32,13 @@ class Strip:
 def _tile(path: Path, frame: str | None) -> Image.Image:
     tile = Image.new("RGB", (TILE, TILE), frame or PAPER)
     inner = TILE - 8
-    with Image.open(path) as image:
-        picture = ImageOps.contain(image.convert("RGB"), (inner, inner))
     backing = Image.new("RGB", (inner, inner), PAPER)
+    try:
+        picture = ImageOps.contain(open_rgb(path), (inner, inner))
+    except UserError:
+        # It was whole when `download` looked: a strip is no reason to lose the report.
+        picture = Image.new("RGB", (inner, inner), GONE)
+        ImageDraw.Draw(picture).text((8, inner // 2 - 8), "unreadable", INK)
     backing.paste(picture, ((inner - picture.width) // 2, (inner - picture.height) // 2))
     tile.paste(backing, (4, 4))
     return tile

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from rau.datasets import coverage, image_files, manifest
+from rau import pictures
+from rau.datasets import coverage, manifest
 from rau.datasets.locate import locate
 from rau.errors import UserError
 
@@ -44,14 +45,15 @@ def test_rows_follow_the_ids(store: Path) -> None:
 def test_gap_is_an_error_unless_allowed(store: Path) -> None:
     table = manifest.build(store, locate(store, PLACES), {}, 2)
     listing = store / "missing.csv"
-    with pytest.raises(UserError, match=r"4 of 6 images.*cut \(corrupt\).*absent \(missing\)"):
+    with pytest.raises(UserError, match=r"4 of 6 .*cut \(corrupt: damaged.*absent \(missing\)"):
         coverage.check(table, False, store, listing)
     coverage.check(table, True, store, listing)
+    unknown = f'"not a picture of a known format ({", ".join(pictures.FORMATS)})"'
     assert coverage.missing(table).splitlines()[1:] == [
-        "cut,corrupt,the folder",
-        "empty,corrupt,the folder",
-        "page,corrupt,the folder",
-        "absent,missing,",
+        f"cut,corrupt,the folder,{table['reason'][2]}",
+        f"empty,corrupt,the folder,{unknown}",
+        f"page,corrupt,the folder,{unknown}",
+        "absent,missing,,",
     ]
 
 
@@ -62,7 +64,7 @@ def test_files_that_are_no_images_are_named(store: Path) -> None:
 
 
 def test_too_many_pixels_are_refused(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(image_files, "MAX_PIXELS", 100)
+    monkeypatch.setattr(pictures, "MAX_PIXELS", 100)
     rows = manifest.build(store, locate(store, PLACES), {}, 1).to_pylist()
     assert [row["status"] for row in rows[:2]] == ["corrupt", "ok"]
 

@@ -343,6 +343,7 @@ def manifest(store: Path) -> list[ManifestRow]:
             "height": 30,
             "source": None,
             "status": "ok",
+            "reason": None,
         }
         for path in store.glob("*.png")
     ]

@@ -227,7 +227,7 @@ def test_bad_input_is_one_line(project: Path) -> None:
     image = next((root / "images").glob("*.jpg"))
     image.write_bytes(image.read_bytes()[:300])
     broken("dataset", root=str(root))
-    assert f"{image.stem} (corrupt)" in one_line(stage(project, "download", code=1))
+    assert f"{image.stem} (corrupt: " in one_line(stage(project, "download", code=1))
     broken("dataset", root=str(root), allow_missing=True)
     assert "359 of 360 images" in stage(project, "download")
     assert "unexpected extra argument" in one_line(stage(project, "train", "x", code=1)).lower()

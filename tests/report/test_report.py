@@ -13,7 +13,7 @@ from rau.errors import UserError
 from rau.evaluation.run_metrics import RunMetrics
 from rau.report import examples, figures, published_results, run_page
 from rau.report.html import png
-from rau.report.image_strips import GAP, RELEVANT, TARGET, TILE, Strip, draw
+from rau.report.image_strips import GAP, GONE, RELEVANT, TARGET, TILE, Strip, draw
 from rau.retrieval.protocols import FASHIONIQ
 from rau.schemas import RankingRow
 from rau.training.history import read_history, to_csv
@@ -273,3 +273,16 @@ def test_every_published_row_is_used() -> None:
         of = metrics(dataset=OFFICIAL | {"name": name}, coverage=WHOLE)
         counted += sum(len(row.values) for row in published_results.comparable(of))
     assert counted == len(published_results.read()) == 157
+
+
+def test_a_picture_that_became_junk_or_a_bomb_is_a_placeholder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = [tmp_path / f"{name}.png" for name in ("whole", "junk", "bomb", "gone")]
+    Image.new("RGB", (50, 50), "red").save(paths[0])
+    paths[1].write_text("junk")
+    Image.new("RGB", (90, 90), "red").save(paths[2])
+    monkeypatch.setattr("rau.pictures.MAX_PIXELS", 2500)
+    drawn = draw(Strip(paths[1], "is red", paths))
+    places = [(2 * TILE + index * (TILE + GAP) + TILE // 2, GAP + 20) for index in range(4)]
+    assert [drawn.getpixel(place) for place in places] == [(255, 0, 0)] + [colour(GONE)] * 3

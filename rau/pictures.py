@@ -1,0 +1,90 @@
+"""Picture files to 8-bit RGB: the one place where the project opens a picture.
+
+The conversion is Pillow's own, as in the codes of the field (open_clip, CLIP4Cir, SPRC), so that
+features equal theirs: alpha is left out, not composited; EXIF's orientation and ICC profiles are
+not applied; of an animation or several pages the first is taken. Pillow takes CMYK JPEGs as
+inverted, as Adobe writes them, and of colours of 16 bits the high byte. Grey levels of 16 bits,
+which it would clip at 255, are scaled here: the largest that the file's bits can hold becomes 255.
+Integers of 32 bits and floating-point numbers have no range to scale from and are refused.
+"""
+
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageFile, UnidentifiedImageError
+
+from rau.errors import UserError
+from rau.files import read_bytes
+
+MAX_BYTES = 64 * 2**20
+MAX_PIXELS = 64 * 10**6
+# None of them runs a program, as EPS runs Ghostscript. JPEG includes MPO, PNG includes APNG.
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM")
+# What their files' names end in, in lower case and in the order of preference.
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".jp2")
+TOO_LARGE = f"larger than {MAX_BYTES // 2**20} MiB"
+TOO_MANY_PIXELS = f"more than {MAX_PIXELS // 10**6} megapixels"
+BITS_PER_SAMPLE, PHOTOMETRIC, WHITE_IS_ZERO = 258, 262, 0
+
+
+def open_rgb(source: Path | bytes) -> Image.Image:
+    """Decode a picture in full, as RGB; its `format` is that of the file.
+
+    Raises:
+        UserError: when it is missing, not whole, of none of `FORMATS`, larger than `MAX_BYTES` or
+            `MAX_PIXELS`, or cannot be converted faithfully; in the same words for the same bytes.
+    """
+    if ImageFile.LOAD_TRUNCATED_IMAGES:
+        raise RuntimeError("Pillow is set to accept truncated images")
+    if isinstance(source, bytes):
+        return _decode(source)
+    content = read_bytes(source, MAX_BYTES, "check the file")
+    try:
+        return _decode(content)
+    except UserError as error:
+        raise UserError(f"{source} cannot be read as an image: {error}; check the file") from error
+
+
+def _decode(content: bytes) -> Image.Image:
+    if len(content) > MAX_BYTES:
+        raise UserError(TOO_LARGE)
+    try:
+        with Image.open(BytesIO(content), formats=FORMATS) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise UserError(TOO_MANY_PIXELS)
+            image.load()
+            picture = _to_rgb(image)
+    except (UserError, MemoryError):
+        raise
+    except UnidentifiedImageError as error:
+        raise UserError(f"not a picture of a known format ({', '.join(FORMATS)})") from error
+    except Image.DecompressionBombError as error:
+        raise UserError(TOO_MANY_PIXELS) from error
+    except Exception as error:
+        # Damaged bytes make Pillow's plugins raise almost anything.
+        raise UserError(f"damaged ({' '.join(str(error).split())})") from error
+    picture.format = image.format
+    return picture
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB":
+        return image
+    if image.mode == "La":
+        return image.convert("LA").convert("RGB")
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):
+        return _scaled(image).convert("RGB")
+    if image.mode in ("I", "F"):
+        raise UserError(f"values of mode {image.mode} have no known range; save 8 or 16 bits")
+    return image.convert("RGB")
+
+
+def _scaled(image: Image.Image) -> Image.Image:
+    """Grey levels of up to 16 bits as 8 bits, rounded."""
+    tags = getattr(image, "tag_v2", {})
+    top = 2 ** tags.get(BITS_PER_SAMPLE, (16,))[0] - 1
+    levels = np.asarray(image).astype(np.uint32)
+    if tags.get(PHOTOMETRIC) == WHITE_IS_ZERO:
+        levels = top - levels
+    return Image.fromarray(((levels * 255 + top // 2) // top).astype(np.uint8))
