@@ -4,7 +4,6 @@ import csv
 import io
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
@@ -64,16 +63,14 @@ def pictures(
 
 
 def _strips(change: Change, shown: Pictures) -> Iterable[tuple[str, str | None]]:
-    """Caption and embedded strip of both sides; None where an image cannot be read."""
+    """Caption and embedded strip of both sides; None where an image is missing."""
     for letter, row in (("A", change.a), ("B", change.b)):
         caption = f"{letter}: rank of the target {rank(row)}"
         if row["uncertainty"] is not None:
             caption += f", uncertainty {row['uncertainty']:.4f}"
         data = None
         if shown_images(row) <= set(shown.paths):
-            # An image that was damaged after the download does not prevent the page.
-            with suppress(OSError):
-                data = embed(jpeg(draw(row_strip(row, shown.paths, shown.relevant))))
+            data = embed(jpeg(draw(row_strip(row, shown.paths, shown.relevant))))
         yield caption, data
 
 

@@ -389,10 +389,14 @@ def test_page_stands_alone_with_two_strips_a_query(store: Path) -> None:
 
 def test_page_without_pictures_says_why(store: Path) -> None:
     result = compare(by_rank("a", [1, 9, None]), by_rank("b", [7, 3, 2]), 100, 5)
+    rows = manifest(store)
     (store / "t.png").write_bytes(b"")
-    damaged = report.pictures(result.changes, store, manifest(store), QUERIES)
-    text = Page(report.render(result, damaged)).text
-    assert "some of its images are missing" in text
+    for missing in (False, True):
+        text = Page(
+            report.render(result, report.pictures(result.changes, store, rows, QUERIES))
+        ).text
+        assert ("some of its images are missing" in text) == missing
+        (store / "t.png").unlink(missing_ok=True)
     assert "1 rows have no rank" in text
     others: list[QueryRow] = [{**query, "target_id": "x"} for query in QUERIES]
     for shown, why in (
