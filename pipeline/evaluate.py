@@ -12,7 +12,6 @@ def main() -> None:
     from rau.evaluation.run_metrics import DatasetLabel
     from rau.features import table
     from rau.files import write_json
-    from rau.models import checkpoint
     from rau.retrieval.feature_set import FeatureSet
     from rau.schemas import RANKINGS, read_galleries, read_images, read_queries, write_table
     from rau.training.history import read_history, summary
@@ -28,7 +27,7 @@ def main() -> None:
     text_map = None
     if not head.head.config.shared_space:
         path = workspace.model(name) / workspace.TEXT_MAP
-        text_map = checkpoint.load_state(path)[0]["text_map"]
+        text_map = run.read_text_map(path, features)
     history = read_history(workspace.model(name) / workspace.HISTORY)
     metrics, rankings = run.evaluate_run(
         params,
@@ -40,7 +39,7 @@ def main() -> None:
         head,
         run.TrainedHead.load(workspace.deterministic(name), features),
         text_map,
-        summary(history, head.extra["best_epoch"]),
+        summary(history, head.record.best_epoch),
     )
     write_table(workspace.rankings(name), rankings, RANKINGS, run.rankings_metadata(metrics))
     metrics.write(workspace.METRICS)

@@ -28,12 +28,13 @@ def main(
     from rau import devices
     from rau.datasets.captions import joins_captions, single_text
     from rau.encoders import clip
+    from rau.evaluation.run import TrainedHead
     from rau.features import table
     from rau.files import write_bytes
-    from rau.models import checkpoint
     from rau.report.examples import image_paths
     from rau.report.html import jpeg
     from rau.report.image_strips import Strip, draw
+    from rau.retrieval.feature_set import FeatureSet
     from rau.schemas import read_galleries, read_images, read_queries
     from rau.search import query
 
@@ -44,9 +45,8 @@ def main(
         raise UserError("features.source names features, not an encoder: a caption has no feature")
     name = params.dataset.name
     device = devices.choose(params.train.device)
-    head, extra = checkpoint.load(workspace.model(name), device)
     pair = table.read_pair(*(workspace.features(name, kind) for kind in ("images", "texts")))
-    table.check_made_for(pair, extra["features"], head.config.d_image, head.config.d_text)
+    head = TrainedHead.load(workspace.model(name), FeatureSet.on(device, *pair)).head
     loaded = clip.load(workspace.ENCODER, device, params.features.precision)
     clip.check_key(loaded, pair[0].metadata)
     galleries = read_galleries(workspace.table(name, "galleries"))

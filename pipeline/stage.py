@@ -7,12 +7,15 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Annotated
 
 import typer
+from pydantic import Field, NonNegativeInt
 
 from pipeline import workspace
 from rau.errors import UserError
 from rau.files import digest_files, write_json
+from rau.params import Section
 
 LONGEST = 1000  # Characters of an error.
 STOPPED = 130  # As shells say of a process that Ctrl-C ended.
@@ -88,11 +91,32 @@ def peak_device_bytes() -> int | None:
     return most
 
 
+class Timing(Section):
+    """Time and peak memory of one run of a stage; `peak_device_bytes` where a GPU was used."""
+
+    seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    peak_memory_bytes: NonNegativeInt
+    peak_device_bytes: NonNegativeInt | None = None
+
+
+def read_timing(stage: str, outputs: Sequence[Path]) -> Timing | None:
+    """Of the run of a stage that made these outputs; None where it was elsewhere.
+
+    Raises:
+        UserError: when the file is damaged.
+    """
+    path = workspace.timing(stage, digest_files(outputs))
+    return Timing.read_json(path, 1 << 16, "remove it") if path.exists() else None
+
+
 def _write_timing(stage: str, seconds: float, outputs: Sequence[Path]) -> None:
-    timing = {"seconds": round(seconds, 3), "peak_memory_bytes": peak_memory_bytes()}
-    if (device := peak_device_bytes()) is not None:
-        timing["peak_device_bytes"] = device
-    write_json(workspace.timing(stage, digest_files(outputs)), timing)
+    timing = Timing(
+        seconds=round(seconds, 3),
+        peak_memory_bytes=peak_memory_bytes(),
+        peak_device_bytes=peak_device_bytes(),
+    )
+    path = workspace.timing(stage, digest_files(outputs))
+    write_json(path, timing.model_dump(exclude_none=True))
 
 
 def cores() -> int:

@@ -65,10 +65,10 @@ def _tune(params: "Params", folder: Path) -> None:
 
 def _study(name: "Study", params: "Params", folder: Path) -> None:
     """Write `<study>/runs.csv`, `summary.csv` and `study.json`."""
-    from rau.files import read_json
-    from rau.studies import study
+    from rau.studies import study, tuning
 
-    tuned = read_json(folder / "tune/tuned.json", "tuning") if name == "methods" else {}
+    path = folder / "tune/tuned.json"
+    tuned = tuning.read_chosen(path, params) if name == "methods" else {}
     study.run_study(name, params, tuned, _store(params, True, name)).write(folder / name)
 
 

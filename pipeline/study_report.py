@@ -7,21 +7,20 @@ from pipeline import stage, workspace
 
 def main() -> None:
     """Write `reports/studies/<dataset>/`: index.html and one figure per study."""
-    import pandas as pd
-
     from rau.datasets import coverage
     from rau.evaluation.run_metrics import DatasetLabel
     from rau.features.table import read_features
     from rau.files import write_bytes, write_json, write_text
     from rau.report.html import png
-    from rau.schemas import read_galleries, read_images, read_queries
+    from rau.schemas import read_csv, read_galleries, read_images, read_queries
     from rau.studies import figures, plan, study_page
     from rau.studies.tables import StudyTables
 
     params = workspace.load_params()
     name = params.dataset.name
     folder, target = workspace.studies(name), workspace.study_page(name).parent
-    tried = pd.read_csv(folder / "tune/trials.csv")
+    remedy = "run `python -m pipeline.study tune` again"
+    tried = read_csv(folder / "tune/trials.csv", study_page.TRIALS, remedy)
     sections = []
     for study in plan.STUDIES:
         tables = StudyTables.read(folder / study)

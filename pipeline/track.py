@@ -48,17 +48,13 @@ def timings() -> Iterator[tuple[str, float]]:
     """Time and peak memory of the stages that made the present outputs."""
     from importlib import import_module
 
-    from rau.files import digest_files, read_json
-
     for name in STAGES:
-        written = import_module(f"pipeline.{name}").outputs()
-        path = workspace.timing(name, digest_files(written))
-        if path.exists():
-            timing = read_json(path, "timing")
-            yield f"time.{name}_seconds", timing["seconds"]
-            yield f"memory.{name}_bytes", timing["peak_memory_bytes"]
-            if "peak_device_bytes" in timing:
-                yield f"memory.{name}_device_bytes", timing["peak_device_bytes"]
+        timing = stage.read_timing(name, import_module(f"pipeline.{name}").outputs())
+        if timing is not None:
+            yield f"time.{name}_seconds", timing.seconds
+            yield f"memory.{name}_bytes", timing.peak_memory_bytes
+            if timing.peak_device_bytes is not None:
+                yield f"memory.{name}_device_bytes", timing.peak_device_bytes
 
 
 def git_state() -> dict[str, str]:

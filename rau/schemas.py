@@ -1,18 +1,36 @@
 """Every table that one stage hands to another: its row as Python sees it, and the Arrow schema that
 follows from it, which is checked on write and on read."""
 
+import io
 import json
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Self, TypedDict, cast, get_args, get_origin, get_type_hints
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Self,
+    TypedDict,
+    cast,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from rau.errors import UserError
-from rau.files import atomic_path
+from rau.files import atomic_path, read_bytes
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MAX_CSV_BYTES = 1 << 26
 
 Int32 = Annotated[int, pa.int32()]
 Int64 = Annotated[int, pa.int64()]
@@ -127,12 +145,86 @@ def _schema(row: type) -> pa.Schema:
     return pa.schema([(name, _arrow_type(kind)) for name, kind in hints.items()])
 
 
+def _required(row: type) -> list[str]:
+    """The columns that have a value in every row."""
+    hints = get_type_hints(row, include_extras=True)
+    return [name for name, kind in hints.items() if type(None) not in get_args(kind)]
+
+
 MANIFEST = _schema(ManifestRow)
 IMAGES = _schema(ImageRow)
 QUERIES = _schema(QueryRow)
 GALLERIES = _schema(GalleryRow)
 RELEVANCE = _schema(RelevanceRow)
 RANKINGS = _schema(RankingRow)
+
+
+@dataclass(frozen=True)
+class _Rules:
+    """What the values of a table keep to.
+
+    Attributes:
+        row: whose columns without None have no null.
+        key: columns that no two rows have alike.
+        values: the values that a column may have.
+        least, most: limits of a column's numbers.
+        filled: list columns that are never empty.
+        present: columns that have a value where the status is `ok`.
+    """
+
+    row: type
+    key: tuple[str, ...] = ()
+    values: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    least: Mapping[str, float] = field(default_factory=dict)
+    most: Mapping[str, float] = field(default_factory=dict)
+    filled: tuple[str, ...] = ()
+    present: tuple[str, ...] = ()
+
+
+_STATUS = {"status": ("ok", "missing", "corrupt")}
+_RULES = {
+    MANIFEST: _Rules(ManifestRow, ("image_id",), _STATUS, present=("path", "sha256")),
+    IMAGES: _Rules(ImageRow, ("image_id",), _STATUS, present=("path",)),
+    QUERIES: _Rules(QueryRow, ("split", "query_id"), filled=("captions",)),
+    GALLERIES: _Rules(GalleryRow, ("gallery", "category", "image_id")),
+    RELEVANCE: _Rules(RelevanceRow, ("category", "split", "query_index")),
+    RANKINGS: _Rules(
+        RankingRow,
+        least={"target_rank": 1, "subset_rank": 1, "average_precision": 0},
+        most={"average_precision": 1},
+    ),
+}
+
+
+def fault(table: pa.Table, schema: pa.Schema) -> str | None:
+    """What is wrong with the values of a table, None where nothing is.
+
+    Args:
+        table: some or all of the columns of `schema`, of its types.
+    """
+    rules, names = _RULES[schema], set(table.column_names)
+    columns = {name: table[name] for name in names}
+    for name, column in columns.items():
+        if name in _required(rules.row) and column.null_count:
+            return f"{name} is null in {column.null_count:,} rows"
+        if pa.types.is_list(column.type) and pc.list_flatten(column).null_count:
+            return f"{name} holds nulls"
+        if pa.types.is_floating(column.type) and pc.any(pc.is_nan(column)).as_py():
+            return f"{name} is not a number in some rows"
+    tests = [(n, pc.is_in(columns[n], pa.array(v))) for n, v in rules.values.items() if n in names]
+    tests += [(n, pc.greater_equal(columns[n], v)) for n, v in rules.least.items() if n in names]
+    tests += [(n, pc.less_equal(columns[n], v)) for n, v in rules.most.items() if n in names]
+    tests += [(n, pc.greater(pc.list_value_length(columns[n]), 0)) for n in rules.filled]
+    for name, right in tests:
+        if pc.any(pc.invert(right)).as_py():
+            wrong = columns[name].filter(pc.invert(right))
+            return f"{name} is {str(wrong[0].as_py())[:60]!r} in {len(wrong):,} rows"
+    for name in rules.present:
+        if pc.any(pc.and_(pc.equal(columns["status"], "ok"), pc.is_null(columns[name]))).as_py():
+            return f"{name} is null where the status is ok"
+    if rules.key and len(table.group_by([*rules.key]).aggregate([])) < len(table):
+        return f"{' and '.join(rules.key)} stand twice"
+    return None
 
 
 @dataclass(frozen=True)
@@ -195,7 +287,9 @@ def reading_parquet(path: Path, remedy: str) -> Iterator[None]:
         yield
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing; {remedy}") from error
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise UserError(f"cannot read {path}: {os.strerror(error.errno)}; {remedy}") from error
         raise UserError(f"{path} is not a whole Parquet file; {remedy}") from error
 
 
@@ -206,7 +300,10 @@ def read_parquet(path: Path, remedy: str) -> pa.Table:
         UserError: when it is missing or truncated.
     """
     with reading_parquet(path, remedy):
-        return pq.read_table(path)
+        # Folders that are named `a=b` are no columns.
+        table = pq.read_table(path, partitioning=None)
+        table.validate(full=True)
+        return table
 
 
 def read_table(path: Path, schema: pa.Schema, stage: str) -> pa.Table:
@@ -218,12 +315,36 @@ def read_table(path: Path, schema: pa.Schema, stage: str) -> pa.Table:
         stage: the stage that makes the file, named in the error.
 
     Raises:
-        UserError: when it is missing, truncated or of another schema.
+        UserError: when it is missing, truncated, of another schema, or holds impossible values.
     """
     remedy = f"run `python -m pipeline.{stage}` again"
     table = read_parquet(path, remedy)
     if table.schema.remove_metadata() != schema:
         raise UserError(f"{path} has columns {table.schema.names}, not {schema.names}; {remedy}")
+    if wrong := fault(table, schema):
+        raise UserError(f"{path}: {wrong}; {remedy}")
+    return table
+
+
+def read_csv(path: Path, columns: Sequence[str], remedy: str, dtype: Any = None) -> "pd.DataFrame":
+    """Read a CSV table that has at least these columns, and a row; errors end with the remedy.
+
+    Raises:
+        UserError: when it is missing or not such a table.
+    """
+    import pandas as pd
+
+    content = read_bytes(path, MAX_CSV_BYTES, remedy)
+    try:
+        table = pd.read_csv(io.BytesIO(content), dtype=dtype)
+    except ValueError as error:
+        raise UserError(
+            f"{path} is not a table of the expected types ({error}); {remedy}"
+        ) from error
+    if absent := [name for name in columns if name not in table]:
+        raise UserError(f"{path} has no column {absent[0]}; {remedy}")
+    if table.empty:
+        raise UserError(f"{path} has no rows; {remedy}")
     return table
 
 

@@ -7,6 +7,7 @@ from typing import Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from pydantic import NonNegativeInt
 
 from rau.errors import UserError
 from rau.params import Section
@@ -27,15 +28,15 @@ class Coverage(Section):
     anything is ranked.
     """
 
-    images: int
-    images_expected: int
-    missing: int
-    corrupt: int
-    val_images: int
-    val_images_expected: int
-    val_queries_usable: int
-    val_queries: int
-    val_queries_to_themselves: int = 0
+    images: NonNegativeInt
+    images_expected: NonNegativeInt
+    missing: NonNegativeInt
+    corrupt: NonNegativeInt
+    val_images: NonNegativeInt
+    val_images_expected: NonNegativeInt
+    val_queries_usable: NonNegativeInt
+    val_queries: NonNegativeInt
+    val_queries_to_themselves: NonNegativeInt = 0
     unusable: Literal["miss", "leave_out"] | None = None
 
     def __str__(self) -> str:

@@ -25,7 +25,7 @@ from rau.datasets.annotations import (
 from rau.datasets.manifest import check_image_id
 from rau.errors import UserError
 from rau.files import read_json
-from rau.schemas import RELEVANCE, QueryRow, ends, read_parquet
+from rau.schemas import RELEVANCE, QueryRow, ends, fault, read_parquet
 
 SPLITS = ("train", "val", "test")
 MAX_CAPTIONS = 100
@@ -169,9 +169,12 @@ def read_relevance(path: Path) -> Relevance:
     if "split" not in names:
         table = table.append_column("split", pa.array(["val"] * table.num_rows))
     try:
-        rows = table.select(RELEVANCE.names).cast(RELEVANCE).to_pylist()
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        table = table.select(RELEVANCE.names).cast(RELEVANCE)
+    except pa.ArrowException as error:
         raise UserError(f"{path} holds another type than {RELEVANCE.types}: {error}") from error
+    if wrong := fault(table, RELEVANCE):
+        raise UserError(f"{path}: {wrong}; write it again")
+    rows = table.to_pylist()
     return {(row["category"], row["split"], row["query_index"]): row for row in rows}
 
 
@@ -192,7 +195,7 @@ def _attach_relevance(
         if (truth["candidate"], truth["target"]) != (query["reference_id"], query["target_id"]):
             raise UserError(f"{path}: row of {name} names another query's images")
         answers = truth["relevant"]
-        if answers is None or truth["target"] not in answers:
+        if truth["target"] not in answers:
             raise UserError(f"{path}: {name} has no target among its answers")
         if strange := sorted(set(answers) - listed[category, split], key=str):
             raise UserError(f"{path}: {name} names {strange[0]!r}, not in its split file")

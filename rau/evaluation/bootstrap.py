@@ -22,7 +22,8 @@ BLOCK = 128
 Floats = NDArray[np.float64]
 Ends = tuple[Floats, Floats]
 # Low and high end, as JSON holds it.
-Interval = Annotated[list[float], Field(min_length=2, max_length=2)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Interval = Annotated[list[Finite], Field(min_length=2, max_length=2)]
 
 
 @dataclass(frozen=True)
@@ -41,9 +42,9 @@ class Difference:
 class PairedDifference(Section):
     """A mean paired difference; interval and p are None without resamples."""
 
-    difference: float
+    difference: Finite
     interval: Interval | None
-    p: float | None
+    p: Annotated[float, Field(ge=0, le=1)] | None
 
     @classmethod
     def of(cls, found: Difference) -> Self:

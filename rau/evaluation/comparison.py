@@ -21,7 +21,7 @@ from rau.methods import DETERMINISTIC, METHODS
 from rau.models.baselines import untrained
 from rau.retrieval.metrics import Values, from_ranks, summarise
 from rau.retrieval.ranking import MISSING
-from rau.schemas import RANKINGS, RankingRow, RankingsMetadata, read_parquet
+from rau.schemas import RANKINGS, RankingRow, RankingsMetadata, fault, read_parquet
 
 MAX_BYTES = 2 * 2**30
 # A query without a rank counts as this many times the worst rank of its category.
@@ -141,10 +141,12 @@ def read_side(name: str, path: Path, method: str | None) -> Side:
     try:
         rows = table.select(NEEDED).cast(pa.schema([RANKINGS.field(column) for column in NEEDED]))
         metadata = RankingsMetadata.of(table.schema.metadata or {})
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+    except pa.ArrowException as error:
         raise UserError(f"{name}: {path} has columns of other types ({error}); {remedy}") from error
     except ValueError as error:
         raise UserError(f"{name}: {path} has odd metadata ({error}); {remedy}") from error
+    if wrong := fault(rows, RANKINGS):
+        raise UserError(f"{name}: {path}: {wrong}; {remedy}")
     methods = rows["method"].unique().to_pylist()
     chosen = method or metadata.method or trained(name, methods)
     if chosen not in methods:

@@ -1,15 +1,19 @@
 """A trained head and its baselines measured: the metrics and rankings of a run."""
 
+import itertools
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Annotated, Self, cast, get_args
 
 import pyarrow as pa
+from pydantic import ConfigDict, Field, PositiveInt, ValidationError, model_validator
 from torch import Tensor
 
 from rau.datasets import coverage
+from rau.datasets.captions import Join
+from rau.errors import UserError
 from rau.evaluation import benchmark
 from rau.evaluation.diagnostics import diagnose
 from rau.evaluation.run_metrics import DatasetLabel, RunMetrics, TrainingSummary
@@ -18,14 +22,31 @@ from rau.methods import METHODS
 from rau.models import baselines, checkpoint
 from rau.models.config import canonical
 from rau.models.head import ComposedHead
-from rau.params import Params
+from rau.params import Params, first_error
 from rau.retrieval import protocols
 from rau.retrieval.feature_set import FeatureSet
 from rau.retrieval.protocols import Protocol, weight_key
 from rau.retrieval.tasks import Method
 from rau.schemas import GalleryRow, ImageRow, QueryRow
 
-TRAINING = tuple(TrainingSummary.model_fields)
+REMEDY = "run `python -m pipeline.train` and `python -m pipeline.deterministic` again"
+
+
+class HeadRecord(TrainingSummary):
+    """What is saved with a trained head; `features` is the metadata of those it was trained on."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    features: dict[str, str]
+    best_value: Annotated[float, Field(allow_inf_nan=False)]
+    threads: PositiveInt
+
+    @model_validator(mode="after")
+    def _weights(self) -> Self:
+        choices = itertools.product(get_args(protocols.Reference), get_args(Join))
+        if absent := {weight_key(*choice) for choice in choices} - {*self.text_weights}:
+            raise ValueError(f"text_weights lacks {min(absent)}")
+        return self
 
 
 @dataclass(frozen=True)
@@ -33,7 +54,7 @@ class TrainedHead:
     """A trained head, the record saved with it, and its name in tables."""
 
     head: ComposedHead
-    extra: Mapping[str, Any]
+    record: HeadRecord
     label: str
 
     @classmethod
@@ -44,9 +65,27 @@ class TrainedHead:
             UserError: when the head is damaged, or was trained on different features.
         """
         head, extra = checkpoint.load(folder, features.device)
+        try:
+            record = HeadRecord.model_validate(extra)
+        except ValidationError as error:
+            key, message = first_error(error)
+            raise UserError(f"{folder}: the head's {key}: {message}; {REMEDY}") from error
         pair = features.images, features.texts
-        check_made_for(pair, extra["features"], head.config.d_image, head.config.d_text)
-        return cls(head, extra, METHODS[head.config.name].label)
+        check_made_for(pair, record.features, head.config.d_image, head.config.d_text)
+        return cls(head, record, METHODS[head.config.name].label)
+
+
+def read_text_map(path: Path, features: FeatureSet) -> Tensor:
+    """The baselines' ridge map from text to image features, (d_text + 1, d_image).
+
+    Raises:
+        UserError: when the file is damaged or of other features.
+    """
+    text_map = checkpoint.load_state(path, "a ridge map", REMEDY)[0].get("text_map")
+    shape = (features.text_matrix.shape[1] + 1, features.image_matrix.shape[1])
+    if text_map is None or text_map.shape != shape or not bool(text_map.isfinite().all()):
+        raise UserError(f"{path} is not a ridge map of {shape[0]} by {shape[1]}; {REMEDY}")
+    return text_map.to(features.device)
 
 
 def evaluate_run(
@@ -80,7 +119,7 @@ def evaluate_run(
         deterministic.label: deterministic.head,
         trained.label: trained.head,
     }
-    weights = trained.extra["text_weights"]
+    weights = trained.record.text_weights
     paired = deterministic.label if deterministic.label != trained.label else None
     result, rankings = benchmark.evaluate(
         {
@@ -106,8 +145,10 @@ def evaluate_run(
         coverage=coverage.measure(images, queries, val_gallery, params.evaluate.unusable),
         relevance=benchmark.relevance([q for q in queries if q["split"] == "val"]),
         headline=benchmark.headline(result, measured[0]),
-        training=TrainingSummary(**{name: trained.extra[name] for name in TRAINING}),
-        diagnostics=diagnose(canonical(params), training, trained.extra["alignment"], differences),
+        training=TrainingSummary(
+            **trained.record.model_dump(include={*TrainingSummary.model_fields})
+        ),
+        diagnostics=diagnose(canonical(params), training, trained.record.alignment, differences),
     )
     return metrics, rankings
 

@@ -1,20 +1,22 @@
 """The content of `metrics.json`: one typed record, checked on write and on read."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import Field, ValidationError
+from pydantic import Field, NonNegativeInt, PositiveInt, ValidationError, model_validator
 
 from rau.datasets.coverage import Coverage
 from rau.errors import UserError
-from rau.evaluation.bootstrap import Interval, PairedDifference
+from rau.evaluation.bootstrap import MEAN, Interval, PairedDifference
 from rau.evaluation.diagnostics import Diagnostic
 from rau.files import write_json
 from rau.params import Section
 from rau.schemas import QUERIES, read_table
 
+Percent = Annotated[float, Field(ge=0, le=100)]
 # By category, `mean` among them, and metric.
-Scores = dict[str, dict[str, float]]
+Scores = dict[str, dict[str, Percent]]
 Intervals = dict[str, dict[str, Interval]]
 MAX_BYTES = 64 * 2**20
 
@@ -57,9 +59,9 @@ class DatasetLabel(Section):
 class Relevance(Section):
     """Number of correct answers of a val query."""
 
-    queries: int
-    median: float
-    mean: float
+    queries: NonNegativeInt
+    median: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    mean: Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class Headline(Section):
@@ -67,7 +69,7 @@ class Headline(Section):
 
     protocol: str
     metric: str
-    value: float
+    value: Percent
     interval: Interval | None
 
 
@@ -75,9 +77,9 @@ class TrainingSummary(Section):
     """Choices made on the holdout, and numbers of queries."""
 
     select: str
-    best_epoch: int
-    text_weights: dict[str, float]
-    queries: dict[str, int]
+    best_epoch: NonNegativeInt
+    text_weights: dict[str, Annotated[float, Field(ge=0, le=1)]]
+    queries: dict[str, NonNegativeInt]
     alignment: dict[str, float | None]
 
 
@@ -95,7 +97,7 @@ class BenchmarkResult(Section):
     intervals: dict[str, Intervals] = Field(default_factory=dict)
     baselines: dict[str, dict[str, Scores]] = Field(default_factory=dict)
     baseline_intervals: dict[str, dict[str, Intervals]] = Field(default_factory=dict)
-    galleries: dict[str, dict[str, int]] = Field(default_factory=dict)
+    galleries: dict[str, dict[str, PositiveInt]] = Field(default_factory=dict)
     against: dict[str, dict[str, dict[str, PairedDifference]]] = Field(default_factory=dict)
 
 
@@ -110,6 +112,29 @@ class RunMetrics(BenchmarkResult):
     headline: Headline
     training: TrainingSummary
     diagnostics: list[Diagnostic]
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        """Every table can be made: all have the same protocols, categories and metrics."""
+        if absent := sorted({"encoder", "weights"} - set(self.encoder)):
+            raise ValueError(f"encoder does not say its {absent[0]}")
+        for protocol, ours in self.protocols.items():
+            where = f"protocol {protocol}"
+            if {*self.galleries.get(protocol, ())} | {MEAN} != {*ours}:
+                raise ValueError(f"{where} has other categories than its galleries")
+            for name, scores in self.baselines.items():
+                if _shape(scores.get(protocol, {})) != _shape(ours):
+                    raise ValueError(f"{where} of {name} has other metrics than the run's method")
+                if protocol not in self.baseline_intervals.get(name, {}):
+                    raise ValueError(f"{where} has no intervals of {name}")
+            if protocol not in self.intervals:
+                raise ValueError(f"{where} has no intervals")
+            if self.against and _shape(self.against.get(protocol, {})).keys() != ours.keys():
+                raise ValueError(f"{where} has no differences to the deterministic head")
+        head = self.headline
+        if head.metric not in self.protocols.get(head.protocol, {}).get(MEAN, {}):
+            raise ValueError("the headline is none of the metrics")
+        return self
 
     @property
     def encoder_name(self) -> str:
@@ -128,3 +153,7 @@ class RunMetrics(BenchmarkResult):
             UserError: when the file is missing, too large or malformed.
         """
         return cls.read_json(path, MAX_BYTES, "run `python -m pipeline.evaluate` again")
+
+
+def _shape(scores: Mapping[str, Mapping[str, object]]) -> dict[str, set[str]]:
+    return {category: {*metrics} for category, metrics in scores.items()}

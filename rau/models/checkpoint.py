@@ -70,11 +70,7 @@ def load(folder: Path, device: str | torch.device) -> tuple[ComposedHead, dict[s
             raise UserError(f"{path}: {key}: {message}; {remedy}") from error
         with torch.device("meta"):
             head = ComposedHead(description.config)
-        expected = head.state_dict()
-        for name in sorted(expected.keys() | tensors.keys()):
-            want, have = expected.get(name), tensors.get(name)
-            if want is None or have is None or (want.shape, want.dtype) != (have.shape, have.dtype):
-                raise UserError(f"{path}: {name} does not fit its configuration; {remedy}")
+        check_shapes(path, head.state_dict(), tensors, remedy)
         head.load_state_dict(_plain(tensors), assign=True)
     return head.to(device).eval(), description.extra
 
@@ -93,14 +89,30 @@ def save_state(path: Path, tensors: Mapping[str, Tensor], meta: dict[str, Any]) 
     write_bytes(path, safetensors.torch.save(_plain(tensors), metadata={_KEY: text}))
 
 
-def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def load_state(
+    path: Path, what: str = "a training state of rau", remedy: str = "remove it"
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read what `save_state` wrote, tensors on the CPU.
 
     Raises:
-        UserError: when the file is missing, truncated or of another kind.
+        UserError: when the file is missing, truncated or not `what`; it names the `remedy`.
     """
-    with _open(path, "a training state of rau", "remove it") as (tensors, meta):
+    with _open(path, what, remedy) as (tensors, meta):
         return _plain(tensors), meta
+
+
+def check_shapes(
+    path: Path, expected: Mapping[str, Tensor], found: Mapping[str, Tensor], remedy: str
+) -> None:
+    """Refuse tensors of other names, shapes or types than expected.
+
+    Raises:
+        UserError: naming the first of them.
+    """
+    for name in sorted(expected.keys() | found.keys()):
+        want, have = expected.get(name), found.get(name)
+        if want is None or have is None or (want.shape, want.dtype) != (have.shape, have.dtype):
+            raise UserError(f"{path}: {name} does not fit its configuration; {remedy}")
 
 
 def under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from rau import devices
+from rau.errors import UserError
 from rau.features.table import read_pair
 from rau.files import digest, digest_file, digest_files
 from rau.models import checkpoint
@@ -209,11 +210,13 @@ def load(path: Path) -> Result:
     Raises:
         UserError: when the file is damaged.
     """
-    tensors, meta = checkpoint.load_state(path)
+    tensors, meta = checkpoint.load_state(path, "the result of a run")
 
     def arrays(prefix: str) -> dict[str, Any]:
         return {k: v.numpy() for k, v in checkpoint.under(tensors, f"{prefix}/").items()}
 
     values = {name: value.astype(np.float64) for name, value in arrays("values").items()}
+    if absent := [name for name in PLAIN if name not in meta]:
+        raise UserError(f"{path} does not say its {absent[0]}; remove it")
     plain = {name: meta[name] for name in PLAIN}
     return Result(**plain, values=values, clusters=arrays("clusters"), cosines=arrays("cosines"))

@@ -45,6 +45,10 @@ class StudySection:
     trials: Cells | None
 
 
+# The columns of the tuning's trials.
+TRIALS = ("method", "chosen", "mean", "first", "changes")
+
+
 def section(tables: StudyTables, figure: bytes, tried: pd.DataFrame) -> StudySection:
     """The section of a study.
 

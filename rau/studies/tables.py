@@ -9,9 +9,12 @@ import pandas as pd
 from rau.evaluation.diagnostics import Diagnostic
 from rau.files import write_json, write_text
 from rau.params import Section
+from rau.schemas import read_csv
 from rau.studies.plan import Study
 
 MAX_BYTES = 64 * 2**20
+RUN_COLUMNS = ("variant", "seed", "run", "head", "theta", "theta_quantile", "n")
+SUMMARY_COLUMNS = ("variant", "protocol", "metric", "mean", "low", "high", "difference", "p_holm")
 DOCUMENT, RUNS, SUMMARY = "study.json", "runs.csv", "summary.csv"
 
 
@@ -72,9 +75,10 @@ class StudyTables:
         """Read what `write` wrote.
 
         Raises:
-            UserError: when `study.json` is missing, too large or of another form.
+            UserError: when a file is missing, too large or of another form.
         """
         remedy = f"run `python -m pipeline.study {folder.name}` again"
         document = StudyDocument.read_json(folder / DOCUMENT, MAX_BYTES, remedy)
-        runs, summary = (pd.read_csv(folder / name) for name in (RUNS, SUMMARY))
+        runs = read_csv(folder / RUNS, RUN_COLUMNS, remedy)
+        summary = read_csv(folder / SUMMARY, SUMMARY_COLUMNS, remedy)
         return cls(runs, summary, document)

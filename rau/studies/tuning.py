@@ -2,10 +2,13 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from rau.errors import UserError
+from rau.files import read_json
 from rau.methods import METHODS
 from rau.models.config import canonical
 from rau.params import Params
@@ -105,3 +108,19 @@ def _winner(scores: Mapping[Entry, list[float]], name: str) -> int:
 def chosen(found: Sequence[Trial]) -> dict[str, dict[str, Any]]:
     """The changes that won, by method."""
     return {trial.method: dict(trial.changes) for trial in found if trial.chosen}
+
+
+def read_chosen(path: Path, params: Params) -> dict[str, dict[str, Any]]:
+    """The changes that the tuning chose, by method.
+
+    Raises:
+        UserError: when the file is missing, or they are no changes of these parameters.
+    """
+    found = read_json(path, "tuning")
+    try:
+        for changes in found.values():
+            changed(params, changes)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        remedy = "run `python -m pipeline.study tune` again"
+        raise UserError(f"{path} holds no changes of parameters; {remedy}") from error
+    return dict(found)

@@ -9,6 +9,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from rau.errors import UserError
+from rau.schemas import read_csv
+
+# The columns of every history; those of the holdout depend on what is known of the data.
+COLUMNS = (
+    *("epoch", "loss", "base", "csu", "dr", "sigma_source", "sigma_target", "gradient_norm"),
+    *("csu_added_per_row", "csu_share", "csu_precision", "csu_recall", "temperature", "lr"),
+)
 
 
 def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -24,8 +31,16 @@ def columns(rows: Sequence[Mapping[str, Any]] | pd.DataFrame) -> dict[str, NDArr
 def summary(history: Mapping[str, NDArray[np.float64]], kept: int) -> dict[str, float | None]:
     """Summary of a training: the values of the epoch `kept` except the holdout's, None where
     unknown, the number of epochs, and the gradient norm in the first epoch and its maximum.
+
+    Raises:
+        UserError: when the history is of another training.
     """
-    row = list(history["epoch"]).index(kept)
+    if kept not in history["epoch"]:
+        raise UserError(
+            f"the history has no epoch {kept}, which the head is of; run "
+            "`python -m pipeline.train` again"
+        )
+    row = int(np.flatnonzero(history["epoch"] == kept)[0])
     found = {k: float(v[row]) for k, v in history.items() if not k.startswith("holdout_")}
     found["epochs"] = float(history["epoch"][-1])
     norms = history["gradient_norm"]
@@ -41,13 +56,9 @@ def read_history(path: Path) -> dict[str, NDArray[np.float64]]:
     Raises:
         UserError: when the file is missing or not such a table.
     """
-    remedy = "run `python -m pipeline.train` again"
-    try:
-        table = pd.read_csv(path, dtype=np.float64)
-    except FileNotFoundError as error:
-        raise UserError(f"{path} is missing; {remedy}") from error
-    except ValueError as error:
-        raise UserError(f"{path} is not a history of epochs ({error}); {remedy}") from error
-    if table.empty:
-        raise UserError(f"{path} is not a history of epochs (no rows); {remedy}")
-    return columns(table)
+    table = read_csv(path, COLUMNS, "run `python -m pipeline.train` again", np.float64)
+    found = columns(table)
+    first = found["epoch"][0]
+    if first not in (0, 1) or not np.array_equal(found["epoch"], first + np.arange(len(table))):
+        raise UserError(f"{path}: epochs are not numbered; run `python -m pipeline.train` again")
+    return found

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 from torch.nn.utils import get_total_norm
 from tqdm import tqdm
@@ -19,7 +20,7 @@ from rau.errors import UserError
 from rau.lr_schedule import factor
 from rau.models import checkpoint
 from rau.models.head import ComposedHead
-from rau.params import TrainParams, UaParams
+from rau.params import TrainParams, UaParams, first_error
 from rau.retrieval.feature_set import FeatureSet
 from rau.training import epoch_statistics
 from rau.training.sampler import Batch, BatchSampler
@@ -187,12 +188,29 @@ class Trainer:
 
     def _restore(self, path: Path) -> None:
         tensors, meta = checkpoint.load_state(path)
-        self.reached = TrainingState(**meta)
+        try:
+            self.reached = TypeAdapter(TrainingState).validate_python(meta)
+        except ValidationError as error:
+            key, message = first_error(error)
+            raise UserError(f"{path}: {key}: {message}; remove it") from error
+        reached = self.reached
+        if not 0 < reached.best_epoch <= reached.epoch == len(reached.history):
+            raise UserError(f"{path}: its epochs do not fit each other; remove it")
+        weights = self.head.state_dict()
+        expected = {f"{side}.{k}": v for side in ("head", "best") for k, v in weights.items()}
+        groups = self.optimizer.param_groups
+        for number, weight in enumerate(w for group in groups for w in group["params"]):
+            moments = {"exp_avg": weight, "exp_avg_sq": weight, "step": torch.tensor(0.0)}
+            # A weight that no loss reads has none.
+            if checkpoint.under(tensors, f"optimizer.{number}."):
+                expected |= {f"optimizer.{number}.{k}": v for k, v in moments.items()}
+        checkpoint.check_shapes(path, expected, tensors, "remove it")
         self.head.load_state_dict(checkpoint.under(tensors, "head."))
         self.best = checkpoint.under(tensors, "best.")
         state: dict[int, dict[str, Tensor]] = {}
         for name, value in checkpoint.under(tensors, "optimizer.").items():
-            number, key = name.split(".")
-            state.setdefault(int(number), {})[key] = value
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+            place, key = name.split(".")
+            state.setdefault(int(place), {})[key] = value
+        self.optimizer.load_state_dict(
+            {"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]}
+        )

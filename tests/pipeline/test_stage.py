@@ -8,8 +8,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from pipeline import stage
+from pipeline import stage, workspace
 from rau.errors import UserError
+from rau.files import digest_files
 
 
 @pytest.mark.parametrize(
@@ -98,3 +99,19 @@ def test_threads_share_the_cores_among_parallel_jobs(
     monkeypatch.setattr(stage, "parallel_jobs", lambda: jobs)
     assert stage.limit_threads(asked) == threads
     assert given == [threads]
+
+
+def test_a_damaged_timing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    output = tmp_path / "output"
+    output.touch()
+    assert stage.read_timing("train", [output]) is None
+    path = workspace.timing("train", digest_files([output]))
+    path.parent.mkdir(parents=True)
+    path.write_text('{"seconds": 1.5, "peak_memory_bytes": 7}')
+    found = stage.read_timing("train", [output])
+    assert found == stage.Timing(seconds=1.5, peak_memory_bytes=7)
+    for damage in ("{", "[]", '{"seconds": NaN, "peak_memory_bytes": 7}', '{"seconds": 1}'):
+        path.write_text(damage)
+        with pytest.raises(UserError, match=r"train-.*\.json: .*; remove it"):
+            stage.read_timing("train", [output])

@@ -16,7 +16,7 @@ from rau.report.html import png
 from rau.report.image_strips import GAP, GONE, RELEVANT, TARGET, TILE, Strip, draw
 from rau.retrieval.protocols import FASHIONIQ
 from rau.schemas import RankingRow
-from rau.training.history import read_history, to_csv
+from rau.training.history import COLUMNS, read_history, summary, to_csv
 
 ROW = {"recall_at_1": 5.0, "recall_at_10": 41.25, "mean_of_r10_r50": 60.0}
 PAIRED = {"difference": -0.75, "interval": [-1.5, -0.1], "p": 0.004}
@@ -71,6 +71,31 @@ def document() -> dict[str, Any]:
 def metrics(**changed: Any) -> RunMetrics:
     """The record of `document()` with some values replaced."""
     return RunMetrics.model_validate_json(json.dumps(document() | changed))
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"encoder": {"encoder": "e"}}, "encoder does not say its weights"),
+        ({"galleries": {"original": {"dress": 5}}}, "other categories than its galleries"),
+        ({"intervals": {}}, "protocol original has no intervals"),
+        ({"baseline_intervals": {}}, "has no intervals of image only"),
+        ({"baselines": {"x": {"original": {"mean": ROW}}}}, "of x has other metrics"),
+        ({"against": {"original": {"mean": {}}}}, "has no differences to the deterministic head"),
+        ({"headline": {**document()["headline"], "protocol": "x"}}, "the headline is none of"),
+        ({"headline": {**document()["headline"], "value": 101.0}}, "headline.value"),
+        ({"protocols": {"original": {"mean": {"recall_at_1": -1.0}}}}, "recall_at_1"),
+        ({"relevance": {"median": 1.0, "mean": 1.0, "queries": -1}}, "relevance.queries"),
+    ],
+)
+def test_metrics_that_no_page_can_be_made_of(
+    tmp_path: Path, changed: dict[str, Any], said: str
+) -> None:
+    path = tmp_path / "metrics.json"
+    path.write_text(json.dumps(document() | changed))
+    remedy = r"run `python -m pipeline\.evaluate` again"
+    with pytest.raises(UserError, match=f"{said}.*{remedy}"):
+        RunMetrics.read(path)
 
 
 class Links(HTMLParser):
@@ -196,13 +221,24 @@ def test_figures_of_a_short_history() -> None:
 
 def test_history_round_trip_and_damage(tmp_path: Path) -> None:
     path = tmp_path / "history.csv"
-    path.write_text(to_csv([{"epoch": 1, "a": 0.5, "b": None}, {"epoch": 2, "a": 0.1, "b": 2.0}]))
+    rows: list[dict[str, Any]] = [dict.fromkeys(COLUMNS) | {"epoch": n} for n in (1, 2)]
+    rows[0]["loss"], rows[1]["csu"] = 0.5, 2.0
+    path.write_text(to_csv(rows))
     read = read_history(path)
-    assert read["a"].tolist() == [0.5, 0.1]
-    assert np.isnan(read["b"][0])
-    for damage in ("", "epoch,a\n1,x\n"):
+    assert read["loss"][0] == 0.5
+    assert np.isnan(read["csu"][0])
+    with pytest.raises(UserError, match="no epoch 3, which the head is of"):
+        summary(read, 3)
+    damaged = (
+        ("", "not a table"),
+        (to_csv(rows).replace("0.5", "x"), "not a table"),
+        (to_csv([{"epoch": 1}]), "no column loss"),
+        (to_csv([rows[1], rows[0]]), "epochs are not numbered"),
+        (to_csv(rows).splitlines()[0], "no rows"),
+    )
+    for damage, said in damaged:
         path.write_text(damage)
-        with pytest.raises(UserError, match="not a history"):
+        with pytest.raises(UserError, match=said):
             read_history(path)
     with pytest.raises(UserError, match="is missing"):
         read_history(tmp_path / "no.csv")

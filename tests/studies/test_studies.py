@@ -35,11 +35,11 @@ def tiny(**train: Any) -> Params:
 def small_world() -> runs.StudyData:
     features, queries = world()
     val = [q for q in queries if q["split"] == "val"]
+    members = sorted({(q["category"], end) for q in val for end in ends(q)})
     rows: list[GalleryRow] = [
-        {"gallery": gallery, "category": q["category"], "image_id": end}
+        {"gallery": gallery, "category": category, "image_id": end}
         for gallery in ("original", "val-union")
-        for q in val
-        for end in ends(q)
+        for category, end in members
     ]
     return runs.StudyData(features, queries, rows)
 

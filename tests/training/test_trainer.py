@@ -13,6 +13,7 @@ from rau.datasets.captions import all_texts
 from rau.errors import UserError
 from rau.evaluation.benchmark import ranking_rows
 from rau.features.table import Features
+from rau.models import checkpoint
 from rau.models.baselines import WeightedSum, apply_map, fit_ridge, untrained
 from rau.params import EvaluateParams, HeadParams, Params, TrainParams, UaParams
 from rau.retrieval.feature_set import FeatureSet
@@ -242,6 +243,30 @@ def test_theta_one_adds_nothing_and_no_block_works(tmp_path: Path) -> None:
             assert last["csu_added_per_row"] == 0
         else:
             assert (last["sigma_source"], last["sigma_target"]) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"epoch": "x"}, "epoch: Input should be a valid integer"),
+        ({"history": []}, "its epochs do not fit each other"),
+        ({"best_epoch": 9}, "its epochs do not fit each other"),
+        ({"history": [[]]}, "history.0: Input should be a valid dictionary"),
+        (None, "optimizer.0.exp_avg does not fit"),
+    ],
+)
+def test_a_damaged_training_state_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any] | None, said: str
+) -> None:
+    features, queries = world()
+    path = tmp_path / "state"
+    fit(params(epochs=1), features, queries, path)
+    tensors, meta = checkpoint.load_state(path)
+    if change is None:
+        tensors["optimizer.0.exp_avg"] = torch.zeros(1)
+    checkpoint.save_state(path, tensors, meta | (change or {}))
+    with pytest.raises(UserError, match=f"{said}.*remove it"):
+        fit(params(epochs=1), features, queries, path)
 
 
 def test_weighted_sum_by_hand_and_its_ends() -> None:
