@@ -82,10 +82,14 @@ class DatasetParams(Section):
     garments: GarmentsParams = GarmentsParams()
 
 
+# Trained by the stage on drawn garments, for them alone.
+BUILT_IN_ENCODER = "garments-clip"
+
+
 class EncoderParams(Section):
     """Any open_clip model and tag, an `hf-hub:` or `local-dir:` path, or `garments-clip`."""
 
-    name: Line = "garments-clip"
+    name: Line = BUILT_IN_ENCODER
     pretrained: Line | None = None
     seed: Seed = 0
     steps: Count = 500

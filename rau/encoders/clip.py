@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,9 @@ import numpy as np
 import open_clip
 import torch
 from open_clip.factory import HF_HUB_PREFIX, LOCAL_DIR_PREFIX
-from open_clip.push_to_hf_hub import save_config_for_hf
 from open_clip.tokenizer import HFTokenizer, SigLipTokenizer
 from open_clip.transform import PreprocessCfg, image_transform_v2
+from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
@@ -38,7 +38,9 @@ from rau.pictures import open_rgb
 CONFIG = "open_clip_config.json"
 WEIGHTS = "open_clip_model.safetensors"
 LABEL = "rau_encoder.json"
+ALWAYS = ("mean", "std", "interpolation", "resize_mode")
 PICKLED = (".bin", ".pt", ".pth")
+LEAST_COSINE = 0.9999
 # Raise it when preprocessing or encoding changes: it is part of the key of every feature.
 RECIPE = 1
 
@@ -66,7 +68,10 @@ class Encoder:
         Raises:
             UserError: when `rau.pictures.open_rgb` does.
         """
-        picture = open_rgb(source)
+        return self.crop(open_rgb(source))
+
+    def crop(self, picture: Image.Image) -> Tensor:
+        """An RGB picture, resized and cropped for the model: uint8 (height, width, 3)."""
         for transform in self.preprocess.transforms[:-2]:
             picture = transform(picture)
         return torch.from_numpy(np.array(picture))
@@ -120,9 +125,30 @@ def new_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without open_clip's progress and warnings, on the root logger; what matters is raised."""
+    root = logging.getLogger()
+    before = root.level
+    root.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        root.setLevel(before)
+
+
 def save(folder: Path, model: Any, config: dict[str, Any], label: dict[str, str | None]) -> None:
     """Write configuration, weights and label; `config` is open_clip's `model_cfg`."""
-    save_config_for_hf(model, folder / CONFIG, config)
+    default = asdict(PreprocessCfg())
+    # What open_clip's own writer keeps, and what it forgets; the size is the model's.
+    preprocess = {
+        key: value
+        for key, value in model.visual.preprocess_cfg.items()
+        if key in ALWAYS or (key != "size" and value != default[key])
+    }
+    (folder / CONFIG).write_text(
+        json.dumps({"model_cfg": config, "preprocess_cfg": preprocess}, indent=2)
+    )
     tensors = {key: value.detach().contiguous() for key, value in model.state_dict().items()}
     save_file(tensors, folder / WEIGHTS)
     write_json(folder / LABEL, label)
@@ -173,14 +199,15 @@ def _resolve(name: str, root: Path) -> str:
 
 
 def export(name: str, pretrained: str | None, folder: Path, root: Path) -> None:
-    """Write any open_clip model as a `local-dir:` folder.
+    """Write any open_clip model as a `local-dir:` folder with the features of open_clip's own.
 
     Args:
         name: a model's name, an `hf-hub:` or a `local-dir:` path (relative to `root`).
         pretrained: tag or .safetensors file; only for plain names.
 
     Raises:
-        UserError: unknown names, mismatched activations, weights that cannot be loaded.
+        UserError: unknown names, mismatched activations, weights that cannot be loaded, a folder
+            that gives other features.
     """
     source = _resolve(name, root)
     if not source.startswith((HF_HUB_PREFIX, LOCAL_DIR_PREFIX)):
@@ -190,8 +217,9 @@ def export(name: str, pretrained: str | None, folder: Path, root: Path) -> None:
     elif pretrained is not None:
         raise UserError(f"encoder.pretrained must be null: {name} brings its own weights")
     try:
-        model = open_clip.create_model(source, pretrained, require_pretrained=True)
-        tokenizer = open_clip.get_tokenizer(source)
+        with _quiet():
+            model = open_clip.create_model(source, pretrained, require_pretrained=True).eval()
+            tokenizer = open_clip.get_tokenizer(source)
     except Exception as error:
         # Hub, network, file and shape errors share no class; each is one that the user can fix.
         raise UserError(
@@ -205,6 +233,45 @@ def export(name: str, pretrained: str | None, folder: Path, root: Path) -> None:
         save(temporary, model, config, {"name": name, "pretrained": pretrained})
         if isinstance(tokenizer, HFTokenizer):
             tokenizer.save_pretrained(str(temporary))
+        expected = _own_features(model, tokenizer)
+        del model
+        _check_written(temporary, expected, name)
+
+
+def _samples() -> tuple[list[Image.Image], list[str]]:
+    """A wide and a high picture, and texts in which tokenizers and contexts differ."""
+    grain = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
+    picture = Image.fromarray(grain)
+    texts = ["is Darker, and it's  longer", "“Café” &amp; 2 straps_or_so", "very " * 200 + "long"]
+    return [picture.resize((700, 300)), picture.resize((250, 600))], texts
+
+
+@torch.inference_mode()
+def _own_features(model: Any, tokenizer: Any) -> tuple[Tensor, Tensor]:
+    """Features of the samples, (2, d_image) and (3, d_text), as open_clip computes them."""
+    preprocess = image_transform_v2(PreprocessCfg(**model.visual.preprocess_cfg), is_train=False)
+    pictures, texts = _samples()
+    pixels = torch.stack([preprocess(picture) for picture in pictures])
+    return model.encode_image(pixels), model.encode_text(tokenizer(texts))
+
+
+def _check_written(folder: Path, expected: tuple[Tensor, Tensor], name: str) -> None:
+    """Refuse a folder whose features differ from open_clip's own.
+
+    Raises:
+        UserError: with the lowest cosine.
+    """
+    written = load(folder, torch.device("cpu"))
+    pictures, texts = _samples()
+    images = torch.stack([written.crop(picture) for picture in pictures])
+    found = written.encode_images(images), written.encode_texts(texts)
+    for kind, ours, theirs in zip(("images", "texts"), found, expected, strict=True):
+        cosine = float(torch.cosine_similarity(ours, theirs.float()).min())
+        if not cosine >= LEAST_COSINE:
+            raise UserError(
+                f"encoder.name={name}: written as a local-dir: folder it gives other features of "
+                f"{kind} than open_clip's own (cosine {cosine:.4f}); bring them by features.source"
+            )
 
 
 def load(folder: Path, device: torch.device, precision: Precision = "auto") -> Encoder:
@@ -217,12 +284,11 @@ def load(folder: Path, device: torch.device, precision: Precision = "auto") -> E
     if not (folder / CONFIG).is_file() or not (folder / WEIGHTS).is_file():
         raise UserError(f"{folder} is not a complete encoder; {remedy}")
     label = read_json(folder / LABEL, "encoder's label")
-    # open_clip reports progress and warnings on the root logger; what matters is raised.
-    logging.getLogger().setLevel(logging.ERROR)
     source = f"{LOCAL_DIR_PREFIX}{folder.resolve()}"
     try:
-        model = open_clip.create_model(source, require_pretrained=True, device=device)
-        tokenizer = open_clip.get_tokenizer(source)
+        with _quiet():
+            model = open_clip.create_model(source, require_pretrained=True, device=device)
+            tokenizer = open_clip.get_tokenizer(source)
     except Exception as error:
         # A truncated safetensors file, a wrong shape and invalid JSON share no class.
         raise UserError(f"{folder} cannot be loaded ({error}); {remedy}") from error

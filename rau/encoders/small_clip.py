@@ -16,8 +16,9 @@ from rau.encoders.clip import new_folder, save
 from rau.encoders.forward import normalise
 from rau.errors import UserError
 from rau.lr_schedule import factor
+from rau.params import BUILT_IN_ENCODER
 
-NAME = "garments-clip"
+NAME = BUILT_IN_ENCODER
 CONFIG: dict[str, Any] = {
     "embed_dim": 128,
     # A small ResNet: with this little data a ViT of 16-pixel patches misses collars and buttons.

@@ -1,15 +1,17 @@
 """Encoders are written once and loaded offline; random weights are never taken for trained ones."""
 
 import json
+import logging
 import shutil
 from pathlib import Path
+from typing import Any
 
 import open_clip
 import pytest
 import torch
 from PIL import Image
 
-from rau.encoders import small_clip
+from rau.encoders import clip, small_clip
 from rau.encoders.clip import CONFIG, WEIGHTS, Encoder, check_key, export, load
 from rau.errors import UserError
 
@@ -121,3 +123,96 @@ def test_key_of_another_encoder(encoder: Encoder) -> None:
     check_key(encoder, {"key": encoder.key})
     with pytest.raises(UserError, match="another encoder"):
         check_key(encoder, {"key": "other"})
+
+
+def variant(folder: Path, to: Path, preprocess: dict[str, object], **text: object) -> str:
+    """A copy of an encoder's folder with other preprocessing or text settings; its name."""
+    shutil.copytree(folder, to)
+    config = json.loads((to / CONFIG).read_text())
+    config["preprocess_cfg"] |= preprocess
+    config["model_cfg"]["text_cfg"] |= text
+    (to / CONFIG).write_text(json.dumps(config))
+    return f"local-dir:{to}"
+
+
+@pytest.mark.parametrize(
+    "preprocess",
+    [
+        {"fill_color": 255, "resize_mode": "longest"},
+        {"resize_mode": "squash", "interpolation": "bilinear"},
+        {"mean": [0.5, 0.5, 0.5], "std": [0.2, 0.3, 0.4], "size": 999},
+    ],
+)
+def test_the_whole_preprocessing_is_exported(
+    encoder_folder: Path, tmp_path: Path, preprocess: dict[str, object]
+) -> None:
+    name = variant(encoder_folder, tmp_path / "given", preprocess)
+    export(name, None, tmp_path / "out", tmp_path)
+    picture = Image.effect_noise((200, 90), 80).convert("RGB")
+    model, _, theirs = open_clip.create_model_and_transforms(name)
+    ours = load(tmp_path / "out", CPU)
+    with torch.inference_mode():
+        expected = model.eval().encode_image(theirs(picture)[None])
+    found = ours.encode_images(ours.crop(picture)[None])
+    assert torch.cosine_similarity(found, expected).item() > 0.9999
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        {"tokenizer_kwargs": {"clean": "canonicalize"}},
+        {"tokenizer_kwargs": {"clean": "whitespace"}},
+        {"context_length": 32, "no_causal_mask": True},
+    ],
+)
+def test_texts_of_a_written_folder_are_open_clips(
+    encoder_folder: Path, tmp_path: Path, text: dict[str, object]
+) -> None:
+    export(
+        variant(encoder_folder, tmp_path / "given", {}, **text), None, tmp_path / "out", tmp_path
+    )
+    texts = ["A red_dress,  with STRAPS", "it's", "“é” &amp; x", "very " * 50]
+    model = open_clip.create_model(f"local-dir:{tmp_path / 'given'}").eval()
+    tokenizer = open_clip.get_tokenizer(f"local-dir:{tmp_path / 'given'}")
+    with torch.inference_mode():
+        expected = model.encode_text(tokenizer(texts))
+    found = load(tmp_path / "out", CPU).encode_texts(texts)
+    assert torch.cosine_similarity(found, expected).min() > 0.9999
+
+
+@pytest.mark.parametrize(
+    ("lost", "kind"), [("fill_color", "images"), ("clean", "texts"), ("mean", "images")]
+)
+def test_a_folder_with_other_features_is_not_written(
+    encoder_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: str, kind: str
+) -> None:
+    name = variant(
+        encoder_folder, tmp_path / "given", {"fill_color": 255, "resize_mode": "longest"}
+    )
+    whole = clip.save
+
+    def forgetful(folder: Path, model: Any, config: Any, label: Any) -> None:
+        whole(folder, model, config, label)
+        written = json.loads((folder / CONFIG).read_text())
+        if lost == "fill_color":
+            del written["preprocess_cfg"]["fill_color"]
+        elif lost == "clean":
+            written["model_cfg"]["text_cfg"]["tokenizer_kwargs"] = {"clean": "whitespace"}
+        else:
+            written["preprocess_cfg"]["mean"] = [0.1, 0.9, 0.1]
+        (folder / CONFIG).write_text(json.dumps(written))
+
+    monkeypatch.setattr(clip, "save", forgetful)
+    with pytest.raises(UserError, match=rf"other features of {kind} than open_clip's own \(cosine"):
+        export(name, None, tmp_path / "out", tmp_path)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_root_logger_keeps_its_level(encoder_folder: Path, tmp_path: Path) -> None:
+    root = logging.getLogger()
+    before = root.level
+    load(encoder_folder, CPU)
+    with pytest.raises(UserError):
+        load(tmp_path, CPU)
+    export(f"local-dir:{encoder_folder}", None, tmp_path / "out", tmp_path)
+    assert root.level == before
