@@ -1,5 +1,6 @@
 """Stage `features`: every image and every distinct text encoded once, cached as Parquet."""
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -50,16 +51,22 @@ def _encode(params: Any, manifest: Any, texts: list[str]) -> None:
     from rau import devices
     from rau.encoders import clip
     from rau.features import cache
+    from rau.schemas import cautions
 
     threads = stage.limit_threads(params.train.threads)
     name = params.dataset.name
-    loaded = clip.load(workspace.ENCODER, devices.choose("auto"), params.features.precision)
+    loaded = clip.load(
+        workspace.ENCODER, devices.choose(params.train.device), params.features.precision
+    )
     parts = cache.Cache(workspace.parts(), loaded, params.features.dtype)
     batch = params.features.batch_size
     workers = params.features.workers or threads
+    about = parts.encode_texts(workspace.features(name, "texts"), texts, batch, workers)
+    built_in = (name, params.dataset.root) == ("garments", None)
+    for caution in cautions(about, built_in):
+        print(f"warning: {caution}", file=sys.stderr)
     images = cache.image_items(manifest, workspace.store(params.dataset))
     parts.encode_images(workspace.features(name, "images"), images, batch, workers)
-    parts.encode_texts(workspace.features(name, "texts"), texts, batch, workers)
 
 
 def outputs() -> list[Path]:

@@ -27,7 +27,10 @@ STAGES = (
 
 def final_metrics(metrics: "RunMetrics") -> dict[str, float]:
     """Every protocol's metrics as `<protocol>.<category>.<metric>`, the mean without category."""
-    values = {"headline": metrics.headline.value}
+    from rau.schemas import CUT_TEXTS
+
+    cut = metrics.encoder.get(CUT_TEXTS, "0").split()[0].replace(",", "")
+    values = {"headline": metrics.headline.value, CUT_TEXTS: float(cut)}
     for protocol, categories in metrics.protocols.items():
         for category, row in categories.items():
             place = protocol if category == "mean" else f"{protocol}.{category}"
@@ -107,6 +110,7 @@ def main() -> None:
             "dataset": str(metrics.dataset),
             "encoder": f"{metrics.encoder['encoder']} / {metrics.encoder['weights']}",
             "coverage": str(metrics.coverage),
+            "cautions": "; ".join(metrics.cautions) or "none",
             "headline_protocol": metrics.headline.protocol,
         },
         artifacts={

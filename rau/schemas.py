@@ -26,6 +26,7 @@ import pyarrow.parquet as pq
 
 from rau.errors import UserError
 from rau.files import atomic_path, read_bytes
+from rau.params import BUILT_IN_ENCODER
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -225,6 +226,30 @@ def fault(table: pa.Table, schema: pa.Schema) -> str | None:
     if rules.key and len(table.group_by([*rules.key]).aggregate([])) < len(table):
         return f"{' and '.join(rules.key)} stand twice"
     return None
+
+
+# In the metadata of text features: how many texts were cut, of how many; absent where none was.
+CUT_TEXTS = "cut_texts"
+
+
+def cautions(features: Mapping[str, str], on_garments: bool) -> list[str]:
+    """What a reader of results must know of their features, from their tables' metadata.
+
+    Args:
+        on_garments: whether the data set is the built-in one.
+    """
+    found = []
+    if CUT_TEXTS in features:
+        found.append(
+            f"{features[CUT_TEXTS]} texts are longer than the encoder's context and are cut: of "
+            "two joined captions the second loses its end"
+        )
+    if features.get("encoder") == BUILT_IN_ENCODER and not on_garments:
+        found.append(
+            f"the encoder {BUILT_IN_ENCODER} knows drawn garments alone, these images are others: "
+            "results say nothing; set encoder.name and encoder.pretrained (docs/datasets.md)"
+        )
+    return found
 
 
 @dataclass(frozen=True)

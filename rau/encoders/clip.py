@@ -87,6 +87,12 @@ class Encoder:
         tokens: Tensor = self.tokenizer(list(texts))
         return tokens, text_lengths(self.model, tokens)
 
+    def count_cut(self, texts: Sequence[str]) -> int:
+        """How many of the texts are longer than the context, so that their end is left out."""
+        context = self.tokenizer.context_length
+        longer = self.tokenizer([*texts, ""], context_length=context + 1)[:, context]
+        return int((longer[:-1] != longer[-1]).sum())
+
     def encode_tokens(self, tokens: Tensor) -> Tensor:
         """Raw text features (B, d_text), float32 on the CPU, of tokens (B, L)."""
         return self._forward(partial(text_features, self.model), self._to_device(tokens))

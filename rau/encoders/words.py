@@ -29,12 +29,13 @@ class WordTokenizer:
 
     def __init__(self, tokenizer: SimpleTokenizer) -> None:
         self._tokenizer = tokenizer
+        self.context_length: int = tokenizer.context_length
         self._words: dict[str, list[int]] = {}
 
-    def __call__(self, texts: Sequence[str]) -> Tensor:
+    def __call__(self, texts: Sequence[str], context_length: int | None = None) -> Tensor:
         """Tokens of the texts, cut to the context and padded with zeros."""
         first, last = self._tokenizer.sot_token_id, self._tokenizer.eot_token_id
-        context = self._tokenizer.context_length
+        context = context_length or self.context_length
         tokens = np.zeros((len(texts), context), dtype=np.int64)
         for row, text in zip(tokens, texts, strict=True):
             inner = [first, *self._encode(text)][: context - 1]

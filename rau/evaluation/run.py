@@ -141,7 +141,7 @@ def evaluate_run(
         **dict(result),
         method=trained.label,
         dataset=dataset,
-        encoder=features.images.metadata,
+        encoder=features.texts.metadata | features.images.metadata,
         coverage=coverage.measure(images, queries, val_gallery, params.evaluate.unusable),
         relevance=benchmark.relevance([q for q in queries if q["split"] == "val"]),
         headline=benchmark.headline(result, measured[0]),

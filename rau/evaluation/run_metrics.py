@@ -12,7 +12,7 @@ from rau.evaluation.bootstrap import MEAN, Interval, PairedDifference
 from rau.evaluation.diagnostics import Diagnostic
 from rau.files import write_json
 from rau.params import Section
-from rau.schemas import QUERIES, read_table
+from rau.schemas import QUERIES, cautions, read_table
 
 Percent = Annotated[float, Field(ge=0, le=100)]
 # By category, `mean` among them, and metric.
@@ -51,6 +51,11 @@ class DatasetLabel(Section):
             raise UserError(
                 f"{queries} does not name its data set; run `python -m pipeline.tables` again"
             ) from error
+
+    @property
+    def built_in(self) -> bool:
+        """Whether it is the data set that is drawn here."""
+        return (self.name, self.copy_kind) == ("garments", "built in")
 
     def __str__(self) -> str:
         return f"{self.name} ({self.copy_kind})"
@@ -102,7 +107,7 @@ class BenchmarkResult(Section):
 
 
 class RunMetrics(BenchmarkResult):
-    """All of `metrics.json`; `encoder` is the metadata of the features."""
+    """All of `metrics.json`; `encoder` is the metadata of both feature tables."""
 
     method: str
     dataset: DatasetLabel
@@ -135,6 +140,11 @@ class RunMetrics(BenchmarkResult):
         if head.metric not in self.protocols.get(head.protocol, {}).get(MEAN, {}):
             raise ValueError("the headline is none of the metrics")
         return self
+
+    @property
+    def cautions(self) -> list[str]:
+        """What a reader must know of the features."""
+        return cautions(self.encoder, self.dataset.built_in)
 
     @property
     def encoder_name(self) -> str:

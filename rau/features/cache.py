@@ -22,6 +22,7 @@ from rau.errors import UserError
 from rau.features.extraction import Encoded, Item, encode_images, encode_texts
 from rau.features.table import GROUP_ROWS, SHARED, Matrix, to_array, to_matrix, write_features
 from rau.files import atomic_path
+from rau.schemas import CUT_TEXTS
 
 PART_ROWS = 2048
 Dtype = Literal["float16", "float32"]
@@ -48,13 +49,18 @@ class Cache:
     def encode_images(self, path: Path, items: Sequence[Item], batch: int, workers: int) -> None:
         """Write features (one row per image) to `path`."""
         self._encode("images", items, partial(encode_images, batch=batch, workers=workers))
-        self._merge("images", "image_id", path, items)
+        self._merge("images", "image_id", path, items, self.metadata())
 
-    def encode_texts(self, path: Path, texts: Sequence[str], batch: int, workers: int) -> None:
-        """Write features (one row per distinct text) to `path`."""
+    def encode_texts(
+        self, path: Path, texts: Sequence[str], batch: int, workers: int
+    ) -> dict[str, str]:
+        """Write features (one row per distinct text) to `path`; returns the table's metadata."""
         items = [Item(text, text, text) for text in texts]
         self._encode("texts", items, partial(encode_texts, batch=batch, workers=workers))
-        self._merge("texts", "text", path, items)
+        cut = self.encoder.count_cut(texts)
+        about = {CUT_TEXTS: f"{cut:,} of {len(texts):,}"} if cut else {}
+        self._merge("texts", "text", path, items, self.metadata() | about)
+        return self.metadata() | about
 
     def _encode(
         self,
@@ -106,7 +112,14 @@ class Cache:
                 continue
             yield path, keys
 
-    def _merge(self, kind: str, column: str, path: Path, items: Sequence[Item]) -> None:
+    def _merge(
+        self,
+        kind: str,
+        column: str,
+        path: Path,
+        items: Sequence[Item],
+        metadata: dict[str, str],
+    ) -> None:
         """Gather the parts in the items' order, in bounded memory."""
         if not items:
             raise UserError(f"there are no {kind} to encode; check the data set's tables")
@@ -128,7 +141,7 @@ class Cache:
             _gather(paths, first, wanted[start : start + GROUP_ROWS])
             for start in range(0, len(wanted), GROUP_ROWS)
         )
-        write_features(path, column, [item.name for item in items], blocks, self.metadata())
+        write_features(path, column, [item.name for item in items], blocks, metadata)
 
     def metadata(self) -> dict[str, str]:
         """Encoder, preprocessing and compute dtype, for the table's schema."""

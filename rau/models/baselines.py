@@ -50,15 +50,14 @@ def fit_ridge(text: Tensor, target: Tensor, ridge: float) -> Tensor:
     """Least squares from unit texts (N, d_text) to unit targets (N, d_image) with a penalty.
 
     Minimises the mean squared error plus `ridge` times the squared norm of the map; the offset is
-    not penalised. Returns (d_text + 1, d_image), computed in float64.
+    not penalised. Returns (d_text + 1, d_image), computed in float64 on the CPU: `mps` has none.
     """
-    x = F.normalize(text.double(), dim=-1)
-    y = F.normalize(target.double(), dim=-1)
+    x, y = (F.normalize(one.cpu().double(), dim=-1) for one in (text, target))
     x_mean, y_mean = x.mean(0), y.mean(0)
     centred = x - x_mean
-    gram = centred.T @ centred / len(x) + ridge * torch.eye(x.shape[1], dtype=x.dtype).to(x)
+    gram = centred.T @ centred / len(x) + ridge * torch.eye(x.shape[1], dtype=x.dtype)
     weights = torch.linalg.solve(gram, centred.T @ (y - y_mean) / len(x))
-    return torch.cat([weights, (y_mean - x_mean @ weights)[None]]).float()
+    return torch.cat([weights, (y_mean - x_mean @ weights)[None]]).float().to(text.device)
 
 
 def best_weight(score: Callable[[WeightedSum], float], text_map: Tensor | None) -> float:

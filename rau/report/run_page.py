@@ -146,5 +146,6 @@ def text_table(metrics: RunMetrics) -> str:
             gaps = metrics.against[protocol]["mean"]
             cells = "".join(f"{gaps[name].difference:>+17.2f}" for name in names)
             lines.append(f"{'  difference to deterministic':<31}{cells}")
+    lines += [f"warning: {caution}" for caution in metrics.cautions]
     lines += [f"{one.name}: {one.evidence}; {one.remedy}" for one in metrics.diagnostics]
     return "\n".join(lines)

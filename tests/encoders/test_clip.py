@@ -216,3 +216,10 @@ def test_the_root_logger_keeps_its_level(encoder_folder: Path, tmp_path: Path) -
         load(tmp_path, CPU)
     export(f"local-dir:{encoder_folder}", None, tmp_path / "out", tmp_path)
     assert root.level == before
+
+
+def test_texts_beyond_the_context_are_counted(encoder: Encoder) -> None:
+    most = " ".join(["red"] * 30)  # With start and end 32 tokens, all that the context holds.
+    assert encoder.tokenizer.context_length == 32
+    assert encoder.count_cut([]) == encoder.count_cut(["", "is red", most]) == 0
+    assert encoder.count_cut([most, f"{most} red", f"{most} and has no sleeves"]) == 2

@@ -48,3 +48,8 @@ def test_other_tokenizers_stay_as_they_are() -> None:
     reduced = open_clip.SimpleTokenizer(context_length=24, reduction_mask="simple")
     for tokenizer in (reduced, str.split):
         assert quick(tokenizer) is tokenizer
+
+
+def test_another_context() -> None:
+    texts = ["word " * 40, "is red"]
+    assert torch.equal(QUICK["lower"](texts, context_length=30), PLAIN["lower"](texts, 30))

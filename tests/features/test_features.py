@@ -23,6 +23,7 @@ from rau.features.cache import Cache
 from rau.features.extraction import Item, encode_images, encode_texts
 from rau.features.table import check_made_for, read_features, read_pair, write_features
 from rau.retrieval.feature_set import FeatureSet
+from rau.schemas import CUT_TEXTS
 
 CPU = torch.device("cpu")
 
@@ -56,6 +57,9 @@ class Fake:
         self._count([chr(first) + "y" * (length - 1) for first, length in tokens.tolist()])
         return tokens.flip(1).float()
 
+    def count_cut(self, texts: Sequence[str]) -> int:
+        return sum(len(text) > 30 for text in texts)
+
     def _count(self, names: Sequence[str]) -> None:
         if len(self.seen) + len(names) > self.limit:
             raise KeyboardInterrupt
@@ -86,6 +90,13 @@ def test_second_run_encodes_only_what_is_new(tmp_path: Path) -> None:
     make(tmp_path, second).encode_images(tmp_path / "b.parquet", items(7), 2, 1)
     assert (len(first.seen), sorted(second.seen)) == (5, ["5", "6"])
     assert read_features(tmp_path / "b.parquet", "image_id").matrix[:, 0].tolist() == list(range(7))
+
+
+def test_texts_that_were_cut_are_in_the_metadata(tmp_path: Path) -> None:
+    for texts, said in ((["x", "yy"], None), (["x", "y" * 31, "y" * 40], "2 of 3")):
+        about = make(tmp_path, Fake()).encode_texts(tmp_path / "a.parquet", texts, 8, 1)
+        assert read_features(tmp_path / "a.parquet", "text").metadata == about
+        assert about.get(CUT_TEXTS) == said
 
 
 def test_another_encoder_or_dtype_starts_anew(tmp_path: Path) -> None:

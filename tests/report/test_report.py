@@ -9,17 +9,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipeline.track import final_metrics
 from rau.errors import UserError
 from rau.evaluation.run_metrics import RunMetrics
 from rau.report import examples, figures, published_results, run_page
 from rau.report.html import png
 from rau.report.image_strips import GAP, GONE, RELEVANT, TARGET, TILE, Strip, draw
 from rau.retrieval.protocols import FASHIONIQ
-from rau.schemas import RankingRow
+from rau.schemas import CUT_TEXTS, RankingRow
 from rau.training.history import COLUMNS, read_history, summary, to_csv
 
 ROW = {"recall_at_1": 5.0, "recall_at_10": 41.25, "mean_of_r10_r50": 60.0}
 PAIRED = {"difference": -0.75, "interval": [-1.5, -0.1], "p": 0.004}
+PARAMS = {"ua.theta": 0.7, "ua.theta_quantile": None, "ua.n": 1}
 ENDS = {"recall_at_10": [39.0, 43.0]}
 
 
@@ -139,6 +141,31 @@ def test_page_stands_alone_and_shows_the_numbers() -> None:
     ):
         assert shown in links.text, shown
     assert "<script" not in html
+
+
+@pytest.mark.parametrize(
+    ("encoder", "dataset", "said"),
+    [
+        ({"encoder": "garments-clip"}, {"name": "garments", "copy": "built in"}, None),
+        ({"encoder": "garments-clip"}, {"name": "fashioniq", "copy": "official"}, "drawn garments"),
+        ({"encoder": "garments-clip"}, {"name": "garments", "copy": "custom"}, "drawn garments"),
+        ({"encoder": "ViT-B-32"}, {"name": "fashioniq", "copy": "official"}, None),
+        (
+            {CUT_TEXTS: "1,012 of 3,000"},
+            {"name": "cirr", "copy": "official"},
+            "1,012 of 3,000 texts",
+        ),
+    ],
+)
+def test_cautions_are_on_the_page_in_the_terminal_and_in_mlflow(
+    encoder: dict[str, str], dataset: dict[str, str], said: str | None
+) -> None:
+    found = metrics(encoder={"encoder": "e", "weights": "w"} | encoder, dataset=dataset)
+    page = run_page.render(found, FASHIONIQ, PARAMS, {}, {})
+    assert ("Caution" in page) == (said is not None)
+    assert (said or "") in page
+    assert (f"warning: {found.cautions[0]}" if said else "") in run_page.text_table(found)
+    assert final_metrics(found)[CUT_TEXTS] == (1012 if CUT_TEXTS in encoder else 0)
 
 
 def test_terminal_table_has_every_method() -> None:
