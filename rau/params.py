@@ -145,6 +145,8 @@ class TrainParams(Section):
     patience: Annotated[int, Field(ge=0, le=10**6)] = 0
     batch_size: BatchSize = 512
     lr: Positive = 3e-4
+    schedule: Literal["constant", "cosine"] = "cosine"
+    ema: Fraction = 0.0
     weight_decay: Weight = 0.01
     temperature: Positive = 0.07
     learn_temperature: bool = False

@@ -59,8 +59,8 @@ def test_a_method_from_the_page_is_trained_and_ranked(
     losses = [row["base"] for row in fitted.training.history]
     assert None not in losses
     assert losses[-1] < losses[0]  # type: ignore[operator]
-    held = triplets.divide(queries, features, 0.2, 0).holdout
-    tasks = triplets.holdout_tasks(held, features, "forward", False)
+    split = triplets.divide(queries, features, 0.2, 0)
+    tasks = triplets.holdout_tasks(split, features, "forward", False)
 
     def mean_rank(method: ComposedHead) -> float:
         found = run_all(tasks, method, features, 5)

@@ -87,11 +87,9 @@ def prepare(
     """
     split = divide(queries, features, train.holdout, train.seed)
     rows = triplets_of(split.train, features)
-    tasks = holdout_tasks(split.holdout, features, "forward", False)
+    tasks = holdout_tasks(split, features, "forward", False)
     text_map = model_selection.fit_text_map(rows, tasks, features, train.select)
-    weights = model_selection.choose_weights(
-        split.holdout, features, train.select, text_map, choices
-    )
+    weights = model_selection.choose_weights(split, features, train.select, text_map, choices)
     return Prepared(split, rows, tasks, text_map, weights)
 
 

@@ -1,8 +1,9 @@
 """A holdout carved from the train queries by image, so that no image is on both sides.
 
 Queries are edges between their reference and their target. Whole connected components go to the
-holdout; where one component is most of the graph, a region is grown inside it and the queries that
-cross its border are dropped, and counted.
+holdout. A component with more queries than the holdout gives its share of them: a region is grown
+inside it, and the queries that cross the region's border are dropped, and counted. Small components
+alone would spare those, but where most images hang together they are of other kinds.
 """
 
 import heapq
@@ -102,12 +103,12 @@ def carve(edges: Sequence[Edge], share: float, seed: int) -> Split:
         A split in which no image of a holdout query occurs in a train query.
     """
     graph = _graph(edges)
+    rng = random.Random(seed)
     components = _components(graph)
-    random.Random(seed).shuffle(components)
+    rng.shuffle(components)
     chosen: set[str] = set()
     for category in sorted({edge.category for edge in edges}):
-        quota = max(1, round(share * sum(edge.category == category for edge in edges)))
-        _choose(category, quota, graph, components, chosen)
+        _choose(category, share, graph, components, chosen, rng)
     sides: tuple[list[int], list[int], list[int]] = ([], [], [])
     for row, edge in enumerate(edges):
         sides[(edge.reference in chosen) + (edge.target in chosen)].append(row)
@@ -116,9 +117,14 @@ def carve(edges: Sequence[Edge], share: float, seed: int) -> Split:
 
 
 def _choose(
-    category: str, quota: int, graph: Graph, components: Sequence[set[str]], chosen: set[str]
+    category: str,
+    share: float,
+    graph: Graph,
+    components: Sequence[set[str]],
+    chosen: set[str],
+    rng: random.Random,
 ) -> None:
-    """Add nodes to `chosen` until about `quota` queries of the category lie within."""
+    """Add nodes to `chosen` until about `share` of the category's queries lie within."""
 
     def count(nodes: set[str]) -> int:
         """Queries of the category within `nodes`, each counted at its reference."""
@@ -128,18 +134,14 @@ def _choose(
             for edge in graph[node]
         )
 
+    sizes = [(count(component), component) for component in components]
+    quota = max(1, round(share * sum(size for size, _ in sizes)))
+    for size, component in sizes:
+        if size > quota and (free := sorted(component - chosen)):
+            need = max(1, round(share * size)) - count(component & chosen)
+            chosen |= _grow(rng.choice(free), category, need, graph, set(free))
     need = quota - count(chosen)
-    sizes = [(count(component - chosen), component) for component in components]
     for size, component in sizes:
         if 0 < size <= need and not component & chosen:
             chosen |= component
             need -= size
-    if need <= quota // 2:
-        return
-    for size, component in sorted(sizes, key=lambda pair: -pair[0]):
-        if need <= 0 or size == 0:
-            return
-        if free := component - chosen:
-            region = _grow(min(free), category, need, graph, free)
-            need -= count(region)
-            chosen |= region

@@ -13,8 +13,7 @@ from rau.retrieval.feature_set import FeatureSet
 from rau.retrieval.metrics import per_query, summarise
 from rau.retrieval.protocols import Reference, weight_key
 from rau.retrieval.tasks import Method, Task, run_all
-from rau.schemas import QueryRow
-from rau.training.triplets import Triplets, holdout_tasks
+from rau.training.triplets import TrainSet, Triplets, holdout_tasks
 
 TOP_K = 1
 Weights = dict[str, float]
@@ -48,7 +47,7 @@ ALL_CHOICES: tuple[Choice, ...] = tuple(product(get_args(Reference), get_args(Jo
 
 
 def choose_weights(
-    holdout: Sequence[QueryRow],
+    split: TrainSet,
     features: FeatureSet,
     metric: str,
     text_map: Tensor | None,
@@ -57,7 +56,7 @@ def choose_weights(
     """The weighted sum's weight for each way to treat reference and captions."""
     weights = {}
     for reference, join in choices:
-        tasks = holdout_tasks(holdout, features, join, reference == "removed")
+        tasks = holdout_tasks(split, features, join, reference == "removed")
 
         def value(method: WeightedSum, tasks: Sequence[Task] = tasks) -> float:
             return pick(score(tasks, method, features), metric)

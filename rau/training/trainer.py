@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from rau import devices
 from rau.errors import UserError
-from rau.lr_schedule import factor
+from rau.lr_schedule import WARM_UP, factor
 from rau.models import checkpoint
 from rau.models.head import ComposedHead
 from rau.params import TrainParams, UaParams, first_error
@@ -46,7 +46,10 @@ class TrainingState:
 
 
 class Trainer:
-    """Trains one head with AdamW and keeps the weights of its best epoch."""
+    """Trains one head with AdamW and keeps the weights of its best epoch.
+
+    With `train.ema` the holdout sees, and the head keeps, a moving average of the weights.
+    """
 
     def __init__(
         self,
@@ -73,6 +76,9 @@ class Trainer:
         self.reached = TrainingState()
         self.best: dict[str, Tensor] = {}
         self.weights = list(head.parameters())
+        # What `state_dict` returns shares its memory with the head.
+        self.current = {k: v for k, v in head.state_dict().items() if v.is_floating_point()}
+        self.average = {k: v.clone() for k, v in self.current.items()} if train.ema else {}
         # Biases, norms and the temperature have no reason to shrink.
         groups = [
             {"params": [w for w in self.weights if w.ndim > 1], "weight_decay": train.weight_decay},
@@ -149,8 +155,11 @@ class Trainer:
         Returns what `epoch_statistics.STATISTICS` names, (11,).
         """
         steps = self.train.epochs * self.sampler.steps
+        constant = self.train.schedule == "constant"
+        # A constant rate must not depend on a bound that is never reached: an epoch of warm-up.
+        warm_up = 1 / self.train.epochs if constant else WARM_UP
         for group in self.optimizer.param_groups:
-            group["lr"] = self.train.lr * factor(step, steps)
+            group["lr"] = self.train.lr * factor(step, steps, warm_up, constant)
         source = self.head.forward_source(
             self.features.image_rows(batch.reference), self.features.text_rows(batch.text)
         )
@@ -162,6 +171,10 @@ class Trainer:
         torch.autograd.backward(terms.total)
         norm = get_total_norm([w.grad for w in self.weights if w.grad is not None])
         self.optimizer.step()
+        if self.average:
+            decay = min(self.train.ema, (1 + step) / (10 + step))  # Shorter at the beginning.
+            averages, current = list(self.average.values()), list(self.current.values())
+            torch._foreach_lerp_(averages, current, 1 - decay)
         truth = None
         if self.ua.csu_weight > 0:
             truth = self.sampler.queries.true_pairs(batch.query, batch.target)
@@ -170,6 +183,8 @@ class Trainer:
 
     def _validate(self, done: int, row: Row) -> None:
         """Validate after `done` epochs; keep the weights if they are the best so far."""
+        live = {name: value.clone() for name, value in self.current.items()}
+        self.head.load_state_dict(self.average, strict=False)
         metrics = {f"holdout_{name}": value for name, value in self.validate(self.head).items()}
         value = metrics[f"holdout_{self.train.select}"]
         reached = self.reached
@@ -178,10 +193,12 @@ class Trainer:
         if value > reached.best_value:
             reached.best_value, reached.best_epoch = value, done
             self.best = {k: v.detach().clone() for k, v in self.head.state_dict().items()}
+        self.head.load_state_dict(live, strict=False)
 
     def _save(self, path: Path) -> None:
         tensors = {f"head.{k}": v for k, v in self.head.state_dict().items()}
         tensors |= {f"best.{k}": v for k, v in self.best.items()}
+        tensors |= {f"average.{k}": v for k, v in self.average.items()}
         for number, values in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{number}.{k}": v for k, v in values.items()}
         checkpoint.save_state(path, tensors, vars(self.reached))
@@ -198,6 +215,7 @@ class Trainer:
             raise UserError(f"{path}: its epochs do not fit each other; remove it")
         weights = self.head.state_dict()
         expected = {f"{side}.{k}": v for side in ("head", "best") for k, v in weights.items()}
+        expected |= {f"average.{k}": v for k, v in self.average.items()}
         groups = self.optimizer.param_groups
         for number, weight in enumerate(w for group in groups for w in group["params"]):
             moments = {"exp_avg": weight, "exp_avg_sq": weight, "step": torch.tensor(0.0)}
@@ -207,6 +225,8 @@ class Trainer:
         checkpoint.check_shapes(path, expected, tensors, "remove it")
         self.head.load_state_dict(checkpoint.under(tensors, "head."))
         self.best = checkpoint.under(tensors, "best.")
+        for name, value in self.average.items():
+            value.copy_(tensors[f"average.{name}"])
         state: dict[int, dict[str, Tensor]] = {}
         for name, value in checkpoint.under(tensors, "optimizer.").items():
             place, key = name.split(".")

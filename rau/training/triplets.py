@@ -1,5 +1,7 @@
 """The train queries as rows of the feature matrices, with the holdout set apart."""
 
+import random
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,6 +14,9 @@ from rau.retrieval.feature_set import FeatureSet
 from rau.retrieval.tasks import Task, build_task, padded
 from rau.schemas import QueryRow, ends
 from rau.training.holdout import Edge, carve
+
+# Images of a category that the holdout's gallery takes from the rest of train, at most.
+DISTRACTORS = 1000
 
 
 @dataclass(frozen=True)
@@ -57,10 +62,15 @@ class Triplets:
 
 @dataclass(frozen=True)
 class TrainSet:
-    """Queries to train on, queries of the holdout, and counts of those that neither can use."""
+    """Queries to train on, queries of the holdout, and counts of those that neither can use.
+
+    Attributes:
+        distractors: other train images of each category, for the holdout's gallery.
+    """
 
     train: list[QueryRow]
     holdout: list[QueryRow]
+    distractors: dict[str, list[str]]
     dropped: int
     unusable: int
 
@@ -88,9 +98,18 @@ def divide(queries: Sequence[QueryRow], features: FeatureSet, share: float, seed
             f"{len(usable)} usable train queries leave {len(split.train)} to train on and "
             f"{len(split.holdout)} to choose by; add queries or change train.holdout"
         )
+    held = {end for row in split.holdout for end in ends(usable[row])}
+    others: dict[str, set[str]] = defaultdict(set)
+    for query in usable:
+        others[query["category"]] |= {*ends(query)} - held
+    rng = random.Random(seed)
     return TrainSet(
         [usable[row] for row in split.train],
         [usable[row] for row in split.holdout],
+        {
+            category: rng.sample(sorted(images), min(len(images), DISTRACTORS))
+            for category, images in sorted(others.items())
+        },
         len(split.dropped),
         len(train) - len(usable),
     )
@@ -122,13 +141,18 @@ def triplets_of(queries: Sequence[QueryRow], features: FeatureSet) -> Triplets:
 
 
 def holdout_tasks(
-    queries: Sequence[QueryRow], features: FeatureSet, join: Join, remove_reference: bool
+    split: TrainSet, features: FeatureSet, join: Join, remove_reference: bool
 ) -> list[Task]:
-    """The holdout by category; its gallery is its own references and targets, without subsets."""
+    """The holdout by category, without subsets.
+
+    Its own references and targets are few and near relatives: alone they would tell how well
+    relatives are ranked, and nothing of how well they are found. The gallery has the category's
+    distractors too.
+    """
     tasks = []
-    queries = [{**query, "members": None} for query in queries]
+    queries: list[QueryRow] = [{**query, "members": None} for query in split.holdout]
     for category in sorted({query["category"] for query in queries}):
         own = [query for query in queries if query["category"] == category]
-        gallery = {end for query in own for end in ends(query)}
+        gallery = {end for query in own for end in ends(query)} | {*split.distractors[category]}
         tasks.append(build_task(category, own, gallery, join, remove_reference, features))
     return tasks

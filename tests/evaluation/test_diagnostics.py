@@ -1,5 +1,6 @@
 """Each diagnostic appears where its evidence is, and nowhere else; alignment against slow loops."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -144,8 +145,8 @@ def head(n: int, shared_space: bool = True) -> ComposedHead:
 @pytest.mark.parametrize("n", [0, 2])
 def test_alignment_against_a_slow_loop(n: int) -> None:
     features, queries = world()
-    held = triplets.divide(queries, features, 0.2, 0).holdout
-    tasks = triplets.holdout_tasks(held, features, "forward", False)
+    split = triplets.divide(queries, features, 0.2, 0)
+    tasks = triplets.holdout_tasks(split, features, "forward", False)
     model = head(n)
     found = pair_distances.measure(model, tasks, features)
     pairs, negatives, closer = [], [], []
@@ -192,7 +193,8 @@ def test_alignment_against_a_slow_loop(n: int) -> None:
 
 def test_cosine_histogram_separates_correct_answers_from_negatives() -> None:
     features, queries = world()
-    held = triplets.divide(queries, features, 0.2, 0).holdout
+    split = triplets.divide(queries, features, 0.2, 0)
+    held = split.holdout
     # Give one query an answer that is another query's target.
     first = held[0]
     other = next(
@@ -204,7 +206,7 @@ def test_cosine_histogram_separates_correct_answers_from_negatives() -> None:
         {**first, "relevant": [ends(first)[1], ends(other)[1]]},
         *held[1:],
     ]
-    tasks = triplets.holdout_tasks(held, features, "forward", False)
+    tasks = triplets.holdout_tasks(replace(split, holdout=held), features, "forward", False)
     found = pair_distances.cosine_histogram(head(1), tasks, features, np.linspace(-1, 1, 41))
     for share in found.values():
         assert share.sum() == pytest.approx(1)

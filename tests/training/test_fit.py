@@ -18,6 +18,8 @@ from rau.nn.gaussian import PathOutput
 from rau.params import HeadParams, Params, TrainParams, UaParams
 from rau.training import model_selection
 from rau.training.fit import Fitted, fit, prepare
+from rau.training.sampler import Batch
+from rau.training.trainer import Trainer
 from tests.training.test_trainer import world
 
 PLAIN = UaParams(isu=False, csu_weight=0.0, dr_weight=0.0)
@@ -117,6 +119,43 @@ def test_learning_rate_falls_after_the_warm_up_and_ends_at_zero() -> None:
     assert falling[-1] < 1e-2 / 1000
     # Half a cosine: the last step of k is one k-th of the way from zero.
     assert falling[-1] == pytest.approx(1e-2 * (1 - math.cos(math.pi / len(falling))) / 2)
+
+
+def test_a_constant_rate_warms_up_for_an_epoch_whatever_the_bound() -> None:
+    found, longer = (rates(epochs=epochs, schedule="constant") for epochs in (4, 8))
+    epoch = len(found) // 4
+    warm = [1e-2 * (step + 1) / epoch for step in range(epoch)]
+    assert found == pytest.approx(warm + [1e-2] * 3 * epoch)
+    assert longer == pytest.approx(found + [1e-2] * 4 * epoch)
+
+
+@pytest.mark.parametrize("ema", [0.0, 0.3, 0.8])
+def test_the_holdout_sees_a_moving_average_of_the_weights(
+    monkeypatch: pytest.MonkeyPatch, ema: float
+) -> None:
+    seen = scripted(monkeypatch, [1.0, 3.0, 2.0])
+    after: list[Tensor] = []
+    step = Trainer._step
+
+    def noting(trainer: Trainer, number: int, batch: Batch) -> Tensor:
+        if not after:
+            after.append(trainer.weights[0].detach().clone())
+        found = step(trainer, number, batch)
+        after.append(trainer.weights[0].detach().clone())
+        return found
+
+    monkeypatch.setattr(Trainer, "_step", noting)
+    head = fitted(epochs=3, ema=ema).head
+    mean, epochs = after[0], []
+    for number, weight in enumerate(after[1:]):
+        decay = min(ema, (1 + number) / (10 + number))
+        mean = decay * mean + (1 - decay) * weight
+        epochs.append(mean)
+    epochs = epochs[len(epochs) // 3 - 1 :: len(epochs) // 3]
+    (name,) = (n for n, w in head.named_parameters() if w is next(head.parameters()))
+    for validated, expected in zip(seen, epochs, strict=True):
+        torch.testing.assert_close(validated[name], expected)
+    assert torch.equal(next(head.parameters()), seen[1][name])
 
 
 def test_history_has_the_rate_of_each_epochs_last_step() -> None:

@@ -45,6 +45,19 @@ def test_giant_component_is_cut() -> None:
     assert len(split.dropped) < 0.1 * len(edges)
 
 
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_a_giant_component_and_small_ones_each_give_their_share(seed: int) -> None:
+    rng = random.Random(1)
+    giant = [Edge("dress", f"{i}", f"{max(0, i - rng.randint(1, 8))}") for i in range(1, 2000)]
+    small = [Edge("dress", f"s{i}", f"t{i}") for i in range(400)]
+    split = carve(giant + small, 0.2, seed)
+    check(giant + small, split)
+    inside = sum(row < len(giant) for row in split.holdout)
+    shares = [inside, len(split.holdout) - inside]
+    assert shares == [pytest.approx(0.2 * 1999, rel=0.05), pytest.approx(0.2 * 400, rel=0.25)]
+    assert split.holdout != carve(giant + small, 0.2, seed + 1).holdout
+
+
 def test_images_shared_across_categories_stay_on_one_side() -> None:
     edges = pools(30, 10) + [Edge("toptee", f"{p}-0", f"{p}-1") for p in range(30)]
     check(edges, carve(edges, 0.3, 0))
@@ -59,3 +72,5 @@ def test_seed_decides() -> None:
 def test_query_of_one_image_and_single_query() -> None:
     edges = [Edge("dress", "a", "a"), Edge("dress", "b", "c")]
     check(edges, carve(edges, 0.4, 0))
+    chain = [Edge("dress", f"{i}", f"{i + 1}") for i in range(4)]
+    assert len(carve(chain, 0.1, 0).holdout) == 1

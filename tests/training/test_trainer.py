@@ -1,5 +1,6 @@
 """Training: even batches, correct counts, bit-identical results when repeated and when resumed."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -123,22 +124,40 @@ def test_holdout_shares_no_image_with_train() -> None:
     ]
     assert not ends[0] & ends[1]
     assert {q["split"] for q in split.train + split.holdout} == {"train"}
-    tasks = triplets.holdout_tasks(split.holdout, features, "forward", False)
-    assert {i for task in tasks for i in task.gallery_ids} == ends[1]
 
 
 @pytest.mark.parametrize("removed", [False, True])
-def test_the_holdouts_gallery_has_its_references_and_its_targets(removed: bool) -> None:
+def test_the_holdouts_gallery_has_its_references_targets_and_distractors(
+    monkeypatch: pytest.MonkeyPatch, removed: bool
+) -> None:
     features, queries = world()
-    held = triplets.divide(queries, features, 0.2, 0).holdout[::3]
+    monkeypatch.setattr(triplets, "DISTRACTORS", 10)
+    split = triplets.divide(queries, features, 0.2, 0)
+    held = split.holdout[::3]
     references, targets = ({q[end] for q in held} for end in ("reference_id", "target_id"))
     assert references - targets
     assert targets - references
-    tasks = triplets.holdout_tasks(held, features, "forward", removed)
+    tasks = triplets.holdout_tasks(replace(split, holdout=held), features, "forward", removed)
     assert [task.category for task in tasks] == ["dress", "shirt"]
     for task in tasks:
         own = [query for query in held if query["category"] == task.category]
-        assert set(task.gallery_ids) == {end for query in own for end in ends(query)}
+        others = set(split.distractors[task.category])
+        assert set(task.gallery_ids) == {end for query in own for end in ends(query)} | others
+
+
+@pytest.mark.parametrize("most", [10, 1000])
+def test_distractors_are_train_images_of_the_category_that_the_holdout_does_not_have(
+    monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    features, queries = world()
+    monkeypatch.setattr(triplets, "DISTRACTORS", most)
+    split = triplets.divide(queries, features, 0.2, 0)
+    for category, found in split.distractors.items():
+        train = {i for q in split.train if q["category"] == category for i in ends(q)}
+        assert len(set(found)) == len(found) == min(most, len(train))
+        assert set(found) <= train  # Nothing is dropped in this world.
+    same, other = (triplets.divide(queries, features, 0.2, seed).distractors for seed in (0, 1))
+    assert split.distractors == same != other
 
 
 def test_queries_without_images_are_counted() -> None:
@@ -174,12 +193,12 @@ class Stop(Exception):
     """Raised in place of a kill."""
 
 
-@pytest.mark.parametrize("isu", [True, False])
+@pytest.mark.parametrize(("isu", "ema"), [(True, 0.9), (False, 0.0)])
 def test_stopped_run_resumes_bit_identically(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, isu: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, isu: bool, ema: float
 ) -> None:
     features, queries = world()
-    chosen = params().model_copy(update={"ua": UaParams(isu=isu, n=2, samples=2, theta=0.5)})
+    chosen = params(ema=ema).model_copy(update={"ua": UaParams(isu=isu, n=2, samples=2, theta=0.5)})
     whole = fit(chosen, features, queries, tmp_path / "whole")
     real = Trainer._epoch
 
