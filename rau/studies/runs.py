@@ -68,21 +68,22 @@ class StudyData:
     features: FeatureSet
     queries: Sequence[QueryRow]
     galleries: Sequence[GalleryRow]
-    _prepared: dict[int, fit.Prepared] = field(default_factory=dict)
+    _prepared: dict[tuple[Any, ...], fit.Prepared] = field(default_factory=dict)
     _tasks: dict[str, list[Task]] = field(default_factory=dict)
 
     @property
     def seeds(self) -> set[int]:
         """Seeds that are prepared."""
-        return set(self._prepared)
+        return {seed for seed, *_ in self._prepared}
 
     def prepared(self, params: Params) -> fit.Prepared:
         """The split and the baselines' weights of a seed."""
-        seed = params.train.seed
-        if seed not in self._prepared:
+        train = params.train
+        key = (train.seed, train.holdout, train.fraction, train.noise, train.select)
+        if key not in self._prepared:
             choices = [model_selection.TRAINED_FOR]
-            self._prepared[seed] = fit.prepare(params.train, self.features, self.queries, choices)
-        return self._prepared[seed]
+            self._prepared[key] = fit.prepare(train, self.features, self.queries, choices)
+        return self._prepared[key]
 
     def tasks(self, protocol: Protocol) -> list[Task]:
         """The val queries of a protocol."""

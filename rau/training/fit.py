@@ -18,6 +18,7 @@ from rau.retrieval.protocols import weight_key
 from rau.retrieval.tasks import Task
 from rau.schemas import QueryRow
 from rau.training import model_selection, pair_distances
+from rau.training.degradation import degrade
 from rau.training.trainer import Metrics, Trainer, TrainingState
 from rau.training.triplets import TrainSet, Triplets, divide, holdout_tasks, triplets_of
 
@@ -79,13 +80,13 @@ def prepare(
     """Carve the holdout and choose the baselines' weights on it.
 
     Args:
-        train: its seed, holdout and select.
+        train: its seed, holdout, fraction, noise and select.
         choices: ways to treat reference and captions that a weight is chosen for.
 
     Raises:
         UserError: too few queries, a metric without truth.
     """
-    split = divide(queries, features, train.holdout, train.seed)
+    split = degrade(divide(queries, features, train.holdout, train.seed), train)
     rows = triplets_of(split.train, features)
     tasks = holdout_tasks(split, features, "forward", False)
     text_map = model_selection.fit_text_map(rows, tasks, features, train.select)
@@ -111,7 +112,6 @@ def fit(
     """
     trainer = make_trainer(params, features, prepared)
     training, head = trainer.run(state, quiet), trainer.head
-    split = prepared.split
     extra = {
         "features": features.images.metadata,
         "select": params.train.select,
@@ -120,12 +120,7 @@ def fit(
         "text_weights": prepared.weights,
         "alignment": pair_distances.measure(head, prepared.tasks, features),
         "threads": torch.get_num_threads(),
-        "queries": {
-            "train": len(split.train),
-            "holdout": len(split.holdout),
-            "dropped": split.dropped,
-            "unusable": split.unusable,
-        },
+        "queries": prepared.split.counts,
     }
     return Fitted(head.eval(), training, prepared.text_map, extra)
 

@@ -66,6 +66,7 @@ class TrainSet:
 
     Attributes:
         distractors: other train images of each category, for the holdout's gallery.
+        left_out, replaced: by `degradation`, queries and targets of the train queries.
     """
 
     train: list[QueryRow]
@@ -73,12 +74,23 @@ class TrainSet:
     distractors: dict[str, list[str]]
     dropped: int
     unusable: int
+    left_out: int = 0
+    replaced: int = 0
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Numbers of queries by what became of them."""
+        names = ("dropped", "unusable", "left_out", "replaced")
+        sizes = {"train": len(self.train), "holdout": len(self.holdout)}
+        return sizes | {name: getattr(self, name) for name in names}
 
     def summary(self) -> str:
         """One line of counts."""
         return (
             f"{len(self.train):,} train queries, {len(self.holdout):,} held out by image, "
-            f"{self.dropped:,} dropped at the border, {self.unusable:,} without an image"
+            f"{self.dropped:,} dropped at the border, {self.unusable:,} without an image, "
+            f"{self.left_out:,} left out by train.fraction, {self.replaced:,} with a wrong target "
+            "by train.noise"
         )
 
 

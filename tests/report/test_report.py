@@ -60,7 +60,14 @@ def document() -> dict[str, Any]:
             "select": "map",
             "text_weights": {"kept-forward": 0.5},
             "alignment": {"pairs": 0.1, "negatives": 0.2, "closer": 0.9},
-            "queries": {"train": 8, "holdout": 2, "dropped": 1, "unusable": 0},
+            "queries": {
+                "train": 8,
+                "holdout": 2,
+                "dropped": 1,
+                "unusable": 0,
+                "left_out": 3,
+                "replaced": 2,
+            },
         },
         "protocols": by_protocol,
         "intervals": ends,
@@ -140,6 +147,7 @@ def test_page_stands_alone_and_shows_the_numbers() -> None:
         "quantile 0.99, 1",
     ):
         assert shown in links.text, shown
+    assert "8 queries (train.fraction left out 3), 2 of them with a wrong target" in html
     assert "<script" not in html
 
 

@@ -133,6 +133,15 @@ def test_presets_and_what_the_parameters_say() -> None:
     assert plan.plan(StudyParams(seeds=7)).seeds == 7
 
 
+def test_runs_share_a_split_only_where_it_is_the_same() -> None:
+    data = small_world()
+    whole = data.prepared(tiny())
+    assert data.prepared(tiny(lr=1e-2)) is whole
+    for other in ({"fraction": 0.5}, {"noise": 0.5}, {"holdout": 0.3}):
+        assert data.prepared(tiny(**other)).split != whole.split
+    assert data.seeds == {0}
+
+
 def test_a_run_is_kept_and_gives_the_same_twice(tmp_path: Path) -> None:
     one, two = (runs.execute(canonical(tiny()), small_world(), True) for _ in range(2))
     runs.save(tmp_path / "run.safetensors", one)
