@@ -1,6 +1,5 @@
-"""Studies: `python -m pipeline.study methods`, or ablation, theta, n, or the tuning before them."""
+"""Studies: `python -m pipeline.study`, or one of tune, methods, ablation, theta and n."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -17,16 +16,19 @@ if TYPE_CHECKING:
 NAMES = ("tune", "methods", "ablation", "theta", "n")
 
 
-def main(study: Annotated[str, typer.Argument(help=", ".join(NAMES))]) -> None:
+def main(
+    study: Annotated[str | None, typer.Argument(help=f"{', '.join(NAMES)}; default: all")] = None,
+) -> None:
     """Execute the runs of a study that are not stored yet, and write its tables."""
-    if study not in NAMES:
+    if study not in (None, *NAMES):
         raise UserError(f"study {study}: choose from {', '.join(NAMES)}")
     params = workspace.load_params()
     folder = workspace.studies(params.dataset.name)
-    if study == "tune":
-        _tune(params, folder)
-    else:
-        _study(cast("Study", study), params, folder)
+    for name in [study] if study else NAMES:
+        if name == "tune":
+            _tune(params, folder)
+        else:
+            _study(cast("Study", name), params, folder)
 
 
 def _store(params: "Params", with_val: bool, title: str) -> "RunStore":
@@ -72,12 +74,5 @@ def _study(name: "Study", params: "Params", folder: Path) -> None:
     study.run_study(name, params, tuned, _store(params, True, name)).write(folder / name)
 
 
-def outputs() -> list[Path]:
-    """What the stage wrote."""
-    folder = workspace.studies(workspace.load_params().dataset.name)
-    study = sys.argv[1]
-    return [folder / "tune/tuned.json" if study == "tune" else folder / study / "summary.csv"]
-
-
 if __name__ == "__main__":
-    stage.run(main, outputs)
+    stage.run(main)

@@ -1,7 +1,5 @@
 """Stage `report` of the studies: their page and figures, from their tables."""
 
-from pathlib import Path
-
 from pipeline import stage, workspace
 
 
@@ -42,10 +40,5 @@ def main() -> None:
     print(f"studies: {workspace.study_page(name)}")
 
 
-def outputs() -> list[Path]:
-    """The page."""
-    return [workspace.study_page(workspace.load_params().dataset.name)]
-
-
 if __name__ == "__main__":
-    stage.run(main, outputs)
+    stage.run(main)

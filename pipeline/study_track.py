@@ -1,4 +1,4 @@
-"""Stage `track` of the studies: one MLflow run per study, with its runs nested in it."""
+"""The studies in MLflow: one MLflow run per study, with its runs nested in it."""
 
 import math
 import sys

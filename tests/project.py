@@ -63,6 +63,20 @@ def call(folder: Path, *command: str, code: int = 0, **extra: str) -> str:
     return done.stdout + done.stderr
 
 
+def dvc(folder: Path, *commands: str) -> str:
+    """Run DVC commands in one process, as its start takes longer than most; return what they print.
+
+    Raises:
+        AssertionError: when one ends with another code than 0; those after it do not run.
+    """
+    script = (
+        "import shlex, sys; from dvc.cli import main\n"
+        "for line in sys.argv[1:]:\n"
+        "    assert main(shlex.split(line)) == 0, line"
+    )
+    return call(folder, sys.executable, "-c", script, *commands)
+
+
 def stage(folder: Path, name: str, *arguments: str, code: int = 0, **extra: str) -> str:
     """Run a stage as `python -m` does and return all it printed.
 

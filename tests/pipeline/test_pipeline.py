@@ -1,6 +1,7 @@
 """The whole DAG on a tiny setting, in a git repository of its own, through real DVC and MLflow."""
 
 import json
+import re
 import shutil
 import signal
 import sys
@@ -13,7 +14,7 @@ import yaml
 
 from rau.features.table import read_features, write_features
 from tests.places import ROOT
-from tests.project import call, runs, stage, start
+from tests.project import call, dvc, runs, stage, start
 from tests.report.test_report import Links
 
 
@@ -71,7 +72,8 @@ def test_nothing_to_do_tracks_nothing_new(project: Path) -> None:
     assert set(runs(project)) == before
 
 
-def test_queued_experiments_run_side_by_side_and_restore(project: Path) -> None:
+def test_the_whole_life_of_an_experiment(project: Path, tmp_path: Path) -> None:
+    """Queued, run, restored, shared and removed, where the studies never ran."""
     call(project, "dvc", "exp", "run", "--queue", "-S", "ua.theta=0.3,0.5")
     call(project, "dvc", "queue", "start", "-j", "2")
     # The workers go on in the background; `logs --follow` of each waits for it.
@@ -79,24 +81,52 @@ def test_queued_experiments_run_side_by_side_and_restore(project: Path) -> None:
     tasks = [
         line.split()[0] for line in status.splitlines() if "Queued" in line or "Running" in line
     ]
-    for task in tasks:
-        call(project, "dvc", "queue", "logs", "--follow", task)
+    dvc(project, *(f"queue logs --follow {task}" for task in tasks))
     found = {run["params"]["theta"]: run for run in runs(project).values()}
     assert {"0.3", "0.5", "0.8"} <= set(found)
     assert all(run["tags"]["rau.complete"] == "true" for run in found.values())
-    names = {run["tags"]["dvc_experiment"] for run in found.values()}
-    assert len(names) == len(found)
+    names = {theta: run["tags"]["dvc_experiment"] for theta, run in found.items()}
+    assert len(set(names.values())) == len(found)
     other = f"sqlite:///{project / 'other.db'}"
-    printed = call(project, "dvc", "exp", "run", "-S", "ua.theta=0.5", MLFLOW_TRACKING_URI=other)
+    again = ("dvc", "exp", "run", "-n", "again", "-S", "ua.theta=0.5")
+    printed = call(project, *again, MLFLOW_TRACKING_URI=other)
     assert "Running stage 'train'" not in printed
     assert "Running stage 'deterministic'" not in printed
     assert "Running stage 'track'" in printed
     (restored,) = runs(project, "other.db").values()
     assert restored["params"]["theta"] == "0.5"
-    first = next(run for run in runs(project).values() if run["params"]["theta"] == "0.5")
     for name in ("encoder", "train"):
         key = f"time.{name}_seconds"
-        assert restored["metrics"][key] == first["metrics"][key] > 0
+        assert restored["metrics"][key] == found["0.5"]["metrics"][key] > 0
+    # Shared with another clone, which has never run anything.
+    one, store = names["0.3"], tmp_path / "store"
+    call(tmp_path, "git", "init", "-q", "--bare", "shared.git")
+    call(project, "git", "remote", "add", "origin", str(tmp_path / "shared.git"))
+    printed = dvc(
+        project,
+        "exp show --md",
+        f"exp diff main {one}",
+        f"exp apply {one}",
+        f"remote add --local --default store {store}",
+        "push",
+        f"exp push origin {one}",
+        f"exp branch {one} kept",
+        "gc --force --workspace --all-experiments",
+        "checkout",
+    )
+    assert one in printed
+    assert re.search(r"ua\.theta +0\.8 +0\.3", printed)
+    headline = (project / "reports/summary.json").read_text()
+    call(project, "git", "push", "-q", "origin", "main", "kept")
+    call(tmp_path, "git", "clone", "-q", "-b", "kept", "shared.git", "clone")
+    clone = tmp_path / "clone"
+    dvc(clone, f"remote add --local --default store {store}", "pull", "checkout")
+    assert (clone / "reports/summary.json").read_text() == headline
+    call(clone, "git", "checkout", "-q", "main")
+    dvc(clone, f"exp pull origin {one}", f"exp apply {one}")
+    assert (clone / "reports/summary.json").read_text() == headline
+    printed = dvc(project, f"exp remove {one} again", "exp list --all-commits")
+    assert one not in printed.splitlines()[-1]
 
 
 STAGES = (
