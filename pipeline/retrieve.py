@@ -68,7 +68,7 @@ def main(
         ids.index(image) if image in ids and not keep_reference else -1,
     )
     for place, hit in enumerate(hits, 1):
-        print(f"{place:4}  {hit.score:.4f}  {hit.image_id}  {paths[hit.image_id]}")
+        print(f"{place:4}  {hit.score:.4g}  {hit.image_id}  {paths[hit.image_id]}")
     print(f"uncertainty of the query: {uncertainty:.4f}")
     if strip is not None:
         picture = draw(Strip(reference, caption, [paths[hit.image_id] for hit in hits]))

@@ -3,16 +3,15 @@
 Without its pseudo-positives, mixed sample augmentation and information bottleneck.
 """
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rau.losses.criterion import Criterion, LossContext, Terms
 from rau.losses.info_nce import same_target
-from rau.nn.gaussian import PathOutput, at_least_float32
-
-# The sum of an image's variances counts up to here in a ranking; means have norm 1.
-MOST_VARIANCE = 4.0
+from rau.nn.gaussian import LOG_VAR_MAX, PathOutput, at_least_float32
 
 
 def total_variance(output: PathOutput) -> Tensor:
@@ -61,7 +60,12 @@ class PcmeppLoss(Criterion):
         return F.normalize(torch.cat([output.mean, ones], dim=-1), dim=-1)
 
     def gallery_vectors(self, output: PathOutput) -> Tensor:
-        """Unit vectors (B, d + 2) of images; see `query_vectors`."""
-        variance = total_variance(output).clamp(max=MOST_VARIANCE)[:, None]
-        rest = (MOST_VARIANCE**2 - variance.square()).clamp(min=0).sqrt()
+        """Unit vectors (B, d + 2) of images; see `query_vectors`.
+
+        No sum of variances is larger than the norm chosen. Cosines are small for it, but no less
+        exact: the rest meets the query's zero, and the other terms are rounded to their own size.
+        """
+        variance = total_variance(output)[:, None]
+        most = output.mean.shape[-1] * math.exp(LOG_VAR_MAX)
+        rest = (most**2 - variance.square()).clamp(min=0).sqrt()
         return F.normalize(torch.cat([2 * output.mean, -variance, rest], dim=-1), dim=-1)

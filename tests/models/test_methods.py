@@ -185,7 +185,7 @@ def test_sampled_distance_is_what_sampling_gives() -> None:
         assert found[i, j].item() == pytest.approx(gap.item(), rel=0.02)
 
 
-def test_pcmepp_loss_by_hand_and_its_cosine_ranks_by_distance() -> None:
+def test_pcmepp_loss_by_hand() -> None:
     left, right = gaussians(1, 5), gaussians(2, 5)
     criterion = PcmeppLoss(0.1)
     context = LossContext(torch.arange(5), UaParams(), torch.tensor(0.1), True, 0.5, Noise())
@@ -196,12 +196,24 @@ def test_pcmepp_loss_by_hand_and_its_cosine_ranks_by_distance() -> None:
         total -= float(torch.log(p if i == j else 1 - p))
     found = criterion(left, right, context).total.item()
     assert found == pytest.approx(total / 25, rel=1e-5)
-    many = gaussians(3, 200)
+
+
+@pytest.mark.parametrize("scale", [1.0, 10.0, 60.0])
+def test_pcmepp_ranks_by_its_distance_whatever_the_variance(scale: float) -> None:
+    left, many = gaussians(1, 5), gaussians(3, 300)
+    wide = Gaussian(many.mean, many.blocks[0].log_var + 2 * math.log(scale))
+    many = PathOutput((wide,), many.mean, (many.mean,))
+    criterion = PcmeppLoss(0.1)
     cosines = criterion.query_vectors(left) @ criterion.gallery_vectors(many).T
-    order = sampled_distances(left, many).argsort(dim=1)
-    assert torch.equal(cosines.argsort(dim=1, descending=True), order)
+    means, variances = many.mean.double(), wide.log_var.double().exp().sum(1)
+    distances = 2 - 2 * left.mean.double() @ means.T + variances
+    order = cosines.argsort(dim=1, descending=True)
+    ordered = distances.gather(1, order)
+    # In order up to the rounding of float32.
+    assert (ordered.diff(dim=1) > -1e-6 * variances.max()).all()
     by_mean = (left.mean @ many.mean.T).argsort(dim=1, descending=True)
     assert not torch.equal(by_mean, order)
+    assert (variances.max() > 4) == (scale > 1)
 
 
 def test_rau_without_its_parts_is_the_deterministic_head() -> None:
