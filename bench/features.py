@@ -25,6 +25,7 @@ from rau.encoders.clip import Encoder, load, save
 from rau.encoders.forward import autocast, normalise, text_features
 from rau.features.cache import Cache
 from rau.features.extraction import Item
+from rau.files import digest_file
 
 LIMIT = 1 / 0.9
 DISTINCT_FILES = 64
@@ -58,16 +59,21 @@ def random_encoder(bench: Bench, name: str) -> Encoder:
 
 
 def image_items(folder: Path, width: int, height: int, count: int) -> list[Item]:
-    """JPEG files of coarse shapes and grain, in turn under many names."""
+    """JPEG files of coarse shapes and grain, a few in turn with other bytes after their end."""
     rng = np.random.default_rng(0)
-    paths = []
-    for number in range(min(DISTINCT_FILES, count)):
+    contents = []
+    for _ in range(min(DISTINCT_FILES, count)):
         coarse = Image.fromarray(rng.integers(0, 256, (height // 16, width // 16, 3), np.uint8))
         smooth = np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC))
         pixels = (smooth + rng.normal(0, 6, smooth.shape)).clip(0, 255).astype(np.uint8)
-        paths.append(folder / f"{width}x{height}-{number}.jpg")
-        Image.fromarray(pixels).save(paths[-1], quality=90)
-    return [Item(str(i), str(i), paths[i % len(paths)]) for i in range(count)]
+        Image.fromarray(pixels).save(file := io.BytesIO(), "JPEG", quality=90)
+        contents.append(file.getvalue())
+    items = []
+    for number in range(count):
+        path = folder / f"{width}x{height}-{number}.jpg"
+        path.write_bytes(contents[number % len(contents)] + str(number).encode())
+        items.append(Item(str(number), digest_file(path), path))
+    return items
 
 
 def captions(count: int) -> list[str]:

@@ -4,12 +4,12 @@ import json
 import logging
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args
 
 import numpy as np
 import open_clip
@@ -41,6 +41,7 @@ LABEL = "rau_encoder.json"
 ALWAYS = ("mean", "std", "interpolation", "resize_mode")
 PICKLED = (".bin", ".pt", ".pth")
 LEAST_COSINE = 0.9999
+AGAIN = "run `python -m pipeline.features` again"
 # Raise it when preprocessing or encoding changes: it is part of the key of every feature.
 RECIPE = 1
 
@@ -314,14 +315,19 @@ def load(folder: Path, device: torch.device, precision: Precision = "auto") -> E
     )
 
 
-def check_key(encoder: Encoder, metadata: dict[str, str]) -> None:
-    """Refuse an encoder other than that of the features.
+def load_maker(folder: Path, device: torch.device, metadata: Mapping[str, str]) -> Encoder:
+    """Load the encoder that made a feature table, to compute as it did, on whatever device.
 
     Raises:
-        UserError: when the keys differ.
+        UserError: as `load` does, and when the features were made by another encoder.
     """
+    arithmetic = metadata.get("arithmetic", "auto")
+    if arithmetic not in get_args(Precision):
+        raise UserError(f"the features' arithmetic {arithmetic!r} is unknown; {AGAIN}")
+    encoder = load(folder, device, cast(Precision, arithmetic))
     if encoder.key != metadata.get("key"):
         raise UserError(
             f"the features were made by another encoder (key {metadata.get('key')}, now "
-            f"{encoder.key}); run `python -m pipeline.features` again"
+            f"{encoder.key}); {AGAIN}"
         )
+    return encoder

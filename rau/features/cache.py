@@ -2,14 +2,15 @@
 
 Parts are keyed by what was encoded (an image's SHA-256, a text itself) and lie in a folder named
 by the encoder's key and compute dtype: encoders never share parts, and more images only add some.
+A part's name holds its SHA-256: one that was damaged is removed, and its rows are encoded again.
 """
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Literal
-from uuid import uuid4
 
 import numpy as np
 import pyarrow as pa
@@ -21,7 +22,7 @@ from rau.encoders.clip import Encoder
 from rau.errors import UserError
 from rau.features.extraction import Encoded, Item, encode_images, encode_texts
 from rau.features.table import GROUP_ROWS, SHARED, Matrix, to_array, to_matrix, write_features
-from rau.files import atomic_path
+from rau.files import digest_file, write_bytes
 from rau.schemas import CUT_TEXTS
 
 PART_ROWS = 2048
@@ -95,22 +96,23 @@ class Cache:
 
     def _write_part(self, kind: str, keys: list[str], rows: list[Matrix]) -> None:
         table = pa.table({"key": keys, "feature": to_array(np.concatenate(rows))})
-        with atomic_path(self.folder / f"{kind}-{uuid4().hex}.arrow") as temporary:
-            feather.write_feather(table, str(temporary), compression="uncompressed")
+        content = pa.BufferOutputStream()
+        feather.write_feather(table, content, compression="uncompressed")
+        data = content.getvalue()
+        write_bytes(self.folder / f"{kind}-{hashlib.sha256(data).hexdigest()}.arrow", data)
 
     def _parts(self, kind: str) -> Iterator[tuple[Path, list[str]]]:
         """The whole parts and the keys of their rows."""
         for path in sorted(self.folder.glob(f"{kind}-*.arrow")):
             try:
-                part = feather.read_table(path, memory_map=True)
-                part.validate(full=True)
-                keys = part["key"].to_pylist()
-            except (pa.ArrowException, OSError, ValueError, KeyError):
-                # Its rows count as missing and are encoded again.
+                whole = path.stem == f"{kind}-{digest_file(path)}"
+            except FileNotFoundError:
+                continue  # Another process removed it.
+            if whole:
+                yield path, feather.read_table(path, columns=["key"])["key"].to_pylist()
+            else:
                 tqdm.write(f"{path} is damaged: removed, its rows are encoded again")
-                path.unlink()
-                continue
-            yield path, keys
+                path.unlink(missing_ok=True)
 
     def _merge(
         self,

@@ -5,6 +5,7 @@ core. Beside a GPU, threads load the next batches while it computes. Threads and
 decoding, resizing and torch leave Python's lock, and a process forked beside torch's threads hangs.
 """
 
+import hashlib
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,11 +20,17 @@ from torch import Tensor
 
 from rau.devices import threads
 from rau.encoders.clip import Encoder
+from rau.errors import UserError
 from rau.features.table import Matrix
+from rau.files import read_bytes
+from rau.pictures import MAX_BYTES
 
 
 class Item(NamedTuple):
-    """One thing to encode: its name in the table, the key of its content, and itself."""
+    """One thing to encode: its name in the table, the key of its content, and itself.
+
+    An image's key is the SHA-256 of its file, a text's the text.
+    """
 
     name: str
     key: str
@@ -41,7 +48,7 @@ def encode_images(encoder: Encoder, items: Sequence[Item], batch: int, workers: 
         workers: threads that decode; on a CPU they encode too.
 
     Raises:
-        UserError: when a file is not a whole image.
+        UserError: when a file is not a whole image, or not the one whose SHA-256 is the item's key.
     """
     decode = partial(_decode, encoder, items)
     return _encode(encoder, items, decode, encoder.encode_images, batch, workers)
@@ -63,7 +70,16 @@ def encode_texts(encoder: Encoder, items: Sequence[Item], batch: int, workers: i
 
 
 def _decode(encoder: Encoder, items: Sequence[Item], rows: slice) -> Tensor:
-    return torch.stack([encoder.prepare(Path(item.content)) for item in items[rows]])
+    return torch.stack([encoder.prepare(_verified(item)) for item in items[rows]])
+
+
+def _verified(item: Item) -> bytes:
+    """The bytes of an image, those whose SHA-256 is the item's key and no others."""
+    remedy = "run `dvc repro --force --single-item download`"
+    content = read_bytes(Path(item.content), MAX_BYTES, remedy)
+    if hashlib.sha256(content).hexdigest() != item.key:
+        raise UserError(f"{item.content} has changed since `download` verified it; {remedy}")
+    return content
 
 
 def _cut(tokens: Tensor, lengths: Tensor, rows: slice) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from rau.encoders import clip, small_clip
-from rau.encoders.clip import CONFIG, WEIGHTS, Encoder, check_key, export, load
+from rau.encoders.clip import CONFIG, WEIGHTS, Encoder, export, load, load_maker
 from rau.errors import UserError
 
 CPU = torch.device("cpu")
@@ -119,10 +119,17 @@ def test_pictures_are_prepared_from_files_and_from_bytes(encoder: Encoder, tmp_p
         encoder.prepare(tmp_path / "no.png")
 
 
-def test_key_of_another_encoder(encoder: Encoder) -> None:
-    check_key(encoder, {"key": encoder.key})
-    with pytest.raises(UserError, match="another encoder"):
-        check_key(encoder, {"key": "other"})
+def test_search_computes_as_the_features_were_made(encoder: Encoder, encoder_folder: Path) -> None:
+    made = load(encoder_folder, CPU, "bfloat16")
+    again = load_maker(encoder_folder, CPU, {"key": encoder.key, "arithmetic": "bfloat16"})
+    assert torch.equal(again.encode_texts(["is red"]), made.encode_texts(["is red"]))
+    assert not torch.equal(again.encode_texts(["is red"]), encoder.encode_texts(["is red"]))
+    for metadata, said in (
+        ({"key": "other"}, "another encoder"),
+        ({"key": encoder.key, "arithmetic": "int8"}, "'int8' is unknown"),
+    ):
+        with pytest.raises(UserError, match=said):
+            load_maker(encoder_folder, CPU, metadata)
 
 
 def variant(folder: Path, to: Path, preprocess: dict[str, object], **text: object) -> str:
