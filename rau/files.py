@@ -7,7 +7,7 @@ import os
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,14 @@ def atomic_path(path: Path) -> Iterator[Path]:
 def old_siblings(path: Path, suffix: str) -> list[Path]:
     """Temporary names of `path` that a killed run left; a younger one may be another's work."""
     found = path.parent.glob(f".{glob.escape(path.name)}.*{suffix}")
-    return [p for p in found if time.time() - p.stat().st_mtime > ABANDONED_SECONDS]
+    return [p for p in found if _age(p) > ABANDONED_SECONDS]
+
+
+def _age(path: Path) -> float:
+    """Seconds since a file was written; 0 where another process has just removed it."""
+    with suppress(FileNotFoundError):
+        return time.time() - path.stat().st_mtime
+    return 0.0
 
 
 def write_bytes(path: Path, data: bytes) -> None:

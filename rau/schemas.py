@@ -298,7 +298,7 @@ def write_table(
     """
     with atomic_path(path) as temporary:
         whole = table.select(schema.names).cast(schema).replace_schema_metadata(metadata)
-        pq.write_table(whole, temporary, compression="zstd")
+        pq.write_table(whole, temporary, compression="zstd", write_page_checksum=True)
 
 
 @contextmanager
@@ -326,7 +326,7 @@ def read_parquet(path: Path, remedy: str) -> pa.Table:
     """
     with reading_parquet(path, remedy):
         # Folders that are named `a=b` are no columns.
-        table = pq.read_table(path, partitioning=None)
+        table = pq.read_table(path, partitioning=None, page_checksum_verification=True)
         table.validate(full=True)
         return table
 

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from rau.errors import UserError
-from rau.files import atomic_path, digest, read_json, user_path, write_json
+from rau.files import atomic_path, digest, old_siblings, read_json, user_path, write_json
 
 
 def test_failed_write_leaves_the_old_file_and_no_temporary(tmp_path: Path) -> None:
@@ -43,3 +43,8 @@ def test_home_of_nobody_is_one_line(tmp_path: Path) -> None:
     assert user_path("a", tmp_path, "dataset.root") == tmp_path / "a"
     with pytest.raises(UserError, match=r"dataset\.root=~nobody-here/x: there is no such home"):
         user_path("~nobody-here/x", tmp_path, "dataset.root")
+
+
+def test_a_temporary_file_that_vanishes_is_none(tmp_path: Path) -> None:
+    (tmp_path / ".a.x.tmp").symlink_to(tmp_path / "gone")
+    assert old_siblings(tmp_path / "a", ".tmp") == []

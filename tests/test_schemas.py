@@ -140,3 +140,20 @@ def test_a_csv_table_is_checked(tmp_path: Path, content: bytes, said: str) -> No
     (tmp_path / "x.csv").write_bytes(content)
     with pytest.raises(UserError, match=said):
         read_csv(tmp_path / "x.csv", ["a", "b"], "write it again", np.float64)
+
+
+def test_a_flipped_bit_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "x.parquet"
+    schema = write(path, "queries", *({"query_id": str(n)} for n in range(500)))
+    whole = path.read_bytes()
+    for place in range(100, len(whole) // 2, 40):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1
+        path.write_bytes(damaged)
+        try:
+            assert read_table(path, schema, "tables").num_rows == 500
+        except UserError:
+            continue
+        again = read_table(path, schema, "tables")
+        path.write_bytes(whole)
+        assert again.equals(read_table(path, schema, "tables"))

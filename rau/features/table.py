@@ -20,7 +20,12 @@ GROUP_ROWS = 8192
 # Read at a time, whatever the layout.
 READ_BYTES = 2**18
 # Feature values hardly repeat or compress; stored plain, they load at the speed of memory.
-PLAIN = {"compression": "none", "use_dictionary": False, "write_statistics": False}
+PLAIN = {
+    "compression": "none",
+    "use_dictionary": False,
+    "write_statistics": False,
+    "write_page_checksum": True,
+}
 # Required metadata of the tables of the pipeline.
 METADATA = ("encoder", "weights", "preprocess", "key", "space")
 SHARED, SEPARATE = "shared", "separate"
@@ -115,7 +120,9 @@ def read_features(path: Path, column: str) -> Features:
     # Without a map or a buffer of whole columns: only the matrix grows with the rows.
     with (
         reading_parquet(path, remedy),
-        pq.ParquetFile(path, buffer_size=READ_BYTES, pre_buffer=False) as file,
+        pq.ParquetFile(
+            path, buffer_size=READ_BYTES, pre_buffer=False, page_checksum_verification=True
+        ) as file,
     ):
         return _read(file, path, column, remedy)
 

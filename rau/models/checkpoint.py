@@ -1,6 +1,7 @@
 """Heads and training states on disk: tensors and JSON in one safetensors file, never unpickled."""
 
 import json
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +25,8 @@ MAX_JSON_BYTES = 1 << 24
 _MAX_HEADER_BYTES = 3 * MAX_JSON_BYTES
 # The only key of the metadata: safetensors writes several in no fixed order.
 _KEY = "meta"
+# The tensor that guards the others and the JSON against damage.
+_CHECKSUM = "crc32"
 
 
 class _Description(Section):
@@ -86,7 +89,9 @@ def save_state(path: Path, tensors: Mapping[str, Tensor], meta: dict[str, Any]) 
     text = json.dumps(meta)
     if len(text) > MAX_JSON_BYTES:
         raise ValueError(f"the JSON beside the tensors is larger than {MAX_JSON_BYTES} bytes")
-    write_bytes(path, safetensors.torch.save(_plain(tensors), metadata={_KEY: text}))
+    plain = _plain(tensors)
+    plain[_CHECKSUM] = torch.tensor(_checksum(plain, text))
+    write_bytes(path, safetensors.torch.save(plain, metadata={_KEY: text}))
 
 
 def load_state(
@@ -128,6 +133,16 @@ def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
+def _checksum(tensors: Mapping[str, Tensor], text: str) -> int:
+    """CRC-32 of the JSON, and of all names and values."""
+    total = zlib.crc32(text.encode())
+    for name in sorted(tensors):
+        total = zlib.crc32(name.encode(), total)
+        value = tensors[name].contiguous().reshape(-1)
+        total = zlib.crc32(value.view(torch.uint8).numpy().data, total)
+    return total
+
+
 @contextmanager
 def _open(path: Path, what: str, remedy: str) -> Iterator[tuple[dict[str, Tensor], dict[str, Any]]]:
     """Tensors mapped from a file, not read yet, and the JSON beside them.
@@ -141,10 +156,14 @@ def _open(path: Path, what: str, remedy: str) -> Iterator[tuple[dict[str, Tensor
             if int.from_bytes(file.read(8), "little") > _MAX_HEADER_BYTES:
                 raise ValueError("the header is too large")
         with safe_open(path, framework="pt") as file:
-            meta = json.loads((file.metadata() or {})[_KEY])
+            text = (file.metadata() or {})[_KEY]
+            meta = json.loads(text)
             if not isinstance(meta, dict):
                 raise TypeError("the JSON is not an object")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        written = tensors.pop(_CHECKSUM, None)
+        if written is not None and written.tolist() != _checksum(tensors, text):
+            raise ValueError("damaged")
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}; {remedy}") from error
     except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:

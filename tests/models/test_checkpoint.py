@@ -234,3 +234,14 @@ def test_state_refusals(tmp_path: Path) -> None:
     path.unlink()
     with pytest.raises(UserError, match="cannot read"):
         checkpoint.load_state(path)
+
+
+def test_no_flipped_bit_is_read(saved: Path) -> None:
+    path = saved / "head.safetensors"
+    whole = path.read_bytes()
+    start = 8 + int.from_bytes(whole[:8], "little")
+    for place in range(start, len(whole), 97):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1
+        path.write_bytes(damaged)
+        assert "is not a head" in refused(saved)
