@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test lint bench ui clean
+.PHONY: help setup repro test fuzz lint bench ui clean
 
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -8,6 +8,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 help:
 	@echo "make repro   run the pipeline: data, encoder, features, head, recalls, report"
 	@echo "make test    run the tests"
+	@echo "make fuzz    run stages on 10,000 damaged and odd inputs; some 2 hours"
 	@echo "make lint    ruff and mypy"
 	@echo "make bench   measure ranking, training and features; table in docs/performance.md"
 	@echo "make ui      MLflow on http://127.0.0.1:5000"
@@ -25,6 +26,9 @@ repro: setup
 
 test: setup
 	python -m pytest -n logical --dist loadgroup
+
+fuzz: setup
+	python -m tests.fuzz --cases 10000
 
 lint: setup
 	ruff check .

@@ -82,6 +82,13 @@ def passed_over(folder: Path, read: Iterable[Path]) -> list[str]:
     return [f"{folder.name}/ also holds {len(others):,} files that are not read: {named}"]
 
 
+def no_captions(root: Path, name: str) -> UserError:
+    """The error of a folder without captions; it names one nearby that has some."""
+    near = [path for path in (root.parent / "captions", *root.glob("*/captions")) if path.is_dir()]
+    hint = f"; is it {near[0].parent}?" if near else ""
+    return UserError(f"{root} holds no captions/{name}; check dataset.root{hint}")
+
+
 def entries(path: Path) -> list[Any]:
     """The queries of a captions file.
 
@@ -90,7 +97,9 @@ def entries(path: Path) -> list[Any]:
     """
     found = read_json(path, "captions file")
     if not isinstance(found, list):
-        raise UserError(f"captions file {path} is not a list of queries")
+        raise UserError(
+            f"captions file {path} is not a list of queries; write one (in pandas, orient='records')"
+        )
     return found
 
 

@@ -39,8 +39,10 @@ def check(found: Annotations, valid: Collection[str]) -> list[str]:
     usable = Counter(query["category"] for query in val if is_usable(query, valid))
     notes = []
     for category, count in sorted(by_category.items()):
+        targets = {query["target_id"] for query in val if query["category"] == category}
         for name, members in found.galleries.items():
-            if category in members and valid.isdisjoint(members[category]):
+            own = set(members.get(category, ()))
+            if own & targets and valid.isdisjoint(own):
                 raise UserError(
                     f"no image of {category}'s gallery ({name}) can be used; complete the images"
                 )

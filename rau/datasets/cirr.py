@@ -16,6 +16,7 @@ from rau.datasets.annotations import (
     check_entry,
     check_listed,
     entries,
+    no_captions,
     passed_over,
 )
 from rau.datasets.locate import stem
@@ -91,7 +92,7 @@ def read_annotations(root: Path) -> Annotations:
         if captions.exists():
             queries += _queries(captions, split, set(listed))
     if not queries:
-        raise UserError(f"{root} holds no captions/cap.rc2.<split>.json; check dataset.root")
+        raise no_captions(root, f"cap.{RELEASE}.<split>.json")
     galleries = {
         name: {CATEGORY: sorted(splits[CATEGORY, split])}
         for name, split in (("original", "val"), ("test1", "test1"))

@@ -20,6 +20,7 @@ from rau.datasets.annotations import (
     check_entry,
     check_listed,
     entries,
+    no_captions,
     passed_over,
 )
 from rau.datasets.manifest import check_image_id
@@ -113,7 +114,7 @@ def read_annotations(root: Path) -> Annotations:
             check_listed(query, where, {"candidate": "reference_id", "target": "target_id"}, known)
             queries.append(query)
     if not queries:
-        raise UserError(f"{root} holds no captions/cap.<category>.<split>.json; check dataset.root")
+        raise no_captions(root, "cap.<category>.<split>.json")
     files = _files(root, present.values())
     notes = passed_over(root / "captions", files.values())
     relevance_path = root / "relevance.parquet"

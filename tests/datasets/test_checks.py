@@ -51,6 +51,12 @@ def test_a_category_without_pictures(gone: str, name: str) -> None:
         check(found(*TRAIN, VAL), IDS - set(gone))
 
 
+def test_a_hidden_split_may_lack_its_images() -> None:
+    one = found(*TRAIN, VAL)
+    one.galleries["test1"] = {"dress": ["Y", "Z"]}
+    assert check(one, IDS) == []
+
+
 def test_what_changes_the_numbers_is_said() -> None:
     assert check(found(*TRAIN, VAL), IDS - {"A"}) == [
         "none of the 1 val queries of dress has its images"

@@ -78,6 +78,14 @@ def test_folder_without_captions(tmp_path: Path) -> None:
         fashioniq.read_annotations(tmp_path)
 
 
+def test_folder_beside_the_right_one(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    right = write_layout(tmp_path / "data", [ENTRY], ["A", "B"])
+    for root in (tmp_path, right / "captions"):
+        with pytest.raises(UserError, match=rf"check dataset\.root; is it {right}\?"):
+            fashioniq.read_annotations(root)
+
+
 def test_captions_without_split_file(tmp_path: Path) -> None:
     write_layout(tmp_path, [ENTRY], ["A", "B"])
     (tmp_path / "image_splits/split.dress.val.json").unlink()

@@ -127,7 +127,7 @@ def _case(folder: Path, case: int, rng: random.Random, whole: Mapping[str, str])
     path = rng.choice(sorted(p for p in folder.glob(target.files) if p.is_file()))
     damaged = not _mutate(path, rng)
     code, text = attempt(folder, target.stages, SECONDS)
-    kind = _kind(code, text)
+    kind = kind_of(code, text)
     expected = "".join(whole[name] for name in target.stages)
     if kind == "fine" and _digest(folder, target.stages) != expected:
         ours = damaged and not target.own and path.suffix in (".parquet", ".safetensors")
@@ -153,7 +153,7 @@ def _mutate(path: Path, rng: random.Random) -> bool:
     return False
 
 
-def _kind(code: int | None, text: str) -> str:
+def kind_of(code: int | None, text: str) -> str:
     if code is None:
         return "hang"
     if "Traceback (most recent call last)" in text:
