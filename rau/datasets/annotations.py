@@ -98,7 +98,7 @@ def entries(path: Path) -> list[Any]:
     found = read_json(path, "captions file")
     if not isinstance(found, list):
         raise UserError(
-            f"captions file {path} is not a list of queries; write one (in pandas, orient='records')"
+            f"captions file {path} is not a list of queries (in pandas, orient='records')"
         )
     return found
 

@@ -26,6 +26,8 @@ def main() -> None:
     chosen = parser.parse_args()
     # Children inherit what is imported, and a forked torch must not have started threads.
     os.environ |= {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     for package in (rau, pipeline):
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             importlib.import_module(module.name)

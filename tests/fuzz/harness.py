@@ -31,7 +31,8 @@ from tests.fuzz.mutations import KINDS, NotApplicable, damage
 from tests.places import ROOT
 from tests.project import TINY
 
-SECONDS, BYTES = 30, 3 * 2**30
+# Of processor time and, where it sleeps, of waiting; the memory is beyond what is inherited.
+BUSY, SECONDS, BYTES = 40, 120, 3 * 2**30
 FAULTS = ("traceback", "hang", "crash", "unclear", "silent")
 NAME = "garments"
 TABLES, MODELS = f"data/tables/{NAME}", f"data/models/{NAME}"
@@ -154,7 +155,7 @@ def _mutate(path: Path, rng: random.Random) -> bool:
 
 
 def kind_of(code: int | None, text: str) -> str:
-    if code is None:
+    if code is None or code == -signal.SIGXCPU:
         return "hang"
     if "Traceback (most recent call last)" in text:
         return "traceback"
@@ -208,6 +209,7 @@ def _work(folder: Path, stages: Sequence[str], out: Path) -> NoReturn:
             os.dup2(written, stream)
         used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (used + BYTES, used + BYTES))
+        resource.setrlimit(resource.RLIMIT_CPU, (BUSY, BUSY + 5))
         os.chdir(folder)
         for name in stages:
             sys.argv = [name]
