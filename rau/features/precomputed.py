@@ -1,48 +1,29 @@
 """Precomputed features, from any encoder, instead of those of the stage `encoder`.
 
-A folder holds `images.parquet` (image_id, feature) and `texts.parquet` (text, feature). The two may
-have different widths and lie in different spaces; more rows than are needed are fine.
+A folder holds images (image_id, feature) and texts (text, feature), each as `images.parquet`, as a
+folder of that name or of the name `images`, or as several files `images-….parquet`, as pandas and
+others write them: the columns in any order and beside others, ids as text or integers, features as
+lists of any kind of number, all of one length. Images and texts may have different widths and
+spaces; more rows than are needed are fine.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from rau.errors import UserError
-from rau.features.table import (
-    GROUP_ROWS,
-    SEPARATE,
-    SHARED,
-    Features,
-    Matrix,
-    read_features,
-    write_features,
-)
+from rau.features.table import SEPARATE, SHARED, Matrix, write_features
 from rau.files import digest, digest_files
+from rau.schemas import reading_parquet
 
 COLUMNS = {"images": "image_id", "texts": "text"}
-
-
-def _rows(features: Features, names: Sequence[str], path: Path, column: str) -> list[int]:
-    """The rows of `names`, all of them finite."""
-    if absent := [name for name in names if name not in features.index]:
-        named = ", ".join(map(repr, absent[:3]))
-        raise UserError(
-            f"{path} lacks {len(absent):,} of {len(names):,} rows, the first: {named}; "
-            f"`python -m pipeline.features --list FOLDER` writes every {column} that is needed"
-        )
-    rows = [features.index[name] for name in names]
-    finite = np.concatenate([np.isfinite(block).all(axis=1) for block in _blocks(features, rows)])
-    if not finite.all():
-        raise UserError(f"{path}: the feature of {names[int(finite.argmin())]!r} is not finite")
-    return rows
-
-
-def _blocks(features: Features, rows: Sequence[int]) -> Iterator[Matrix]:
-    """The matrix of these rows, block after block: it is never there twice."""
-    for start in range(0, max(1, len(rows)), GROUP_ROWS):
-        yield features.matrix[list(rows[start : start + GROUP_ROWS])]
+REMEDY = "see the README, Features from any encoder"
+ROWS = 1024
+LISTS = (pa.ListType, pa.LargeListType, pa.FixedSizeListType)
 
 
 def take(
@@ -60,31 +41,147 @@ def take(
         shared_space: whether a text and the image it describes lie close together, as with CLIP.
 
     Raises:
-        UserError: when a file is missing or of another form, lacks rows, or is not finite, or the
-            widths of a shared space differ.
+        UserError: when a file is missing or of another form, a needed row is missing, there twice,
+            all zeros or not finite, or the widths of a shared space differ.
     """
-    paths = {kind: source / f"{kind}.parquet" for kind in COLUMNS}
-    if missing := [path for path in paths.values() if not path.is_file()]:
-        raise UserError(f"features.source: {missing[0]} is missing; see the README for its form")
+    paths = {kind: _files(source, kind) for kind in COLUMNS}
     space = SHARED if shared_space else SEPARATE
     metadata = {
         "encoder": "features.source",
         "weights": source.name,
         "preprocess": "the user's own",
-        "key": digest([digest_files(paths.values()), space], 16),
+        "key": digest([digest_files([p for own in paths.values() for p in own]), space], 16),
         "space": space,
     }
-    given = {kind: read_features(paths[kind], column) for kind, column in COLUMNS.items()}
-    rows = {
-        kind: _rows(given[kind], needed[kind], paths[kind], column)
-        for kind, column in COLUMNS.items()
-    }
-    widths = {kind: features.matrix.shape[1] for kind, features in given.items()}
+    found = {kind: _Rows(column, needed[kind]) for kind, column in COLUMNS.items()}
+    for kind, rows in found.items():
+        for path in paths[kind]:
+            rows.read(path)
+        rows.check(source / kind)
+    widths = {kind: rows.matrix.shape[1] for kind, rows in found.items()}
     if shared_space and len(set(widths.values())) > 1:
         raise UserError(
             f"features.shared_space=true: images are {widths['images']} wide, texts "
             f"{widths['texts']}; a shared space has one width"
         )
     for kind, column in COLUMNS.items():
-        blocks = _blocks(given[kind], rows[kind])
-        write_features(targets[kind], column, needed[kind], blocks, metadata)
+        write_features(targets[kind], column, needed[kind], [found[kind].matrix], metadata)
+
+
+def _files(source: Path, kind: str) -> list[Path]:
+    """The Parquet files of images or texts.
+
+    Raises:
+        UserError: when there is none.
+    """
+    single = source / f"{kind}.parquet"
+    if single.is_file():
+        return [single]
+    for folder, names in ((single, "*"), (source / kind, "*"), (source, f"{kind}-*")):
+        if found := sorted(folder.glob(f"{names}.parquet")):
+            return found
+    raise UserError(f"features.source: {single} is missing; {REMEDY}")
+
+
+class _Rows:
+    """The needed rows of a table that may be in several files; `matrix` is (N, d)."""
+
+    def __init__(self, column: str, needed: Sequence[str]) -> None:
+        self._column = column
+        self._needed = needed
+        self._row_of = {name: row for row, name in enumerate(needed)}
+        self._times = np.zeros(len(needed), dtype=np.int64)
+        self.matrix: Matrix = np.empty((len(needed), 0), np.float32)
+
+    def read(self, path: Path) -> None:
+        """Take the needed rows of a file.
+
+        Raises:
+            UserError: naming the column that is wrong, and how.
+        """
+        with reading_parquet(path, REMEDY), pq.ParquetFile(path) as file:
+            columns = [self._column, "feature"]
+            if absent := [name for name in columns if name not in file.schema_arrow.names]:
+                has = ", ".join(file.schema_arrow.names)
+                raise UserError(f"{path} has no column {absent[0]}, but {has}; {REMEDY}")
+            for batch in filter(len, file.iter_batches(ROWS, columns=columns)):
+                names = _names(batch.column(self._column), path, self._column)
+                self._put(names, _matrix(batch.column("feature"), path, names), path)
+
+    def _put(self, names: list[str], features: Matrix, path: Path) -> None:
+        if not self.matrix.shape[1]:
+            half = features.dtype == np.float16
+            shape = (len(self._needed), features.shape[1])
+            self.matrix = np.zeros(shape, np.float16 if half else np.float32)
+        if features.shape[1] != self.matrix.shape[1]:
+            raise UserError(
+                f"{path}: the feature of {names[0]!r} has {features.shape[1]} values, others have "
+                f"{self.matrix.shape[1]}; {REMEDY}"
+            )
+        rows = np.array([self._row_of.get(name, -1) for name in names])
+        wanted = rows >= 0
+        np.add.at(self._times, rows[wanted], 1)
+        with np.errstate(over="ignore"):
+            self.matrix[rows[wanted]] = features[wanted]
+
+    def check(self, place: Path) -> None:
+        """Refuse a table that lacks needed rows or has one twice, zero or not finite.
+
+        Raises:
+            UserError: with their number and the first of them.
+        """
+        zero = (self.matrix == 0).all(axis=1)
+        left_out = ", or remove their images and set dataset.allow_missing=true"
+        again = "encode them again" + left_out * (self._column == "image_id" and not zero.all())
+        listed = f"`python -m pipeline.features --list FOLDER` writes every {self._column} needed"
+        for bad, what, remedy in (
+            (self._times == 0, "missing", listed),
+            (self._times > 1, "there twice", "leave one of each"),
+            (np.logical_not(np.isfinite(self.matrix).all(axis=1)), "not finite", again),
+            (zero, "all zeros, as where an encoder failed", again),
+        ):
+            if count := np.count_nonzero(bad):
+                named = ", ".join(repr(self._needed[row]) for row in np.flatnonzero(bad)[:3])
+                raise UserError(
+                    f"features.source: {count:,} of the {len(bad):,} needed features in {place} "
+                    f"are {what}, the first: {named}; {remedy}"
+                )
+
+
+def _names(column: pa.Array, path: Path, name: str) -> list[str]:
+    """Names as text.
+
+    Raises:
+        UserError: when one is null or of another type.
+    """
+    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
+    if not (text or pa.types.is_integer(kind)):
+        raise UserError(f"{path}: {name} is {kind}, not text or integers; {REMEDY}")
+    if column.null_count:
+        raise UserError(f"{path}: {name} is null in {column.null_count:,} rows; remove them")
+    column.validate(full=True)  # Text may be no UTF-8.
+    return [str(one) for one in column.to_pylist()]
+
+
+def _matrix(column: pa.Array, path: Path, names: list[str]) -> Matrix:
+    """Features (N, d) of lists of numbers.
+
+    Raises:
+        UserError: when they are anything else, or of several lengths.
+    """
+    lists = column.storage if isinstance(column, pa.ExtensionArray) else column
+    kind = lists.type
+    value = kind.value_type if isinstance(kind, LISTS) else pa.null()
+    if not (pa.types.is_floating(value) or pa.types.is_integer(value)):
+        raise UserError(f"{path}: feature is {kind}, not lists of numbers; {REMEDY}")
+    flat = lists.flatten()
+    if lists.null_count or flat.null_count:
+        raise UserError(f"{path}: feature is null, or holds a null; remove these rows")
+    lengths = pc.list_value_length(lists).to_numpy()
+    if odd := np.flatnonzero(lengths != lengths[:1]).tolist():
+        raise UserError(
+            f"{path}: the feature of {names[odd[0]]!r} has {lengths[odd[0]]} values, that of "
+            f"{names[0]!r} {lengths[0]}; {REMEDY}"
+        )
+    return np.asarray(flat).reshape(len(lists), -1)

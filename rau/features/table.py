@@ -129,11 +129,12 @@ def read_features(path: Path, column: str) -> Features:
 
 def _read(file: pq.ParquetFile, path: Path, column: str, remedy: str) -> Features:
     schema = file.schema_arrow
-    if schema.names != [column, "feature"]:
-        raise UserError(f"{path} has columns {schema.names}, not {column} and feature")
+    if schema.names != [column, "feature"] or schema.field(0).type != pa.string():
+        types = ", ".join(f"{field.name} ({field.type})" for field in schema)
+        raise UserError(f"{path} has {types}, not {column} (string) and feature; {remedy}")
     kind = schema.field("feature").type
     if not pa.types.is_fixed_size_list(kind) or kind.value_type not in (pa.float16(), pa.float32()):
-        raise UserError(f"{path}: feature is {kind}, not a fixed-size list of float16 or float32")
+        raise UserError(f"{path}: feature is {kind}, not fixed-size lists of float; {remedy}")
     dtype = np.dtype(kind.value_type.to_pandas_dtype())
     matrix = np.empty((file.metadata.num_rows, kind.list_size), dtype)
     names: list[str] = []
@@ -142,6 +143,7 @@ def _read(file: pq.ParquetFile, path: Path, column: str, remedy: str) -> Feature
     # More threads would be no faster here and keep buffers each.
     for batch in file.iter_batches(rows, use_threads=False):
         named, features = batch.columns
+        named.validate(full=True)
         nulls += named.null_count + features.null_count
         if nulls:
             break
@@ -171,6 +173,13 @@ def read_pair(images: Path, texts: Path) -> tuple[Features, Features]:
         raise UserError(
             f"{images} and {texts} were made by different encoders ({keys[0]}, {keys[1]}); "
             "run `python -m pipeline.features` again"
+        )
+    spaces = [features.metadata["space"] for features in pair]
+    widths = [features.matrix.shape[1] for features in pair]
+    if spaces[0] != spaces[1] or (spaces[0] == SHARED and widths[0] != widths[1]):
+        raise UserError(
+            f"{images} ({spaces[0]} space, {widths[0]} wide) and {texts} ({spaces[1]}, {widths[1]} "
+            "wide) do not belong together; run `python -m pipeline.features` again"
         )
     return pair
 

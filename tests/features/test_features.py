@@ -372,9 +372,11 @@ def test_a_feature_set_on_the_cpu_is_no_copy(tmp_path: Path) -> None:
     assert together.text_matrix.data_ptr() == pair[1].matrix.ctypes.data
 
 
-def table_of(path: Path, column: str = "image_id", key: str = "k", width: int = 3) -> Path:
+def table_of(
+    path: Path, column: str = "image_id", key: str = "k", width: int = 3, space: str = "shared"
+) -> Path:
     matrix = np.arange(2 * width, dtype=np.float16).reshape(2, width)
-    made = {"key": key, "encoder": "e", "weights": "w", "preprocess": "p", "space": "shared"}
+    made = {"key": key, "encoder": "e", "weights": "w", "preprocess": "p", "space": space}
     write_features(path, column, ["a", "b"], [matrix], made)
     return path
 
@@ -399,10 +401,15 @@ def test_missing_and_truncated(tmp_path: Path) -> None:
 
 
 def test_other_columns_and_types(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="has columns"):
+    with pytest.raises(
+        UserError, match=r"has image_id \(string\), feature .*, not text \(string\)"
+    ):
         read_features(table_of(tmp_path / "x.parquet"), "text")
+    pq.write_table(pa.table({"text": [1], "feature": [[1.0]]}), tmp_path / "z.parquet")
+    with pytest.raises(UserError, match=r"has text \(int64\)"):
+        read_features(tmp_path / "z.parquet", "text")
     pq.write_table(pa.table({"text": ["a"], "feature": [[1.0, 2.0]]}), tmp_path / "y.parquet")
-    with pytest.raises(UserError, match="not a fixed-size list"):
+    with pytest.raises(UserError, match="not fixed-size lists"):
         read_features(tmp_path / "y.parquet", "text")
 
 
@@ -411,6 +418,19 @@ def test_tables_of_two_encoders_are_not_mixed(tmp_path: Path) -> None:
     texts = table_of(tmp_path / "t.parquet", "text", key="other")
     with pytest.raises(UserError, match="made by different encoders"):
         read_pair(images, texts)
+    with pytest.raises(UserError, match="do not belong together"):
+        read_pair(images, table_of(tmp_path / "t.parquet", "text", width=2))
+
+
+def test_text_that_is_no_utf8(tmp_path: Path) -> None:
+    path = table_of(tmp_path / "x.parquet", "text")
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(b"\1\0\0\0a", b"\1\0\0\0\xff"))
+    named = table_of(tmp_path / "y.parquet", "text")
+    pq.write_table(pq.read_table(named).replace_schema_metadata({b"key": b"\xff"}), named)
+    for damaged in (path, named):
+        with pytest.raises(UserError, match="not a whole Parquet file"):
+            read_features(damaged, "text")
 
 
 def test_features_of_unknown_make_or_twice_are_refused(tmp_path: Path) -> None:
@@ -425,7 +445,8 @@ def test_features_of_unknown_make_or_twice_are_refused(tmp_path: Path) -> None:
 
 def test_head_of_other_features_is_refused(tmp_path: Path) -> None:
     pair = read_pair(
-        table_of(tmp_path / "i.parquet"), table_of(tmp_path / "t.parquet", "text", width=2)
+        table_of(tmp_path / "i.parquet", space="separate"),
+        table_of(tmp_path / "t.parquet", "text", width=2, space="separate"),
     )
     check_made_for(pair, {"key": "k"}, 3, 2)
     for metadata, widths in (({"key": "z"}, (3, 2)), ({"key": "k"}, (3, 3))):
