@@ -21,7 +21,7 @@ from bench.harness import Bench, Result
 from pipeline.stage import cores
 from rau.devices import threads
 from rau.encoders import small_clip
-from rau.encoders.clip import Encoder, load, save
+from rau.encoders.clip import Encoder, load, save, write_label
 from rau.encoders.forward import autocast, normalise, text_features
 from rau.features.cache import Cache
 from rau.features.extraction import Item
@@ -54,7 +54,8 @@ def random_encoder(bench: Bench, name: str) -> Encoder:
         )
     else:
         config, model = open_clip.get_model_config(name), open_clip.create_model(name)
-    save(folder, model, config, {"name": name, "pretrained": None})
+    save(folder, model, config)
+    write_label(folder, name, None)
     return load(folder, bench.device)
 
 

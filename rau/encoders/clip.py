@@ -32,7 +32,8 @@ from rau.encoders.forward import (
 )
 from rau.encoders.words import quick
 from rau.errors import UserError
-from rau.files import digest, digest_files, old_siblings, read_json, user_path, write_json
+from rau.files import digest, digest_files, old_siblings, user_path, write_json
+from rau.params import Section
 from rau.pictures import open_rgb
 
 CONFIG = "open_clip_config.json"
@@ -144,8 +145,26 @@ def _quiet() -> Iterator[None]:
         root.setLevel(before)
 
 
-def save(folder: Path, model: Any, config: dict[str, Any], label: dict[str, str | None]) -> None:
-    """Write configuration, weights and label; `config` is open_clip's `model_cfg`."""
+class Label(Section):
+    """What the other files of an encoder's folder are, and the digest of their contents."""
+
+    name: str
+    pretrained: str | None
+    files: str
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file() and path.name != LABEL)
+
+
+def write_label(folder: Path, name: str, pretrained: str | None) -> None:
+    """Write the label of an encoder whose other files are in place."""
+    label = Label(name=name, pretrained=pretrained, files=digest_files(_files(folder)))
+    write_json(folder / LABEL, label.model_dump())
+
+
+def save(folder: Path, model: Any, config: dict[str, Any]) -> None:
+    """Write configuration and weights; `config` is open_clip's `model_cfg`."""
     default = asdict(PreprocessCfg())
     # What open_clip's own writer keeps, and what it forgets; the size is the model's.
     preprocess = {
@@ -158,13 +177,12 @@ def save(folder: Path, model: Any, config: dict[str, Any], label: dict[str, str 
     )
     tensors = {key: value.detach().contiguous() for key, value in model.state_dict().items()}
     save_file(tensors, folder / WEIGHTS)
-    write_json(folder / LABEL, label)
 
 
 def mark_unused(folder: Path) -> None:
     """Write only a label: the features are precomputed."""
     with new_folder(folder) as temporary:
-        write_json(temporary / LABEL, {"name": "features.source", "pretrained": None})
+        write_label(temporary, "features.source", None)
 
 
 def _check_tag(name: str, pretrained: str | None) -> None:
@@ -237,9 +255,10 @@ def export(name: str, pretrained: str | None, folder: Path, root: Path) -> None:
     config = open_clip.get_model_config(source)
     config = config.get("model_cfg", config)
     with new_folder(folder) as temporary:
-        save(temporary, model, config, {"name": name, "pretrained": pretrained})
+        save(temporary, model, config)
         if isinstance(tokenizer, HFTokenizer):
             tokenizer.save_pretrained(str(temporary))
+        write_label(temporary, name, pretrained)
         expected = _own_features(model, tokenizer)
         del model
         _check_written(temporary, expected, name)
@@ -285,12 +304,14 @@ def load(folder: Path, device: torch.device, precision: Precision = "auto") -> E
     """Load an encoder's folder, without network.
 
     Raises:
-        UserError: when it is missing, truncated or inconsistent.
+        UserError: when it is missing, or any of its files differs from what was written.
     """
     remedy = "run `python -m pipeline.encoder` again"
     if not (folder / CONFIG).is_file() or not (folder / WEIGHTS).is_file():
         raise UserError(f"{folder} is not a complete encoder; {remedy}")
-    label = read_json(folder / LABEL, "encoder's label")
+    label = Label.read_json(folder / LABEL, 1 << 16, remedy)
+    if digest_files(_files(folder)) != label.files:
+        raise UserError(f"{folder} holds other files than were written; {remedy}")
     source = f"{LOCAL_DIR_PREFIX}{folder.resolve()}"
     try:
         with _quiet():
@@ -301,15 +322,14 @@ def load(folder: Path, device: torch.device, precision: Precision = "auto") -> E
         raise UserError(f"{folder} cannot be loaded ({error}); {remedy}") from error
     config = json.loads((folder / CONFIG).read_text())
     preprocess = image_transform_v2(PreprocessCfg(**model.visual.preprocess_cfg), is_train=False)
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != LABEL)
-    key = digest([RECIPE, config, digest_files(files), repr(preprocess)], 16)
+    key = digest([RECIPE, config, label.files, repr(preprocess)], 16)
     return Encoder(
         model=model.eval().to(memory_format=torch.channels_last),
         preprocess=preprocess,
         tokenizer=quick(tokenizer),
         device=device,
-        name=str(label["name"]),
-        weights=str(label["pretrained"] or "own"),
+        name=label.name,
+        weights=label.pretrained or "own",
         key=key,
         dtype=compute_dtype(precision, device),
     )

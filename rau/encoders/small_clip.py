@@ -12,7 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from rau.datasets.garments import draw_pairs
-from rau.encoders.clip import new_folder, save
+from rau.encoders.clip import new_folder, save, write_label
 from rau.encoders.forward import normalise
 from rau.errors import UserError
 from rau.lr_schedule import factor
@@ -66,7 +66,8 @@ def train(folder: Path, seed: int, steps: int, batch_size: int, pairs: int, work
         set_model_preprocess_cfg(model, vars(preprocess))
         loss = _fit(model, torch.from_numpy(pictures), tokens, steps, batch_size, seed)
     with new_folder(folder) as temporary:
-        save(temporary, model, CONFIG, {"name": NAME, "pretrained": f"{steps} steps, seed {seed}"})
+        save(temporary, model, CONFIG)
+        write_label(temporary, NAME, f"{steps} steps, seed {seed}")
     return loss
 
 

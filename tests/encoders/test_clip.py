@@ -99,6 +99,16 @@ def test_incomplete_folder_names_the_stage(encoder_folder: Path, tmp_path: Path,
         load(broken, CPU)
 
 
+def test_a_flipped_bit_names_the_stage(encoder_folder: Path, tmp_path: Path) -> None:
+    for path in sorted(encoder_folder.iterdir()):
+        broken = shutil.copytree(encoder_folder, tmp_path / path.name)
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        (broken / path.name).write_bytes(content)
+        with pytest.raises(UserError, match=r"pipeline\.encoder"):
+            load(broken, CPU)
+
+
 def test_batch_larger_than_the_pairs(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"encoder\.batch_size"):
         small_clip.train(tmp_path / "x", seed=0, steps=1, batch_size=9, pairs=8, workers=1)
@@ -198,8 +208,8 @@ def test_a_folder_with_other_features_is_not_written(
     )
     whole = clip.save
 
-    def forgetful(folder: Path, model: Any, config: Any, label: Any) -> None:
-        whole(folder, model, config, label)
+    def forgetful(folder: Path, model: Any, config: Any) -> None:
+        whole(folder, model, config)
         written = json.loads((folder / CONFIG).read_text())
         if lost == "fill_color":
             del written["preprocess_cfg"]["fill_color"]
