@@ -26,8 +26,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        for abandoned in old_siblings(path, ".tmp"):
-            abandoned.unlink(missing_ok=True)
+        for old in old_siblings(path, ".tmp"):
+            old.unlink(missing_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
         os.close(handle)
     except OSError as error:
@@ -47,8 +47,12 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 def old_siblings(path: Path, suffix: str) -> list[Path]:
     """Temporary names of `path` that a killed run left; a younger one may be another's work."""
-    found = path.parent.glob(f".{glob.escape(path.name)}.*{suffix}")
-    return [p for p in found if _age(p) > ABANDONED_SECONDS]
+    return abandoned(path.parent.glob(f".{glob.escape(path.name)}.*{suffix}"))
+
+
+def abandoned(paths: Iterable[Path]) -> list[Path]:
+    """Those of some temporary files that are old; a younger one may be another's work."""
+    return [path for path in paths if _age(path) > ABANDONED_SECONDS]
 
 
 def _age(path: Path) -> float:

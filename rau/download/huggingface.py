@@ -98,11 +98,17 @@ def _rows(path: Path, mirror: Mirror) -> Iterator[tuple[str, bytes]]:
             if "corpus" in path.name:
                 raise Unusable(f"{path.name} has no column {min(absent)!r}")
             return
+        kind = file.schema_arrow.field(mirror.image_column).type
+        if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
+            kind = kind.field("bytes").type
+        if not (pa.types.is_binary(kind) or pa.types.is_large_binary(kind)):
+            raise Unusable(f"{path.name}: {mirror.image_column} is {kind}, not files of images")
         with tqdm(total=file.metadata.num_rows, desc=mirror.repository, unit="row") as bar:
             for batch in file.iter_batches(BATCH, columns=columns):
                 for row in batch.to_pylist():
-                    image = row[mirror.image_column] or {}
-                    yield str(row[mirror.id_column]), image.get("bytes") or b""
+                    image = row[mirror.image_column]
+                    content = image["bytes"] if isinstance(image, dict) else image
+                    yield str(row[mirror.id_column]), content or b""
                 bar.update(batch.num_rows)
 
 
@@ -120,7 +126,7 @@ def _take(path: Path, mirror: Mirror, ids: dict[str, str] | None, store: ImageSt
             if image_id in askable:
                 store.take(image_id, content, mirror.repository)
                 askable.discard(image_id)
-    except pa.ArrowException as error:
+    except (pa.ArrowException, UnicodeDecodeError) as error:
         path.unlink()
         raise Unusable(f"{path.name} is not a whole Parquet file; it is fetched again") from error
     return list(holds)

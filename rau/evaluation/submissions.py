@@ -123,7 +123,7 @@ def submit(
         The status: `files`, their names, and `reason`, why there are none.
     """
     for outdated in folder.glob("*.json"):
-        outdated.unlink()
+        outdated.unlink(missing_ok=True)
     status: dict[str, Any] = {"files": [], "reason": "the data set has no hidden image sets"}
     if hidden is not None:
         try:

@@ -6,16 +6,19 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from huggingface_hub import HfApi
+from huggingface_hub.hf_api import RepoFile
 from PIL import Image
 
 from rau.datasets import cirr
 from rau.datasets.image_files import inspect
 from rau.datasets.registry import CIRR, DatasetCard
-from rau.download import acquire, local_folder, url_tables
+from rau.download import acquire, huggingface, local_folder, url_tables
 from rau.download.annotation_files import fetch_files
 from rau.download.http_client import Client
 from rau.download.image_store import ImageStore
@@ -224,3 +227,34 @@ def test_a_file_of_unknown_digest_is_held_to_its_first_sight(tmp_path: Path) -> 
         (tmp_path / "store/captions/cap.rc2.val.json").unlink()
         with pytest.raises(UserError, match="SHA-256"):
             fetch_files(files, tmp_path / "store", client)
+
+
+@pytest.mark.parametrize(
+    ("column", "said"),
+    [
+        (pa.array([picture("A")], pa.binary()), None),
+        (pa.array([{"bytes": picture("A")}]), None),
+        (pa.array([{"bytes": picture("A")}], pa.struct([("bytes", pa.large_binary())])), None),
+        (pa.array([{"path": "A.jpg"}]), r"image is struct<path: string>, not files of images"),
+        (pa.array(["A.jpg"]), "image is string, not files of images"),
+        (pa.array([[1, 2, 3]]), "image is list<.*>, not files of images"),
+    ],
+)
+def test_columns_of_images_in_a_mirror(tmp_path: Path, column: pa.Array, said: str | None) -> None:
+    class Hub:
+        def list_repo_tree(self, *_: object, **__: object) -> list[RepoFile]:
+            return [RepoFile(path="corpus.parquet", size=1, oid="x")]  # type: ignore[no-untyped-call]
+
+        def hf_hub_download(self, *_: object, **__: object) -> str:
+            pq.write_table(pa.table({"id": ["A"], "image": column}), tmp_path / "corpus.parquet")
+            return str(tmp_path / "corpus.parquet")
+
+    store = intake(tmp_path / "store", ["A"])
+    mirror = replace(CIRR.mirrors[1], id_column="id", image_column="image", pool=None)
+    hub = cast(HfApi, Hub())
+    if said is None:
+        assert huggingface.fetch_images(mirror, store, hub) == "1 images"
+        assert (tmp_path / "store/images/A.jpg").read_bytes() == picture("A")
+    else:
+        with pytest.raises(huggingface.Unusable, match=said):
+            huggingface.fetch_images(mirror, store, hub)

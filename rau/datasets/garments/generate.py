@@ -7,7 +7,6 @@ holdout split by image then follows the pools and loses no query.
 import hashlib
 import multiprocessing
 import os
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
@@ -35,7 +34,7 @@ from rau.datasets.garments.captions import describe, relative
 from rau.datasets.garments.drawing import draw
 from rau.datasets.garments.relevance import Triplet, relevant
 from rau.errors import UserError
-from rau.files import ABANDONED_SECONDS, read_json, write_json
+from rau.files import abandoned, read_json, write_json
 from rau.schemas import RELEVANCE, write_table
 
 MARKER = "garments.json"
@@ -206,13 +205,6 @@ def _claim(root: Path, spec: GarmentsSpec) -> None:
         raise UserError(f"{root} holds garments of {other}; take another folder or remove it")
 
 
-def _sweep(folder: Path) -> None:
-    """Remove temporary files of killed runs; a younger one may be in use by another run."""
-    for path in folder.glob("*.tmp"):
-        if time.time() - path.stat().st_mtime > ABANDONED_SECONDS:
-            path.unlink(missing_ok=True)
-
-
 def generate(root: Path, spec: GarmentsSpec, workers: int = 2) -> None:
     """Write the data set under `root`; existing files are not drawn again.
 
@@ -226,7 +218,8 @@ def generate(root: Path, spec: GarmentsSpec, workers: int = 2) -> None:
     parts = plan(spec)
     images = root / "images"
     images.mkdir(parents=True, exist_ok=True)
-    _sweep(images)
+    for old in abandoned(images.glob("*.tmp")):
+        old.unlink(missing_ok=True)
     jobs = [
         (garment, path, (PICTURES, spec.seed, s, row))
         for s, part in enumerate(parts)
