@@ -45,7 +45,7 @@ class Mirror:
         repository: `owner/name`.
         revision: commit, or `main` where none is pinned.
         id_column: image ids, or ids that `pool` maps to image ids.
-        image_column: a struct with `bytes`.
+        image_column: bytes, or a struct with `bytes`.
         pool: maps the mirror's ids to image ids; None where they are image ids.
     """
 

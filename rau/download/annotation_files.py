@@ -23,9 +23,12 @@ def fetch_files(files: Files, root: Path, client: Client) -> None:
 
     Raises:
         Unavailable: when no revision gives a file with the expected digest.
+        UserError: when the list of digests is damaged.
     """
     seen_path = root / FIRST_SEEN
     seen = read_json(seen_path, "list of digests") if seen_path.exists() else {}
+    if not isinstance(seen, dict):
+        raise UserError(f"{seen_path} is not a list of digests; remove it")
     for path, known in files.digests.items():
         expected = known or seen.get(path)
         target = root / path

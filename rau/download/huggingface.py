@@ -79,12 +79,12 @@ def _pool(pool: Pool, store: ImageStore, hub: HfApi) -> dict[str, str]:
     """Image ids by the mirror's own ids, from the names of the pool's image files."""
     path = _download(hub, pool, pool.path, store)
     ids: dict[str, str] = {}
-    with path.open(encoding="utf-8") as file:
+    with path.open(encoding="utf-8", errors="replace") as file:
         while line := file.readline(MAX_LINE):
             try:
                 entry = json.loads(line)
                 ids[str(entry["did"])] = Path(str(entry["img_path"])).stem
-            except (json.JSONDecodeError, KeyError, TypeError) as error:
+            except (ValueError, KeyError, TypeError, RecursionError) as error:
                 raise Unusable(f"{pool.repository}/{pool.path}: line {len(ids) + 1}") from error
     return ids
 

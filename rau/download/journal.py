@@ -37,7 +37,7 @@ class Journal:
             for line in file:
                 try:
                     self._take(json.loads(line))
-                except (json.JSONDecodeError, KeyError, TypeError):
+                except (ValueError, KeyError, TypeError, RecursionError):
                     continue  # Torn by a kill: its image or file is requested again.
         return bool(line) and not line.endswith("\n")
 

@@ -258,3 +258,17 @@ def test_columns_of_images_in_a_mirror(tmp_path: Path, column: pa.Array, said: s
     else:
         with pytest.raises(huggingface.Unusable, match=said):
             huggingface.fetch_images(mirror, store, hub)
+
+
+@pytest.mark.parametrize("line", ["[" * 100_000, "9" * 9999, "[]", '{"image": []}', '"x"'])
+def test_odd_lines_of_a_journal_are_skipped(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "journal"
+    path.write_text(f'{line}\n{{"image": "A", "source": "here"}}\n')
+    with closing(Journal(path)) as journal:
+        assert journal.origin == {"A": "here"}
+
+
+def test_a_damaged_list_of_digests_is_named(tmp_path: Path) -> None:
+    (tmp_path / ".first_seen.json").write_text("[]")
+    with Client(1) as client, pytest.raises(UserError, match="is not a list of digests; remove it"):
+        fetch_files(CIRR.annotations, tmp_path, client)
