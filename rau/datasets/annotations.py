@@ -1,5 +1,6 @@
 """What every reader returns, whatever the layout: images, queries and galleries."""
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import field as attribute
@@ -11,6 +12,9 @@ import pyarrow as pa
 from rau.errors import UserError
 from rau.files import read_json
 from rau.schemas import GALLERIES, IMAGES, QUERIES, QueryRow
+
+# Metrics are named by category, and the mean over categories has this name beside them.
+CATEGORY, MEAN = re.compile(r"\w[\w \-]{0,63}"), "mean"
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,24 @@ class Annotations:
     places: Callable[[str], list[str]]
     files: Mapping[str, Path] = attribute(default_factory=dict)
     notes: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse categories that reports and MLflow could not tell apart.
+
+        Raises:
+            UserError: naming the category.
+        """
+        by_name: dict[str, str] = {}
+        for name in sorted({category for category, _ in self.splits}):
+            if not CATEGORY.fullmatch(name) or name.casefold() == MEAN:
+                raise UserError(
+                    f"a category cannot be named {name!r}; use letters, digits, _ and -, and not "
+                    f"{MEAN!r}, which the mean over categories is called"
+                )
+            if (other := by_name.setdefault(name.casefold(), name)) != name:
+                raise UserError(
+                    f"categories {other!r} and {name!r} differ in case only; rename one"
+                )
 
     @property
     def image_ids(self) -> list[str]:

@@ -7,7 +7,6 @@ images in one of `FOLDERS` or a folder per category in it, and optionally `relev
 
 import re
 import unicodedata
-from collections import defaultdict
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -33,8 +32,6 @@ MAX_CAPTIONS = 100
 # The official one, VAL's and CoSMo's, the resized copies of others, and the folder itself.
 FOLDERS = ("images", "image_data", "resized_image", "resized_images", ".")
 OFFICIAL = {"dress", "shirt", "toptee"}
-# Reports and MLflow name metrics by category, and give the mean over categories this name.
-CATEGORY, MEAN = re.compile(r"\w[\w \-]{0,63}"), "mean"
 CAPTIONS = re.compile(r"cap\.(?P<category>[^.]+)\.(?P<split>train|val|test)\.json")
 Relevance = dict[tuple[str, str, int], dict[str, Any]]
 
@@ -55,16 +52,6 @@ def _present(root: Path) -> dict[tuple[str, str], tuple[Path, Path]]:
         ):
             continue
         found[category, match["split"]] = path, listed
-    by_name: dict[str, set[str]] = defaultdict(set)
-    for category, _ in found:
-        by_name[category.casefold()].add(category)
-        if not CATEGORY.fullmatch(category) or category.casefold() == MEAN:
-            raise UserError(
-                f"{root}: a category cannot be named {category!r}; use letters, digits, _ and -, "
-                f"and not {MEAN!r}, in the names of its files"
-            )
-    if alike := [names for names in by_name.values() if len(names) > 1]:
-        raise UserError(f"{root}: categories {sorted(alike[0])} differ in case only; rename one")
     return dict(sorted(found.items(), key=lambda row: (SPLITS.index(row[0][1]), row[0][0])))
 
 
