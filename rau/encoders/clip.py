@@ -245,6 +245,7 @@ def export(name: str, pretrained: str | None, folder: Path, root: Path) -> None:
         with _quiet():
             model = open_clip.create_model(source, pretrained, require_pretrained=True).eval()
             tokenizer = open_clip.get_tokenizer(source)
+            expected = _own_features(model, tokenizer)
     except Exception as error:
         # Hub, network, file and shape errors share no class; each is one that the user can fix.
         raise UserError(
@@ -252,6 +253,11 @@ def export(name: str, pretrained: str | None, folder: Path, root: Path) -> None:
         ) from error
     if isinstance(tokenizer, SigLipTokenizer):
         raise UserError(f"encoder.name={name}: its tokenizer cannot be saved; use its hf-hub: name")
+    if getattr(tokenizer, "reduction_fn", None) is not None:
+        raise UserError(
+            f"encoder.name={name}: its tokenizer picks words of long texts at random; remove "
+            f"reduction_mask from its {CONFIG}"
+        )
     config = open_clip.get_model_config(source)
     config = config.get("model_cfg", config)
     with new_folder(folder) as temporary:
@@ -259,7 +265,6 @@ def export(name: str, pretrained: str | None, folder: Path, root: Path) -> None:
         if isinstance(tokenizer, HFTokenizer):
             tokenizer.save_pretrained(str(temporary))
         write_label(temporary, name, pretrained)
-        expected = _own_features(model, tokenizer)
         del model
         _check_written(temporary, expected, name)
 

@@ -240,3 +240,12 @@ def test_texts_beyond_the_context_are_counted(encoder: Encoder) -> None:
     assert encoder.tokenizer.context_length == 32
     assert encoder.count_cut([]) == encoder.count_cut(["", "is red", most]) == 0
     assert encoder.count_cut([most, f"{most} red", f"{most} and has no sleeves"]) == 2
+
+
+def test_a_tokenizer_that_draws_words_at_random_is_refused(
+    encoder_folder: Path, tmp_path: Path
+) -> None:
+    kwargs = {"reduction_mask": "random"}
+    name = variant(encoder_folder, tmp_path / "given", {}, tokenizer_kwargs=kwargs)
+    with pytest.raises(UserError, match="reduction_mask"):
+        export(name, None, tmp_path / "out", tmp_path)
