@@ -124,6 +124,9 @@ def _queries(captions: Path, split: str, known: set[str]) -> list[QueryRow]:
         check_listed(query, where, keys, known)
         if strange := sorted(set(query["members"] or ()) - known):
             raise UserError(f"{where}: member {strange[0]!r} is not in its split file")
+        if split == "val" and query["target_id"] not in (query["members"] or ()):
+            # Subset recall would rank it among images that it is not one of.
+            raise UserError(f"{where}: target_hard is not in its img_set; fix the row")
         if query["query_id"] in seen:
             raise UserError(f"{where}: pairid {query['query_id']} stands twice; fix the row")
         seen.add(query["query_id"])

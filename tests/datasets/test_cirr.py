@@ -61,6 +61,8 @@ def test_hidden_targets(tmp_path: Path) -> None:
         ({**ENTRY, "target_hard": None}, "'target_hard' is not a string"),
         ({**ENTRY, "img_set": {"members": ["x"]}}, "member 'x' is not in its split file"),
         ({**ENTRY, "img_set": []}, "no list 'members'"),
+        ({**ENTRY, "img_set": {"members": ["dev-2-0-img0"]}}, "target_hard is not in its img_set"),
+        ({**ENTRY, "pairid": True}, "'pairid' is not a number"),
         ({**ENTRY, "pairid": "7"}, "'pairid' is not a number"),
         ({k: v for k, v in ENTRY.items() if k != "caption"}, "no key 'caption'"),
         ([], "not an object"),
