@@ -22,7 +22,7 @@ from rau.models import checkpoint
 from rau.models.head import ComposedHead
 from rau.params import TrainParams, UaParams, first_error
 from rau.retrieval.feature_set import FeatureSet
-from rau.training import epoch_statistics
+from rau.training import epoch_statistics, optimizer_state
 from rau.training.sampler import Batch, BatchSampler
 from rau.training.seeds import Stream, epoch_seed
 from rau.training.triplets import Triplets
@@ -199,8 +199,8 @@ class Trainer:
         tensors = {f"head.{k}": v for k, v in self.head.state_dict().items()}
         tensors |= {f"best.{k}": v for k, v in self.best.items()}
         tensors |= {f"average.{k}": v for k, v in self.average.items()}
-        for number, values in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{number}.{k}": v for k, v in values.items()}
+        state = optimizer_state.to_tensors(self.optimizer)
+        tensors |= {f"optimizer.{k}": v for k, v in state.items()}
         checkpoint.save_state(path, tensors, vars(self.reached))
 
     def _restore(self, path: Path) -> None:
@@ -216,21 +216,12 @@ class Trainer:
         weights = self.head.state_dict()
         expected = {f"{side}.{k}": v for side in ("head", "best") for k, v in weights.items()}
         expected |= {f"average.{k}": v for k, v in self.average.items()}
-        groups = self.optimizer.param_groups
-        for number, weight in enumerate(w for group in groups for w in group["params"]):
-            moments = {"exp_avg": weight, "exp_avg_sq": weight, "step": torch.tensor(0.0)}
-            # A weight that no loss reads has none.
-            if checkpoint.under(tensors, f"optimizer.{number}."):
-                expected |= {f"optimizer.{number}.{k}": v for k, v in moments.items()}
+        moments = checkpoint.under(tensors, "optimizer.")
+        own = optimizer_state.expected(self.optimizer, moments)
+        expected |= {f"optimizer.{k}": v for k, v in own.items()}
         checkpoint.check_shapes(path, expected, tensors, "remove it")
         self.head.load_state_dict(checkpoint.under(tensors, "head."))
         self.best = checkpoint.under(tensors, "best.")
         for name, value in self.average.items():
             value.copy_(tensors[f"average.{name}"])
-        state: dict[int, dict[str, Tensor]] = {}
-        for name, value in checkpoint.under(tensors, "optimizer.").items():
-            place, key = name.split(".")
-            state.setdefault(int(place), {})[key] = value
-        self.optimizer.load_state_dict(
-            {"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]}
-        )
+        optimizer_state.from_tensors(self.optimizer, moments)
