@@ -1,23 +1,20 @@
 """Features of many images and texts: threads load batches, and on a CPU encode them.
 
 Where forward passes run on the cores, every thread decodes and encodes batches of its own on one
-core. Beside a GPU, threads load the next batches while it computes. Threads and not processes:
-decoding, resizing and torch leave Python's lock, and a process forked beside torch's threads hangs.
+core. Beside a GPU, threads load the next batches while it computes.
 """
 
 import hashlib
-from collections import deque
 from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from rau.ahead import ahead
 from rau.devices import threads
 from rau.encoders.clip import Encoder
 from rau.errors import UserError
@@ -106,15 +103,9 @@ def _encode(
         return loaded.pin_memory() if encoder.device.type == "cuda" else loaded
 
     batches = [slice(start, start + size) for start in range(0, len(items), size)]
-    coming = iter(batches)
-    pool = ThreadPoolExecutor(workers)
-    with threads(1) if on_cpu else nullcontext():
-        try:
-            # Two batches a worker are ahead of the one that is asked for.
-            ahead = deque(pool.submit(work, rows) for rows in islice(coming, 2 * workers))
-            for rows in batches:
-                result = ahead.popleft().result()
-                ahead.extend(pool.submit(work, rows) for rows in islice(coming, 1))
-                yield items[rows], (result if on_cpu else encode(result)).numpy()
-        finally:
-            pool.shutdown(cancel_futures=True)
+    with (
+        threads(1) if on_cpu else nullcontext(),
+        closing(ahead(work, batches, workers)) as results,
+    ):
+        for rows, result in zip(batches, results, strict=True):
+            yield items[rows], (result if on_cpu else encode(result)).numpy()
