@@ -26,6 +26,7 @@ class Method:
         reads_variance: the variance is part of its distance, whether it is sampled or not.
         plain: the method that is left of it with ISU, CSU and DR off.
         fixed: nothing of it is trained in a shared space, where no projection is needed.
+        raw: fuses features as they are, where others normalise them first.
         space: values that tuning may try in addition to the common ones, by parameter.
     """
 
@@ -37,6 +38,7 @@ class Method:
     reads_variance: bool = False
     plain: str | None = None
     fixed: bool = False
+    raw: bool = False
     space: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
 
     def load_fusion(self) -> Any:
@@ -50,10 +52,13 @@ class Method:
 
 SIGMAS = (0.05, 0.1, 0.3, 0.6)
 DETERMINISTIC = "deterministic"
+# The composer of CLIP4Cir's first stage.
+RAW_SUM = "raw_sum"
 METHODS: dict[str, Method] = {
     "image_only": Method("image only", "rau.models.fusion:image_only", fixed=True),
     "text_only": Method("text only", "rau.models.fusion:text_only", fixed=True),
     "sum": Method("sum", "rau.models.fusion:plain_sum", fixed=True),
+    RAW_SUM: Method("raw sum", "rau.models.fusion:plain_sum", fixed=True, raw=True),
     "weighted_sum": Method("weighted sum", "rau.models.fusion:weighted_sum", fixed=True),
     "tirg": Method("TIRG gated residual", "rau.models.fusion:Tirg"),
     "combiner": Method("CLIP4Cir Combiner", "rau.models.fusion:Combiner"),

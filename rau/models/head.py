@@ -45,11 +45,14 @@ class UncertaintyAugmenter(nn.Module):
 
 
 class Projection(nn.Module):
-    """Raw features (B, inputs) to unit vectors (B, d): normalise, dropout, projection."""
+    """Raw features (B, inputs) to unit vectors (B, d): normalise, dropout, projection.
+
+    A method that reads raw features has them as they are, where it needs no projection.
+    """
 
     def __init__(self, inputs: int, config: HeadConfig, noise: Noise) -> None:
         super().__init__()
-        self.inputs = inputs
+        self.inputs, self.raw = inputs, METHODS[config.name].raw
         self.dropout = Dropout(config.input_dropout, noise)
         self.linear = None if config.shared_space else nn.Linear(inputs, config.width, bias=False)
 
@@ -61,7 +64,8 @@ class Projection(nn.Module):
         """
         if features.ndim < 2 or features.shape[-1] != self.inputs:
             raise ValueError(f"features are {tuple(features.shape)}, not (B, {self.inputs})")
-        rows: Tensor = self.dropout(F.normalize(features.to(dtype), dim=-1))
+        features = features.to(dtype)
+        rows: Tensor = self.dropout(features if self.raw else F.normalize(features, dim=-1))
         return rows if self.linear is None else F.normalize(self.linear(rows), dim=-1)
 
 
