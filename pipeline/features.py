@@ -56,7 +56,7 @@ def _encode(params: Any, manifest: Any, texts: list[str]) -> None:
     threads = stage.limit_threads(params.train.threads)
     name = params.dataset.name
     loaded = clip.load(
-        workspace.ENCODER, devices.choose(params.train.device), params.features.precision
+        workspace.encoder(name), devices.choose(params.train.device), params.features.precision
     )
     parts = cache.Cache(workspace.parts(), loaded, params.features.dtype)
     batch = params.features.batch_size

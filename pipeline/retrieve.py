@@ -47,7 +47,7 @@ def main(
     device = devices.choose(params.train.device)
     pair = table.read_pair(*(workspace.features(name, kind) for kind in ("images", "texts")))
     head = TrainedHead.load(workspace.model(name), FeatureSet.on(device, *pair)).head
-    loaded = clip.load_maker(workspace.ENCODER, device, pair[0].metadata)
+    loaded = clip.load_maker(workspace.encoder(name), device, pair[0].metadata)
     galleries = read_galleries(workspace.table(name, "galleries"))
     ids = _gallery(galleries, category, set(pair[0].names))
     gallery = torch.tensor(pair[0].matrix[pair[0].rows(ids, "images")], device=device)

@@ -58,6 +58,17 @@ def features(dataset: str, kind: str) -> Path:
     return Path("data/features") / dataset / f"{kind}.parquet"
 
 
+def finetuned(dataset: str) -> Path:
+    """Folder of the encoder that was fine-tuned on a data set, and of its composer."""
+    return Path("data/finetuned") / dataset
+
+
+def encoder(dataset: str) -> Path:
+    """The encoder that features are made with: the fine-tuned one, where there is one."""
+    own = finetuned(dataset) / "encoder"
+    return own if own.exists() else ENCODER
+
+
 def model(dataset: str) -> Path:
     """Folder of the trained head."""
     return Path("data/models") / dataset

@@ -97,6 +97,44 @@ class EncoderParams(Section):
     pairs: Annotated[int, Field(ge=2, le=10**6)] = 10000
 
 
+class FinetuneParams(Section):
+    """Fine-tuning of the encoder's towers together with a composer.
+
+    A null rate of the towers is chosen by the encoder: `rau.finetuning.run.tower_lr`.
+    """
+
+    towers: Literal["none", "text", "image", "both"] = "both"
+    composer: Literal["sum", "head"] = "head"
+    epochs: Annotated[int, Field(ge=1, le=10000)] = 8
+    batch_size: Annotated[int, Field(ge=2, le=2**20)] = 256
+    micro_batch: Annotated[int, Field(ge=1, le=2**20)] | None = None
+    batches: Literal["mixed", "category"] = "category"
+    duplicates: Literal["positive", "count"] = "positive"
+    two_way: bool = True
+    temperature: Positive = 0.07
+    learn_temperature: bool = False
+    tower_lr: Positive | None = None
+    composer_lr: Positive = 3e-4
+    weight_decay: Weight = 0.01
+    eps: Positive = 1e-8
+    schedule: Literal["cosine", "constant"] = "cosine"
+    warm_up: Fraction = 0.1
+    clip_norm: Positive | None = None
+    ema: Fraction = 0.0
+    frozen_batch_norm: bool = True
+    patience: Annotated[int, Field(ge=0, le=10**6)] = 0
+    select: Literal["mean_of_r10_r50", "recall_at_1", "recall_at_10", "map"] = "mean_of_r10_r50"
+    val_curve: bool = False
+    preprocess: Literal["own", "stretch", "center", "targetpad"] = "own"
+    augment: list[Literal["flip", "crop", "colour"]] = Field(default_factory=list)
+    picture_cache: Literal["auto", "always", "never"] = "auto"
+    checkpointing: bool = False
+    precision: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    compile: bool = False
+    workers: Annotated[int, Field(ge=0, le=256)] = 0
+    devices: Annotated[int, Field(ge=1, le=64)] = 1
+
+
 class FeaturesParams(Section):
     """How features are computed and stored; `source` is a folder of precomputed features."""
 
@@ -194,6 +232,7 @@ class Params(Section):
 
     dataset: DatasetParams = DatasetParams()
     encoder: EncoderParams = EncoderParams()
+    finetune: FinetuneParams = FinetuneParams()
     features: FeaturesParams = FeaturesParams()
     ua: UaParams = UaParams()
     head: HeadParams = HeadParams()

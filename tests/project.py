@@ -31,6 +31,7 @@ TINY: dict[str, dict[str, Any]] = {
         }
     },
     "encoder": {"steps": 3, "batch_size": 16, "pairs": 32},
+    "finetune": {"epochs": 1, "batch_size": 64},
     "train": {"epochs": 2, "batch_size": 64, "threads": 1},
     "evaluate": {"bootstrap": 50},
 }

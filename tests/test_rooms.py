@@ -16,7 +16,7 @@ FLOORS = (
     ("features", "models"),
     ("retrieval",),
     ("evaluation", "training"),
-    ("report",),
+    ("finetuning", "report"),
     ("studies",),
     ("search",),
 )

@@ -15,7 +15,8 @@ class Stream(IntEnum):
 
     BATCHES = 0  # which queries go together, in which order
     CAPTIONS = 1  # which text each query has
-    NOISE = 2  # dropout and samples of the head
+    NOISE = 2  # dropout and samples of the head; in fine-tuning by step
+    PICTURES = 3  # random changes of pictures
 
 
 def epoch_seed(seed: int, stream: Stream, epoch: int) -> int:

@@ -1,0 +1,1 @@
+"""Fine-tuning an encoder's towers together with a composer."""

@@ -1,0 +1,366 @@
+"""A fine-tuned encoder from parameters, an encoder, pictures and queries."""
+
+import json
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from rau.datasets.captions import all_texts
+from rau.encoders import clip
+from rau.encoders.forward import compute_dtype
+from rau.features.extraction import Item
+from rau.features.table import SHARED, Features
+from rau.files import digest, digest_sources, write_json, write_text
+from rau.finetuning import pictures
+from rau.finetuning.finetuner import Finetuner, Progress
+from rau.finetuning.processes import Processes
+from rau.finetuning.sides import Encoded, LookedUp, Texts
+from rau.finetuning.towers import Towers
+from rau.methods import METHODS, RAW_SUM
+from rau.models import checkpoint
+from rau.models.config import HeadConfig, canonical
+from rau.models.head import ComposedHead
+from rau.params import EncoderParams, Params
+from rau.retrieval import protocols
+from rau.retrieval.feature_set import FeatureSet
+from rau.retrieval.protocols import weight_key
+from rau.retrieval.tasks import Task, protocol_tasks
+from rau.schemas import GalleryRow, QueryRow, ends
+from rau.training import model_selection
+from rau.training.degradation import degrade
+from rau.training.history import to_csv
+from rau.training.sampler import BatchSampler
+from rau.training.triplets import TrainSet, divide, holdout_tasks, triplets_of
+
+# Folders and files of a fine-tuned encoder.
+ENCODER, HISTORY, RECORD = "encoder", "history.csv", "finetuning.json"
+# A small network trained here takes a rate that would wreck a large one trained for weeks.
+SMALL_RATE, LARGE_RATE = 1e-3, 1e-5
+SOURCES = (
+    "datasets/captions.py",
+    "encoders",
+    "features",
+    "finetuning",
+    "losses",
+    "lr_schedule.py",
+    "models",
+    "nn",
+    "retrieval",
+    "training",
+)
+
+
+def tower_lr(params: Params) -> float:
+    """The towers' peak rate: as set, or by the kind of encoder."""
+    if params.finetune.tower_lr is not None:
+        return params.finetune.tower_lr
+    return SMALL_RATE if params.encoder.name == EncoderParams().name else LARGE_RATE
+
+
+def composer_params(params: Params) -> Params:
+    """Head, ua and train of the composer, canonical."""
+    tune = params.finetune
+    name = RAW_SUM if tune.composer == "sum" else params.head.name
+    train = params.train.model_copy(
+        update={
+            "temperature": tune.temperature,
+            "learn_temperature": tune.learn_temperature,
+            "batch_size": tune.batch_size,
+            "batches": tune.batches,
+        }
+    )
+    head = params.head.model_copy(update={"name": name})
+    return canonical(params.model_copy(update={"head": head, "train": train}))
+
+
+def key(params: Params, encoder_key: str, tables: str, items: Sequence[Item]) -> str:
+    """What decides a fine-tuned encoder: two runs of the same key write the same.
+
+    Args:
+        tables: digest of queries and, where val is measured, galleries.
+        items: the pictures.
+    """
+    own = composer_params(params)
+    # What has no effect on the weights is left out.
+    speed = {"workers", "picture_cache", "checkpointing", "compile", "devices"}
+    values = [
+        own.finetune.model_dump(exclude=speed),
+        own.head.model_dump(),
+        own.ua.model_dump(),
+        own.train.model_dump(include={"seed", "holdout", "fraction", "noise"}),
+        tower_lr(params),
+        repr(METHODS[own.head.name]),
+    ]
+    pictures_digest = digest([[item.name, item.key] for item in items], 64)
+    code = digest_sources(Path(__file__).parents[1], SOURCES)
+    return digest([values, encoder_key, tables, pictures_digest, code], 32)
+
+
+def vocabulary(images: Iterable[str], texts: Iterable[str]) -> FeatureSet:
+    """Names with features of width 0, which queries can be looked up in."""
+
+    def named(names: Iterable[str]) -> Features:
+        listed = list(names)
+        return Features(listed, np.empty((len(listed), 0), np.float32), {"space": SHARED})
+
+    return FeatureSet.on(torch.device("cpu"), named(images), named(texts))
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a fine-tuning reads.
+
+    Attributes:
+        split: queries to train on and to choose by.
+        names: of the pictures and texts, without features.
+        items: the pictures, in the order of their names.
+        holdout, val: tasks to measure; val is empty where its curve is not asked for.
+    """
+
+    split: TrainSet
+    names: FeatureSet
+    items: list[Item]
+    holdout: list[Task]
+    val: list[Task]
+
+
+def prepare(
+    params: Params,
+    items: Sequence[Item],
+    queries: Sequence[QueryRow],
+    galleries: Sequence[GalleryRow],
+) -> Material:
+    """Carve the holdout that `train` uses too, and list the pictures and texts that are needed.
+
+    Raises:
+        UserError: too few queries.
+    """
+    by_name = {item.name: item for item in items}
+    everything = vocabulary(by_name, ())
+    divided = divide(queries, everything, params.train.holdout, params.train.seed)
+    split = degrade(divided, params.train)
+    used = split.train + split.holdout
+    images = {end for query in used for end in ends(query)}.union(*split.distractors.values())
+    val = [q for q in queries if q["split"] == "val"] if params.finetune.val_curve else []
+    if val:
+        images |= {row["image_id"] for row in galleries} | {q["reference_id"] for q in val}
+    images &= by_name.keys()
+    texts = {text for query in used + val for text in all_texts(query["captions"])}
+    names = vocabulary(sorted(images), sorted(texts))
+    protocol = protocols.select(params.dataset.name, params.evaluate)[0]
+    return Material(
+        split,
+        names,
+        [by_name[name] for name in names.images.names],
+        holdout_tasks(split, names, "forward", False),
+        protocol_tasks(protocol, val, galleries, names) if val else [],
+    )
+
+
+@dataclass(frozen=True)
+class Finetuned:
+    """Encoder and composer with the weights of the best epoch."""
+
+    encoder: clip.Encoder
+    composer: ComposedHead
+    progress: Progress
+    split: TrainSet
+
+
+def finetune(
+    params: Params,
+    encoder: clip.Encoder,
+    material: Material,
+    processes: Processes,
+    stores: Path,
+    state: Path,
+) -> Finetuned:
+    """Train the towers and the composer of `params.finetune`; the encoder's model is changed.
+
+    Args:
+        encoder: on the device of this process.
+        stores: folder of decoded pictures, shared by all runs.
+        state: folder that a stopped run resumes from; remove it once the result is saved.
+
+    Raises:
+        UserError: a picture that cannot be read, a loss that is not finite, a full disk.
+    """
+    tune, own = params.finetune, composer_params(params)
+    dtype = compute_dtype(tune.precision, processes.device)
+    towers = Towers(encoder, tune, dtype)
+    images, texts = _sides(params, encoder, material, towers, processes, stores)
+    towers.eval()
+    measure = _Measure(material, images, texts, processes.device)
+    weights = model_selection.choose_weights(
+        material.split,
+        measure.features(measure.rows(material.holdout)),
+        tune.select,
+        None,
+        [model_selection.TRAINED_FOR],
+    )
+    width = encoder.model.visual.output_dim
+    config = HeadConfig.from_params(
+        own.head,
+        own.ua,
+        own.train,
+        d_image=width,
+        d_text=width,
+        shared_space=True,
+        text_weight=weights[weight_key(*model_selection.TRAINED_FOR)],
+    )
+    with torch.random.fork_rng([]):
+        torch.default_generator.manual_seed(own.train.seed)
+        composer = ComposedHead(config).to(processes.device)
+    finetuner = Finetuner(
+        towers,
+        composer,
+        images,
+        texts,
+        BatchSampler(triplets_of(material.split.train, material.names), own.train),
+        tune,
+        own.ua,
+        processes,
+        lambda: measure(composer),
+        state,
+        dtype,
+        tower_lr(params),
+    )
+    progress = finetuner.run()
+    return Finetuned(encoder, composer.eval(), progress, material.split)
+
+
+def _sides(
+    params: Params,
+    encoder: clip.Encoder,
+    material: Material,
+    towers: Towers,
+    processes: Processes,
+    stores: Path,
+) -> tuple[Encoded | LookedUp, Encoded | LookedUp]:
+    """Pictures and texts, each encoded by its tower or looked up where it is not trained."""
+    tune = params.finetune
+    workers = tune.workers or torch.get_num_threads()
+
+    def decoded(augment: Sequence[str]) -> pictures.Pictures:
+        return pictures.load(stores, encoder, material.items, augment, tune.picture_cache, workers)
+
+    if not processes.first:
+        processes.wait()
+    plain = decoded(())
+    if processes.first:
+        processes.wait()
+    changed = decoded(tune.augment) if tune.augment else plain
+    tokens = Texts(*encoder.tokenise(material.names.texts.names))
+    sides: list[Encoded | LookedUp] = []
+    for name, inputs, unchanged, tower in (
+        ("image", changed, plain, towers.images),
+        ("text", tokens, tokens, towers.texts),
+    ):
+        side = Encoded(inputs, unchanged, tower, processes, tune.micro_batch)
+        if name not in towers.trained:
+            towers.eval()
+            names = material.names.images if name == "image" else material.names.texts
+            sides.append(LookedUp(side.encode(torch.arange(len(names.names)))))
+        else:
+            sides.append(side)
+    return sides[0], sides[1]
+
+
+class _Measure:
+    """Recalls of a composer on the holdout, and on val where that is asked for."""
+
+    def __init__(
+        self,
+        material: Material,
+        images: Encoded | LookedUp,
+        texts: Encoded | LookedUp,
+        device: torch.device,
+    ) -> None:
+        self.material, self.images, self.texts, self.device = material, images, texts, device
+
+    def __call__(self, composer: ComposedHead) -> dict[str, float]:
+        """Metrics by name, `holdout_…` and `val_…`."""
+        found: dict[str, float] = {}
+        for prefix, tasks in (("holdout", self.material.holdout), ("val", self.material.val)):
+            if tasks:
+                features = self.features(self.rows(tasks))
+                values = model_selection.score(tasks, composer, features)
+                found |= {f"{prefix}_{name}": value for name, value in values.items()}
+        return found
+
+    @staticmethod
+    def rows(tasks: Sequence[Task]) -> tuple[Tensor, Tensor]:
+        """Rows of the pictures and texts that tasks need, each once."""
+        images = np.concatenate([np.concatenate([t.gallery, t.reference]) for t in tasks])
+        texts = np.concatenate([task.text.ravel() for task in tasks])
+        # A reference that is missing has row -1.
+        used = np.unique(np.maximum(images, 0))
+        return torch.from_numpy(used), torch.from_numpy(np.unique(texts))
+
+    def features(self, rows: tuple[Tensor, Tensor]) -> FeatureSet:
+        """Features of these rows, zero elsewhere, on the device."""
+        names = self.material.names
+        found: list[Tensor] = []
+        for side, table, own in zip(
+            (self.images, self.texts), (names.images, names.texts), rows, strict=True
+        ):
+            values = side.encode(own)
+            matrix = values.new_zeros(len(table.names), values.shape[1])
+            matrix[own.to(self.device)] = values
+            found.append(matrix)
+        return replace(names, image_matrix=found[0], text_matrix=found[1])
+
+
+def save(folder: Path, base: Path, result: Finetuned, params: Params, own_key: str) -> None:
+    """Write encoder, composer, history and record to `folder`, whole or not at all.
+
+    Args:
+        base: folder of the encoder that was fine-tuned; all but weights and label is taken over.
+    """
+    tune = params.finetune
+    label: dict[str, str | None] = {
+        "name": result.encoder.name,
+        "pretrained": (
+            f"{result.encoder.weights}, fine-tuned on {params.dataset.name} ({tune.towers}, "
+            f"{result.progress.best_epoch} epochs)"
+        ),
+    }
+    with clip.new_folder(folder) as temporary:
+        shutil.copytree(
+            base, temporary / ENCODER, ignore=shutil.ignore_patterns(clip.WEIGHTS, clip.LABEL)
+        )
+        state = result.encoder.model.state_dict().items()
+        tensors = {name: value.detach().cpu().contiguous() for name, value in state}
+        save_file(tensors, temporary / ENCODER / clip.WEIGHTS)
+        write_json(temporary / ENCODER / clip.LABEL, label)
+        extra: dict[str, Any] = {
+            "select": tune.select,
+            "best_epoch": result.progress.best_epoch,
+            "best_value": result.progress.best_value,
+        }
+        checkpoint.save(temporary, result.composer, extra)
+        write_text(temporary / HISTORY, to_csv(result.progress.history))
+        write_json(temporary / RECORD, {"key": own_key, "towers": tune.towers})
+
+
+def pass_on(folder: Path) -> None:
+    """Write only a record: the encoder stays as it is."""
+    with clip.new_folder(folder) as temporary:
+        write_json(temporary / RECORD, {"key": None, "towers": "none"})
+
+
+def key_of(folder: Path) -> str | None:
+    """The key that a folder's encoder was made with; None where there is none."""
+    path = folder / RECORD
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))["key"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return found if isinstance(found, str) else None

@@ -1,0 +1,210 @@
+"""Fine-tuning: the same weights in pieces, resumed, and on several processes."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from rau.encoders import clip
+from rau.errors import UserError
+from rau.finetuning import finetuner, run
+from rau.finetuning.finetuner import Distinct, Finetuner
+from rau.finetuning.towers import side_of
+from rau.training.sampler import Batch
+from tests.finetuning.world import finetune, params, weights
+from tests.places import ROOT
+from tests.project import environment
+
+Weights = dict[str, Tensor]
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def tuned(encoder_folder: Path, tmp_path: Path) -> Callable[..., run.Finetuned]:
+    """Fine-tunes the small encoder in the test's folder, or one below."""
+
+    def work(folder: str = ".", **changes: Any) -> run.Finetuned:
+        return finetune(params(**changes), encoder_folder, tmp_path / folder)
+
+    return work
+
+
+@pytest.fixture
+def rising(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every epoch is the best so far, so that the last weights are kept."""
+    values = count(1.0)
+    monkeypatch.setattr(
+        run._Measure, "__call__", lambda self, head: {"holdout_mean_of_r10_r50": next(values)}
+    )
+
+
+def assert_close(left: Weights, right: Weights) -> None:
+    assert left.keys() == right.keys()
+    for name, value in left.items():
+        # AdamW's first steps have the size of the rate, whatever that of the gradient: where that
+        # is nearly zero rounding decides the sign.
+        far = ((value - right[name]).abs() > 2e-4).float().mean()
+        assert far < 0.01, f"{name}: {far:.3f}"
+
+
+def last(result: run.Finetuned) -> float:
+    loss = result.progress.history[-1]["loss"]
+    assert loss is not None
+    return loss
+
+
+def test_every_tower_and_the_composer_learn(
+    tuned: Callable[..., run.Finetuned], encoder: clip.Encoder
+) -> None:
+    result = tuned(epochs=6, warm_up=0.0)
+    history = result.progress.history
+    assert [row["epoch"] for row in history] == list(range(7))
+    assert history[0]["loss"] is None
+    losses = [row["loss"] for row in history[1:]]
+    assert losses[-1] < losses[0]  # type: ignore[operator]
+    best = max(history, key=lambda row: row["holdout_mean_of_r10_r50"] or 0)
+    assert result.progress.best_epoch == best["epoch"]
+
+
+@pytest.mark.parametrize(("towers", "moved"), [("text", "text"), ("image", "image")])
+def test_only_the_chosen_tower_changes(
+    towers: str,
+    moved: str,
+    tuned: Callable[..., run.Finetuned],
+    encoder: clip.Encoder,
+    rising: None,
+) -> None:
+    before = encoder.model.state_dict()
+    after = tuned(towers=towers, epochs=1).encoder.model.state_dict()
+    changed = {side_of(name) for name in before if not before[name].equal(after[name])}
+    assert changed == {moved}
+
+
+@pytest.mark.parametrize("composer", ["sum", "head"])
+def test_pieces_give_the_gradient_of_the_whole(
+    composer: str, tuned: Callable[..., run.Finetuned], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gradients: list[list[Tensor]] = []
+    own = Finetuner._update
+
+    def update(self: Finetuner) -> Tensor:
+        found = [w.grad for w in self.weights.values() if w.grad is not None]
+        gradients.append([grad.clone() for grad in found])
+        return own(self)
+
+    monkeypatch.setattr(Finetuner, "_update", update)
+    tuned("whole", epochs=1, composer=composer)
+    whole = gradients[0]
+    gradients.clear()
+    tuned("pieces", epochs=1, composer=composer, micro_batch=5)
+    for left, right in zip(whole, gradients[0], strict=True):
+        torch.testing.assert_close(left, right, rtol=1e-3, atol=1e-5)
+
+
+def test_a_stopped_run_ends_with_the_same_weights(
+    tuned: Callable[..., run.Finetuned], rising: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = weights(tuned("whole", ema=0.5))
+    monkeypatch.setattr(finetuner, "SAVE_SECONDS", 0)
+    own, steps = Finetuner._step, 0
+
+    def step(*arguments: Any) -> Tensor:
+        nonlocal steps
+        steps += 1
+        if steps in (2, 5):  # In the middle of the first epoch, and of the second.
+            raise KeyboardInterrupt
+        return own(*arguments)
+
+    monkeypatch.setattr(Finetuner, "_step", step)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            tuned("stopped", ema=0.5)
+    found = weights(tuned("stopped", ema=0.5))
+    assert all(found[name].equal(value) for name, value in expected.items())
+
+
+def test_two_processes_end_with_the_weights_of_one(
+    tuned: Callable[..., run.Finetuned], encoder_folder: Path, tmp_path: Path
+) -> None:
+    options = {"epochs": 1, "warm_up": 0.0, "micro_batch": 5}
+    command = [
+        *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"),
+        *("-m", "tests.finetuning.world", str(encoder_folder), str(tmp_path), json.dumps(options)),
+    ]
+    subprocess.run(command, cwd=ROOT, env=environment(), check=True, timeout=300)
+    assert_close(load_file(tmp_path / "weights.safetensors"), weights(tuned("one", **options)))
+
+
+def test_patience_ends_a_run(
+    tuned: Callable[..., run.Finetuned], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = iter([10.0, 12.0, 11.0, 12.0, 13.0])
+    monkeypatch.setattr(
+        run._Measure, "__call__", lambda self, head: {"holdout_mean_of_r10_r50": next(values)}
+    )
+    progress = tuned(epochs=9, patience=2).progress
+    assert (progress.epoch, progress.best_epoch) == (3, 1)
+
+
+def test_a_loss_that_is_not_finite_is_one_line(tuned: Callable[..., run.Finetuned]) -> None:
+    with pytest.raises(UserError, match=r"not finite in epoch 1; lower finetune\.tower_lr"):
+        tuned(tower_lr=1e30, composer="sum")
+
+
+def test_rows_of_one_target_count_as_negatives_where_asked(
+    tuned: Callable[..., run.Finetuned],
+) -> None:
+    # The same batches and samples; only the loss's positives differ. Of equal targets that are not
+    # sampled the mean over positives is the row's own: the two losses are one.
+    def losses(composer: str) -> list[float]:
+        kinds = "positive", "count"
+        options: dict[str, Any] = {"epochs": 1, "composer": composer, "tower_lr": 1e-9}
+        return [last(tuned(f"{composer} {k}", duplicates=k, **options)) for k in kinds]
+
+    shared, counted = losses("head")
+    assert counted > shared + 1e-3
+    assert losses("sum")[0] == pytest.approx(losses("sum")[1])
+
+
+def test_what_occurs_twice_is_encoded_once() -> None:
+    rows = [torch.tensor(r) for r in ([0, 1, 2], [7, 3, 3], [3, 7, 5], [4, 4, 9])]
+    found = Distinct.of(Batch(*rows))
+    assert found.images.tolist() == [3, 5, 7]
+    assert found.texts.tolist() == [4, 9]
+    assert found.images[found.reference].tolist() == [7, 3, 3]
+    assert found.images[found.target].tolist() == [3, 7, 5]
+    assert found.texts[found.text].tolist() == [4, 4, 9]
+
+
+def test_the_folder_is_an_encoder(
+    tuned: Callable[..., run.Finetuned], encoder_folder: Path, tmp_path: Path
+) -> None:
+    result = tuned()
+    chosen = params()
+    run.save(tmp_path / "out", encoder_folder, result, chosen, "a key")
+    loaded = clip.load(tmp_path / "out" / run.ENCODER, torch.device("cpu"))
+    texts = ["is red"]
+    result.encoder.model.eval()
+    torch.testing.assert_close(loaded.encode_texts(texts), result.encoder.encode_texts(texts))
+    assert "fine-tuned on garments" in loaded.weights
+    assert run.key_of(tmp_path / "out") == "a key"
+
+
+def test_parameters_without_effect_keep_the_key() -> None:
+    def key(**changes: Any) -> str:
+        return run.key(params(**changes), "encoder", "tables", [])
+
+    assert key() == key(workers=3, compile=True, picture_cache="never")
+    assert len({key(), key(towers="text"), key(epochs=3)}) == 3

@@ -1,0 +1,96 @@
+"""A few plain pictures and queries between them, to fine-tune a small CLIP on.
+
+As a command it is one of several processes of torchrun: `python -m tests.finetuning.world ENCODER
+FOLDER key=value…` fine-tunes and writes the weights.
+"""
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from rau.encoders import clip
+from rau.features.extraction import Item
+from rau.finetuning import run
+from rau.finetuning.processes import Processes
+from rau.params import FinetuneParams, HeadParams, Params, TrainParams
+from rau.schemas import QueryRow
+
+COLOURS = ("red", "green", "blue", "white", "black", "yellow")
+SIZES = (16, 28, 40)
+
+
+def pictures(folder: Path, pools: int = 4) -> list[Item]:
+    """Squares of a colour and a size; the pool is the background."""
+    folder.mkdir(parents=True, exist_ok=True)
+    items = []
+    for pool in range(pools):
+        for colour in COLOURS:
+            for size in SIZES:
+                name = f"{pool}-{colour}-{size}"
+                path = folder / f"{name}.png"
+                picture = Image.new("RGB", (64, 48), (40 * pool + 60, 90, 120))
+                picture.paste(colour, (8, 4, 8 + size, 4 + size))
+                picture.save(path)
+                items.append(Item(name, hashlib.sha256(path.read_bytes()).hexdigest(), path))
+    return items
+
+
+def queries(pools: int = 4) -> list[QueryRow]:
+    """A change of colour from every picture."""
+    rows: list[QueryRow] = []
+    for pool in range(pools):
+        for number, colour in enumerate(COLOURS):
+            for size in SIZES:
+                other = COLOURS[(number + 1 + pool % 2) % len(COLOURS)]
+                rows.append(
+                    {
+                        "query_id": f"dress-train-{len(rows)}",
+                        "split": "val" if pool == 0 else "train",
+                        "category": "dress",
+                        "reference_id": f"{pool}-{colour}-{size}",
+                        "target_id": f"{pool}-{other}-{SIZES[0]}",
+                        "captions": [f"is {other}", f"a {other} one"],
+                        "members": None,
+                        "relevant": [f"{pool}-{other}-{s}" for s in SIZES],
+                    }
+                )
+    return rows
+
+
+def params(**finetune: Any) -> Params:
+    """Two epochs of three steps."""
+    defaults: dict[str, Any] = {"epochs": 2, "batch_size": 12, "temperature": 0.1, "tower_lr": 1e-3}
+    return Params(
+        head=HeadParams(name="rau", hidden=16, dropout=0.2),
+        train=TrainParams(holdout=0.3, device="cpu"),
+        finetune=FinetuneParams(**defaults | finetune),
+    )
+
+
+def finetune(chosen: Params, encoder: Path, folder: Path) -> run.Finetuned:
+    """Fine-tune a copy of an encoder; a stopped run in the folder resumes."""
+    processes = Processes("cpu", chosen.finetune.devices)
+    material = run.prepare(chosen, pictures(folder / "images"), queries(), [])
+    loaded = clip.load(encoder, torch.device("cpu"))
+    stores, state = folder / "pictures", folder / "state"
+    return run.finetune(chosen, loaded, material, processes, stores, state)
+
+
+def weights(result: run.Finetuned) -> dict[str, torch.Tensor]:
+    """Of the towers and the composer, after the best epoch."""
+    model = result.encoder.model.state_dict() | result.composer.state_dict(prefix="composer.")
+    return {name: value.detach().clone().contiguous() for name, value in model.items()}
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    place = Path(sys.argv[2])
+    done = finetune(params(**json.loads(sys.argv[3])), Path(sys.argv[1]), place)
+    if Processes("cpu", 1).first:
+        save_file(weights(done), place / "weights.safetensors")
