@@ -65,10 +65,10 @@ def last(result: run.Finetuned) -> float:
     return loss
 
 
-def test_every_tower_and_the_composer_learn(
-    tuned: Callable[..., run.Finetuned], encoder: clip.Encoder
+def test_the_loss_falls(
+    tuned: Callable[..., run.Finetuned],
 ) -> None:
-    result = tuned(epochs=6, warm_up=0.0)
+    result = tuned(epochs=6, composer="sum", warm_up=0.0)
     history = result.progress.history
     assert [row["epoch"] for row in history] == list(range(7))
     assert history[0]["loss"] is None
