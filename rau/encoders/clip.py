@@ -6,8 +6,8 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from functools import partial
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -30,6 +30,8 @@ from rau.encoders.forward import (
     text_features,
     text_lengths,
 )
+from rau.encoders.preprocess import CHANGES, TARGET_PAD, Name, transform
+from rau.encoders.towers import digest_tower
 from rau.encoders.words import quick
 from rau.errors import UserError
 from rau.files import digest, digest_files, old_siblings, user_path, write_json
@@ -52,6 +54,7 @@ class Encoder:
     """A loaded CLIP model with its own preprocessing and tokenizer.
 
     `key` identifies its features: it changes with weights, configuration or preprocessing.
+    `recipes` are the digests of all that images' and texts' features depend on but the weights.
     `dtype` is the compute dtype of its matrix products.
     """
 
@@ -62,7 +65,18 @@ class Encoder:
     name: str
     weights: str
     key: str
+    recipes: tuple[str, str]
     dtype: torch.dtype = torch.float32
+
+    @cached_property
+    def image_key(self) -> str:
+        """Identifies the features of images: another text tower does not change it."""
+        return digest_tower(self.model, "image", self.recipes[0])
+
+    @cached_property
+    def text_key(self) -> str:
+        """Identifies the features of texts."""
+        return digest_tower(self.model, "text", self.recipes[1])
 
     def prepare(self, source: Path | bytes) -> Tensor:
         """Decode one image, resized and cropped for the model: uint8 (height, width, 3).
@@ -74,8 +88,8 @@ class Encoder:
 
     def crop(self, picture: Image.Image) -> Tensor:
         """An RGB picture, resized and cropped for the model: uint8 (height, width, 3)."""
-        for transform in self.preprocess.transforms[:-2]:
-            picture = transform(picture)
+        for step in self.preprocess.transforms[:-2]:
+            picture = step(picture)
         return torch.from_numpy(np.array(picture))
 
     def encode_images(self, images: Tensor) -> Tensor:
@@ -153,6 +167,10 @@ class Label(Section):
     files: str
 
 
+def _label(folder: Path) -> Label:
+    return Label.read_json(folder / LABEL, 1 << 16, "run `python -m pipeline.encoder` again")
+
+
 def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file() and path.name != LABEL)
 
@@ -175,8 +193,36 @@ def save(folder: Path, model: Any, config: dict[str, Any]) -> None:
     (folder / CONFIG).write_text(
         json.dumps({"model_cfg": config, "preprocess_cfg": preprocess}, indent=2)
     )
-    tensors = {key: value.detach().contiguous() for key, value in model.state_dict().items()}
-    save_file(tensors, folder / WEIGHTS)
+    _save_weights(folder, model)
+
+
+def with_preprocess(encoder: Encoder, name: Name) -> Encoder:
+    """The encoder with its pictures cropped, stretched or padded as the name says."""
+    if name == "own":
+        return encoder
+    changed = encoder.model.visual.preprocess_cfg | CHANGES[name]
+    return replace(encoder, preprocess=transform(changed))
+
+
+def save_changed(folder: Path, base: Path, model: Any, name: Name, pretrained: str) -> None:
+    """Write another encoder of the same kind: new weights, perhaps other preprocessing.
+
+    Args:
+        base: its folder; all that is not changed is taken over.
+        name: of the preprocessing.
+        pretrained: says where the weights are from.
+    """
+    shutil.copytree(base, folder, ignore=shutil.ignore_patterns(WEIGHTS, LABEL))
+    config = json.loads((folder / CONFIG).read_text())
+    config["preprocess_cfg"] = config.get("preprocess_cfg", {}) | CHANGES[name]
+    (folder / CONFIG).write_text(json.dumps(config, indent=2))
+    _save_weights(folder, model)
+    write_label(folder, _label(base).name, pretrained)
+
+
+def _save_weights(folder: Path, model: Any) -> None:
+    state = model.state_dict().items()
+    save_file({k: v.detach().cpu().contiguous() for k, v in state}, folder / WEIGHTS)
 
 
 def mark_unused(folder: Path) -> None:
@@ -314,7 +360,7 @@ def load(folder: Path, device: torch.device, precision: Precision = "auto") -> E
     remedy = "run `python -m pipeline.encoder` again"
     if not (folder / CONFIG).is_file() or not (folder / WEIGHTS).is_file():
         raise UserError(f"{folder} is not a complete encoder; {remedy}")
-    label = Label.read_json(folder / LABEL, 1 << 16, remedy)
+    label = _label(folder)
     if digest_files(_files(folder)) != label.files:
         raise UserError(f"{folder} holds other files than were written; {remedy}")
     source = f"{LOCAL_DIR_PREFIX}{folder.resolve()}"
@@ -326,7 +372,9 @@ def load(folder: Path, device: torch.device, precision: Precision = "auto") -> E
         # A truncated safetensors file, a wrong shape and invalid JSON share no class.
         raise UserError(f"{folder} cannot be loaded ({error}); {remedy}") from error
     config = json.loads((folder / CONFIG).read_text())
-    preprocess = image_transform_v2(PreprocessCfg(**model.visual.preprocess_cfg), is_train=False)
+    own = config.get("preprocess_cfg", {})
+    preprocess = transform(model.visual.preprocess_cfg | {TARGET_PAD: own.get(TARGET_PAD)})
+    others = digest_files(path for path in _files(folder) if path.name not in (CONFIG, WEIGHTS))
     key = digest([RECIPE, config, label.files, repr(preprocess)], 16)
     return Encoder(
         model=model.eval().to(memory_format=torch.channels_last),
@@ -336,6 +384,10 @@ def load(folder: Path, device: torch.device, precision: Precision = "auto") -> E
         name=label.name,
         weights=label.pretrained or "own",
         key=key,
+        recipes=(
+            digest([RECIPE, config["model_cfg"], repr(preprocess)], 64),
+            digest([RECIPE, config["model_cfg"], others], 64),
+        ),
         dtype=compute_dtype(precision, device),
     )
 

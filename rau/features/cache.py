@@ -1,7 +1,8 @@
 """Feature caches: every image and every distinct text encoded once, in resumable parts.
 
 Parts are keyed by what was encoded (an image's SHA-256, a text itself) and lie in a folder named
-by the encoder's key and compute dtype: encoders never share parts, and more images only add some.
+by the key of the encoder's tower and its compute dtype: towers never share parts, encoders that
+share a tower share its parts, and more images only add some.
 A part's name holds its SHA-256: one that was damaged is removed, and its rows are encoded again.
 """
 
@@ -45,7 +46,10 @@ class Cache:
         self.encoder = encoder
         self.dtype = np.dtype(dtype)
         self.compute_dtype = str(encoder.dtype).removeprefix("torch.")
-        self.folder = folder / f"{encoder.key}-{self.compute_dtype}-{dtype}"
+        keys = {"images": encoder.image_key, "texts": encoder.text_key}
+        self.folders = {
+            kind: folder / f"{key}-{self.compute_dtype}-{dtype}" for kind, key in keys.items()
+        }
 
     def encode_images(self, path: Path, items: Sequence[Item], batch: int, workers: int) -> None:
         """Write features (one row per image) to `path`."""
@@ -99,11 +103,11 @@ class Cache:
         content = pa.BufferOutputStream()
         feather.write_feather(table, content, compression="uncompressed")
         data = content.getvalue()
-        write_bytes(self.folder / f"{kind}-{hashlib.sha256(data).hexdigest()}.arrow", data)
+        write_bytes(self.folders[kind] / f"{kind}-{hashlib.sha256(data).hexdigest()}.arrow", data)
 
     def _parts(self, kind: str) -> Iterator[tuple[Path, list[str]]]:
         """The whole parts and the keys of their rows."""
-        for path in sorted(self.folder.glob(f"{kind}-*.arrow")):
+        for path in sorted(self.folders[kind].glob(f"{kind}-*.arrow")):
             try:
                 whole = path.stem == f"{kind}-{digest_file(path)}"
             except FileNotFoundError:

@@ -67,10 +67,10 @@ def encode_texts(encoder: Encoder, items: Sequence[Item], batch: int, workers: i
 
 
 def _decode(encoder: Encoder, items: Sequence[Item], rows: slice) -> Tensor:
-    return torch.stack([encoder.prepare(_verified(item)) for item in items[rows]])
+    return torch.stack([encoder.prepare(verified(item)) for item in items[rows]])
 
 
-def _verified(item: Item) -> bytes:
+def verified(item: Item) -> bytes:
     """The bytes of an image, those whose SHA-256 is the item's key and no others."""
     remedy = "run `dvc repro --force --single-item download`"
     content = read_bytes(Path(item.content), MAX_BYTES, remedy)

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from rau.ahead import ahead
 from rau.encoders.clip import Encoder
-from rau.features.extraction import Item
+from rau.features.extraction import Item, verified
 from rau.files import digest, write_json
 from rau.finetuning.augmentation import Augmentation
 
@@ -86,7 +86,7 @@ class DecodedPictures:
                 yield pictures.__getitem__
 
     def _decode(self, row: int) -> Tensor:
-        return self.encoder.prepare(Path(self.items[row].content))
+        return self.encoder.prepare(verified(self.items[row]))
 
 
 def load(
@@ -113,7 +113,7 @@ def load(
     decoded = DecodedPictures(encoder, items, augment, workers)
     if cache == "never" or augment:
         return decoded
-    one = encoder.prepare(Path(items[0].content))
+    one = encoder.prepare(verified(items[0]))
     size = len(items) * one.numel()
     folder.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(folder).free

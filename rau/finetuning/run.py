@@ -1,7 +1,6 @@
 """A fine-tuned encoder from parameters, an encoder, pictures and queries."""
 
 import json
-import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from rau.datasets.captions import all_texts
@@ -194,6 +192,7 @@ def finetune(
     """
     tune, own = params.finetune, composer_params(params)
     dtype = compute_dtype(tune.precision, processes.device)
+    encoder = clip.with_preprocess(encoder, tune.preprocess)
     towers = Towers(encoder, tune, dtype)
     images, texts = _sides(params, encoder, material, towers, processes, stores)
     towers.eval()
@@ -325,21 +324,13 @@ def save(folder: Path, base: Path, result: Finetuned, params: Params, own_key: s
         base: folder of the encoder that was fine-tuned; all but weights and label is taken over.
     """
     tune = params.finetune
-    label: dict[str, str | None] = {
-        "name": result.encoder.name,
-        "pretrained": (
-            f"{result.encoder.weights}, fine-tuned on {params.dataset.name} ({tune.towers}, "
-            f"{result.progress.best_epoch} epochs)"
-        ),
-    }
+    origin = (
+        f"{result.encoder.weights}, fine-tuned on {params.dataset.name} ({tune.towers}, "
+        f"{result.progress.best_epoch} epochs)"
+    )
     with clip.new_folder(folder) as temporary:
-        shutil.copytree(
-            base, temporary / ENCODER, ignore=shutil.ignore_patterns(clip.WEIGHTS, clip.LABEL)
-        )
-        state = result.encoder.model.state_dict().items()
-        tensors = {name: value.detach().cpu().contiguous() for name, value in state}
-        save_file(tensors, temporary / ENCODER / clip.WEIGHTS)
-        write_json(temporary / ENCODER / clip.LABEL, label)
+        model = result.encoder.model
+        clip.save_changed(temporary / ENCODER, base, model, tune.preprocess, origin)
         extra: dict[str, Any] = {
             "select": tune.select,
             "best_epoch": result.progress.best_epoch,

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from open_clip.modified_resnet import ModifiedResNet
@@ -11,22 +11,14 @@ from torch.utils.checkpoint import checkpoint
 
 from rau.encoders.clip import Encoder
 from rau.encoders.forward import autocast, normalise, text_features
+from rau.encoders.towers import Side, side_of
 from rau.params import FinetuneParams
-
-Side = Literal["image", "text"]
-# Of CLIP's own loss, which is not trained here: composers have a temperature of their own.
-SCALES = ("logit_scale", "logit_bias")
-
-
-def side_of(weight: str) -> Side | None:
-    """The tower that a weight of an open_clip model belongs to, by the weight's name."""
-    if weight in SCALES:
-        return None
-    return "image" if weight.startswith("visual.") else "text"
 
 
 class Towers:
     """The model of an encoder, with gradients in the towers that are trained.
+
+    The scale of CLIP's own loss is not: composers have a temperature of their own.
 
     Attributes:
         model: open_clip's.

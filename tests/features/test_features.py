@@ -41,6 +41,8 @@ class Fake:
     """Stands in for an encoder and counts what it is asked for in its own process."""
 
     key: str = "k"
+    image_key: str = "i"
+    text_key: str = "t"
     name: str = "fake"
     weights: str = "none"
     preprocess: str = "p"
@@ -121,7 +123,7 @@ def test_texts_that_were_cut_are_in_the_metadata(tmp_path: Path) -> None:
 
 def test_another_encoder_or_dtype_starts_anew(tmp_path: Path) -> None:
     make(tmp_path, Fake()).encode_texts(tmp_path / "a.parquet", ["x", "yy"], 8, 2)
-    for other, dtype in ((Fake(key="k2"), "float32"), (Fake(), "float16")):
+    for other, dtype in ((Fake(image_key="i2", text_key="t2"), "float32"), (Fake(), "float16")):
         make(tmp_path, other, dtype).encode_texts(tmp_path / "b.parquet", ["x", "yy"], 8, 1)
         assert other.seen == ["x", "yy"]
 

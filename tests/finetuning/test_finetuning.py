@@ -14,10 +14,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from rau.encoders import clip
+from rau.encoders.towers import side_of
 from rau.errors import UserError
 from rau.finetuning import finetuner, run
 from rau.finetuning.finetuner import Distinct, Finetuner
-from rau.finetuning.towers import side_of
 from rau.training.sampler import Batch
 from tests.finetuning.world import finetune, params, weights
 from tests.places import ROOT
