@@ -1,0 +1,39 @@
+"""A folder of the user's own, completed from another, is left as it is."""
+
+from pathlib import Path
+
+import pytest
+
+from rau.datasets import manifest
+from rau.download.fill import fill
+from rau.errors import UserError
+from rau.params import DatasetParams
+from tests.datasets.test_fashioniq import ENTRY, write_layout
+from tests.world import picture
+
+
+def test_images_complete_the_root(tmp_path: Path) -> None:
+    root, own = tmp_path / "root", tmp_path / "own"
+    for folder in (root / "images", own / "deep"):
+        folder.mkdir(parents=True)
+    write_layout(root, [ENTRY], ["A", "B", "C"])
+    (root / "images/A.jpg").write_bytes(picture("A"))
+    for name in ("A", "B"):
+        (own / f"deep/{name}.JPG").write_bytes(picture(name))
+    before = sorted(root.rglob("*"))
+    dataset = DatasetParams(name="fashioniq", root=str(root), images="own")
+    filled = fill(dataset, root, tmp_path, 1)
+    assert filled.images == {"A": root / "images/A.jpg", "B": own / "deep/B.JPG", "C": None}
+    rows = manifest.build(root, filled.images, filled.sources, 1).to_pylist()
+    assert [row["source"] for row in rows] == ["the folder", "dataset.images", None]
+    assert [row["status"] for row in rows] == ["ok", "ok", "missing"]
+    assert root / rows[1]["path"] == own / "deep/B.JPG"
+    assert sorted(root.rglob("*")) == before
+    with pytest.raises(UserError, match=r"dataset\.images: no folder"):
+        fill(dataset.model_copy(update={"images": "nowhere"}), root, tmp_path, 1)
+
+
+def test_nothing_completes_the_garments(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"dataset\.images: the garments are drawn"):
+        fill(DatasetParams(images=str(tmp_path)), tmp_path / "store", tmp_path, 1)
+    assert not (tmp_path / "store").exists()
