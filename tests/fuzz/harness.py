@@ -34,7 +34,7 @@ from tests.project import TINY
 # Of processor time and, where it sleeps, of waiting; the memory is beyond what is inherited.
 BUSY, SECONDS, BYTES = 40, 120, 3 * 2**30
 FAULTS = ("traceback", "hang", "crash", "unclear", "silent")
-NAME = "garments"
+NAME, RAW = "garments", "data/raw"
 TABLES, MODELS = f"data/tables/{NAME}", f"data/models/{NAME}"
 RESULTS = {
     "download": [f"data/manifests/{NAME}.parquet"],
@@ -114,17 +114,32 @@ def run(project: Path, cases: Sequence[int], seed: int) -> Iterator[Outcome]:
     with tempfile.TemporaryDirectory(dir=project.parent, prefix="fuzz") as scratch:
         for case in cases:
             folder = Path(scratch) / str(case)
-            folder.mkdir()
-            shutil.copy(project / "params.yaml", folder)
-            for name in ("data", "reports"):
-                # Links cost nothing; every writer of ours puts a new file in place.
-                shutil.copytree(project / name, folder / name, copy_function=os.link, symlinks=True)
-            yield _case(folder, case, random.Random(f"{seed}/{case}"), whole)
+            rng = random.Random(f"{seed}/{case}")
+            target = rng.choices(TARGETS, [t.share for t in TARGETS])[0]
+            _copy(project, folder, target)
+            yield _case(folder, case, target, rng, whole)
             shutil.rmtree(folder)
 
 
-def _case(folder: Path, case: int, rng: random.Random, whole: Mapping[str, str]) -> Outcome:
-    target = rng.choices(TARGETS, [t.share for t in TARGETS])[0]
+def _copy(project: Path, folder: Path, target: Target) -> None:
+    """Links in place of copies: every writer of ours puts a new file in place."""
+    folder.mkdir()
+    shutil.copy(project / "params.yaml", folder)
+    raw = target.files.startswith(RAW)
+    for name in ("data", "reports"):
+        shutil.copytree(
+            project / name,
+            folder / name,
+            copy_function=os.link,
+            ignore=None if raw else shutil.ignore_patterns("raw"),
+        )
+    if not raw:
+        (folder / RAW).symlink_to((project / RAW).resolve())
+
+
+def _case(
+    folder: Path, case: int, target: Target, rng: random.Random, whole: Mapping[str, str]
+) -> Outcome:
     path = rng.choice(sorted(p for p in folder.glob(target.files) if p.is_file()))
     damaged = not _mutate(path, rng)
     code, text = attempt(folder, target.stages, SECONDS)
