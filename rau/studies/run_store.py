@@ -1,11 +1,29 @@
-"""Finished runs of studies, each stored under a digest of everything its metrics depend on."""
+"""Finished runs of studies, each stored under a digest of everything its metrics depend on.
 
-from collections.abc import Sequence
+Workers execute many at once, and each is stored as it finishes: a stopped study resumes.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
 
+import torch
+from tqdm import tqdm
+
 from rau import devices
+from rau.errors import UserError
 from rau.params import Params
-from rau.studies import runs, workers
+from rau.studies import runs
+
+# A worker's study data, read once by `_start` and not for every run.
+_data: list[runs.StudyData] = []
+Kind = tuple[str, int]
 
 
 class RunStore:
@@ -16,55 +34,130 @@ class RunStore:
         source: tables and features that every run reads.
         jobs: number of runs at once; 0 is one per core on a CPU and one on a GPU.
         cores: number of cores that this process may use.
-        with_val: whether val is ranked too.
-        title: of progress bars and messages.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        source: runs.Source,
-        *,
-        jobs: int,
-        cores: int,
-        with_val: bool,
-        title: str,
-    ) -> None:
-        device = devices.choose(source.device)
+    def __init__(self, folder: Path, source: runs.Source, *, jobs: int, cores: int) -> None:
         self.folder, self.source = folder, source
-        self.with_val, self.title = with_val, title
-        self.jobs = jobs or (cores if device.type == "cpu" else 1)
-        self._device, self._data = device.type, source.digest()
+        self._device, self._data = devices.choose(source.device).type, source.digest()
+        self.jobs = jobs or (cores if self._device == "cpu" else 1)
+        self._costs: dict[Kind, tuple[float, float]] = {}
 
     def key(self, params: Params) -> str:
         """Name of a run in the store."""
-        return runs.key(params, self._data, self._device, self.with_val)
+        return runs.key(params, self._data, self._device)
+
+    def path(self, params: Params) -> Path:
+        """The file of a run."""
+        return self.folder / f"{self.key(params)}.safetensors"
+
+    def load(self, params: Params) -> runs.Result | None:
+        """The result of a run, None where it is not stored."""
+        path = self.path(params)
+        return runs.load(path) if path.exists() else None
 
     def missing(self, wanted: Sequence[Params]) -> list[Params]:
         """The runs that are not stored, each once."""
-        by_key = {self.key(params): params for params in wanted}
-        return list(workers.missing(by_key, self.folder).values())
+        paths = {self.path(params): params for params in wanted}
+        return [params for path, params in paths.items() if not path.exists()]
 
-    def minutes(self, wanted: Sequence[Params]) -> float:
-        """Predicted duration of the runs, from one epoch of each kind of head on this machine."""
-        return workers.predict(self.source, wanted, self.jobs, self.with_val) / 60
-
-    def forecast(self, wanted: Sequence[Params]) -> None:
-        """Print the predicted duration of the runs that are not stored."""
-        count = len({self.key(params) for params in wanted})
+    def forecast(self, title: str, wanted: Sequence[Params]) -> None:
+        """Print how many runs are not stored, and how long they will take."""
+        count = len({self.path(params) for params in wanted})
         if todo := self.missing(wanted):
             print(
-                f"{self.title}: {count} runs, {count - len(todo)} stored; about "
-                f"{self.minutes(todo):.0f} minutes for the rest, {self.jobs} at once"
+                f"{title}: {count} runs, {count - len(todo)} stored; about "
+                f"{self.seconds(todo) / 60:.0f} minutes for the rest, {self.jobs} at once"
             )
 
-    def complete(self, wanted: Sequence[Params]) -> list[runs.Result]:
-        """Results of all runs, in order.
+    def seconds(self, wanted: Sequence[Params]) -> float:
+        """Predicted duration of runs, from one epoch of each kind of head on this machine."""
+        kinds = {_kind(params): params for params in wanted}
+        if unknown := kinds.keys() - self._costs.keys():
+            with devices.threads(1):
+                data = self.source.read()
+                for kind in sorted(unknown):
+                    self._costs[kind] = _cost(kinds[kind], data)
+        costs = [(self._costs[_kind(params)], params.train.epochs) for params in wanted]
+        return sum(epoch * epochs + rest for (epoch, rest), epochs in costs) / self.jobs
+
+    def complete(self, title: str, wanted: Sequence[Params]) -> list[runs.Result]:
+        """Results of all runs, in order; `title` is that of the progress bar.
 
         Raises:
             UserError: raised by a run, or when a worker was killed.
         """
-        keys = [self.key(params) for params in wanted]
-        by_key = dict(zip(keys, wanted, strict=True))
-        workers.complete(by_key, self.folder, self.source, self.jobs, self.with_val, self.title)
-        return [runs.load(workers.path(self.folder, key)) for key in keys]
+        paths = [self.path(params) for params in wanted]
+        count = len(set(paths))
+        if todo := self.missing(wanted):
+            self._execute(title, count, todo)
+        else:
+            print(f"{title}: all {count} runs are stored")
+        return [runs.load(path) for path in paths]
+
+    def _execute(self, title: str, count: int, todo: list[Params]) -> None:
+        # Ordered by seed, so that a worker prepares few splits.
+        todo = sorted(todo, key=lambda params: params.train.seed)
+        bar = tqdm(total=count, initial=count - len(todo), desc=title, unit="run")
+        with bar, _pool(self.source, min(self.jobs, len(todo))) as executor:
+            started = [executor.submit(_run, self.path(params), params) for params in todo]
+            for future in as_completed(started):
+                try:
+                    future.result()
+                except BrokenProcessPool as error:
+                    raise UserError(
+                        f"{title}: a worker ended, most likely out of memory; finished runs "
+                        "are stored, run it again with a smaller study.jobs"
+                    ) from error
+                bar.update()
+
+
+def _kind(params: Params) -> Kind:
+    """Heads of one kind take equally long."""
+    return params.head.name, params.ua.n
+
+
+def _cost(params: Params, data: runs.StudyData) -> tuple[float, float]:
+    """Seconds of an epoch of a head, 0 where it has no parameters, and of everything else."""
+    short = params.model_copy(update={"train": params.train.model_copy(update={"epochs": 1})})
+    data.prepared(short)
+    started = time.perf_counter()
+    summary = runs.execute(short, data).summary
+    whole = time.perf_counter() - started
+    epoch = float(summary.get("seconds") or 0.0) if summary.get("parameters") else 0.0
+    return epoch, whole - epoch
+
+
+@contextmanager
+def _pool(source: runs.Source, jobs: int) -> Iterator[ProcessPoolExecutor]:
+    """Workers that end with the block, immediately where it fails or is interrupted."""
+    # Forked from a server that has imported this module, and no GPU's state with it.
+    context = get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    executor = ProcessPoolExecutor(jobs, context, _start, (source,))
+    try:
+        yield executor
+    except BaseException:
+        for process in list((executor._processes or {}).values()):
+            process.terminate()
+        executor.shutdown(wait=False, cancel_futures=True)
+        raise
+    executor.shutdown()
+
+
+def _start(source: runs.Source) -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    torch.set_num_threads(1)
+    _data.append(source.read())
+
+
+def _end_with_parent() -> None:
+    """End this worker when its parent has ended, for whatever reason."""
+    parent = parent_process()
+    assert parent is not None  # A worker always has one.
+    connection.wait([parent.sentinel])
+    os._exit(1)
+
+
+def _run(file: Path, params: Params) -> None:
+    """Execute one run in a worker and store its result."""
+    runs.save(file, runs.execute(params, _data[0]))

@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from rau import devices
 from rau.errors import UserError
 from rau.features.table import read_pair
 from rau.files import digest, digest_file, digest_files
 from rau.models import checkpoint
-from rau.params import Params, flat
+from rau.params import Params, Section, first_error, flat
 from rau.retrieval.feature_set import FeatureSet
 from rau.retrieval.metrics import stack
 from rau.retrieval.protocols import Protocol, select
@@ -29,7 +30,6 @@ from rau.training.history import summary as training_summary
 from rau.training.trainer import NotFinite
 
 TOP_K = 1
-PLAIN = ("params", "summary", "names", "protocols", "failure")
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,7 @@ class Result:
         summary: by name: best epoch, time, number of parameters, last epoch's statistics, metrics
             on the holdout, alignment; None where not known.
         names: of the metrics.
-        protocols: names, the headline's first; empty where val was not ranked.
-        values: metrics of every row, (R, M), by `<protocol>/<category>`.
+        values: metrics of every row, (R, M), by protocol, the headline's first, and category.
         clusters: index of the query of each row, (R,), by the same keys.
         cosines: fractions of pairs in `EDGES`' bins, by kind of pair.
         failure: why the training failed and the rest is empty; None where it did not.
@@ -51,9 +50,8 @@ class Result:
     params: dict[str, Any]
     summary: dict[str, float | None]
     names: list[str]
-    protocols: list[str]
-    values: dict[str, NDArray[np.float64]]
-    clusters: dict[str, NDArray[np.int64]]
+    values: dict[str, dict[str, NDArray[np.float64]]]
+    clusters: dict[str, dict[str, NDArray[np.int64]]]
     cosines: dict[str, NDArray[np.float64]]
     failure: str | None = None
 
@@ -70,11 +68,6 @@ class StudyData:
     galleries: Sequence[GalleryRow]
     _prepared: dict[tuple[Any, ...], fit.Prepared] = field(default_factory=dict)
     _tasks: dict[str, list[Task]] = field(default_factory=dict)
-
-    @property
-    def seeds(self) -> set[int]:
-        """Seeds that are prepared."""
-        return {seed for seed, *_ in self._prepared}
 
     def prepared(self, params: Params) -> fit.Prepared:
         """The split and the baselines' weights of a seed."""
@@ -122,7 +115,7 @@ class Source:
         return digest_files([self.images, self.texts, self.queries, self.galleries])
 
 
-def key(params: Params, data: str, device: str, with_val: bool) -> str:
+def key(params: Params, data: str, device: str) -> str:
     """Name of a run in the store; it changes with the code that the metrics depend on.
 
     Of `evaluate` only the parameters that choose the measured rows are included.
@@ -131,13 +124,11 @@ def key(params: Params, data: str, device: str, with_val: bool) -> str:
         params: canonical.
         data: digest of features, queries and galleries.
         device: type of the device.
-        with_val: whether val is ranked too.
     """
     kept = params.model_dump(include={"ua", "head", "train"})
     del kept["train"]["device"]
     rows = params.evaluate.model_dump(include={"headline", "custom", "unusable"})
-    code = _code_digest(params.head.name)
-    return digest([kept, rows if with_val else None, data, code, device], 24)
+    return digest([kept, rows, data, _code_digest(params.head.name), device], 24)
 
 
 @cache
@@ -146,8 +137,8 @@ def _code_digest(method: str) -> tuple[str, str]:
     return fit.code_digest(method), digest_file(Path(__file__))
 
 
-def execute(params: Params, data: StudyData, with_val: bool) -> Result:
-    """Train a head and measure it on the holdout, with `with_val` also on val.
+def execute(params: Params, data: StudyData) -> Result:
+    """Train a head and measure it on the holdout and on val.
 
     A training whose loss becomes non-finite is stored as a failure: it would fail again.
 
@@ -159,7 +150,7 @@ def execute(params: Params, data: StudyData, with_val: bool) -> Result:
     try:
         fitted = fit.fit(params, data.features, prepared, None, quiet=True)
     except NotFinite as error:
-        return Result(flat(params), {}, [], [], {}, {}, {}, str(error))
+        return Result(flat(params), {}, [], {}, {}, {}, str(error))
     seconds = time.perf_counter() - started
     history = fitted.training.history
     best = next(row for row in history if row["epoch"] == fitted.training.best_epoch)
@@ -172,37 +163,40 @@ def execute(params: Params, data: StudyData, with_val: bool) -> Result:
         **{f"alignment_{k}": v for k, v in fitted.extra["alignment"].items()},
     }
     cosines = pair_distances.cosine_histogram(fitted.head, prepared.tasks, data.features, EDGES)
-    protocols = select(params.dataset.name, params.evaluate) if with_val else []
-    names, values, clusters = _val(params, protocols, fitted.head, data)
-    order = [protocol.name for protocol in protocols]
-    return Result(flat(params), summary, names, order, values, clusters, cosines)
-
-
-def _val(
-    params: Params, protocols: Sequence[Protocol], head: Any, data: StudyData
-) -> tuple[list[str], dict[str, NDArray[np.float64]], dict[str, NDArray[np.int64]]]:
-    """Every metric of every val row, by `<protocol>/<category>`."""
-    names: list[str] = []
-    values: dict[str, NDArray[np.float64]] = {}
-    clusters: dict[str, NDArray[np.int64]] = {}
-    for protocol in protocols:
+    result = Result(flat(params), summary, [], {}, {}, cosines)
+    for protocol in select(params.dataset.name, params.evaluate):
         tasks = data.tasks(protocol)
-        ranked = [run(task, head, data.features, TOP_K) for task in tasks]
-        by_category, rows = measured(tasks, ranked, params.evaluate)
-        names = sorted(set.intersection(*(set(v) for v in by_category.values())))
-        for category, metrics in by_category.items():
-            values[f"{protocol.name}/{category}"] = stack(metrics, names)
-            clusters[f"{protocol.name}/{category}"] = rows[category]
-    return names, values, clusters
+        ranked = [run(task, fitted.head, data.features, TOP_K) for task in tasks]
+        by_category, result.clusters[protocol.name] = measured(tasks, ranked, params.evaluate)
+        names = sorted(set.intersection(*(set(values) for values in by_category.values())))
+        result.names[:] = names
+        result.values[protocol.name] = {c: stack(v, names) for c, v in by_category.items()}
+    return result
+
+
+class _Plain(Section):
+    """What is stored beside the arrays."""
+
+    params: dict[str, Any]
+    summary: dict[str, float | None]
+    names: list[str]
+    protocols: list[str]
+    failure: str | None
 
 
 def save(path: Path, result: Result) -> None:
     """Write a result, whole or not at all."""
-    tensors = {f"values/{k}": torch.from_numpy(v).float() for k, v in result.values.items()}
-    tensors |= {f"clusters/{k}": torch.from_numpy(v) for k, v in result.clusters.items()}
-    tensors |= {f"cosines/{k}": torch.from_numpy(v) for k, v in result.cosines.items()}
-    meta = {name: getattr(result, name) for name in PLAIN}
-    checkpoint.save_state(path, tensors, meta)
+    arrays: dict[str, NDArray[Any]] = {
+        f"cosines/{kind}": value for kind, value in result.cosines.items()
+    }
+    for protocol, rows in result.clusters.items():
+        values = result.values[protocol]
+        arrays |= {f"values/{protocol}/{c}": values[c].astype(np.float32) for c in values}
+        arrays |= {f"clusters/{protocol}/{c}": rows[c] for c in rows}
+    tensors = {name: torch.from_numpy(value) for name, value in arrays.items()}
+    # Tensors come back sorted by name.
+    plain = {name: getattr(result, name) for name in _Plain.model_fields if name != "protocols"}
+    checkpoint.save_state(path, tensors, {**plain, "protocols": list(result.values)})
 
 
 def load(path: Path) -> Result:
@@ -211,13 +205,20 @@ def load(path: Path) -> Result:
     Raises:
         UserError: when the file is damaged.
     """
-    tensors, meta = checkpoint.load_state(path, "the result of a run")
+    remedy = "remove it and run `python -m pipeline.study` again"
+    tensors, meta = checkpoint.load_state(path, "a run of a study", remedy)
 
-    def arrays(prefix: str) -> dict[str, Any]:
-        return {k: v.numpy() for k, v in checkpoint.under(tensors, f"{prefix}/").items()}
+    def arrays(prefix: str, kind: type) -> dict[str, Any]:
+        return {k: v.numpy().astype(kind) for k, v in checkpoint.under(tensors, prefix).items()}
 
-    values = {name: value.astype(np.float64) for name, value in arrays("values").items()}
-    if absent := [name for name in PLAIN if name not in meta]:
-        raise UserError(f"{path} does not say its {absent[0]}; remove it")
-    plain = {name: meta[name] for name in PLAIN}
-    return Result(**plain, values=values, clusters=arrays("clusters"), cosines=arrays("cosines"))
+    try:
+        plain = _Plain.model_validate(meta)
+    except ValidationError as error:
+        key, message = first_error(error)
+        raise UserError(f"{path}: {key}: {message}; {remedy}") from error
+    return Result(
+        **plain.model_dump(exclude={"protocols"}),
+        values={p: arrays(f"values/{p}/", np.float64) for p in plain.protocols},
+        clusters={p: arrays(f"clusters/{p}/", np.int64) for p in plain.protocols},
+        cosines=arrays("cosines/", np.float64),
+    )

@@ -16,31 +16,34 @@ from rau.studies.tables import StudyDocument, StudyTables, VariantRecord
 
 
 def announce(params: Params, store: RunStore) -> None:
-    """Print the predicted duration of the tuning and all studies together."""
+    """Print how long the tuning and all studies will take, as far as stored runs tell it."""
     sizes = plan.plan(params.study)
     base = plan.base(params, sizes)
-    wanted = [
-        variant.with_seed(seed)
-        for study in plan.STUDIES
-        for variant in plan.variants(study, base, sizes, {})
-        for seed in range(sizes.seeds)
-    ]
-    todo = [*tuning.configurations(base, sizes), *store.missing(wanted)]
-    print(
-        f"preset {params.study.preset}: {len(todo)} runs for tuning and all studies, about "
-        f"{store.minutes(todo):.0f} minutes, {store.jobs} at once"
-    )
+    wanted: list[Params] = []
+
+    def stored(asked: Sequence[Params]) -> list[float]:
+        wanted.extend(asked)
+        results = [store.load(one) for one in asked]
+        return [0.0 if result is None else _score(params, result) for result in results]
+
+    tuned = tuning.chosen(tuning.tune(base, sizes, stored))
+    for study in plan.STUDIES:
+        wanted += _seeded(plan.variants(study, base, sizes, tuned), sizes)
+    store.forecast(f"preset {params.study.preset}, tuning and all studies", wanted)
+
+
+def _score(params: Params, result: Result) -> float:
+    """The metric on the holdout that tuning compares; a failed training is worse than any other."""
+    value = result.summary.get(f"holdout_{params.train.select}")
+    return -math.inf if value is None else value
 
 
 def tune(params: Params, store: RunStore) -> tuple[pd.DataFrame, dict[str, dict[str, Any]]]:
     """Tune every method on the holdout; one row per trial, and the chosen changes by method."""
     sizes = plan.plan(params.study)
-    metric = f"holdout_{params.train.select}"
 
     def measure(wanted: Sequence[Params]) -> list[float]:
-        # A failed training is worse than any other.
-        values = [result.summary.get(metric) for result in store.complete(wanted)]
-        return [-math.inf if value is None else value for value in values]
+        return [_score(params, result) for result in store.complete("tune", wanted)]
 
     found = tuning.tune(plan.base(params, sizes), sizes, measure)
     rows = [
@@ -48,7 +51,7 @@ def tune(params: Params, store: RunStore) -> tuple[pd.DataFrame, dict[str, dict[
             "method": trial.method,
             "chosen": trial.chosen,
             "seeds": len(trial.scores),
-            "mean": round(sum(trial.scores) / len(trial.scores), 4),
+            "mean": round(trial.mean, 4),
             "first": round(trial.scores[0], 4),
             "changes": json.dumps(dict(trial.changes)),
         }
@@ -70,7 +73,7 @@ def run_study(
     """
     sizes = plan.plan(params.study)
     variants = plan.variants(study, plan.base(params, sizes), sizes, tuned)
-    by_variant = _results(study, variants, sizes.seeds, store)
+    by_variant = _results(study, variants, sizes, store)
     reference = plan.REFERENCE[study]
     rows = [
         summary.run_row(variant, seed, store.key(variant.with_seed(seed)), result)
@@ -95,21 +98,25 @@ def run_study(
         diagnostics=diagnostics,
         cosines=summary.mean_cosines(by_variant),
     )
-    lines = summary.as_rows(summary.lines(by_variant, reference))
-    return StudyTables(pd.DataFrame(rows), pd.DataFrame(lines), document)
+    return StudyTables(pd.DataFrame(rows), summary.lines(by_variant, reference), document)
+
+
+def _seeded(variants: Sequence[plan.Variant], sizes: plan.Plan) -> list[Params]:
+    """The runs of variants, all seeds of the first one first."""
+    return [variant.with_seed(seed) for variant in variants for seed in range(sizes.seeds)]
 
 
 def _results(
-    study: plan.Study, variants: Sequence[plan.Variant], seeds: int, store: RunStore
+    study: plan.Study, variants: Sequence[plan.Variant], sizes: plan.Plan, store: RunStore
 ) -> dict[str, list[Result]]:
     """Every variant's results in the order of their seeds."""
-    wanted = [variant.with_seed(seed) for variant in variants for seed in range(seeds)]
-    store.forecast(wanted)
-    found = store.complete(wanted)
+    wanted = _seeded(variants, sizes)
+    store.forecast(study, wanted)
+    found = store.complete(study, wanted)
     if failed := [result for result in found if result.failure is not None]:
         raise UserError(
             f"study {study}: {len(failed)} of {len(found)} runs failed, the first with seed "
             f"{failed[0].params['train.seed']}: {failed[0].failure}"
         )
     results = iter(found)
-    return {variant.label: [next(results) for _ in range(seeds)] for variant in variants}
+    return {variant.label: [next(results) for _ in range(sizes.seeds)] for variant in variants}

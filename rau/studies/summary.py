@@ -1,10 +1,11 @@
 """Rows of a study's tables: one per run, and per variant its means and paired differences."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import astuple
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from rau.evaluation import bootstrap
@@ -17,51 +18,23 @@ SEED = 0
 # Enough for a p-value adjusted for sixteen variants to fall below 0.001.
 RESAMPLES = 40_000
 ROUGH = 1000
+COLUMNS = ["variant", "protocol", "metric", "mean", "low", "high"]
+COLUMNS += ["difference", "difference_low", "difference_high", "p", "p_holm"]
 Stacked = dict[str, NDArray[np.float64]]
-
-
-@dataclass(frozen=True)
-class Line:
-    """One metric of one variant under one protocol, the mean over categories.
-
-    `difference` and what follows are against the study's reference, None for itself; `p_holm` is
-    adjusted by Holm's method for the number of variants.
-    """
-
-    variant: str
-    protocol: str
-    metric: str
-    mean: float
-    low: float
-    high: float
-    difference: float | None = None
-    difference_low: float | None = None
-    difference_high: float | None = None
-    p: float | None = None
-    p_holm: float | None = None
 
 
 def stacked(results: Sequence[Result], protocol: str) -> Stacked:
     """Values of all seeds, (S, R, M), by category."""
-    start = f"{protocol}/"
-    return {
-        key.removeprefix(start): np.stack([result.values[key] for result in results])
-        for key in results[0].values
-        if key.startswith(start)
-    }
+    categories = results[0].values[protocol]
+    return {c: np.stack([result.values[protocol][c] for result in results]) for c in categories}
 
 
-def clusters(result: Result, protocol: str) -> dict[str, NDArray[np.int64]]:
-    """Index of the query of each row, by category."""
-    start = f"{protocol}/"
-    return {k.removeprefix(start): v for k, v in result.clusters.items() if k.startswith(start)}
+def lines(by_variant: Mapping[str, Sequence[Result]], reference: str) -> pd.DataFrame:
+    """Every metric of every variant under every protocol, the mean over categories; a row each.
 
-
-def lines(by_variant: Mapping[str, Sequence[Result]], reference: str) -> list[Line]:
-    """Every metric of every variant under every protocol.
-
-    All variants are resampled alike: the difference of two resampled means is then the resampled
-    mean of their paired difference.
+    `difference` and what follows are against the reference, missing for itself; `p_holm` is
+    adjusted by Holm's method for the number of variants. All variants are resampled alike: the
+    difference of two resampled means is then the resampled mean of their paired difference.
 
     Args:
         by_variant: results in the order of their seeds, which are the same for all.
@@ -70,38 +43,29 @@ def lines(by_variant: Mapping[str, Sequence[Result]], reference: str) -> list[Li
     first = by_variant[reference][0]
     shown = [name for name in SHOWN if name in first.names]
     places = [first.names.index(name) for name in shown]
-    found: list[Line] = []
-    for protocol in first.protocols:
-        rows = clusters(first, protocol)
+    base = list(by_variant).index(reference)
+    found = []
+    for protocol, rows in first.clusters.items():
         sides = [stacked(results, protocol) for results in by_variant.values()]
         together = {c: np.concatenate([s[c][..., places] for s in sides], axis=2) for c in rows}
         shape = (len(sides), len(shown))
         means = bootstrap.means(together, rows).reshape(shape)
         drawn = bootstrap.draws(together, rows, RESAMPLES, SEED)[MEAN].reshape(-1, *shape)
-        base = list(by_variant).index(reference)
-        gaps = {
-            v: bootstrap.of_draws(means[v] - means[base], drawn[:, v] - drawn[:, base])
+        low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
+        gaps = [
+            bootstrap.of_draws(means[v] - means[base], drawn[:, v] - drawn[:, base])
             for v in range(len(sides))
-            if v != base
-        }
-        ends = np.quantile(drawn, [0.025, 0.975], axis=0)
+        ]
+        others = [v for v in range(len(sides)) if v != base]
         for m, metric in enumerate(shown):
-            adjusted = dict(zip(gaps, bootstrap.holm([g[m].p for g in gaps.values()]), strict=True))
+            adjusted = bootstrap.holm([gaps[v][m].p for v in others])
+            holm = dict(zip(others, adjusted, strict=True))
             for v, variant in enumerate(by_variant):
-                mean, low, high = (float(x) for x in (means[v, m], *ends[:, v, m]))
-                line = Line(variant, protocol, metric, mean, low, high)
-                if v in gaps:
-                    gap = gaps[v][m]
-                    line = replace(
-                        line,
-                        difference=gap.value,
-                        difference_low=gap.low,
-                        difference_high=gap.high,
-                        p=gap.p,
-                        p_holm=adjusted[v],
-                    )
-                found.append(line)
-    return found
+                line = (variant, protocol, metric, means[v, m], low[v, m], high[v, m])
+                gap = (*astuple(gaps[v][m]), holm[v]) if v in holm else (None,) * 5
+                found.append((*line, *gap))
+    table = pd.DataFrame(found, columns=COLUMNS)
+    return table.astype(dict.fromkeys(COLUMNS[3:], float)).round(6)
 
 
 def seed_diagnostics(
@@ -110,11 +74,11 @@ def seed_diagnostics(
     """The diagnostics of one run; `reference` is the deterministic head's of the same seed."""
     against = None
     if reference is not None and reference is not result:
-        protocol = result.protocols[0]
+        protocol = next(iter(result.values))
         found = bootstrap.differences(
             stacked([result], protocol),
             stacked([reference], protocol),
-            clusters(result, protocol),
+            result.clusters[protocol],
             ROUGH,
             SEED,
         )[MEAN]
@@ -133,8 +97,8 @@ def run_row(variant: Variant, seed: int, key: str, result: Result) -> dict[str, 
     row |= {"head": variant.params.head.name, "theta": variant.params.ua.theta}
     row |= {"theta_quantile": variant.params.ua.theta_quantile, "n": variant.params.ua.n}
     row |= result.summary
-    for protocol in result.protocols:
-        side, rows = stacked([result], protocol), clusters(result, protocol)
+    for protocol in result.values:
+        side, rows = stacked([result], protocol), result.clusters[protocol]
         means = bootstrap.means(side, rows)
         row |= {
             f"{protocol}.{name}": round(float(value), 4)
@@ -152,11 +116,3 @@ def mean_cosines(by_variant: Mapping[str, Sequence[Result]]) -> dict[str, dict[s
         }
         for variant, results in by_variant.items()
     }
-
-
-def as_rows(found: Sequence[Line]) -> list[dict[str, Any]]:
-    """JSON-able, rounded to six places."""
-    return [
-        {k: round(v, 6) if isinstance(v, float) else v for k, v in asdict(line).items()}
-        for line in found
-    ]

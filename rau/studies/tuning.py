@@ -1,14 +1,11 @@
 """Tuning with equal budgets: every method tries as many configurations, on the holdout alone."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from rau.errors import UserError
-from rau.files import read_json
 from rau.methods import METHODS
 from rau.models.config import canonical
 from rau.params import Params
@@ -16,41 +13,22 @@ from rau.studies.plan import Plan, changed, trials
 
 FINALISTS = 3
 FINAL_SEEDS = (0, 1, 2)
+Measure = Callable[[Sequence[Params]], Sequence[float]]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Trial:
     """One configuration that a method tried, and its metric on the holdout with each seed."""
 
     method: str
     changes: Mapping[str, Any]
-    scores: tuple[float, ...]
-    chosen: bool
+    scores: list[float] = field(default_factory=list)
+    chosen: bool = False
 
-
-Entry = tuple[str, int]
-Measure = Callable[[Sequence[Params]], Sequence[float]]
-
-
-def _configured(params: Params, name: str, changes: Mapping[str, Any], seed: int) -> Params:
-    return canonical(changed(params, {"head.name": name, "train.seed": seed, **changes}))
-
-
-def configurations(params: Params, sizes: Plan) -> list[Params]:
-    """The runs of a tuning, for a forecast: finalists are not known yet, so their number counts."""
-    tried = {name: trials(name, params, sizes) for name in METHODS}
-    first = [
-        _configured(params, name, changes, FINAL_SEEDS[0])
-        for name, rows in tried.items()
-        for changes in rows
-    ]
-    finals = [
-        _configured(params, name, {}, seed)
-        for name, rows in tried.items()
-        for _ in rows[:FINALISTS]
-        for seed in FINAL_SEEDS[1:]
-    ]
-    return first + finals
+    @property
+    def mean(self) -> float:
+        """The mean over seeds."""
+        return float(np.mean(self.scores))
 
 
 def tune(params: Params, sizes: Plan, measure: Measure) -> list[Trial]:
@@ -63,64 +41,31 @@ def tune(params: Params, sizes: Plan, measure: Measure) -> list[Trial]:
             the holdout, in the same order.
 
     Returns:
-        All trials, by method; one per method is chosen, by its mean over the finalists' seeds.
+        All trials, by method; one per method is chosen, by its mean over the finalists' seeds, of
+        equal ones the earlier.
     """
-    tried = {name: trials(name, params, sizes) for name in METHODS}
-    flat = [(name, changes) for name, rows in tried.items() for changes in rows]
-    first = measure([_configured(params, name, row, FINAL_SEEDS[0]) for name, row in flat])
-    scores: dict[Entry, list[float]] = {
-        (name, i): [] for name, rows in tried.items() for i in range(len(rows))
-    }
-    for (name, i), score in zip(scores, first, strict=True):
-        scores[name, i] = [score]
-    finals = [(name, i) for name in METHODS for i in _best(scores, name, FINALISTS)]
-    again = [
-        _configured(params, name, tried[name][i], seed)
-        for name, i in finals
-        for seed in FINAL_SEEDS[1:]
-    ]
-    more = iter(measure(again))
-    for entry in finals:
-        scores[entry] += [next(more) for _ in FINAL_SEEDS[1:]]
-    winners = {name: _winner(scores, name) for name in METHODS}
-    return [
-        Trial(name, tried[name][i], tuple(found), winners[name] == i)
-        for (name, i), found in scores.items()
-    ]
+    tried = {n: [Trial(n, changes) for changes in trials(n, params, sizes)] for n in METHODS}
 
+    def add_scores(to: Sequence[Trial], seeds: Sequence[int]) -> None:
+        wanted = [
+            {"head.name": trial.method, "train.seed": seed, **trial.changes}
+            for trial in to
+            for seed in seeds
+        ]
+        scores = iter(measure([canonical(changed(params, changes)) for changes in wanted]))
+        for trial in to:
+            trial.scores += [next(scores) for _ in seeds]
 
-def _best(scores: Mapping[Entry, list[float]], name: str, count: int) -> list[int]:
-    """Indices of the best trials of a method, the earlier one first among equals."""
-    own = [(-found[0], i) for (method, i), found in scores.items() if method == name]
-    return [i for _, i in sorted(own)[:count]]
-
-
-def _winner(scores: Mapping[Entry, list[float]], name: str) -> int:
-    """Index of the finalist with the best mean."""
-    finalists = {
-        i: float(np.mean(found))
-        for (method, i), found in scores.items()
-        if method == name and len(found) == len(FINAL_SEEDS)
-    }
-    return max(finalists, key=lambda i: (finalists[i], -i))
+    found = [trial for own in tried.values() for trial in own]
+    add_scores(found, FINAL_SEEDS[:1])
+    best = [sorted(own, key=lambda t: -t.scores[0])[:FINALISTS] for own in tried.values()]
+    add_scores([trial for own in best for trial in own], FINAL_SEEDS[1:])
+    for own in tried.values():
+        finalists = [trial for trial in own if len(trial.scores) == len(FINAL_SEEDS)]
+        max(finalists, key=lambda trial: trial.mean).chosen = True
+    return found
 
 
 def chosen(found: Sequence[Trial]) -> dict[str, dict[str, Any]]:
     """The changes that won, by method."""
     return {trial.method: dict(trial.changes) for trial in found if trial.chosen}
-
-
-def read_chosen(path: Path, params: Params) -> dict[str, dict[str, Any]]:
-    """The changes that the tuning chose, by method.
-
-    Raises:
-        UserError: when the file is missing, or they are no changes of these parameters.
-    """
-    found = read_json(path, "tuning")
-    try:
-        for changes in found.values():
-            changed(params, changes)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        remedy = "run `python -m pipeline.study tune` again"
-        raise UserError(f"{path} holds no changes of parameters; {remedy}") from error
-    return dict(found)
