@@ -4,9 +4,8 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-import numpy as np
 import pandas as pd
 
 from rau.datasets.coverage import Coverage
@@ -16,7 +15,7 @@ from rau.methods import METHODS
 from rau.params import Params
 from rau.report.html import embed, mark, page_template, style
 from rau.studies import plan
-from rau.studies.tables import StudyDocument, StudyTables
+from rau.studies.tables import StudyTables
 
 TEMPLATE = Path(__file__).with_name("study_page.html")
 TITLES: Mapping[plan.Study, str] = {
@@ -25,47 +24,71 @@ TITLES: Mapping[plan.Study, str] = {
     "theta": "The threshold θ",
     "n": "The number n of blocks",
 }
-Cells = list[dict[str, str]]
+TRIALS = ("method", "chosen", "mean", "first", "changes")
+# Header and format of every column.
+Columns = Mapping[str, tuple[str, str]]
+CSU: Columns = {
+    "csu_added_per_row": ("extra positives per query", "{:.2f}"),
+    "csu_share": ("share of all pairs", "{:.1%}"),
+    "csu_precision": ("precision", "{:.1%}"),
+    "csu_recall": ("recall", "{:.1%}"),
+}
+COSTS: Columns = {
+    "parameters": ("parameters", "{:,.0f}"),
+    "seconds": ("seconds of training", "{:.1f}"),
+}
+CHOSEN: Columns = {
+    "tried": ("tried", "{}"),
+    "start": ("params.yaml, seed 0", "{:.2f}"),
+    "first": ("chosen, seed 0", "{:.2f}"),
+    "mean": ("chosen, mean", "{:.2f}"),
+    "changes": ("changes", "{}"),
+}
 
 
 @dataclass(frozen=True)
-class StudySection:
-    """A study on the page: its figure (base64 of a PNG) and tables, None where it has none.
+class Grid:
+    """A table of formatted cells; the first column is the row's name."""
 
-    Attributes:
-        tables: one per protocol, `table`'s result.
-    """
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
 
-    title: str
-    document: StudyDocument
-    figure: str
-    tables: Sequence[Mapping[str, Any]]
-    csu: Cells | None
-    costs: Cells | None
-    trials: Cells | None
+    @classmethod
+    def of(cls, corner: str, frame: pd.DataFrame, columns: Columns) -> Self:
+        """Format these columns of a frame, a missing value as a dash."""
+        forms = [form for _, form in columns.values()]
+        rows = [
+            [
+                name,
+                *(
+                    "–" if pd.isna(v) else form.format(v)
+                    for form, v in zip(forms, row, strict=True)
+                ),
+            ]
+            for name, *row in frame[list(columns)].itertuples()
+        ]
+        return cls([corner, *(header for header, _ in columns.values())], rows)
 
 
-# The columns of the tuning's trials.
-TRIALS = ("method", "chosen", "mean", "first", "changes")
-
-
-def section(tables: StudyTables, figure: bytes, tried: pd.DataFrame) -> StudySection:
-    """The section of a study.
+def section(tables: StudyTables, figure: bytes, tried: pd.DataFrame) -> dict[str, Any]:
+    """What the page shows of a study, by the template's names.
 
     Args:
         figure: PNG.
         tried: the tuning's trials, shown with the study of methods.
     """
     study = tables.document.study
-    return StudySection(
-        TITLES[study],
-        tables.document,
-        embed(figure),
-        [table(tables, protocol) for protocol in tables.summary.protocol.unique()],
-        csu(tables) if study == "theta" else None,
-        costs(tables) if study in ("n", "methods") else None,
-        trials(tried) if study == "methods" else None,
-    )
+    summary = tables.summary
+    return {
+        "title": TITLES[study],
+        "document": tables.document,
+        "figure": embed(figure),
+        "tables": {name: table(summary[summary.protocol == name]) for name in summary.protocol},
+        "diagnostics": {k: _diagnostics(v) for k, v in tables.document.diagnostics.items()},
+        "csu": csu(tables) if study == "theta" else None,
+        "costs": costs(tables) if study in ("n", "methods") else None,
+        "trials": trials(tried) if study == "methods" else None,
+    }
 
 
 def about(
@@ -82,100 +105,53 @@ def about(
     }
 
 
-def table(tables: StudyTables, protocol: str) -> dict[str, Any]:
-    """Rows by variant, columns by metric: mean with interval and difference to the reference."""
-    document = tables.document
-    own = tables.summary[tables.summary.protocol == protocol]
-    metrics = list(dict.fromkeys(own.metric))
-    cells = own.set_index(["variant", "metric"])
-    rows = []
-    for label in (variant.label for variant in document.variants):
-        rows.append(
-            {
-                "label": label,
-                "reference": label == document.reference,
-                "cells": [_cell(cells.loc[(label, metric)]) for metric in metrics],
-                "diagnostics": _diagnostics(document.diagnostics[label]),
-            }
-        )
-    return {"protocol": protocol, "metrics": metrics, "rows": rows}
-
-
-def _cell(line: pd.Series) -> dict[str, str]:
-    """A mean, its interval, and the difference to the reference with its stars."""
-    gap = ""
-    if not np.isnan(line.difference):
-        gap = (
-            f"{line.difference:+.2f} [{line.difference_low:+.2f}, {line.difference_high:+.2f}]"
-            f"{mark(line.p_holm)}"
-        )
+def table(rows: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """Rows of one protocol by variant and metric."""
     return {
-        "mean": f"{line['mean']:.2f}",
-        "interval": f"[{line.low:.2f}, {line.high:.2f}]",
-        "gap": gap,
+        str(variant): dict(zip(own.metric, own.itertuples(), strict=True))
+        for variant, own in rows.groupby("variant", sort=False)
     }
 
 
-def _diagnostics(by_seed: Sequence[Sequence[Diagnostic]]) -> Cells:
-    """Each diagnostic with the number of seeds that show it, and the first one's evidence."""
+def _diagnostics(by_seed: Sequence[Sequence[Diagnostic]]) -> dict[str, str]:
+    """The first one's evidence by each diagnostic's name and the number of seeds that show it."""
     found: dict[str, list[Diagnostic]] = {}
-    for seed in by_seed:
-        for one in seed:
-            found.setdefault(one.name, []).append(one)
-    return [
-        {
-            "name": f"{name} {len(ones)}/{len(by_seed)}",
-            "evidence": f"{ones[0].evidence}; {ones[0].remedy}",
-        }
+    for one in (one for seed in by_seed for one in seed):
+        found.setdefault(one.name, []).append(one)
+    return {
+        f"{name} {len(ones)}/{len(by_seed)}": f"{ones[0].evidence}; {ones[0].remedy}"
         for name, ones in found.items()
-    ]
+    }
 
 
-def csu(tables: StudyTables) -> Cells:
+def _by_variant(tables: StudyTables, columns: Columns, statistic: str) -> Grid:
+    """Statistics over seeds."""
+    labels = [variant.label for variant in tables.document.variants]
+    frame = tables.runs.groupby("variant")[list(columns)].agg(statistic)
+    return Grid.of("variant", frame.loc[labels], columns)
+
+
+def csu(tables: StudyTables) -> Grid:
     """Extra positives of each variant in the last epoch, the mean over seeds."""
-    rates = ("share", "precision", "recall")
-    names = ["csu_added_per_row", *(f"csu_{rate}" for rate in rates)]
-    means = tables.runs.groupby("variant")[names].mean()
-    rows = []
-    for label in (variant.label for variant in tables.document.variants):
-        row = means.loc[label]
-        cells = {"label": label, "added": f"{row.csu_added_per_row:.2f}"}
-        for rate in rates:
-            value = row[f"csu_{rate}"]
-            cells[rate] = "–" if np.isnan(value) else f"{100 * value:.1f} %"
-        rows.append(cells)
-    return rows
+    return _by_variant(tables, CSU, "mean")
 
 
-def costs(tables: StudyTables) -> Cells:
+def costs(tables: StudyTables) -> Grid:
     """Number of parameters and seconds of training, the median over seeds."""
-    medians = tables.runs.groupby("variant")[["parameters", "seconds"]].median()
-    own = medians.loc[[variant.label for variant in tables.document.variants]]
-    return [
-        {"label": label, "parameters": f"{int(parameters):,}", "seconds": f"{seconds:.1f}"}
-        for label, parameters, seconds in own.itertuples()
-    ]
+    return _by_variant(tables, COSTS, "median")
 
 
-def trials(found: pd.DataFrame) -> Cells:
+def trials(found: pd.DataFrame) -> Grid:
     """What each method's tuning tried and chose."""
-    rows = []
-    for method, own in found.groupby("method", sort=False):
-        won = own[own.chosen].iloc[0]
-        rows.append(
-            {
-                "method": METHODS[str(method)].label,
-                "tried": str(len(own)),
-                "start": f"{own.iloc[0]['first']:.2f}",
-                "first": f"{won['first']:.2f}",
-                "mean": f"{won['mean']:.2f}",
-                "changes": ", ".join(f"{k}={v}" for k, v in json.loads(won.changes).items())
-                or "none",
-            }
-        )
-    return rows
+    own = found.groupby("method", sort=False)
+    won = found[found.chosen].set_index("method")
+    changes = [", ".join(f"{k}={v}" for k, v in json.loads(c).items()) for c in won.changes]
+    frame = won.assign(tried=own.size(), start=own["first"].first(), changes=changes)
+    frame = frame.replace({"changes": {"": "none"}})
+    return Grid.of("method", frame.rename(index=lambda name: METHODS[name].label), CHOSEN)
 
 
-def render(about: Mapping[str, str], sections: Sequence[StudySection]) -> str:
+def render(about: Mapping[str, str], sections: Sequence[Mapping[str, Any]]) -> str:
     """The page; `about` says what the figures were measured on, by name."""
-    return page_template(TEMPLATE).render(about=about, sections=sections, style=style())
+    template = page_template(TEMPLATE)
+    return template.render(about=about, sections=sections, style=style(), mark=mark)

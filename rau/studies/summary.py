@@ -13,13 +13,12 @@ from rau.evaluation.bootstrap import MEAN
 from rau.evaluation.diagnostics import Diagnostic, diagnose
 from rau.studies.plan import SHOWN, Variant
 from rau.studies.runs import Result
+from rau.studies.tables import SUMMARY_COLUMNS
 
 SEED = 0
 # Enough for a p-value adjusted for sixteen variants to fall below 0.001.
 RESAMPLES = 40_000
 ROUGH = 1000
-COLUMNS = ["variant", "protocol", "metric", "mean", "low", "high"]
-COLUMNS += ["difference", "difference_low", "difference_high", "p", "p_holm"]
 Stacked = dict[str, NDArray[np.float64]]
 
 
@@ -64,8 +63,8 @@ def lines(by_variant: Mapping[str, Sequence[Result]], reference: str) -> pd.Data
                 line = (variant, protocol, metric, means[v, m], low[v, m], high[v, m])
                 gap = (*astuple(gaps[v][m]), holm[v]) if v in holm else (None,) * 5
                 found.append((*line, *gap))
-    table = pd.DataFrame(found, columns=COLUMNS)
-    return table.astype(dict.fromkeys(COLUMNS[3:], float)).round(6)
+    table = pd.DataFrame(found, columns=SUMMARY_COLUMNS)
+    return table.astype(dict.fromkeys(SUMMARY_COLUMNS[3:], float)).round(6)
 
 
 def seed_diagnostics(

@@ -14,7 +14,8 @@ from rau.studies.plan import Study
 
 MAX_BYTES = 64 * 2**20
 RUN_COLUMNS = ("variant", "seed", "run", "head", "theta", "theta_quantile", "n")
-SUMMARY_COLUMNS = ("variant", "protocol", "metric", "mean", "low", "high", "difference", "p_holm")
+SUMMARY_COLUMNS = ["variant", "protocol", "metric", "mean", "low", "high"]
+SUMMARY_COLUMNS += ["difference", "difference_low", "difference_high", "p", "p_holm"]
 DOCUMENT, RUNS, SUMMARY = "study.json", "runs.csv", "summary.csv"
 
 

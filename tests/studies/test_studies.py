@@ -437,11 +437,8 @@ def test_page_stands_alone_and_shows_every_variant() -> None:
     tables = study_tables()
     figure = figures.theta(tables)
     assert len(figure.axes) >= 5
-    section = replace(
-        study_page.section(tables, b"png", pd.DataFrame()),
-        title="θ<b>",
-        costs=study_page.costs(tables),
-    )
+    section = study_page.section(tables, b"png", pd.DataFrame())
+    section |= {"title": "θ<b>", "costs": study_page.costs(tables)}
     text = study_page.render({"data": "d<script>"}, [section])
     links = Links()
     links.feed(text)
@@ -452,3 +449,16 @@ def test_page_stands_alone_and_shows_every_variant() -> None:
         assert variant.label in links.text
     assert "CSU flooded 3/3" in links.text
     assert "***" in links.text or "**" in links.text
+    assert "50.0%" in links.text
+
+
+def test_page_says_what_the_tuning_chose() -> None:
+    rows = [
+        {"method": "rau", "chosen": False, "first": 3.0, "mean": 3.0, "changes": "{}"},
+        {"method": "rau", "chosen": True, "first": 4.0, "mean": 3.5, "changes": '{"ua.n": 2}'},
+        {"method": "sum", "chosen": True, "first": 1.0, "mean": 1.0, "changes": "{}"},
+    ]
+    assert study_page.trials(pd.DataFrame(rows)).rows == [
+        ["RAU head", "2", "3.00", "4.00", "3.50", "ua.n=2"],
+        ["sum", "1", "1.00", "1.00", "1.00", "none"],
+    ]
