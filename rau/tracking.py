@@ -1,9 +1,9 @@
 """Runs in MLflow; the only module that imports it.
 
 A run is identified by the digest of its parameters and results, so that it is never tracked
-twice. The store is a database file or what `MLFLOW_TRACKING_URI` names, the experiment `rau` or
-what `MLFLOW_EXPERIMENT_NAME` names. Every function that takes a store's URI raises
-`TrackingUnavailable` where the store does not answer or cannot be used.
+twice. The store is a database file or what `MLFLOW_TRACKING_URI` names; the experiment is `rau` or
+what `MLFLOW_EXPERIMENT_ID` or `MLFLOW_EXPERIMENT_NAME` names. Every function that takes a store's
+URI raises `TrackingUnavailable` where the store does not answer or cannot be used.
 """
 
 import os
@@ -133,7 +133,8 @@ def store_uri(root: Path) -> str:
 def shown(text: str) -> str:
     """The text with the credentials of URIs removed."""
     text = re.sub(r"//(?:[^/\s]*|[^/:\s]*:\S*)@", "//", text)
-    return re.sub(r"(?i)([?&]\w*(?:password|secret|token)\w*=)[^&\s]*", r"\1***", text)
+    secret = "pass|pwd|secret|token|key|credential|signature"
+    return re.sub(rf"(?i)([?&]\w*(?:{secret})\w*=)[^&\s]*", r"\1***", text)
 
 
 def _database(uri: str) -> Path | None:
@@ -171,10 +172,11 @@ def _name() -> str:
 
 def _experiment(client: _Client) -> str | None:
     """The experiment's id, None where there is none yet; one that was deleted raises."""
-    found = client.get_experiment_by_name(_name())
+    number = os.environ.get("MLFLOW_EXPERIMENT_ID")
+    found = client.get_experiment(number) if number else client.get_experiment_by_name(_name())
     if found is not None and found.lifecycle_stage == "deleted":
         raise TrackingUnavailable(
-            f"the experiment '{_name()}' is deleted; restore it with `MLFLOW_TRACKING_URI="
+            f"the experiment '{found.name}' is deleted; restore it with `MLFLOW_TRACKING_URI="
             f"{shown(client.uri)} mlflow experiments restore --experiment-id {found.experiment_id}`"
         )
     return found and str(found.experiment_id)

@@ -40,7 +40,8 @@ RECORD = Record(
 
 @pytest.fixture(autouse=True)
 def default_experiment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("MLFLOW_EXPERIMENT_NAME", raising=False)
+    for name in ("MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID"):
+        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture(scope="module")
@@ -154,6 +155,11 @@ def test_experiment_of_the_environment(
     assert find_by_tag(uri, "coverage", "2 of 2 images") == run
     monkeypatch.delenv("MLFLOW_EXPERIMENT_NAME")
     assert find_by_tag(uri, "coverage", "2 of 2 images") is None
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "1")
+    assert track(RECORD, uri, tmp_path / "mlruns") == (run, [True])
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "7")
+    with pytest.raises(TrackingUnavailable, match="No Experiment with id=7"):
+        track(RECORD, uri, tmp_path / "mlruns")
 
 
 def test_deleted_experiment_says_how_to_restore_it(uri: str, tmp_path: Path) -> None:
@@ -322,6 +328,7 @@ def test_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
             "postgresql://host/x?user=me&sslpassword=secret&a=b",
             "postgresql://host/x?user=me&sslpassword=***&a=b",
         ),
+        ("https://host/x?a=b&api_key=secret", "https://host/x?a=b&api_key=***"),
         ("sqlite:////home/me@work/mlflow.db", "sqlite:////home/me@work/mlflow.db"),
     ):
         assert shown(f"at {uri} or {uri}") == f"at {printed} or {printed}"
