@@ -79,7 +79,7 @@ def _sweep(left: Axes, right: Axes, tables: StudyTables, axis_name: str) -> None
         ["csu_added_per_row", "csu_precision", "csu_recall"]
     ].mean()
     right.plot(x, means.loc[labels, "csu_added_per_row"], "ko-", label="extra positives per query")
-    right.set(xlabel=axis_name, yscale="symlog", title="what CSU adds, last epoch")
+    right.set(xlabel=axis_name, yscale="symlog", title="what CSU adds, kept epoch")
     right.set_ylabel("extra positives per query")
     if means.loc[labels, "csu_precision"].notna().any():
         rates = right.twinx()

@@ -65,7 +65,7 @@ class RunStore:
         count = len({self.path(params) for params in wanted})
         if todo := self.missing(wanted):
             print(
-                f"{title}: {count} runs, {count - len(todo)} stored; about "
+                f"{title}: {count} runs, {count - len(todo)} stored; at most "
                 f"{self.seconds(todo) / 60:.0f} minutes for the rest, {self.jobs} at once"
             )
 

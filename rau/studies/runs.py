@@ -38,8 +38,8 @@ class Result:
 
     Attributes:
         params: flat, by dotted name.
-        summary: by name: best epoch, time, number of parameters, last epoch's statistics, metrics
-            on the holdout, alignment; None where not known.
+        summary: by name: best epoch, time, number of parameters, statistics of the kept epoch,
+            metrics on the holdout, alignment; None where not known.
         names: of the metrics.
         values: metrics of every row, (R, M), by protocol, the headline's first, and category.
         clusters: index of the query of each row, (R,), by the same keys.

@@ -100,7 +100,7 @@ def about(
         "coverage": str(coverage),
         "queries without images": params.evaluate.unusable,
         "encoder": f"{encoder['encoder']}, weights {encoder['weights']}",
-        "epochs": str(plan.base(params, plan.plan(params.study)).train.epochs),
+        "epochs": f"at most {plan.base(params, plan.plan(params.study)).train.epochs}",
         "chosen by": f"{params.train.select} on the holdout",
     }
 
@@ -132,7 +132,7 @@ def _by_variant(tables: StudyTables, columns: Columns, statistic: str) -> Grid:
 
 
 def csu(tables: StudyTables) -> Grid:
-    """Extra positives of each variant in the last epoch, the mean over seeds."""
+    """Extra positives of each variant in the kept epoch, the mean over seeds."""
     return _by_variant(tables, CSU, "mean")
 
 

@@ -32,7 +32,7 @@ def studied(built_project: Path, tmp_path_factory: pytest.TempPathFactory) -> tu
 
 def test_one_command_makes_every_study(studied: tuple[Path, str]) -> None:
     folder, printed = studied
-    assert "runs, 0 stored; about" in printed
+    assert "runs, 0 stored; at most" in printed
     tables = folder / "data/studies/garments"
     for study, variants in (("methods", 10), ("ablation", 8), ("theta", 4), ("n", 3)):
         found = pd.read_csv(tables / study / "runs.csv")
