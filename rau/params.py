@@ -169,22 +169,22 @@ class HeadParams(Section):
     """The composition head; `rau/methods.py` says what each name stands for."""
 
     name: HeadName = "rau"
-    dim: LayerWidth = 256
-    hidden: LayerWidth = 256
+    dim: LayerWidth = 512
+    hidden: LayerWidth = 512
     dropout: Fraction = 0.5
-    input_dropout: Fraction = 0.0
+    input_dropout: Fraction | None = None
 
 
 class TrainParams(Section):
     """Optimisation and model selection."""
 
     seed: Seed = 0
-    epochs: Count = 12
-    patience: Annotated[int, Field(ge=0, le=10**6)] = 0
+    epochs: Count = 60
+    patience: Annotated[int, Field(ge=0, le=10**6)] = 15
     batch_size: BatchSize = 512
-    lr: Positive = 3e-4
-    schedule: Literal["constant", "cosine"] = "cosine"
-    ema: Fraction = 0.0
+    lr: Positive = 6e-4
+    schedule: Literal["constant", "cosine"] = "constant"
+    ema: Fraction = 0.98
     weight_decay: Weight = 0.01
     temperature: Positive = 0.07
     learn_temperature: bool = False

@@ -17,6 +17,9 @@ from rau.params import (
     Width,
 )
 
+# Of a null `head.input_dropout`, by whether the space is shared: projections overfit without it.
+INPUT_DROPOUT = {True: 0.0, False: 0.2}
+
 
 class HeadConfig(Section):
     """Everything needed to rebuild a head except its weights; serialisable as JSON.
@@ -78,12 +81,14 @@ class HeadConfig(Section):
         Raises:
             pydantic.ValidationError: when a shared space has features of two widths.
         """
+        own = head.input_dropout
         return cls(
             d_image=d_image,
             d_text=d_text,
             shared_space=shared_space,
             text_weight=text_weight,
-            **head.model_dump(include={"name", "dim", "hidden", "dropout", "input_dropout"}),
+            input_dropout=INPUT_DROPOUT[shared_space] if own is None else own,
+            **head.model_dump(include={"name", "dim", "hidden", "dropout"}),
             **ua.model_dump(include={"n", "isu", "samples", "shared", "sigma_init"}),
             **train.model_dump(include={"temperature", "learn_temperature"}),
         )

@@ -16,7 +16,7 @@ from rau.schemas import QueryRow, ends
 from rau.training.holdout import Edge, carve
 
 # Images of a category that the holdout's gallery takes from the rest of train, at most.
-DISTRACTORS = 1000
+DISTRACTORS = 250
 
 
 @dataclass(frozen=True)

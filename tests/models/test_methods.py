@@ -58,6 +58,23 @@ def test_every_method_can_be_named_and_has_a_label() -> None:
     assert len({method.label for method in METHODS.values()}) == len(NAMES)
 
 
+@pytest.mark.parametrize("given", [None, 0.0, 0.4])
+@pytest.mark.parametrize("shared_space", [True, False])
+def test_input_dropout_is_for_projected_features_unless_it_is_given(
+    given: float | None, shared_space: bool
+) -> None:
+    config = HeadConfig.from_params(
+        HeadParams(input_dropout=given),
+        UaParams(),
+        TrainParams(),
+        d_image=4,
+        d_text=4,
+        shared_space=shared_space,
+        text_weight=0.5,
+    )
+    assert config.input_dropout == ((0.0 if shared_space else 0.2) if given is None else given)
+
+
 @pytest.mark.parametrize("name", ["image_only", "text_only", "sum", "weighted_sum"])
 def test_sums_have_nothing_to_learn_in_a_shared_space(name: str) -> None:
     assert not list(make(name).parameters())

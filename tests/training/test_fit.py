@@ -54,6 +54,9 @@ def steps() -> Iterator[list[list[dict[str, Any]]]]:
         handle.remove()
 
 
+COSINE = {"epochs": 10, "lr": 1e-2, "schedule": "cosine", "ema": 0.0}
+
+
 def rates(**train: Any) -> list[float]:
     """The learning rate of each step."""
     with steps() as seen:
@@ -104,7 +107,7 @@ def test_every_epoch_is_trained_in_training_mode_whatever_the_holdout_leaves(
 
 
 def test_learning_rate_warms_up_linearly_over_the_first_tenth() -> None:
-    found = rates(epochs=10, lr=1e-2)
+    found = rates(**COSINE)
     warm = round(len(found) / 10)
     assert warm >= 3
     assert found[:warm] == pytest.approx([1e-2 * (step + 1) / warm for step in range(warm)])
@@ -112,7 +115,7 @@ def test_learning_rate_warms_up_linearly_over_the_first_tenth() -> None:
 
 
 def test_learning_rate_falls_after_the_warm_up_and_ends_at_zero() -> None:
-    found = rates(epochs=10, lr=1e-2)
+    found = rates(**COSINE)
     falling = found[round(len(found) / 10) :]
     assert all(after < before for before, after in pairwise(falling))
     assert falling[len(falling) // 2] == pytest.approx(0.5e-2, rel=0.1)
