@@ -260,7 +260,7 @@ def test_finished_runs_are_not_repeated(tmp_path: Path, capsys: pytest.CaptureFi
     assert one.missing(wanted) == [second]
     two.forecast("whole", wanted)
     assert (
-        "whole: 2 runs, 1 stored; about 0 minutes for the rest, 2 at once"
+        "whole: 2 runs, 1 stored; at most 0 minutes for the rest, 2 at once"
         in capsys.readouterr().out
     )
     found = two.complete("whole", wanted)
