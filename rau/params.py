@@ -126,7 +126,8 @@ class FinetuneParams(Section):
     select: Literal["mean_of_r10_r50", "recall_at_1", "recall_at_10", "map"] = "mean_of_r10_r50"
     val_curve: bool = False
     preprocess: Literal["own", "stretch", "center", "targetpad"] = "own"
-    augment: list[Literal["flip", "crop", "colour"]] = Field(default_factory=list)
+    # A tuple, so that parameters can be hashed; YAML has lists.
+    augment: Annotated[tuple[Literal["flip", "crop", "colour"], ...], Field(strict=False)] = ()
     picture_cache: Literal["auto", "always", "never"] = "auto"
     checkpointing: bool = False
     precision: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
