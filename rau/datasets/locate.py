@@ -4,6 +4,7 @@ A name may have any of `SUFFIXES` in any case. Where no other image has a name s
 differ in case or in Unicode's form (macOS decomposes "é", Windows ignores case).
 """
 
+import errno
 import os
 import unicodedata
 from collections import Counter
@@ -92,7 +93,9 @@ def _listed(folder: Path) -> list[str]:
     try:
         with os.scandir(folder) as entries:
             return sorted(entry.path for entry in entries if entry.is_file())
-    except (FileNotFoundError, NotADirectoryError):
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP):
+            raise
         return []
 
 

@@ -37,6 +37,11 @@ def test_case_counts_where_ids_differ_in_nothing_else(tmp_path: Path) -> None:
     assert search(tmp_path, {"ABC": "ABC", "abc": "abc"}) == {"abc": path}
 
 
+def test_no_folder_has_such_a_name(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    assert locate(tmp_path, {"A": ["x" * 5000 + "/A", "loop/A", "no/A"]}) == {"A": None}
+
+
 def test_an_id_may_end_in_its_suffix(tmp_path: Path) -> None:
     path = touch(tmp_path / "images/A.jpg")
     assert locate(tmp_path, {"A.jpg": ["images/A.jpg"]}) == {"A.jpg": path}
