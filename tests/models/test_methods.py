@@ -13,6 +13,7 @@ from rau.losses import mur
 from rau.losses.criterion import LossContext
 from rau.losses.pcmepp import PcmeppLoss, sampled_distances
 from rau.methods import METHODS
+from rau.models.baselines import fit_ridge
 from rau.models.config import HeadConfig, canonical, without_uncertainty
 from rau.models.fusion import Combiner, LearnedSum, Tirg
 from rau.models.head import ComposedHead
@@ -257,3 +258,24 @@ def test_what_has_no_effect_does_not_tell_runs_apart() -> None:
     assert canonical(chosen("pcmepp", sigma_init=0.5)) != canonical(chosen("pcmepp"))
     for name in NAMES:
         assert canonical(canonical(chosen(name))) == canonical(chosen(name))
+
+
+def test_the_ridge_map_is_computed_in_float64_on_the_cpu_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # `mps` has no float64: nothing may be widened that was not brought to the CPU first.
+    brought: list[torch.Tensor] = []
+    cpu, double = torch.Tensor.cpu, torch.Tensor.double
+
+    def bring(tensor: torch.Tensor) -> torch.Tensor:
+        brought.append(cpu(tensor).clone())
+        return brought[-1]
+
+    def widen(tensor: torch.Tensor) -> torch.Tensor:
+        assert any(tensor is one for one in brought)
+        return double(tensor)
+
+    monkeypatch.setattr(torch.Tensor, "cpu", bring)
+    monkeypatch.setattr(torch.Tensor, "double", widen)
+    found = fit_ridge(torch.randn(9, 4), torch.randn(9, 5), 0.1)
+    assert (found.shape, found.dtype) == ((5, 5), torch.float32)
