@@ -1,6 +1,5 @@
 """The studies in MLflow: one MLflow run per study, with its runs nested in it."""
 
-import math
 import sys
 from typing import Any
 
@@ -59,22 +58,21 @@ def _records(dataset: str, study: str) -> tuple[Any, list[Any]]:
         for seed, found in enumerate(by_seed)
     }
     children = [
-        _child(own, study, dict(row), diagnostics[row["variant"], row["seed"]])
+        _child(own, study, row.dropna().to_dict(), diagnostics[row["variant"], row["seed"]])
         for _, row in tables.runs.iterrows()
     ]
     return parent, children
 
 
-def _child(parent: str, study: str, row: dict[str, Any], diagnostics: dict[str, str]) -> Any:
-    """One run: varied values as parameters, all others as metrics."""
+def _child(parent: str, study: str, row: dict[Any, Any], diagnostics: dict[str, str]) -> Any:
+    """One run, a row without missing values: what varied as parameters, the rest as metrics."""
     from rau.files import digest
     from rau.tracking import Record
 
-    known = {key: value for key, value in row.items() if not _blank(value)}
-    label, seed = known["variant"], known["seed"]
+    label, seed = row["variant"], row["seed"]
     metrics = {
         _grouped(key): float(value)
-        for key, value in known.items()
+        for key, value in row.items()
         if key not in (*VARIED, "variant", "run") and _is_shown(key)
     }
     # MLflow plots the metric that was logged first.
@@ -82,9 +80,9 @@ def _child(parent: str, study: str, row: dict[str, Any], diagnostics: dict[str, 
     return Record(
         digest=digest([parent, label, seed], 32),
         name=f"{label}, seed {seed}",
-        params={key: known[key] for key in VARIED if key in known},
+        params={key: row[key] for key in VARIED if key in row},
         metrics=metrics,
-        tags={"study": study, "variant": label, "run": known["run"], **diagnostics},
+        tags={"study": study, "variant": label, "run": row["run"], **diagnostics},
     )
 
 
@@ -109,10 +107,6 @@ def _safe(name: str) -> str:
     """A name as MLflow accepts it: letters, digits and a few other characters."""
     plain = name.replace("θ", "theta").replace("+", "and").replace("=", "")
     return " ".join("".join(c if c.isalnum() or c in "_-. /" else " " for c in plain).split())
-
-
-def _blank(value: Any) -> bool:
-    return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 if __name__ == "__main__":

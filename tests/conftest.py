@@ -2,13 +2,16 @@
 
 import os
 import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from filelock import FileLock
 
-from tests.project import make
+from tests.places import ROOT
+from tests.project import built
 
 if TYPE_CHECKING:
     from rau.encoders.clip import Encoder
@@ -40,18 +43,31 @@ def encoder(encoder_folder: Path) -> "Encoder":
 
 
 @pytest.fixture(scope="session")
-def built_project(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
-    """A tiny project after one `dvc repro`; all workers share it, no test changes it."""
+def project_folder(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """Where the tiny project is, the same for all workers."""
     base = tmp_path_factory.getbasetemp()
-    folder = (base if worker_id == "master" else base.parent) / "project"
-    made = folder.with_suffix(".made")
-    with FileLock(folder.with_suffix(".lock")):
-        if not made.exists():
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir()
-            make(folder)
-            made.touch()
-    return folder
+    return (base if worker_id == "master" else base.parent) / "project"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def build_early(request: pytest.FixtureRequest, project_folder: Path, worker_id: str) -> None:
+    """Build the project while tests run that do not need it: no worker waits for another's."""
+    items = request.session.items
+    if worker_id == "gw0" and any("built_project" in names(item) for item in items):
+        code = "import sys; from pathlib import Path; from tests.project import built\n"
+        command = [sys.executable, "-c", f"{code}built(Path(sys.argv[1]))", str(project_folder)]
+        subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def names(item: pytest.Item) -> Sequence[str]:
+    """The fixtures of a test."""
+    return getattr(item, "fixturenames", ())
+
+
+@pytest.fixture(scope="session")
+def built_project(project_folder: Path) -> Path:
+    """A tiny project after one `dvc repro`; all workers share it, no test changes it."""
+    return built(project_folder)
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from typing import Any
 from unittest.mock import patch
 
 import yaml
+from filelock import FileLock
 
 from tests.places import ROOT
 
@@ -136,6 +137,18 @@ def make(folder: Path) -> Path:
     call(folder, "dvc", "repro")
     call(folder, "git", "add", "-A")
     call(folder, "git", "commit", "-qm", "results")
+    return folder
+
+
+def built(folder: Path) -> Path:
+    """The project in this folder, made by the first process that asks for it."""
+    made = folder.with_suffix(".made")
+    with FileLock(folder.with_suffix(".lock")):
+        if not made.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            make(folder)
+            made.touch()
     return folder
 
 

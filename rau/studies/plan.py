@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any, Literal, get_args
 
@@ -66,15 +66,8 @@ PRESETS: Mapping[str, Plan] = {
 
 def plan(study: StudyParams) -> Plan:
     """The preset's sizes, replaced by those that the parameters set."""
-    sizes = PRESETS[study.preset]
-    return Plan(
-        study.seeds or sizes.seeds,
-        study.epochs or sizes.epochs,
-        study.trials or sizes.trials,
-        sizes.thetas,
-        sizes.quantiles,
-        sizes.blocks,
-    )
+    own = {name: getattr(study, name) for name in ("seeds", "epochs", "trials")}
+    return replace(PRESETS[study.preset], **{name: value for name, value in own.items() if value})
 
 
 @dataclass(frozen=True)
@@ -182,24 +175,12 @@ def _ablation(params: Params) -> list[Variant]:
 def _theta(params: Params, sizes: Plan) -> list[Variant]:
     """Absolute thresholds, then quantiles, then the deterministic head as the baseline."""
     weight = params.ua.csu_weight or UaParams().csu_weight
-    common = {"head.name": "rau", "ua.csu_weight": weight}
+    common = {"head.name": "rau", "ua.csu_weight": weight, "ua.theta_quantile": None}
+    thresholds = [("θ =", "theta", value) for value in sizes.thetas]
+    thresholds += [("quantile", "theta_quantile", value) for value in sizes.quantiles]
     rows = [
-        _variant(
-            f"θ = {theta:g}",
-            params,
-            {**common, "ua.theta": theta, "ua.theta_quantile": None},
-            theta=theta,
-        )
-        for theta in sizes.thetas
-    ]
-    rows += [
-        _variant(
-            f"quantile {quantile:g}",
-            params,
-            {**common, "ua.theta_quantile": quantile},
-            theta_quantile=quantile,
-        )
-        for quantile in sizes.quantiles
+        _variant(f"{word} {value:g}", params, {**common, f"ua.{name}": value}, **{name: value})
+        for word, name, value in thresholds
     ]
     return [*rows, Variant(METHODS[DETERMINISTIC].label, without_uncertainty(params), {})]
 

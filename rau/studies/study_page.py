@@ -83,7 +83,7 @@ def section(tables: StudyTables, figure: bytes, tried: pd.DataFrame) -> dict[str
         "title": TITLES[study],
         "document": tables.document,
         "figure": embed(figure),
-        "tables": {name: table(summary[summary.protocol == name]) for name in summary.protocol},
+        "tables": {p: table(own) for p, own in summary.groupby("protocol", sort=False)},
         "diagnostics": {k: _diagnostics(v) for k, v in tables.document.diagnostics.items()},
         "csu": csu(tables) if study == "theta" else None,
         "costs": costs(tables) if study in ("n", "methods") else None,

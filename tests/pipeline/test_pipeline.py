@@ -72,6 +72,14 @@ def test_nothing_to_do_tracks_nothing_new(project: Path) -> None:
     assert set(runs(project)) == before
 
 
+@pytest.mark.parametrize("name", ["params.yaml", "pipeline/tables.py"])
+def test_an_input_that_is_gone_is_named(project: Path, name: str) -> None:
+    (project / name).unlink()
+    printed = call(project, "dvc", "repro", code=255)
+    (line,) = [line for line in printed.splitlines() if line.startswith("ERROR")]
+    assert re.search(f"{name}' does not exist|No such file or directory: '.*{name}'", line)
+
+
 def test_the_whole_life_of_an_experiment(project: Path, tmp_path: Path) -> None:
     """Queued, run, restored, shared and removed, where the studies never ran."""
     call(project, "dvc", "exp", "run", "--queue", "-S", "ua.theta=0.3,0.5")
