@@ -10,6 +10,7 @@ import psutil
 import pytest
 import yaml
 
+from rau.methods import METHODS
 from tests.project import call, runs, stage, start
 from tests.report.test_report import Links
 
@@ -34,7 +35,7 @@ def test_one_command_makes_every_study(studied: tuple[Path, str]) -> None:
     folder, printed = studied
     assert "runs, 0 stored; at most" in printed
     tables = folder / "data/studies/garments"
-    for study, variants in (("methods", 10), ("ablation", 8), ("theta", 4), ("n", 3)):
+    for study, variants in (("methods", len(METHODS)), ("ablation", 8), ("theta", 4), ("n", 3)):
         found = pd.read_csv(tables / study / "runs.csv")
         assert found.variant.nunique() == variants
         assert (found.groupby("variant").seed.nunique() == 2).all()
