@@ -93,7 +93,7 @@ def test_again_repeats_nothing(studied: tuple[Path, str]) -> None:
     before = set(runs(folder))
     printed = stage(folder, "study") + stage(folder, "study_track")
     assert "theta: all 8 runs are stored" in printed
-    assert "about" not in printed
+    assert "at most" not in printed
     assert "(16 tracked before)" in printed
     assert set(runs(folder)) == before
 
