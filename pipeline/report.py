@@ -19,6 +19,7 @@ def main() -> None:
         params,
         RunMetrics.read(workspace.METRICS),
         read_history(workspace.model(name) / workspace.HISTORY),
+        workspace.finetuning_history(name),
         read_table(workspace.rankings(name), RANKINGS, "evaluate"),
         image_paths(workspace.store(params.dataset), read_manifest(workspace.manifest(name))),
         read_queries(workspace.table(name, "queries")),

@@ -4,12 +4,15 @@ import math
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from pipeline import stage, workspace
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from rau.evaluation.diagnostics import Diagnostic
     from rau.evaluation.run_metrics import RunMetrics
 
@@ -17,6 +20,7 @@ STAGES = (
     "download",
     "tables",
     "encoder",
+    "finetune",
     "features",
     "deterministic",
     "train",
@@ -60,6 +64,16 @@ def timings() -> Iterator[tuple[str, float]]:
                 yield f"memory.{name}_device_bytes", timing.peak_device_bytes
 
 
+def curves(
+    prefix: str, history: "Mapping[str, NDArray[np.float64]]"
+) -> Iterator[tuple[str, int, float]]:
+    """Name, epoch and value of every known value of a history."""
+    for key, column in history.items():
+        for epoch, value in zip(history["epoch"], column, strict=True):
+            if key != "epoch" and not math.isnan(value):
+                yield f"{prefix}{key}", int(epoch), float(value)
+
+
 def git_state() -> dict[str, str]:
     """The commit of the working folder, and whether tracked files differ from it."""
 
@@ -87,6 +101,7 @@ def main() -> None:
     name = params.dataset.name
     metrics = RunMetrics.read(workspace.METRICS)
     history = read_history(workspace.model(name) / workspace.HISTORY)
+    finetuning = workspace.finetuning_history(name) or {}
     values = of_a_run(params)
     head = workspace.model(name) / workspace.WEIGHTS
     results = [workspace.METRICS, workspace.rankings(name), head]
@@ -96,12 +111,7 @@ def main() -> None:
         name=experiment or f"{name} {params.head.name} theta={params.ua.theta} n={params.ua.n}",
         params=values | {"theta": params.ua.theta, "n": params.ua.n},
         metrics=final_metrics(metrics) | dict(timings()),
-        history=[
-            (f"epoch.{key}", int(epoch), float(value))
-            for key, column in history.items()
-            for epoch, value in zip(history["epoch"], column, strict=True)
-            if key != "epoch" and not math.isnan(value)
-        ],
+        history=[*curves("epoch.", history), *curves("finetune_", finetuning)],
         tags=git_state()
         | diagnostic_tags(metrics.diagnostics)
         | {

@@ -23,6 +23,7 @@ def main() -> None:
 def train(params: "Params", folder: Path) -> None:
     """Write the head of these parameters to `folder`."""
     from rau import devices
+    from rau.errors import UserError
     from rau.features import table
     from rau.files import digest, digest_files, write_text
     from rau.models import checkpoint
@@ -34,12 +35,19 @@ def train(params: "Params", folder: Path) -> None:
     stage.limit_threads(params.train.threads)
     name = params.dataset.name
     sources = [workspace.features(name, kind) for kind in ("images", "texts")]
+    composer = workspace.finetuned(name) / workspace.WEIGHTS
+    started = [composer] if params.train.start == "finetuned" else []
+    if started and not composer.exists():
+        raise UserError(
+            f"train.start=finetuned: {composer} is missing, as finetune.towers=none leaves it; "
+            "use train.start=fresh"
+        )
     pair = table.read_pair(*sources)
     queries = read_table(workspace.table(name, "queries"), QUERIES, "tables").to_pylist()
     run = digest(
         [
             params.model_dump(include={"ua", "head", "train"}),
-            digest_files([*sources, workspace.table(name, "queries")]),
+            digest_files([*sources, workspace.table(name, "queries"), *started]),
             fit.code_digest(params.head.name),
         ],
         16,
@@ -48,7 +56,8 @@ def train(params: "Params", folder: Path) -> None:
     state = workspace.parts() / "train" / f"{run}.safetensors"
     prepared = fit.prepare(params.train, on_device, queries)
     print(prepared.split.summary())
-    fitted = fit.fit(params, on_device, prepared, state)
+    start = checkpoint.load(composer.parent, on_device.device)[0] if started else None
+    fitted = fit.fit(params, on_device, prepared, state, start=start)
     checkpoint.save(folder, fitted.head, fitted.extra)
     write_text(folder / workspace.HISTORY, to_csv(fitted.training.history))
     if fitted.text_map is not None:

@@ -6,10 +6,14 @@ feature parts and the tracking database are shared, under `DVC_ROOT`.
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rau import params as parameters
 from rau.datasets.store import store_folder
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 PARAMS = Path("params.yaml")
 ENCODER = Path("data/encoder")
@@ -61,6 +65,14 @@ def features(dataset: str, kind: str) -> Path:
 def finetuned(dataset: str) -> Path:
     """Folder of the encoder that was fine-tuned on a data set, and of its composer."""
     return Path("data/finetuned") / dataset
+
+
+def finetuning_history(dataset: str) -> "dict[str, NDArray[np.float64]] | None":
+    """Columns of the fine-tuning's history; None where the encoder was passed on as it is."""
+    from rau.training.history import read_history
+
+    path = finetuned(dataset) / HISTORY
+    return read_history(path, "finetune") if path.exists() else None
 
 
 def encoder(dataset: str) -> Path:

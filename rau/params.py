@@ -180,6 +180,7 @@ class TrainParams(Section):
     """Optimisation and model selection."""
 
     seed: Seed = 0
+    start: Literal["fresh", "finetuned"] = "fresh"
     epochs: Count = 60
     patience: Annotated[int, Field(ge=0, le=10**6)] = 15
     batch_size: BatchSize = 512
@@ -300,7 +301,32 @@ def load(path: Path) -> Params:
     Raises:
         UserError: naming the key and what it allows.
     """
-    values = parse(read_bytes(path, MAX_BYTES, "run from the project's root"), str(path))
+    return _checked(
+        parse(read_bytes(path, MAX_BYTES, "run from the project's root"), str(path)), path
+    )
+
+
+def recipe(base: Path, path: Path) -> dict[str, Any]:
+    """The parameters that a recipe changes, by dotted name.
+
+    Args:
+        base: the parameter file that it changes.
+        path: of the recipe, a parameter file that names only what it changes.
+
+    Raises:
+        UserError: naming a key that is unknown, or what it allows.
+    """
+    changes = parse(read_bytes(path, MAX_BYTES, "see recipes/"), str(path))
+    values = load(base).model_dump()
+    for section, own in changes.items():
+        values[section] = (
+            values[section] | own if section in values and isinstance(own, dict) else own
+        )
+    _checked(values, path)
+    return _flat(changes)
+
+
+def _checked(values: dict[str, Any], path: Path) -> Params:
     try:
         return Params.model_validate(values)
     except ValidationError as error:

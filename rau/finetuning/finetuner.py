@@ -275,7 +275,7 @@ class Finetuner:
                 self._write(BEST, self._weights())
         own: Row = {
             "temperature": self.composer.temperature.item(),
-            "tower_lr": self.optimizer.param_groups[0]["lr"],
+            "lr": self.optimizer.param_groups[0]["lr"],
         }
         progress.history.append({"epoch": progress.epoch, **statistics, **own, **metrics})
 

@@ -1,4 +1,4 @@
-"""Untrained methods: image only, text only, their sum, their weighted sum.
+"""Untrained methods: image only, text only, their sum raw, normalised and weighted.
 
 Where image and text features have different widths, a ridge map from the text to the target image,
 fitted on the train queries, stands in for the text's own feature.
@@ -11,8 +11,22 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from rau.methods import METHODS, RAW_SUM
+
 WEIGHTS = tuple(round(0.05 * step, 2) for step in range(21))
 RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+
+
+class RawSum:
+    """r + t of features as they are: how CLIP4Cir composes with a fine-tuned CLIP."""
+
+    def encode_query(self, reference: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
+        """Twice (B, d) to unit vectors (B, d) and no uncertainty (B,)."""
+        return F.normalize(reference + text, dim=-1), reference.new_zeros(len(reference))
+
+    def encode_gallery(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, d) to unit vectors (B, d) and no uncertainty (B,)."""
+        return F.normalize(image, dim=-1), image.new_zeros(len(image))
 
 
 @dataclass(frozen=True)
@@ -65,10 +79,11 @@ def best_weight(score: Callable[[WeightedSum], float], text_map: Tensor | None) 
     return max(WEIGHTS, key=lambda weight: (score(WeightedSum(weight, text_map)), -weight))
 
 
-def untrained(text_weight: float, text_map: Tensor | None) -> dict[str, WeightedSum]:
-    """All four by the names that reports use; `text_weight` was chosen on the holdout."""
+def untrained(text_weight: float, text_map: Tensor | None) -> dict[str, RawSum | WeightedSum]:
+    """All by the names that reports use; `text_weight` was chosen on the holdout."""
     suffix = "" if text_map is None else " (ridge map)"
-    return {
+    raw = {METHODS[RAW_SUM].label: RawSum()} if text_map is None else {}
+    return raw | {
         "image only": WeightedSum(0.0, text_map),
         f"text only{suffix}": WeightedSum(1.0, text_map),
         f"sum{suffix}": WeightedSum(0.5, text_map),

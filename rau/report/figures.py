@@ -37,6 +37,23 @@ def recalls(history: Columns, best_epoch: int) -> Figure:
     return figure
 
 
+def finetuning(history: Columns) -> Figure:
+    """Loss, and recalls on the holdout, by epoch of fine-tuning; on val where it was measured."""
+    figure = Figure(figsize=(9, 3.5), layout="constrained")
+    loss, recall = figure.subplots(1, 2)
+    loss.plot(history["epoch"], history["loss"])
+    loss.set(xlabel="epoch", ylabel="loss, mean over queries", title="Fine-tuning: loss")
+    for split, style in (("holdout", "-"), ("val", ":")):
+        for number, name in enumerate(("mean_of_r10_r50", "map")):
+            if (values := history.get(f"{split}_{name}")) is not None:
+                recall.plot(
+                    history["epoch"], values, style, color=f"C{number}", label=f"{name}, {split}"
+                )
+    recall.set(xlabel="epoch", ylabel="percent", title="Fine-tuning: recall", ylim=(0, None))
+    recall.legend()
+    return figure
+
+
 def sigmas(history: Columns, source: Sequence[float], target: Sequence[float]) -> Figure:
     """Sigma by epoch, and its distribution over val queries and their targets."""
     figure = Figure(figsize=(9, 3.5), layout="constrained")

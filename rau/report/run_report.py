@@ -40,6 +40,7 @@ def make(
     params: Params,
     metrics: RunMetrics,
     history: figures.Columns,
+    finetuning: figures.Columns | None,
     rankings: pa.Table,
     paths: Mapping[str, Path],
     queries: Sequence[QueryRow],
@@ -48,6 +49,7 @@ def make(
 
     Args:
         history: columns of the training history.
+        finetuning: columns of the encoder's, where it was fine-tuned.
         rankings: of schema `RANKINGS`; the run's method under the headline's protocol is shown.
         paths: image files by id.
         queries: rows of the queries table.
@@ -60,6 +62,10 @@ def make(
         "Loss terms by epoch": figures.losses(history),
         "Recall on the holdout by epoch": figures.recalls(history, metrics.training.best_epoch),
     }
+    if finetuning is not None:
+        measured_val = "val_map" in finetuning or "val_mean_of_r10_r50" in finetuning
+        note = "; val, dotted, chose nothing" if measured_val else ""
+        drawn[f"Finetuning of the encoder by epoch{note}"] = figures.finetuning(finetuning)
     if is_uncertain(params):
         known = [(row["uncertainty"], row["target_uncertainty"]) for row in rows]
         drawn["σ of source and target"] = figures.sigmas(

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rau.errors import UserError
 from rau.files import digest, digest_sources
 from rau.methods import METHODS
 from rau.models.config import HeadConfig, canonical
@@ -100,17 +101,21 @@ def fit(
     prepared: Prepared,
     state: Path | None,
     quiet: bool = False,
+    start: ComposedHead | None = None,
 ) -> Fitted:
     """Train the head that `head.name` asks for and keep the best epoch.
 
     Epochs are compared on the holdout with the reference kept and captions joined forward. `state`
-    is the file that a stopped run resumes from; remove it once the head is saved.
+    is the file that a stopped run resumes from; remove it once the head is saved. `start` is a head
+    whose weights are trained further.
 
     Raises:
         NotFinite: when the loss is not.
         UserError: a metric without truth.
     """
     trainer = make_trainer(params, features, prepared)
+    if start is not None:
+        take_over(trainer.head, start)
     training, head = trainer.run(state, quiet), trainer.head
     extra = {
         "features": features.images.metadata,
@@ -123,6 +128,25 @@ def fit(
         "queries": prepared.split.counts,
     }
     return Fitted(head.eval(), training, prepared.text_map, extra)
+
+
+def take_over(head: ComposedHead, start: ComposedHead) -> None:
+    """Give a head the weights of another one, except for its temperature.
+
+    What only the other has, as weights of its loss, is left.
+
+    Raises:
+        UserError: when the other lacks a weight, or has it in another shape.
+    """
+    own = {k: v for k, v in head.state_dict().items() if k != "log_temperature"}
+    found = {k: v for k, v in start.state_dict().items() if k in own}
+    if {k: v.shape for k, v in own.items()} != {k: v.shape for k, v in found.items()}:
+        raise UserError(
+            f"train.start=finetuned: the composer that was fine-tuned ({start.config.name}) has "
+            "other weights than this head; give both the same head.* and ua.*, or use "
+            "train.start=fresh"
+        )
+    head.load_state_dict(found, strict=False)
 
 
 def make_trainer(params: Params, features: FeatureSet, prepared: Prepared) -> Trainer:

@@ -50,15 +50,16 @@ def summary(history: Mapping[str, NDArray[np.float64]], kept: int) -> dict[str, 
     return {name: value if np.isfinite(value) else None for name, value in found.items()}
 
 
-def read_history(path: Path) -> dict[str, NDArray[np.float64]]:
-    """Columns by name, NaN where blank.
+def read_history(path: Path, stage: str = "train") -> dict[str, NDArray[np.float64]]:
+    """Columns by name, NaN where blank; `stage` is the one that wrote it.
 
     Raises:
         UserError: when the file is missing or not such a table.
     """
-    table = read_csv(path, COLUMNS, "run `python -m pipeline.train` again", np.float64)
+    remedy = f"run `python -m pipeline.{stage}` again"
+    table = read_csv(path, COLUMNS, remedy, np.float64)
     found = columns(table)
     first = found["epoch"][0]
     if first not in (0, 1) or not np.array_equal(found["epoch"], first + np.arange(len(table))):
-        raise UserError(f"{path}: epochs are not numbered; run `python -m pipeline.train` again")
+        raise UserError(f"{path}: epochs are not numbered; {remedy}")
     return found

@@ -11,13 +11,14 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import Optimizer, register_optimizer_step_pre_hook
 
+from rau.errors import UserError
 from rau.losses.criterion import LossContext, Terms
 from rau.losses.mur import MurLoss
 from rau.models.head import ComposedHead
 from rau.nn.gaussian import PathOutput
 from rau.params import HeadParams, Params, TrainParams, UaParams
 from rau.training import model_selection
-from rau.training.fit import Fitted, fit, prepare
+from rau.training.fit import Fitted, fit, prepare, take_over
 from rau.training.sampler import Batch
 from rau.training.trainer import Trainer
 from tests.training.test_trainer import world
@@ -234,3 +235,14 @@ def test_mur_is_told_how_far_the_training_is(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(MurLoss, "forward", spy)
     fitted(head={"name": "mur"}, epochs=3)
     assert seen == pytest.approx([step / len(seen) for step in range(len(seen))])
+
+
+def test_a_head_starts_from_the_one_that_was_fine_tuned() -> None:
+    start = fitted(SAMPLED).head
+    state = start.state_dict()
+    head = fitted(PLAIN, temperature=0.5).head
+    take_over(head, start)
+    for name, value in head.state_dict().items():
+        assert value.equal(state[name]) == (name != "log_temperature")
+    with pytest.raises(UserError, match=r"train\.start=finetuned: .*same head\.\* and ua\.\*"):
+        take_over(fitted(head={"hidden": 8}).head, start)

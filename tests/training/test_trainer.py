@@ -295,6 +295,8 @@ def test_weighted_sum_by_hand_and_its_ends() -> None:
     assert spread.tolist() == [0]
     methods = untrained(0.25, None)
     assert methods["image only"].encode_query(reference, text)[0].tolist() == [[1, 0]]
+    raw, _ = methods["raw sum"].encode_query(reference, text)
+    torch.testing.assert_close(raw, F.normalize(torch.tensor([[3.0, 5.0]]), dim=-1))
     assert methods["text only"].encode_query(reference, text)[0].tolist() == [[0, 1]]
 
 
