@@ -182,7 +182,7 @@ class TrainParams(Section):
     seed: Seed = 0
     start: Literal["fresh", "finetuned"] = "fresh"
     epochs: Count = 60
-    patience: Annotated[int, Field(ge=0, le=10**6)] = 15
+    patience: Annotated[int, Field(ge=0, le=10**6)] = 10
     batch_size: BatchSize = 512
     lr: Positive = 6e-4
     schedule: Literal["constant", "cosine"] = "constant"
