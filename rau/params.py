@@ -97,6 +97,14 @@ class EncoderParams(Section):
     pairs: Annotated[int, Field(ge=2, le=10**6)] = 10000
 
 
+def _known_composer(name: str) -> str:
+    return name if name in ("sum", "head") else known(name)
+
+
+# `sum` of raw features, `head` for the method of head.name, or a name of the registry.
+ComposerName = Annotated[str, AfterValidator(_known_composer)]
+
+
 class FinetuneParams(Section):
     """Fine-tuning of the encoder's towers together with a composer.
 
@@ -104,7 +112,7 @@ class FinetuneParams(Section):
     """
 
     towers: Literal["none", "text", "image", "both"] = "both"
-    composer: Literal["sum", "head"] = "head"
+    composer: ComposerName = "deterministic"
     epochs: Annotated[int, Field(ge=1, le=10000)] = 8
     batch_size: Annotated[int, Field(ge=2, le=2**20)] = 256
     micro_batch: Annotated[int, Field(ge=1, le=2**20)] | None = None

@@ -65,7 +65,7 @@ def tower_lr(params: Params) -> float:
 def composer_params(params: Params) -> Params:
     """Head, ua and train of the composer, canonical."""
     tune = params.finetune
-    name = RAW_SUM if tune.composer == "sum" else params.head.name
+    name = {"sum": RAW_SUM, "head": params.head.name}.get(tune.composer, tune.composer)
     train = params.train.model_copy(
         update={
             "temperature": tune.temperature,

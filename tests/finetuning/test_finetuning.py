@@ -18,6 +18,7 @@ from rau.encoders.towers import side_of
 from rau.errors import UserError
 from rau.finetuning import finetuner, run
 from rau.finetuning.finetuner import Distinct, Finetuner
+from rau.params import UaParams
 from rau.training.sampler import Batch
 from tests.finetuning.world import finetune, params, weights
 from tests.places import ROOT
@@ -200,6 +201,15 @@ def test_the_folder_is_an_encoder(
     torch.testing.assert_close(loaded.encode_texts(texts), result.encoder.encode_texts(texts))
     assert "fine-tuned on garments" in loaded.weights
     assert run.key_of(tmp_path / "out") == "a key"
+
+
+def test_theta_changes_the_key_where_the_composer_reads_it() -> None:
+    def keys(composer: str) -> set[str]:
+        chosen = params(composer=composer)
+        other = chosen.model_copy(update={"ua": UaParams(theta=0.3)})
+        return {run.key(one, "encoder", "tables", []) for one in (chosen, other)}
+
+    assert [len(keys(name)) for name in ("head", "rau", "deterministic", "sum")] == [2, 2, 1, 1]
 
 
 def test_parameters_without_effect_keep_the_key() -> None:

@@ -65,7 +65,13 @@ def queries(pools: int = 4) -> list[QueryRow]:
 
 def params(**finetune: Any) -> Params:
     """Two epochs of three steps."""
-    defaults: dict[str, Any] = {"epochs": 2, "batch_size": 12, "temperature": 0.1, "tower_lr": 1e-3}
+    defaults: dict[str, Any] = {
+        "composer": "head",
+        "epochs": 2,
+        "batch_size": 12,
+        "temperature": 0.1,
+        "tower_lr": 1e-3,
+    }
     return Params(
         head=HeadParams(name="rau", hidden=16, dropout=0.2),
         train=TrainParams(holdout=0.3, device="cpu"),
