@@ -7,6 +7,7 @@ import os
 import pkgutil
 import tempfile
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 from tqdm import tqdm
@@ -37,10 +38,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         project = chosen.project or harness.make(Path(folder))
         cases = range(chosen.first, chosen.first + chosen.cases)
-        for one in tqdm(harness.run(project, cases, chosen.seed), total=chosen.cases, unit="case"):
-            outcomes.append(one)
-            if one.kind in harness.FAULTS:
-                print(f"{one}\n", flush=True)
+        bar = tqdm(harness.run(project, cases, chosen.seed), total=chosen.cases, unit="case")
+        with suppress(KeyboardInterrupt):  # The counts of what was done are printed all the same.
+            for one in bar:
+                outcomes.append(one)
+                if one.kind in harness.FAULTS:
+                    print(f"{one}\n", flush=True)
     print(", ".join(f"{n:,} {kind}" for kind, n in Counter(o.kind for o in outcomes).most_common()))
     raise SystemExit(any(one.kind in harness.FAULTS for one in outcomes))
 
