@@ -17,8 +17,8 @@ Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Width = Annotated[int, Field(ge=1, le=65536)]
-# Of the head's own layers: a square matrix of this width is 1 GiB.
-LayerWidth = Annotated[int, Field(ge=1, le=16384)]
+# Of the head's own layers: a square matrix of this width is 256 MiB.
+LayerWidth = Annotated[int, Field(ge=1, le=8192)]
 BatchSize = Annotated[int, Field(ge=2, le=2**17)]
 Count = Annotated[int, Field(ge=1, le=10**6)]
 # Threads or processes; 0 lets the program choose.
@@ -94,7 +94,7 @@ class EncoderParams(Section):
     seed: Seed = 0
     steps: Count = 500
     batch_size: BatchSize = 128
-    pairs: Annotated[int, Field(ge=2, le=10**6)] = 10000
+    pairs: Annotated[int, Field(ge=2, le=200_000)] = 10000
 
 
 def _known_composer(name: str) -> str:
