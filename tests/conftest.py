@@ -2,9 +2,11 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,13 +52,27 @@ def project_folder(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> 
 
 
 @pytest.fixture(scope="session", autouse=True)
-def build_early(request: pytest.FixtureRequest, project_folder: Path, worker_id: str) -> None:
+def build_early(
+    request: pytest.FixtureRequest, project_folder: Path, worker_id: str
+) -> Iterator[None]:
     """Build the project while tests run that do not need it: no worker waits for another's."""
     items = request.session.items
-    if worker_id == "gw0" and any("built_project" in names(item) for item in items):
-        code = "import sys; from pathlib import Path; from tests.project import built\n"
-        command = [sys.executable, "-c", f"{code}built(Path(sys.argv[1]))", str(project_folder)]
-        subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    if worker_id != "gw0" or not any("built_project" in names(item) for item in items):
+        yield
+        return
+    code = "import sys; from pathlib import Path; from tests.project import built\n"
+    command = [sys.executable, "-c", f"{code}built(Path(sys.argv[1]))", str(project_folder)]
+    # Its output is dropped: a worker that finds the project missing makes it again, and says why.
+    process = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    yield
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
 
 
 def names(item: pytest.Item) -> Sequence[str]:
