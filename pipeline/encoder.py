@@ -7,7 +7,7 @@ from pipeline import stage, workspace
 
 def main() -> None:
     """Write `data/encoder/`, trained here or exported from open_clip."""
-    from rau.encoders import clip, small_clip
+    from rau.encoders import clip, export, small_clip
 
     everything = workspace.load_params()
     params = everything.encoder
@@ -19,7 +19,7 @@ def main() -> None:
         recipe = params.model_dump(exclude={"name", "pretrained"})
         small_clip.train(workspace.ENCODER, **recipe, workers=stage.cores())
     else:
-        clip.export(params.name, params.pretrained, workspace.ENCODER, workspace.main_checkout())
+        export.export(params.name, params.pretrained, workspace.ENCODER, workspace.main_checkout())
 
 
 def outputs() -> list[Path]:

@@ -14,9 +14,8 @@ from typing import Any, cast, get_args
 import numpy as np
 import open_clip
 import torch
-from open_clip.factory import HF_HUB_PREFIX, LOCAL_DIR_PREFIX
-from open_clip.tokenizer import HFTokenizer, SigLipTokenizer
-from open_clip.transform import PreprocessCfg, image_transform_v2
+from open_clip.factory import LOCAL_DIR_PREFIX
+from open_clip.transform import PreprocessCfg
 from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import save_file
@@ -34,7 +33,7 @@ from rau.encoders.preprocess import CHANGES, TARGET_PAD, Name, transform
 from rau.encoders.towers import digest_tower
 from rau.encoders.words import quick
 from rau.errors import UserError
-from rau.files import digest, digest_files, old_siblings, user_path, write_json
+from rau.files import digest, digest_files, old_siblings, write_json
 from rau.params import Section
 from rau.pictures import open_rgb
 
@@ -42,8 +41,6 @@ CONFIG = "open_clip_config.json"
 WEIGHTS = "open_clip_model.safetensors"
 LABEL = "rau_encoder.json"
 ALWAYS = ("mean", "std", "interpolation", "resize_mode")
-PICKLED = (".bin", ".pt", ".pth")
-LEAST_COSINE = 0.9999
 AGAIN = "run `python -m pipeline.features` again"
 # Raise it when preprocessing or encoding changes: it is part of the key of every feature.
 RECIPE = 1
@@ -148,7 +145,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without open_clip's progress and warnings, on the root logger; what matters is raised."""
     root = logging.getLogger()
     before = root.level
@@ -231,126 +228,6 @@ def mark_unused(folder: Path) -> None:
         write_label(temporary, "features.source", None)
 
 
-def _check_tag(name: str, pretrained: str | None) -> None:
-    """Refuse what open_clip only warns of, before anything is fetched."""
-    if name not in open_clip.list_models():
-        raise UserError(f"encoder.name={name} is unknown to open_clip; see open_clip.list_models()")
-    if pretrained is None:
-        raise UserError(f"encoder.pretrained: {name} needs a tag or a .safetensors file")
-    if Path(pretrained).is_file():
-        if Path(pretrained).suffix != ".safetensors":
-            raise UserError(f"encoder.pretrained={pretrained}: only .safetensors files are read")
-        return
-    tag = open_clip.get_pretrained_cfg(name, pretrained)
-    if not tag:
-        known = ", ".join(open_clip.list_pretrained_tags_by_model(name)) or "none"
-        raise UserError(f"encoder.pretrained={pretrained} is no tag of {name}; it has: {known}")
-    model_quick = bool(open_clip.get_model_config(name).get("quick_gelu", False))
-    if bool(tag.get("quick_gelu", False)) != model_quick:
-        other = name.removesuffix("-quickgelu") if model_quick else f"{name}-quickgelu"
-        raise UserError(
-            f"encoder.name={name} computes another activation than the weights {pretrained} were "
-            f"trained with; use {other}"
-        )
-
-
-def _resolve(name: str, root: Path) -> str:
-    """Make a `local-dir:` path absolute; check that the folder holds whole safetensors."""
-    if not name.startswith(LOCAL_DIR_PREFIX):
-        return name
-    folder = user_path(name.removeprefix(LOCAL_DIR_PREFIX), root, "encoder.name")
-    if not (folder / CONFIG).is_file() or not list(folder.glob("*.safetensors")):
-        raise UserError(f"encoder.name: {folder} lacks {CONFIG} or a .safetensors file")
-    if pickled := [path.name for path in folder.iterdir() if path.suffix in PICKLED]:
-        raise UserError(
-            f"encoder.name: {folder} holds {pickled[0]}, which open_clip would unpickle; keep the "
-            ".safetensors alone"
-        )
-    return f"{LOCAL_DIR_PREFIX}{folder}"
-
-
-def export(name: str, pretrained: str | None, folder: Path, root: Path) -> None:
-    """Write any open_clip model as a `local-dir:` folder with the features of open_clip's own.
-
-    Args:
-        name: a model's name, an `hf-hub:` or a `local-dir:` path (relative to `root`).
-        pretrained: tag or .safetensors file; only for plain names.
-
-    Raises:
-        UserError: unknown names, mismatched activations, weights that cannot be loaded, a folder
-            that gives other features.
-    """
-    source = _resolve(name, root)
-    if not source.startswith((HF_HUB_PREFIX, LOCAL_DIR_PREFIX)):
-        if pretrained is not None and (root / pretrained).is_file():
-            pretrained = str(root / pretrained)
-        _check_tag(source, pretrained)
-    elif pretrained is not None:
-        raise UserError(f"encoder.pretrained must be null: {name} brings its own weights")
-    try:
-        with _quiet():
-            model = open_clip.create_model(source, pretrained, require_pretrained=True).eval()
-            tokenizer = open_clip.get_tokenizer(source)
-            expected = _own_features(model, tokenizer)
-    except Exception as error:
-        # Hub, network, file and shape errors share no class; each is one that the user can fix.
-        raise UserError(
-            f"encoder.name={name}, encoder.pretrained={pretrained} cannot be loaded: {error}"
-        ) from error
-    if isinstance(tokenizer, SigLipTokenizer):
-        raise UserError(f"encoder.name={name}: its tokenizer cannot be saved; use its hf-hub: name")
-    if getattr(tokenizer, "reduction_fn", None) is not None:
-        raise UserError(
-            f"encoder.name={name}: its tokenizer picks words of long texts at random; remove "
-            f"reduction_mask from its {CONFIG}"
-        )
-    config = open_clip.get_model_config(source)
-    config = config.get("model_cfg", config)
-    with new_folder(folder) as temporary:
-        save(temporary, model, config)
-        if isinstance(tokenizer, HFTokenizer):
-            tokenizer.save_pretrained(str(temporary))
-        write_label(temporary, name, pretrained)
-        del model
-        _check_written(temporary, expected, name)
-
-
-def _samples() -> tuple[list[Image.Image], list[str]]:
-    """A wide and a high picture, and texts in which tokenizers and contexts differ."""
-    grain = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
-    picture = Image.fromarray(grain)
-    texts = ["is Darker, and it's  longer", "“Café” &amp; 2 straps_or_so", "very " * 200 + "long"]
-    return [picture.resize((700, 300)), picture.resize((250, 600))], texts
-
-
-@torch.inference_mode()
-def _own_features(model: Any, tokenizer: Any) -> tuple[Tensor, Tensor]:
-    """Features of the samples, (2, d_image) and (3, d_text), as open_clip computes them."""
-    preprocess = image_transform_v2(PreprocessCfg(**model.visual.preprocess_cfg), is_train=False)
-    pictures, texts = _samples()
-    pixels = torch.stack([preprocess(picture) for picture in pictures])
-    return model.encode_image(pixels), model.encode_text(tokenizer(texts))
-
-
-def _check_written(folder: Path, expected: tuple[Tensor, Tensor], name: str) -> None:
-    """Refuse a folder whose features differ from open_clip's own.
-
-    Raises:
-        UserError: with the lowest cosine.
-    """
-    written = load(folder, torch.device("cpu"))
-    pictures, texts = _samples()
-    images = torch.stack([written.crop(picture) for picture in pictures])
-    found = written.encode_images(images), written.encode_texts(texts)
-    for kind, ours, theirs in zip(("images", "texts"), found, expected, strict=True):
-        cosine = float(torch.cosine_similarity(ours, theirs.float()).min())
-        if not cosine >= LEAST_COSINE:
-            raise UserError(
-                f"encoder.name={name}: written as a local-dir: folder it gives other features of "
-                f"{kind} than open_clip's own (cosine {cosine:.4f}); bring them by features.source"
-            )
-
-
 def load(folder: Path, device: torch.device, precision: Precision = "auto") -> Encoder:
     """Load an encoder's folder, without network.
 
@@ -365,7 +242,7 @@ def load(folder: Path, device: torch.device, precision: Precision = "auto") -> E
         raise UserError(f"{folder} holds other files than were written; {remedy}")
     source = f"{LOCAL_DIR_PREFIX}{folder.resolve()}"
     try:
-        with _quiet():
+        with quiet():
             model = open_clip.create_model(source, require_pretrained=True, device=device)
             tokenizer = open_clip.get_tokenizer(source)
     except Exception as error:

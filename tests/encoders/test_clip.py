@@ -12,7 +12,8 @@ import torch
 from PIL import Image
 
 from rau.encoders import clip, small_clip
-from rau.encoders.clip import CONFIG, WEIGHTS, Encoder, export, load, load_maker
+from rau.encoders.clip import CONFIG, WEIGHTS, Encoder, load, load_maker
+from rau.encoders.export import export
 from rau.errors import UserError
 
 CPU = torch.device("cpu")
@@ -219,7 +220,7 @@ def test_a_folder_with_other_features_is_not_written(
             written["preprocess_cfg"]["mean"] = [0.1, 0.9, 0.1]
         (folder / CONFIG).write_text(json.dumps(written))
 
-    monkeypatch.setattr(clip, "save", forgetful)
+    monkeypatch.setattr("rau.encoders.export.save", forgetful)
     with pytest.raises(UserError, match=rf"other features of {kind} than open_clip's own \(cosine"):
         export(name, None, tmp_path / "out", tmp_path)
     assert not (tmp_path / "out").exists()
