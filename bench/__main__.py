@@ -9,7 +9,7 @@ import typer
 
 from pipeline import stage
 
-GROUPS = ("ranking", "training", "features")
+GROUPS = ("ranking", "training", "features", "finetuning")
 RESULTS = Path(__file__).parent / "results"
 PAGE = Path(__file__).parents[1] / "docs/performance.md"
 

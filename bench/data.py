@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from rau.training.triplets import Triplets
+
 WIDTHS = (128, 640, 1024)
 TRAIN_QUERIES = 18_000
 VAL_QUERIES = 6_016
@@ -25,3 +27,20 @@ def random_features(
     for block in torch.split(features, 65_536):
         block.copy_(torch.randn(block.shape, generator=generator))
     return features
+
+
+def random_triplets(queries: int, images: int, texts: int, device: torch.device) -> Triplets:
+    """Queries between images drawn at random, with four texts each."""
+    generator = torch.Generator().manual_seed(0)
+
+    def places(below: int, *shape: int) -> Tensor:
+        return torch.randint(below, shape, generator=generator).to(device)
+
+    return Triplets(
+        reference=places(images, queries),
+        target=places(images, queries),
+        texts=places(texts, queries, 4),
+        text_count=torch.full((queries,), 4, device=device),
+        category=torch.arange(queries) % CATEGORIES,
+        images=images,
+    )

@@ -1,16 +1,23 @@
-"""The usual training loop of the field: items fetched one by one, collated by a `DataLoader`.
+"""The usual training loops of the field: items fetched one by one, collated by a `DataLoader`.
 
-Head and losses are RAU's, written straight from their definitions; a test holds them to the
-library's values and gradients.
+One trains RAU's head, written straight from its definition; the other is the first stage of
+CLIP4Cir (Baldrati et al. 2022). Tests hold both to the library's losses.
 """
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
+from rau.encoders.clip import Encoder
+from rau.encoders.forward import autocast
 from rau.nn.gaussian import LOG_VAR_MAX, LOG_VAR_MIN
 from rau.params import UaParams
+from rau.training.triplets import Triplets
 
 Item = dict[str, Tensor]
 
@@ -121,5 +128,51 @@ def epoch(
         optimizer.zero_grad()
         torch.autograd.backward(loss)
         optimizer.step()
+        total += loss.item()
+    return total / len(loader)
+
+
+class PictureTriplets(Dataset[tuple[Tensor, Tensor, str]]):
+    """Pixels of a reference and a target, decoded at every access, and one of the captions."""
+
+    def __init__(
+        self, encoder: Encoder, paths: Sequence[Path], texts: Sequence[str], triplets: Triplets
+    ) -> None:
+        """Files and captions, by the rows that the triplets name."""
+        self.preprocess, self.paths, self.texts = encoder.preprocess, paths, texts
+        self.triplets = triplets
+
+    def __len__(self) -> int:
+        return len(self.triplets)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, str]:
+        forms = self.triplets.texts[index]
+        text = self.texts[int(forms[torch.randint(len(forms), ())])]
+        reference, target = (
+            self.preprocess(Image.open(self.paths[int(rows[index])]))
+            for rows in (self.triplets.reference, self.triplets.target)
+        )
+        return reference, target, text
+
+
+def clip4cir_epoch(
+    encoder: Encoder,
+    optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+    loader: "DataLoader[tuple[Tensor, Tensor, str]]",
+) -> float:
+    """One epoch of both towers: InfoNCE, one way, of the normalised sum; the mean loss."""
+    model, device, total = encoder.model, encoder.device, 0.0
+    for reference, target, texts in loader:
+        tokens = encoder.tokenizer(texts).to(device)
+        optimizer.zero_grad()
+        with autocast(encoder.dtype, device):
+            query = model.encode_image(reference.to(device)) + model.encode_text(tokens)
+            found = F.normalize(model.encode_image(target.to(device)), dim=-1)
+            logits = 100 * F.normalize(query, dim=-1) @ found.T
+            loss = F.cross_entropy(logits, torch.arange(len(logits), device=device))
+        torch.autograd.backward(scaler.scale(loss))
+        scaler.step(optimizer)
+        scaler.update()
         total += loss.item()
     return total / len(loader)

@@ -4,10 +4,9 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 import torch
-from torch import Tensor
 from torch.utils.data import DataLoader
 
-from bench.data import CATEGORIES, IMAGES, TEXTS, TRAIN_QUERIES, WIDTHS, random_features
+from bench.data import IMAGES, TEXTS, TRAIN_QUERIES, WIDTHS, random_features, random_triplets
 from bench.harness import Bench, Result
 from bench.plain import PlainHead, TripletDataset, epoch
 from rau import devices
@@ -70,30 +69,18 @@ def bare_products(
 
 def synthetic(bench: Bench, width: int) -> tuple[FeatureSet, Triplets]:
     """Random float16 features and triplets of FashionIQ's size, on the device."""
-    generator = torch.Generator().manual_seed(0)
     images, texts = (
         random_features(bench.size(count), width, seed, torch.float16)
         for seed, count in enumerate((IMAGES, TEXTS))
     )
-
-    def places(below: int, *shape: int) -> Tensor:
-        return torch.randint(below, shape, generator=generator).to(bench.device)
-
-    count = bench.size(TRAIN_QUERIES)
     metadata = {"key": "bench", "space": "shared"}
     features = FeatureSet.on(
         bench.device,
         Features([str(i) for i in range(len(images))], images.numpy(), metadata),
         Features([str(i) for i in range(len(texts))], texts.numpy(), metadata),
     )
-    return features, Triplets(
-        reference=places(len(images), count),
-        target=places(len(images), count),
-        texts=places(len(texts), count, 4),
-        text_count=torch.full((count,), 4, device=bench.device),
-        category=torch.arange(count) % CATEGORIES,
-        images=len(images),
-    )
+    queries = bench.size(TRAIN_QUERIES)
+    return features, random_triplets(queries, len(images), len(texts), bench.device)
 
 
 def config(width: int) -> HeadConfig:

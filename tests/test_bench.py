@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,9 +14,10 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench import __main__ as command
-from bench import features, harness, plain, ranking, training
+from bench import features, finetuning, harness, plain, ranking, training
 from bench.harness import Bench, Result
 from bench.table import inserted, lines
+from rau.encoders.clip import load
 from rau.models.head import ComposedHead
 from rau.params import UaParams
 from tests.places import ROOT
@@ -153,7 +155,14 @@ def test_the_page_shows_the_figures_that_are_kept_and_no_others(device: str) -> 
 
 
 @pytest.mark.parametrize(
-    ("cases", "count"), [(training.cases, 9), (ranking.cases, 5), (features.cases, 4)]
+    ("cases", "count"),
+    [
+        (training.cases, 9),
+        (ranking.cases, 5),
+        (features.cases, 4),
+        # The large encoder runs the same code.
+        (partial(finetuning.cases, sizes=finetuning.SIZES[:1]), 3),
+    ],
 )
 def test_every_case_runs(
     cases: Callable[[Bench], Iterator[Result]], count: int, tmp_path: Path
@@ -214,3 +223,40 @@ def test_an_epoch_of_the_usual_loop_has_every_triplet_once(tmp_path: Path) -> No
     loader = training.usual_epoch(table, queries).args[2]  # type: ignore[attr-defined]
     seen = torch.cat([item["target_id"] for item in loader])
     assert seen.sort().values.equal(queries.target.sort().values)
+
+
+def test_the_floor_of_fine_tuning_lacks_only_the_logits(
+    tmp_path: Path, encoder_folder: Path
+) -> None:
+    encoder = load(encoder_folder, CPU)
+    world = finetuning.make_world(bench(tmp_path), encoder, 20, 48, 32, 12, 12)
+    made = world.finetuner(**finetuning.CLIP4CIR)
+    batch = made.sampler.epoch(0)[0]
+    flops = []
+    for work in (
+        partial(finetuning.one_step, made, batch),
+        finetuning.bare_step(made, world, batch),
+    ):
+        with FlopCounterMode(display=False) as executed:
+            work()
+        flops.append(executed.get_total_flops())
+    logits = 2 * 12 * 12 * encoder.model.visual.output_dim
+    assert flops[0] - flops[1] == 3 * logits
+
+
+def test_the_usual_fine_tuning_has_our_gradients(tmp_path: Path, encoder_folder: Path) -> None:
+    found = []
+    for ours in (True, False):
+        encoder = load(encoder_folder, CPU)
+        world = finetuning.make_world(bench(tmp_path), encoder, 20, 48, 32, 12, 12)
+        # Four times the same caption: which one is drawn makes no difference.
+        texts = world.triplets.texts[:, :1].repeat(1, 4)
+        world = replace(world, triplets=replace(world.triplets, texts=texts))
+        if ours:
+            made = world.finetuner(**finetuning.CLIP4CIR)
+            finetuning.one_step(made, made.sampler.epoch(0)[0])
+        else:
+            world.clip4cir(workers=0)()
+        weights = encoder.model.parameters()
+        found.append(torch.cat([w.grad.flatten() for w in weights if w.grad is not None]))
+    assert (found[0] - found[1]).norm() < 1e-3 * found[0].norm()

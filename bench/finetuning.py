@@ -1,0 +1,185 @@
+"""Fine-tuning next to the towers' bare passes, and an epoch next to CLIP4Cir's first stage."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from bench.data import random_triplets
+from bench.features import captions, image_items, random_encoder
+from bench.harness import Bench, Result
+from bench.plain import PictureTriplets, clip4cir_epoch
+from pipeline.stage import cores
+from rau.encoders import small_clip
+from rau.encoders.clip import Encoder
+from rau.encoders.forward import autocast, normalise, text_features
+from rau.finetuning import pictures, run
+from rau.finetuning.finetuner import Distinct, Finetuner
+from rau.finetuning.processes import Processes
+from rau.finetuning.sides import Encoded, Texts
+from rau.finetuning.towers import Towers
+from rau.models.config import HeadConfig
+from rau.models.head import ComposedHead
+from rau.params import FinetuneParams, Params
+from rau.training.sampler import Batch, BatchSampler
+from rau.training.triplets import Triplets
+
+# A micro-batched step runs every forward pass twice.
+STEP_LIMIT, MICRO_LIMIT, EPOCH_LIMIT = 1.15, 1.45, 1 / 1.5
+# Encoder, pictures, their width and height, queries, batch. Of so many pictures few occur twice in
+# a batch, as few as in the data sets.
+SIZES = ((small_clip.NAME, 2304, 128, 128, 1024, 256), ("ViT-B-32", 512, 400, 600, 32, 16))
+Sized = Sequence[tuple[str, int, int, int, int, int]]
+GPU_SCALE = 8
+LOADER_WORKERS = 2
+# CLIP4Cir's first stage.
+CLIP4CIR: dict[str, Any] = {
+    "composer": "sum",
+    "duplicates": "count",
+    "two_way": False,
+    "temperature": 0.01,
+    "tower_lr": 2e-6,
+    "eps": 1e-7,
+    "schedule": "constant",
+    "warm_up": 0.0,
+}
+
+
+class Unsaved(Finetuner):
+    """Writes no state: an epoch of the bench is too short to carry it."""
+
+    def _write(self, name: str, tensors: Mapping[str, Tensor]) -> None: ...
+
+
+@dataclass(frozen=True)
+class World:
+    """An encoder with random weights, and queries between random pictures.
+
+    Attributes:
+        sources: the pictures, decoded into a mapped file.
+        paths: of their files.
+        batch: queries of a step.
+    """
+
+    encoder: Encoder
+    sources: pictures.Pictures
+    paths: Sequence[Path]
+    texts: Sequence[str]
+    triplets: Triplets
+    batch: int
+
+    def finetuner(self, **changes: Any) -> Finetuner:
+        """A training of both towers whose validation costs nothing."""
+        tune = FinetuneParams(epochs=1000, batch_size=self.batch, batches="mixed", **changes)
+        params, device = Params(finetune=tune), self.encoder.device
+        own = run.composer_params(params)
+        d = self.encoder.model.visual.output_dim
+        given = {"d_image": d, "d_text": d, "shared_space": True, "text_weight": 0.5}
+        config = HeadConfig.from_params(own.head, own.ua, own.train, **given)
+        towers = Towers(self.encoder, tune, self.encoder.dtype)
+        towers.train()
+        texts = Texts(*self.encoder.tokenise(self.texts))
+        processes = Processes(device.type, 1)
+        return Unsaved(
+            towers,
+            ComposedHead(config).to(device),
+            Encoded(self.sources, self.sources, towers.images, processes, tune.micro_batch),
+            Encoded(texts, texts, towers.texts, processes, tune.micro_batch),
+            BatchSampler(self.triplets, own.train),
+            tune,
+            own.ua,
+            processes,
+            lambda: {f"holdout_{tune.select}": 0.0},
+            Path(),
+            self.encoder.dtype,
+            run.tower_lr(params),
+        )
+
+    def clip4cir(self, workers: int = LOADER_WORKERS) -> Callable[[], float]:
+        """An epoch of the usual loop; its workers start with the first."""
+        optimizer = torch.optim.AdamW(self.encoder.model.parameters(), lr=2e-6, eps=1e-7)
+        half = self.encoder.dtype == torch.float16
+        loader = DataLoader(
+            PictureTriplets(self.encoder, self.paths, self.texts, self.triplets),
+            batch_size=self.batch,
+            shuffle=True,
+            num_workers=workers,
+            drop_last=True,
+            # A fork of a large process slows what the parent writes next; epochs here are short.
+            persistent_workers=workers > 0,
+        )
+        scaler = torch.amp.GradScaler(self.encoder.device.type, enabled=half)
+        return partial(clip4cir_epoch, self.encoder, optimizer, scaler, loader)
+
+
+def make_world(
+    bench: Bench, encoder: Encoder, count: int, width: int, height: int, queries: int, batch: int
+) -> World:
+    """Of the sizes that `SIZES` lists, at the scale of the bench."""
+    queries = bench.size(queries)
+    items = image_items(bench.scratch, width, height, bench.size(count))
+    texts = captions(4 * queries)
+    return World(
+        encoder,
+        pictures.load(bench.scratch, encoder, items, (), "always", cores(), lambda _: None),
+        [Path(item.content) for item in items],
+        texts,
+        random_triplets(queries, len(items), len(texts), torch.device("cpu")),
+        bench.size(batch),
+    )
+
+
+def cases(bench: Bench, sizes: Sized = SIZES) -> Iterator[Result]:
+    """Steps, whole and micro-batched, of the default composer; epochs of the plain sum."""
+    scale = bench.scale * (GPU_SCALE if bench.device.type == "cuda" else 1)
+    bench = replace(bench, scale=scale, scratch=bench.scratch / "finetuning")
+    bench.scratch.mkdir()
+    for name, *own in sizes:
+        world = make_world(bench, random_encoder(bench, name), *own)
+        half = max(1, world.batch // 2)
+        steps = ("step", None, STEP_LIMIT), ("micro-batched step", half, MICRO_LIMIT)
+        for kind, micro, limit in steps:
+            made = world.finetuner(micro_batch=micro)
+            batch = made.sampler.epoch(0)[0]
+            case, floor = partial(one_step, made, batch), bare_step(made, world, batch)
+            label = f"finetuning/{kind}/{name}/{world.batch}"
+            yield bench.ratio(label, case, floor, "forward, backward, AdamW", limit)
+        epoch = partial(world.finetuner(**CLIP4CIR)._epoch, tqdm(disable=True))
+        label = f"finetuning/epoch/{name}/{world.batch}"
+        yield bench.ratio(label, epoch, world.clip4cir(), "CLIP4Cir's loop", EPOCH_LIMIT)
+
+
+def one_step(made: Finetuner, batch: Batch) -> Tensor:
+    """A step as in an epoch, its pictures read from the mapped file."""
+    own = Distinct.of(batch)
+    images, texts = (
+        next(iter(side.steps([rows], 0)))
+        for side, rows in ((made.images, own.images), (made.texts, own.texts))
+    )
+    return made._step(batch, own, images, texts)
+
+
+def bare_step(made: Finetuner, world: World, batch: Batch) -> Callable[[], None]:
+    """The floor: both towers' passes on the batch's distinct inputs, and the optimizer's step."""
+    encoder, own = world.encoder, Distinct.of(batch)
+    last, tokens = encoder.preprocess.transforms[-1], encoder.tokenise(world.texts)
+    decoded = next(iter(world.sources.steps([own.images], 0)))(slice(None))
+    pixels = normalise(decoded.to(encoder.device), last.mean, last.std)
+    cut = tokens[0][own.texts, : int(tokens[1][own.texts].max())].to(encoder.device)
+    width = encoder.model.visual.output_dim
+    gradients = [torch.randn(len(rows), width, device=encoder.device) for rows in (pixels, cut)]
+
+    def work() -> None:
+        made.optimizer.zero_grad()
+        with autocast(encoder.dtype, encoder.device):
+            features = encoder.model.encode_image(pixels), text_features(encoder.model, cut)
+        torch.autograd.backward([side.float() for side in features], gradients)
+        made.optimizer.step()
+
+    return work
