@@ -1,61 +1,82 @@
 """Stage `finetune`: the encoder's towers, trained together with a composer."""
 
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from pipeline import stage, workspace
 
+if TYPE_CHECKING:
+    from rau.features.extraction import Item
+    from rau.params import Params
+
 
 def main() -> None:
     """Write `data/finetuned/<dataset>/`: encoder/, head.safetensors, history.csv.
 
-    An encoder that is there already for the same parameters and data stays. Without towers to
-    train only a record is written, and `features` reads the encoder as it is.
+    What was fine-tuned before with the same parameters and data is taken from the store. Without
+    towers to train only a record is written, and `features` reads the encoder as it is.
     """
-    from rau import devices
     from rau.encoders import clip
     from rau.features.cache import image_items
     from rau.files import digest_files
-    from rau.finetuning import run
-    from rau.finetuning.processes import Processes
-    from rau.schemas import MANIFEST, read_galleries, read_queries, read_table
+    from rau.finetuning import record, run
+    from rau.schemas import MANIFEST, read_table
 
     params = workspace.load_params()
     name = params.dataset.name
     folder = workspace.finetuned(name)
     if params.finetune.towers == "none" or params.features.source is not None:
-        run.pass_on(folder)
+        record.pass_on(folder)
         return
     stage.limit_threads(params.train.threads)
-    tables = [workspace.table(name, table) for table in ("queries", "galleries")]
+    tables = digest_files(workspace.table(name, table) for table in ("queries", "galleries"))
     manifest = read_table(workspace.manifest(name), MANIFEST, "download")
     items = image_items(manifest, workspace.store(params.dataset))
-    encoder = clip.load(workspace.ENCODER, devices.choose("cpu"))
-    key = run.key(params, encoder.key, digest_files(tables), items)
-    if run.key_of(folder) == key:
-        print(f"{folder} was fine-tuned with these parameters already")
-        raise typer.Exit
+    key = run.key(params, clip.read_label(workspace.ENCODER).files, tables, items)
+    kept = workspace.parts() / "finetuned" / key
+    if not record.is_whole(kept, key):
+        _finetune(params, items, key, kept)
+        return
+    print("fine-tuned before with these parameters: taken from the store")
+    record.take(kept, folder)
+    raise typer.Exit  # The time of a copy is not that of fine-tuning.
+
+
+def _finetune(params: "Params", items: "list[Item]", key: str, kept: Path) -> None:
+    """Fine-tune into the store, and copy to the output."""
+    from filelock import FileLock
+
+    from rau.encoders import clip
+    from rau.finetuning import record, run
+    from rau.finetuning.processes import Processes
+    from rau.schemas import read_galleries, read_queries
+
+    name = params.dataset.name
     processes = Processes(params.train.device, params.finetune.devices)
-    queries, galleries = read_queries(tables[0]), read_galleries(tables[1])
+    queries = read_queries(workspace.table(name, "queries"))
+    galleries = read_galleries(workspace.table(name, "galleries"))
     material = run.prepare(params, items, queries, galleries)
     if processes.first:
         print(material.split.summary())
     state = workspace.parts() / "finetune" / key
-    result = run.finetune(
-        params,
-        clip.load(workspace.ENCODER, processes.device),
-        material,
-        processes,
-        workspace.parts() / "pictures",
-        state,
-    )
+    state.parent.mkdir(parents=True, exist_ok=True)
+    # An experiment that needs the same encoder waits for this one.
+    with FileLock(f"{state}.lock") if processes.first else nullcontext():
+        if not processes.of_the_first(record.is_whole(kept, key)):
+            loaded = clip.load(workspace.ENCODER, processes.device)
+            pictures = workspace.parts() / "pictures"
+            result = run.finetune(params, loaded, material, processes, pictures, state)
+            if processes.first:
+                run.save(kept, workspace.ENCODER, result, params, key)
+                shutil.rmtree(state)
+                print(f"kept epoch {result.progress.best_epoch} of {params.finetune.epochs}")
     if not processes.first:
         raise typer.Exit
-    run.save(folder, workspace.ENCODER, result, params, key)
-    shutil.rmtree(state)
-    print(f"kept epoch {result.progress.best_epoch} of {params.finetune.epochs}")
+    record.take(kept, workspace.finetuned(name))
 
 
 def outputs() -> list[Path]:

@@ -77,8 +77,10 @@ def finetuning_history(dataset: str) -> "dict[str, NDArray[np.float64]] | None":
 
 def encoder(dataset: str) -> Path:
     """The encoder that features are made with: the fine-tuned one, where there is one."""
-    own = finetuned(dataset) / "encoder"
-    return own if own.exists() else ENCODER
+    from rau.finetuning import record
+
+    towers = record.Record.read(finetuned(dataset)).towers
+    return ENCODER if towers == "none" else finetuned(dataset) / record.ENCODER
 
 
 def model(dataset: str) -> Path:

@@ -1,5 +1,7 @@
 """The device that tensors live on, the threads of a CPU and the precision of matrix products."""
 
+import resource
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -23,6 +25,14 @@ def choose(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"train.device={name} is not on this machine; use auto or cpu") from error
     return device
+
+
+def peak_memory(device: torch.device) -> int:
+    """Most memory that this process took on a GPU, or in the main memory of a CPU, in bytes."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 @contextmanager

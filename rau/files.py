@@ -4,12 +4,15 @@ import glob
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+from safetensors import SafetensorError
 
 from rau.errors import UserError
 
@@ -158,3 +161,22 @@ def digest_files(paths: Iterable[Path]) -> str:
     """SHA-256 over the contents of files, in the order given."""
     digests = b"".join(bytes.fromhex(digest_file(path)) for path in paths)
     return hashlib.sha256(digests).hexdigest()
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """Yield a temporary folder that takes the place of `folder` if the block succeeds."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    for abandoned in old_siblings(folder, ""):
+        shutil.rmtree(abandoned, ignore_errors=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        yield temporary
+        temporary.chmod(0o755)
+        shutil.rmtree(folder, ignore_errors=True)
+        temporary.replace(folder)
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"cannot write {folder}: {reason}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

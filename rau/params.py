@@ -5,7 +5,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from rau.errors import UserError
 from rau.files import read_bytes
@@ -128,7 +135,7 @@ class FinetuneParams(Section):
     schedule: Literal["cosine", "constant"] = "cosine"
     warm_up: Fraction = 0.1
     clip_norm: Positive | None = None
-    ema: Fraction = 0.0
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
     frozen_batch_norm: bool = True
     patience: Annotated[int, Field(ge=0, le=10**6)] = 0
     select: Literal["mean_of_r10_r50", "recall_at_1", "recall_at_10", "map"] = "mean_of_r10_r50"
@@ -142,6 +149,17 @@ class FinetuneParams(Section):
     compile: bool = False
     workers: Annotated[int, Field(ge=0, le=256)] = 0
     devices: Annotated[int, Field(ge=1, le=64)] = 1
+
+    @model_validator(mode="after")
+    def _statistics_need_whole_batches(self) -> Self:
+        if not self.frozen_batch_norm and (
+            self.micro_batch is not None or self.checkpointing or self.devices > 1
+        ):
+            raise ValueError(
+                "frozen_batch_norm=false needs a whole batch in one pass: no micro_batch, no "
+                "checkpointing, one device"
+            )
+        return self
 
 
 class FeaturesParams(Section):

@@ -3,7 +3,6 @@
 import json
 import logging
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -17,7 +16,6 @@ import torch
 from open_clip.factory import LOCAL_DIR_PREFIX
 from open_clip.transform import PreprocessCfg
 from PIL import Image
-from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -33,7 +31,7 @@ from rau.encoders.preprocess import CHANGES, TARGET_PAD, Name, transform
 from rau.encoders.towers import digest_tower
 from rau.encoders.words import quick
 from rau.errors import UserError
-from rau.files import digest, digest_files, old_siblings, write_json
+from rau.files import digest, digest_files, new_folder, write_json
 from rau.params import Section
 from rau.pictures import open_rgb
 
@@ -41,6 +39,7 @@ CONFIG = "open_clip_config.json"
 WEIGHTS = "open_clip_model.safetensors"
 LABEL = "rau_encoder.json"
 ALWAYS = ("mean", "std", "interpolation", "resize_mode")
+REMEDY = "run the stage that wrote it again (`encoder`, or `finetune`)"
 AGAIN = "run `python -m pipeline.features` again"
 # Raise it when preprocessing or encoding changes: it is part of the key of every feature.
 RECIPE = 1
@@ -126,25 +125,6 @@ class Encoder:
 
 
 @contextmanager
-def new_folder(folder: Path) -> Iterator[Path]:
-    """Yield a temporary folder that takes the place of `folder` if the block succeeds."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    for abandoned in old_siblings(folder, ""):
-        shutil.rmtree(abandoned, ignore_errors=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
-        yield temporary
-        temporary.chmod(0o755)
-        shutil.rmtree(folder, ignore_errors=True)
-        temporary.replace(folder)
-    except (OSError, SafetensorError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"cannot write {folder}: {reason}") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-@contextmanager
 def quiet() -> Iterator[None]:
     """Without open_clip's progress and warnings, on the root logger; what matters is raised."""
     root = logging.getLogger()
@@ -164,8 +144,13 @@ class Label(Section):
     files: str
 
 
-def _label(folder: Path) -> Label:
-    return Label.read_json(folder / LABEL, 1 << 16, "run `python -m pipeline.encoder` again")
+def read_label(folder: Path) -> Label:
+    """Read the label of an encoder's folder.
+
+    Raises:
+        UserError: when it is missing or malformed.
+    """
+    return Label.read_json(folder / LABEL, 1 << 16, REMEDY)
 
 
 def _files(folder: Path) -> list[Path]:
@@ -214,7 +199,7 @@ def save_changed(folder: Path, base: Path, model: Any, name: Name, pretrained: s
     config["preprocess_cfg"] = config.get("preprocess_cfg", {}) | CHANGES[name]
     (folder / CONFIG).write_text(json.dumps(config, indent=2))
     _save_weights(folder, model)
-    write_label(folder, _label(base).name, pretrained)
+    write_label(folder, read_label(base).name, pretrained)
 
 
 def _save_weights(folder: Path, model: Any) -> None:
@@ -234,12 +219,11 @@ def load(folder: Path, device: torch.device, precision: Precision = "auto") -> E
     Raises:
         UserError: when it is missing, or any of its files differs from what was written.
     """
-    remedy = "run `python -m pipeline.encoder` again"
     if not (folder / CONFIG).is_file() or not (folder / WEIGHTS).is_file():
-        raise UserError(f"{folder} is not a complete encoder; {remedy}")
-    label = _label(folder)
+        raise UserError(f"{folder} is not a complete encoder; {REMEDY}")
+    label = read_label(folder)
     if digest_files(_files(folder)) != label.files:
-        raise UserError(f"{folder} holds other files than were written; {remedy}")
+        raise UserError(f"{folder} holds other files than were written; {REMEDY}")
     source = f"{LOCAL_DIR_PREFIX}{folder.resolve()}"
     try:
         with quiet():
@@ -247,7 +231,7 @@ def load(folder: Path, device: torch.device, precision: Precision = "auto") -> E
             tokenizer = open_clip.get_tokenizer(source)
     except Exception as error:
         # A truncated safetensors file, a wrong shape and invalid JSON share no class.
-        raise UserError(f"{folder} cannot be loaded ({error}); {remedy}") from error
+        raise UserError(f"{folder} cannot be loaded ({error}); {REMEDY}") from error
     config = json.loads((folder / CONFIG).read_text())
     own = config.get("preprocess_cfg", {})
     preprocess = transform(model.visual.preprocess_cfg | {TARGET_PAD: own.get(TARGET_PAD)})

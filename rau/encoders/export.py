@@ -12,9 +12,9 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 from torch import Tensor
 
-from rau.encoders.clip import CONFIG, load, new_folder, quiet, save, write_label
+from rau.encoders.clip import CONFIG, load, quiet, save, write_label
 from rau.errors import UserError
-from rau.files import user_path
+from rau.files import new_folder, user_path
 
 PICKLED = (".bin", ".pt", ".pth")
 LEAST_COSINE = 0.9999

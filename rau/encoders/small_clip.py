@@ -12,9 +12,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from rau.datasets.garments import draw_pairs
-from rau.encoders.clip import new_folder, save, write_label
+from rau.encoders.clip import save, write_label
 from rau.encoders.forward import normalise
 from rau.errors import UserError
+from rau.files import new_folder
 from rau.lr_schedule import factor
 from rau.params import BUILT_IN_ENCODER
 

@@ -7,7 +7,7 @@ streams of `train.seed` by epoch and step, so that a stopped run resumes with th
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, Never
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_, get_total_norm
 from tqdm import tqdm
 
+from rau.devices import peak_memory
 from rau.errors import UserError
 from rau.finetuning.processes import Processes
 from rau.finetuning.sides import Embed, Encoded, LookedUp
@@ -164,18 +165,17 @@ class Finetuner:
         seed = epoch_seed(self.sampler.train.seed, Stream.PICTURES, progress.epoch)
         sums = torch.tensor(progress.sums or [0.0] * len(epoch_statistics.STATISTICS))
         sums = sums.to(self.processes.device)
-        sides = zip(
-            self.images.steps([one.images for one in distinct], seed),
-            self.texts.steps([one.texts for one in distinct], seed),
-            strict=True,
-        )
-        for batch, own, (images, texts) in zip(batches, distinct, sides, strict=True):
-            sums += self._step(batch, own, images, texts)
-            progress.step += 1
-            bar.update()
-            if time.monotonic() - self._saved > SAVE_SECONDS:
-                progress.sums = sums.tolist()
-                self._save()
+        with (
+            closing(self.images.steps([one.images for one in distinct], seed)) as images,
+            closing(self.texts.steps([one.texts for one in distinct], seed)) as texts,
+        ):
+            for batch, own, image, text in zip(batches, distinct, images, texts, strict=True):
+                sums += self._step(batch, own, image, text)
+                progress.step += 1
+                bar.update()
+                if time.monotonic() - self._saved > SAVE_SECONDS:
+                    progress.sums = sums.tolist()
+                    self._save()
         values = dict(zip(epoch_statistics.STATISTICS, sums.tolist(), strict=True))
         if bad := [name for name, value in values.items() if not math.isfinite(value)]:
             raise UserError(
@@ -190,7 +190,8 @@ class Finetuner:
         self._validate(row)
         self._save()
         found = progress.history[-1][f"holdout_{self.finetune.select}"]
-        bar.set_postfix({"loss": f"{row['loss']:.3f}", "holdout": f"{found:.2f}"})
+        memory = f"{peak_memory(self.processes.device) / 2**30:.1f} GiB"
+        bar.set_postfix(loss=f"{row['loss']:.3f}", holdout=f"{found:.2f}", peak=memory)
 
     def _step(self, batch: Batch, own: Distinct, images: Embed, texts: Embed) -> Tensor:
         """Update the weights once; returns what `epoch_statistics.STATISTICS` names."""
@@ -224,6 +225,7 @@ class Finetuner:
         image.backward()
         text.backward()
         self.processes.sum_gradients(list(self.towers.weights.values()))
+        self.processes.average_gradients(list(self.composer.parameters()))
         norm = self._update()
         truth = None
         if self.ua.csu_weight > 0:
@@ -242,6 +244,9 @@ class Finetuner:
             norm = get_total_norm([w.grad for w in weights if w.grad is not None])
         self.scaler.step(self.optimizer)
         self.scaler.update()
+        if self.scaler.is_enabled():
+            # A step whose scaled gradient overflows is skipped, which is how the scale is found.
+            norm = torch.where(norm.isfinite(), norm, 0.0)
         if self.ema:
             with torch.no_grad():
                 torch._foreach_lerp_(
@@ -256,12 +261,13 @@ class Finetuner:
             yield
             return
         own = {name: weight.detach().clone() for name, weight in self.weights.items()}
-        with torch.no_grad():
-            for name, weight in self.weights.items():
-                weight.copy_(self.ema[name])
+        for name, weight in self.weights.items():
+            weight.data.copy_(self.ema[name])
+        try:
             yield
+        finally:
             for name, weight in self.weights.items():
-                weight.copy_(own[name])
+                weight.data.copy_(own[name])
 
     def _validate(self, statistics: Row) -> None:
         """Validate after an epoch; keep the weights if they are the best so far."""
@@ -269,7 +275,7 @@ class Finetuner:
         self.towers.eval()
         with self._averaged():
             metrics = self.validate()
-            value = metrics[f"holdout_{self.finetune.select}"]
+            value = self.processes.of_the_first(metrics[f"holdout_{self.finetune.select}"])
             if value > progress.best_value:
                 progress.best_value, progress.best_epoch = value, progress.epoch
                 self._write(BEST, self._weights())
@@ -316,4 +322,5 @@ class Finetuner:
         for name, value in self.ema.items():
             value.copy_(tensors[f"ema.{name}"])
         optimizer_state.from_tensors(self.optimizer, moments)
-        self.scaler.load_state_dict(self.progress.scaler)
+        if self.progress.scaler and self.scaler.is_enabled():
+            self.scaler.load_state_dict(self.progress.scaler)

@@ -1,6 +1,7 @@
 """Pictures as uint8 tensors for training, decoded once into a mapped file or ahead of each step."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
@@ -11,6 +12,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from filelock import FileLock
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 from torch import Tensor
@@ -22,6 +24,8 @@ from rau.features.extraction import Item, verified
 from rau.files import digest, write_json
 from rau.finetuning.augmentation import Augmentation
 
+# Raise it when decoding changes.
+RECIPE = 1
 CHUNK = 64  # pictures that a thread decodes at a time
 SAVE_EVERY = 1024
 # Of the free space of a disk, what `picture_cache: auto` may take.
@@ -72,21 +76,22 @@ class DecodedPictures:
         """The pictures of each step's rows."""
         change = Augmentation(self.augment)
 
-        def decode(step: Tensor) -> Tensor:
-            pictures = [self._decode(row) for row in step.tolist()]
+        def decode(chunk: Tensor) -> Tensor:
+            pictures = [self.encoder.prepare(verified(self.items[row])) for row in chunk.tolist()]
             if self.augment:
-                changes = zip(pictures, step.tolist(), strict=True)
+                changes = zip(pictures, chunk.tolist(), strict=True)
                 pictures = [change(picture, seed, row) for picture, row in changes]
-            stacked = torch.stack(pictures)
-            # Out of pinned memory the host does not wait for the copy.
-            return stacked.pin_memory() if self.encoder.device.type == "cuda" else stacked
+            return torch.stack(pictures)
 
-        with closing(ahead(decode, rows, self.workers)) as decoded:
-            for pictures in decoded:
-                yield pictures.__getitem__
-
-    def _decode(self, row: int) -> Tensor:
-        return self.encoder.prepare(verified(self.items[row]))
+        # Not whole steps: of those two a thread would be held.
+        chunks = [torch.split(step, CHUNK) if len(step) else () for step in rows]
+        jobs = (chunk for step in chunks for chunk in step)
+        with closing(ahead(decode, jobs, self.workers)) as decoded:
+            for step in chunks:
+                pictures = torch.cat([next(decoded) for _ in step]) if step else torch.empty(0)
+                # Out of pinned memory the host does not wait for the copy.
+                pinned = self.encoder.device.type == "cuda"
+                yield (pictures.pin_memory() if pinned else pictures).__getitem__
 
 
 def load(
@@ -113,18 +118,21 @@ def load(
     decoded = DecodedPictures(encoder, items, augment, workers)
     if cache == "never" or augment:
         return decoded
-    one = encoder.prepare(verified(items[0]))
-    size = len(items) * one.numel()
-    folder.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(folder).free
-    if cache == "auto" and size > SHARE_OF_DISK * free:
-        tell(f"{size / 2**30:.1f} GiB of pictures do not fit {folder}: decoded at every step")
-        return decoded
-    key = digest([[item.key for item in items], repr(encoder.preprocess)], 16)
+    key = digest([RECIPE, [item.key for item in items], repr(encoder.preprocess)], 16)
     path = folder / f"{key}.npy"
-    if not path.exists():
-        tell(f"{len(items):,} pictures decoded once: {size / 2**20:,.0f} MiB in {path}")
-        _decode(path, decoded, tuple(one.shape))
+    folder.mkdir(parents=True, exist_ok=True)
+    # Another experiment that needs the same pictures waits for them.
+    with FileLock(path.with_suffix(".lock")):
+        if not path.exists():
+            one = encoder.prepare(verified(items[0]))
+            size = len(items) * one.numel()
+            free = shutil.disk_usage(folder).free
+            begun = path.with_suffix(".part").exists()
+            if cache == "auto" and not begun and size > SHARE_OF_DISK * free:
+                tell(f"{size / 2**30:.1f} GiB of pictures do not fit {folder}: decoded each step")
+                return decoded
+            tell(f"{len(items):,} pictures decoded once: {size / 2**20:,.0f} MiB in {path}")
+            _decode(path, decoded, tuple(one.shape))
     return CachedPictures(np.load(path, mmap_mode="r"))
 
 
@@ -135,6 +143,9 @@ def _decode(path: Path, pictures: DecodedPictures, shape: tuple[int, ...]) -> No
     done = json.loads(note.read_text())["done"] if note.exists() and unfinished.exists() else 0
     mode = "r+" if done else "w+"
     mapped = open_memmap(unfinished, mode, dtype=np.uint8, shape=(count, *shape))
+    with unfinished.open("r+b") as file:
+        # A full disk is an error here, where it would be a signal in the middle of a write.
+        os.posix_fallocate(file.fileno(), 0, unfinished.stat().st_size)
     chunks = torch.split(torch.arange(done, count), CHUNK)
     with (
         tqdm(total=count, initial=done, desc="decode pictures", unit="picture") as bar,

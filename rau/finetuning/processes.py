@@ -1,6 +1,6 @@
 """The processes of one training, a device each: every one encodes its share of a batch.
 
-Lightning Fabric starts them (or finds those of torchrun and Slurm) and names their devices. What
+Lightning Fabric starts them, or finds those of torchrun, and names their devices. What
 they exchange are features and summed gradients, not the towers' graphs: features of the whole
 batch are gathered without gradient, each process computes the loss on all of them, and takes the
 gradient of its own share back through its towers. The negatives are those of the global batch.
@@ -8,13 +8,17 @@ gradient of its own share back through its towers. The negatives are those of th
 
 import os
 from collections.abc import Sequence
+from typing import TypeVar
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from torch import Tensor, nn
 
 from rau import devices
 from rau.errors import UserError
+
+T = TypeVar("T")
 
 
 class Processes:
@@ -43,7 +47,10 @@ class Processes:
             raise UserError(
                 f"finetune.devices={local}: this machine has {torch.cuda.device_count()} GPUs"
             )
+        # Under Slurm, Fabric would wait for tasks that srun starts; torchrun says who is there.
+        started = "LOCAL_WORLD_SIZE" in os.environ
         self._fabric = Fabric(
+            plugins=[] if started else [LightningEnvironment()],
             accelerator=kind,
             devices=local,
             num_nodes=max(1, everywhere // local),
@@ -75,15 +82,23 @@ class Processes:
         """Replace the gradients of the weights by their sums over all processes."""
         if self.count == 1:
             return
-        for weight in weights:
-            if weight.grad is None:
-                weight.grad = torch.zeros_like(weight)
         grads = [weight.grad for weight in weights if weight.grad is not None]
         flat = torch.cat([grad.flatten() for grad in grads])
         total = torch.as_tensor(self._fabric.all_reduce(flat, reduce_op="sum"))
         sizes = [grad.numel() for grad in grads]
         for grad, summed in zip(grads, torch.split(total, sizes), strict=True):
             grad.copy_(summed.view_as(grad))
+
+    def average_gradients(self, weights: Sequence[nn.Parameter]) -> None:
+        """Make gradients that every process computed for itself the same to the last digit."""
+        for weight in weights:
+            if weight.grad is not None:
+                weight.grad /= self.count
+        self.sum_gradients(weights)
+
+    def of_the_first(self, value: T) -> T:
+        """The value of the first process, by which all decide."""
+        return self._fabric.broadcast(value) if self.count > 1 else value
 
     def wait(self) -> None:
         """Wait until every process is here."""

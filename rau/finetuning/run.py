@@ -1,6 +1,5 @@
 """A fine-tuned encoder from parameters, an encoder, pictures and queries."""
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,10 +12,11 @@ from torch import Tensor
 from rau.datasets.captions import all_texts
 from rau.encoders import clip
 from rau.encoders.forward import compute_dtype
+from rau.errors import UserError
 from rau.features.extraction import Item
 from rau.features.table import SHARED, Features
-from rau.files import digest, digest_sources, write_json, write_text
-from rau.finetuning import pictures
+from rau.files import digest, digest_sources, new_folder, write_text
+from rau.finetuning import pictures, record
 from rau.finetuning.finetuner import Finetuner, Progress
 from rau.finetuning.processes import Processes
 from rau.finetuning.sides import Encoded, LookedUp, Texts
@@ -25,7 +25,7 @@ from rau.methods import METHODS, RAW_SUM
 from rau.models import checkpoint
 from rau.models.config import HeadConfig, canonical
 from rau.models.head import ComposedHead
-from rau.params import EncoderParams, Params
+from rau.params import EncoderParams, HeadParams, Params
 from rau.retrieval import protocols
 from rau.retrieval.feature_set import FeatureSet
 from rau.retrieval.protocols import weight_key
@@ -37,8 +37,6 @@ from rau.training.history import to_csv
 from rau.training.sampler import BatchSampler
 from rau.training.triplets import TrainSet, divide, holdout_tasks, triplets_of
 
-# Folders and files of a fine-tuned encoder.
-ENCODER, HISTORY, RECORD = "encoder", "history.csv", "finetuning.json"
 # A small network trained here takes a rate that would wreck a large one trained for weeks.
 SMALL_RATE, LARGE_RATE = 1e-3, 1e-5
 SOURCES = (
@@ -50,6 +48,7 @@ SOURCES = (
     "lr_schedule.py",
     "models",
     "nn",
+    "pictures.py",
     "retrieval",
     "training",
 )
@@ -74,7 +73,13 @@ def composer_params(params: Params) -> Params:
             "batches": tune.batches,
         }
     )
-    head = params.head.model_copy(update={"name": name})
+    # In the space that the towers share, `dim` has no effect; what is fixed has no other part.
+    own = HeadParams(name=name)
+    head = (
+        own
+        if METHODS[name].fixed
+        else params.head.model_copy(update={"name": name, "dim": own.dim})
+    )
     return canonical(params.model_copy(update={"head": head, "train": train}))
 
 
@@ -152,7 +157,11 @@ def prepare(
     images &= by_name.keys()
     texts = {text for query in used + val for text in all_texts(query["captions"])}
     names = vocabulary(sorted(images), sorted(texts))
-    protocol = protocols.select(params.dataset.name, params.evaluate)[0]
+    if params.finetune.select == "map" and any(
+        query["relevant"] is None for query in split.holdout
+    ):
+        raise UserError("finetune.select=map needs known relevance; use mean_of_r10_r50")
+    protocol = protocols.presets(params.dataset.name)[0]
     return Material(
         split,
         names,
@@ -197,20 +206,16 @@ def finetune(
     images, texts = _sides(params, encoder, material, towers, processes, stores)
     towers.eval()
     measure = _Measure(material, images, texts, processes.device)
+    before = measure.features(measure.rows(material.holdout))
     weights = model_selection.choose_weights(
-        material.split,
-        measure.features(measure.rows(material.holdout)),
-        tune.select,
-        None,
-        [model_selection.TRAINED_FOR],
+        material.split, before, tune.select, None, [model_selection.TRAINED_FOR]
     )
-    width = encoder.model.visual.output_dim
     config = HeadConfig.from_params(
         own.head,
         own.ua,
         own.train,
-        d_image=width,
-        d_text=width,
+        d_image=before.image_matrix.shape[1],
+        d_text=before.text_matrix.shape[1],
         shared_space=True,
         text_weight=weights[weight_key(*model_selection.TRAINED_FOR)],
     )
@@ -328,30 +333,14 @@ def save(folder: Path, base: Path, result: Finetuned, params: Params, own_key: s
         f"{result.encoder.weights}, fine-tuned on {params.dataset.name} ({tune.towers}, "
         f"{result.progress.best_epoch} epochs)"
     )
-    with clip.new_folder(folder) as temporary:
+    with new_folder(folder) as temporary:
         model = result.encoder.model
-        clip.save_changed(temporary / ENCODER, base, model, tune.preprocess, origin)
+        clip.save_changed(temporary / record.ENCODER, base, model, tune.preprocess, origin)
         extra: dict[str, Any] = {
             "select": tune.select,
             "best_epoch": result.progress.best_epoch,
             "best_value": result.progress.best_value,
         }
         checkpoint.save(temporary, result.composer, extra)
-        write_text(temporary / HISTORY, to_csv(result.progress.history))
-        write_json(temporary / RECORD, {"key": own_key, "towers": tune.towers})
-
-
-def pass_on(folder: Path) -> None:
-    """Write only a record: the encoder stays as it is."""
-    with clip.new_folder(folder) as temporary:
-        write_json(temporary / RECORD, {"key": None, "towers": "none"})
-
-
-def key_of(folder: Path) -> str | None:
-    """The key that a folder's encoder was made with; None where there is none."""
-    path = folder / RECORD
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))["key"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return found if isinstance(found, str) else None
+        write_text(temporary / record.HISTORY, to_csv(result.progress.history))
+        record.write(temporary, tune.towers, own_key)

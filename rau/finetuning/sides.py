@@ -1,6 +1,7 @@
 """Features of a batch's pictures or texts: encoded by a tower that is trained, or looked up."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -36,7 +37,7 @@ Embed = Callable[[int], Embedded]
 class Inputs(Protocol):
     """What a tower reads, by row."""
 
-    def steps(self, rows: Sequence[Tensor], seed: int) -> Iterator[Loaded]:
+    def steps(self, rows: Sequence[Tensor], seed: int) -> Generator[Loaded]:
         """The inputs of each step's rows."""
         ...
 
@@ -48,7 +49,7 @@ class Texts:
     tokens: Tensor
     lengths: Tensor
 
-    def steps(self, rows: Sequence[Tensor], seed: int) -> Iterator[Loaded]:
+    def steps(self, rows: Sequence[Tensor], seed: int) -> Generator[Loaded]:
         """The tokens of each step's rows, cut to the longest of a slice."""
         for own in rows:
             yield partial(self._cut, own)
@@ -66,7 +67,7 @@ class LookedUp:
         """Args: features of all rows, (N, d), on the device."""
         self.matrix = matrix
 
-    def steps(self, rows: Sequence[Tensor], seed: int) -> Iterator[Embed]:
+    def steps(self, rows: Sequence[Tensor], seed: int) -> Generator[Embed]:
         """The features of each step's distinct rows."""
         for own in rows:
             yield partial(self._look_up, own)
@@ -110,11 +111,12 @@ class Encoded:
         self._inputs, self._plain, self._tower = inputs, plain, tower
         self._processes, self._piece = processes, piece
 
-    def steps(self, rows: Sequence[Tensor], seed: int) -> Iterator[Embed]:
+    def steps(self, rows: Sequence[Tensor], seed: int) -> Generator[Embed]:
         """The features of each step's distinct rows, encoded when they are asked for."""
         own = [self._processes.share(step) for step in rows]
-        for loaded, share, step in zip(self._inputs.steps(own, seed), own, rows, strict=True):
-            yield partial(self._embed, loaded, len(share), step)
+        with closing(self._inputs.steps(own, seed)) as inputs:
+            for loaded, share, step in zip(inputs, own, rows, strict=True):
+                yield partial(self._embed, loaded, len(share), step)
 
     def _embed(self, loaded: Loaded, count: int, rows: Tensor, seed: int) -> "_Shared":
         def encode(part: slice) -> Tensor:

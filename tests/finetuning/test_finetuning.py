@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
-from itertools import count
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,11 @@ from torch import Tensor
 from rau.encoders import clip
 from rau.encoders.towers import side_of
 from rau.errors import UserError
-from rau.finetuning import finetuner, run
+from rau.finetuning import finetuner, record, run
 from rau.finetuning.finetuner import Distinct, Finetuner
 from rau.params import UaParams
 from rau.training.sampler import Batch
-from tests.finetuning.world import finetune, params, weights
+from tests.finetuning.world import finetune, params, rising_values, weights
 from tests.places import ROOT
 from tests.project import environment
 
@@ -45,10 +45,7 @@ def tuned(encoder_folder: Path, tmp_path: Path) -> Callable[..., run.Finetuned]:
 @pytest.fixture
 def rising(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every epoch is the best so far, so that the last weights are kept."""
-    values = count(1.0)
-    monkeypatch.setattr(
-        run._Measure, "__call__", lambda self, head: {"holdout_mean_of_r10_r50": next(values)}
-    )
+    monkeypatch.setattr(run._Measure, "__call__", rising_values())
 
 
 def assert_close(left: Weights, right: Weights) -> None:
@@ -137,9 +134,10 @@ def test_a_stopped_run_ends_with_the_same_weights(
 
 
 def test_two_processes_end_with_the_weights_of_one(
-    tuned: Callable[..., run.Finetuned], encoder_folder: Path, tmp_path: Path
+    tuned: Callable[..., run.Finetuned], encoder_folder: Path, tmp_path: Path, rising: None
 ) -> None:
-    options = {"epochs": 1, "warm_up": 0.0, "micro_batch": 5}
+    # Clipped, so that a gradient of another size is another step.
+    options = {"epochs": 1, "warm_up": 0.0, "micro_batch": 5, "clip_norm": 0.05, "eps": 1e-3}
     command = [
         *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"),
         *("-m", "tests.finetuning.world", str(encoder_folder), str(tmp_path), json.dumps(options)),
@@ -179,6 +177,16 @@ def test_rows_of_one_target_count_as_negatives_where_asked(
     assert losses("sum")[0] == pytest.approx(losses("sum")[1])
 
 
+def test_half_precision_skips_steps_that_overflow(
+    tuned: Callable[..., run.Finetuned], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = torch.amp.GradScaler
+    monkeypatch.setattr(torch.amp, "GradScaler", partial(own, init_scale=1e38))
+    progress = tuned(epochs=1, precision="float16").progress
+    assert progress.scaler["scale"] < 1e38
+    assert progress.history[-1]["loss"] is not None
+
+
 def test_what_occurs_twice_is_encoded_once() -> None:
     rows = [torch.tensor(r) for r in ([0, 1, 2], [7, 3, 3], [3, 7, 5], [4, 4, 9])]
     found = Distinct.of(Batch(*rows))
@@ -195,12 +203,18 @@ def test_the_folder_is_an_encoder(
     result = tuned()
     chosen = params()
     run.save(tmp_path / "out", encoder_folder, result, chosen, "a key")
-    loaded = clip.load(tmp_path / "out" / run.ENCODER, torch.device("cpu"))
+    loaded = clip.load(tmp_path / "out" / record.ENCODER, torch.device("cpu"))
     texts = ["is red"]
     result.encoder.model.eval()
     torch.testing.assert_close(loaded.encode_texts(texts), result.encoder.encode_texts(texts))
     assert "fine-tuned on garments" in loaded.weights
-    assert run.key_of(tmp_path / "out") == "a key"
+    assert record.is_whole(tmp_path / "out", "a key")
+    assert not record.is_whole(tmp_path / "out", "another key")
+    record.take(tmp_path / "out", tmp_path / "copy")
+    assert record.is_whole(tmp_path / "copy", "a key")
+    path = tmp_path / "copy" / record.ENCODER / clip.WEIGHTS
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    assert not record.is_whole(tmp_path / "copy", "a key")
 
 
 def test_theta_changes_the_key_where_the_composer_reads_it() -> None:

@@ -69,7 +69,7 @@ def test_a_store_that_does_not_fit_is_left(
     said: list[str] = []
     found = pictures.load(tmp_path / "store", encoder, items, (), "auto", 1, said.append)
     assert isinstance(found, pictures.DecodedPictures)
-    assert "decoded at every step" in said[0]
+    assert "decoded each step" in said[0]
 
 
 def test_changes_are_of_the_seed_and_the_row(encoder: Encoder, tmp_path: Path) -> None:
