@@ -120,7 +120,7 @@ class FinetuneParams(Section):
 
     towers: Literal["none", "text", "image", "both"] = "both"
     composer: ComposerName = "deterministic"
-    epochs: Annotated[int, Field(ge=1, le=10000)] = 8
+    epochs: Annotated[int, Field(ge=1, le=10000)] = 5
     batch_size: Annotated[int, Field(ge=2, le=2**20)] = 256
     micro_batch: Annotated[int, Field(ge=1, le=2**20)] | None = None
     batches: Literal["mixed", "category"] = "category"

@@ -163,8 +163,8 @@ def write_label(folder: Path, name: str, pretrained: str | None) -> None:
     write_json(folder / LABEL, label.model_dump())
 
 
-def save(folder: Path, model: Any, config: dict[str, Any]) -> None:
-    """Write configuration and weights; `config` is open_clip's `model_cfg`."""
+def save(folder: Path, model: Any, config: dict[str, Any], pad: float | None = None) -> None:
+    """Write configuration and weights; `config` is open_clip's `model_cfg`, `pad` TargetPad's."""
     default = asdict(PreprocessCfg())
     # What open_clip's own writer keeps, and what it forgets; the size is the model's.
     preprocess = {
@@ -172,6 +172,8 @@ def save(folder: Path, model: Any, config: dict[str, Any]) -> None:
         for key, value in model.visual.preprocess_cfg.items()
         if key in ALWAYS or (key != "size" and value != default[key])
     }
+    if pad is not None:
+        preprocess[TARGET_PAD] = pad
     (folder / CONFIG).write_text(
         json.dumps({"model_cfg": config, "preprocess_cfg": preprocess}, indent=2)
     )

@@ -1,5 +1,6 @@
 """Any open_clip model written as an encoder's folder, with the features of open_clip's own."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +9,11 @@ import open_clip
 import torch
 from open_clip.factory import HF_HUB_PREFIX, LOCAL_DIR_PREFIX
 from open_clip.tokenizer import HFTokenizer, SigLipTokenizer
-from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 from torch import Tensor
 
 from rau.encoders.clip import CONFIG, load, quiet, save, write_label
+from rau.encoders.preprocess import TARGET_PAD, transform
 from rau.errors import UserError
 from rau.files import new_folder, user_path
 
@@ -58,6 +59,15 @@ def _resolve(name: str, root: Path) -> str:
     return f"{LOCAL_DIR_PREFIX}{folder}"
 
 
+def _target_pad(source: str) -> float | None:
+    """The ratio that a folder of ours pads to, which open_clip passes over."""
+    if not source.startswith(LOCAL_DIR_PREFIX):
+        return None
+    config = json.loads((Path(source.removeprefix(LOCAL_DIR_PREFIX)) / CONFIG).read_text())
+    ratio: float | None = config.get("preprocess_cfg", {}).get(TARGET_PAD)
+    return ratio
+
+
 def export(name: str, pretrained: str | None, folder: Path, root: Path) -> None:
     """Write any open_clip model as a `local-dir:` folder with the features of open_clip's own.
 
@@ -80,7 +90,8 @@ def export(name: str, pretrained: str | None, folder: Path, root: Path) -> None:
         with quiet():
             model = open_clip.create_model(source, pretrained, require_pretrained=True).eval()
             tokenizer = open_clip.get_tokenizer(source)
-            expected = _own_features(model, tokenizer)
+            pad = _target_pad(source)
+            expected = _own_features(model, tokenizer, pad)
     except Exception as error:
         # Hub, network, file and shape errors share no class; each is one that the user can fix.
         raise UserError(
@@ -96,7 +107,7 @@ def export(name: str, pretrained: str | None, folder: Path, root: Path) -> None:
     config = open_clip.get_model_config(source)
     config = config.get("model_cfg", config)
     with new_folder(folder) as temporary:
-        save(temporary, model, config)
+        save(temporary, model, config, pad)
         if isinstance(tokenizer, HFTokenizer):
             tokenizer.save_pretrained(str(temporary))
         write_label(temporary, name, pretrained)
@@ -113,9 +124,9 @@ def _samples() -> tuple[list[Image.Image], list[str]]:
 
 
 @torch.inference_mode()
-def _own_features(model: Any, tokenizer: Any) -> tuple[Tensor, Tensor]:
+def _own_features(model: Any, tokenizer: Any, pad: float | None) -> tuple[Tensor, Tensor]:
     """Features of the samples, (2, d_image) and (3, d_text), as open_clip computes them."""
-    preprocess = image_transform_v2(PreprocessCfg(**model.visual.preprocess_cfg), is_train=False)
+    preprocess = transform(model.visual.preprocess_cfg | {TARGET_PAD: pad})
     pictures, texts = _samples()
     pixels = torch.stack([preprocess(picture) for picture in pictures])
     return model.encode_image(pixels), model.encode_text(tokenizer(texts))

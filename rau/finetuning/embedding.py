@@ -9,9 +9,9 @@ from torch import Tensor
 class Embedding:
     """Features of N inputs, encoded `piece` at a time.
 
-    In one piece the graph is kept. In several, features are computed without a graph, and each
-    piece anew once the gradient of its features is known, so that the graph of one piece is all
-    that is ever held: cached contrastive gradients (GradCache, Gao et al. 2021, arXiv 2101.06983).
+    Only the last piece keeps its graph. The others are computed without one, and anew once the
+    gradient of their features is known, so that the graph of one piece is all that is ever held:
+    cached contrastive gradients (GradCache, Gao et al. 2021, arXiv 2101.06983).
 
     Attributes:
         values: (N, d), without gradient.
@@ -37,17 +37,18 @@ class Embedding:
         self._encode, self._seed, self._device = encode, seed, device
         size = piece or max(1, count)
         self._pieces = [slice(at, min(at + size, count)) for at in range(0, max(1, count), size)]
-        with torch.set_grad_enabled(len(self._pieces) == 1):
-            outputs = [self._run(piece) for piece in self._pieces]
-        self._kept = outputs[0] if len(outputs) == 1 else None
-        self.values = torch.cat([output.detach() for output in outputs])
+        *others, last = self._pieces
+        with torch.no_grad():
+            outputs = [self._run(piece) for piece in others]
+        self._kept = self._run(last)
+        self.values = torch.cat([*outputs, self._kept.detach()])
 
     def backward(self, gradient: Tensor) -> None:
         """Add the gradients of the tower's weights, from that of the features, (N, d)."""
-        for piece in self._pieces:
-            output = self._run(piece) if self._kept is None else self._kept
-            torch.autograd.backward(output, gradient[piece])
-        self._kept = None
+        *others, last = self._pieces
+        torch.autograd.backward(self._kept, gradient[last])
+        for piece in others:
+            torch.autograd.backward(self._run(piece), gradient[piece])
 
     def _run(self, piece: slice) -> Tensor:
         with torch.random.fork_rng([self._device] if self._device.type == "cuda" else []):

@@ -209,8 +209,8 @@ def test_a_folder_with_other_features_is_not_written(
     )
     whole = clip.save
 
-    def forgetful(folder: Path, model: Any, config: Any) -> None:
-        whole(folder, model, config)
+    def forgetful(folder: Path, model: Any, config: Any, pad: float | None) -> None:
+        whole(folder, model, config, pad)
         written = json.loads((folder / CONFIG).read_text())
         if lost == "fill_color":
             del written["preprocess_cfg"]["fill_color"]

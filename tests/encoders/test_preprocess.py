@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from rau.encoders import clip
+from rau.encoders.export import export
 from rau.encoders.preprocess import Name, TargetPad
 
 CPU = torch.device("cpu")
@@ -36,6 +37,10 @@ def test_a_changed_folder_prepares_pictures_in_the_changed_way(
     clip.save_changed(tmp_path / "new", encoder_folder, changed.model, name, "more")
     written = clip.load(tmp_path / "new", CPU)
     assert torch.equal(written.crop(picture), changed.crop(picture))
+    # The folder as an encoder of one's own.
+    export(f"local-dir:{tmp_path / 'new'}", None, tmp_path / "again", tmp_path)
+    again = clip.load(tmp_path / "again", CPU)
+    assert torch.equal(again.crop(picture), changed.crop(picture))
     seen = {
         "stretch": (picture.resize((64, 64), Image.Resampling.BICUBIC), 0),
         "center": (picture.resize((64, 192), Image.Resampling.BICUBIC).crop((0, 64, 64, 128)), 1),

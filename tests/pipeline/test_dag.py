@@ -1,10 +1,12 @@
 """`dvc.yaml` names the sources that each stage imports, so that an edit reruns what it must."""
 
+from types import ModuleType
 from typing import Any
 
 import pytest
 import yaml
 
+from rau.finetuning import run
 from rau.training import fit
 from tests.places import ROOT
 from tests.sources import closure
@@ -51,11 +53,13 @@ def test_deps_cover_the_imports(stage: str) -> None:
     assert not [dep for dep in listed if not any(within(name, dep) for name in used)]
 
 
-def test_code_of_a_head_is_what_its_training_imports() -> None:
-    # Of the registry only the head's own entry counts, which the digest takes by itself.
-    used = {name.removeprefix("rau/") for name in sources("rau.training.fit")} - {"methods.py"}
-    assert not {name for name in used if not any(within(name, source) for source in fit.SOURCES)}
-    assert not [source for source in fit.SOURCES if not any(within(name, source) for name in used)]
+@pytest.mark.parametrize("module", [fit, run], ids=["head", "encoder"])
+def test_code_of_a_result_is_what_its_training_imports(module: ModuleType) -> None:
+    # Of the registry only the own entry counts, which the digest takes by itself.
+    used = {name.removeprefix("rau/") for name in sources(module.__name__)} - {"methods.py"}
+    listed = module.SOURCES
+    assert not {name for name in used if not any(within(name, source) for source in listed)}
+    assert not [source for source in listed if not any(within(name, source) for name in used)]
 
 
 @pytest.mark.parametrize("file", FILES)
