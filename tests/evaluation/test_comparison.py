@@ -240,7 +240,7 @@ def test_what_evaluate_says_of_a_run_is_read_back(built_project: Path) -> None:
         method="RAU head",
         dataset="garments",
         copy="built in",
-        encoder="garments-clip, 3 steps, seed 0",
+        encoder=metrics.encoder_name,
         coverage="360 of 360 images; 120 of 120 val queries usable",
         unusable="miss",
     )

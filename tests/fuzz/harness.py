@@ -72,7 +72,7 @@ TARGETS = (
     Target("data/raw/*/images/*", ("features",), 2, own=True),
     Target("data/manifests/*.parquet", ("tables",), 12),
     Target("data/tables/*/*.parquet", ("evaluate",), 5),
-    Target("data/encoder/*", ("features",), 4),
+    Target("data/finetuned/*/encoder/*", ("features",), 4),
     Target("data/features/*/*.parquet", ("train",), 3),
     Target("data/models/*/head.safetensors", ("evaluate",), 4),
     Target("data/models/*/history.csv", ("evaluate",), 1),
@@ -101,8 +101,9 @@ def make(folder: Path) -> Path:
     for section, values in TINY.items():
         params[section] |= values
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
-    stages = ("download", "tables", "encoder", "features", "deterministic", "train", "evaluate")
-    code, text = attempt(folder, (*stages, "report"), 10 * SECONDS)
+    first = ("download", "tables", "encoder", "finetune", "features")
+    stages = (*first, "deterministic", "train", "evaluate", "report")
+    code, text = attempt(folder, stages, 10 * SECONDS)
     if code != 0:
         raise RuntimeError(f"the whole project fails\n{text}")
     return folder

@@ -80,12 +80,13 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in "rt":
         Image.new("RGB", (8, 8), "grey").save(tmp_path / f"store/{name}.png")
     workspace.PARAMS.write_text(yaml.safe_dump(PARAMS))
-    images = [{"image_id": n, "path": f"{n}.png", "status": "ok"} for n in "rt"]
+    about = {"status": "ok", "sha256": "0" * 64, "width": 8, "height": 8, "bytes": 70}
+    images = [about | {"image_id": n, "path": f"{n}.png", "source": "the folder"} for n in "rt"]
     table = pa.Table.from_pylist(images, schema=MANIFEST)
     write_table(workspace.manifest("garments"), table, MANIFEST)
-    queries = [
-        {"query_id": f"dress-val-{i}", "reference_id": "r", "target_id": "t"} for i in range(12)
-    ]
+    query: dict[str, Any] = {"split": "val", "category": "dress", "captions": ["is red"]}
+    query |= {"reference_id": "r", "target_id": "t"}
+    queries = [query | {"query_id": f"dress-val-{i}"} for i in range(12)]
     table = pa.Table.from_pylist(queries, schema=QUERIES)
     write_table(workspace.table("garments", "queries"), table, QUERIES)
     write_rankings(RANKS, 0)

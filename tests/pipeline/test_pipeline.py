@@ -30,7 +30,7 @@ def test_one_command_makes_everything(built_project: Path) -> None:
     assert metrics["coverage"]["val_queries_usable"] == 120
     assert set(metrics["protocols"]) == {"original", "val"}
     assert set(metrics["protocols"]["original"]) == {"dress", "shirt", "toptee", "mean"}
-    untrained = {"image only", "text only", "sum", "weighted sum"}
+    untrained = {"raw sum", "image only", "text only", "sum", "weighted sum"}
     assert set(metrics["baselines"]) == untrained | {"deterministic head"}
     assert metrics["method"] == "RAU head"
     deterministic = metrics["baselines"]["deterministic head"]["original"]["mean"]
@@ -67,7 +67,7 @@ def test_one_command_makes_everything(built_project: Path) -> None:
 def test_nothing_to_do_tracks_nothing_new(project: Path) -> None:
     before = set(runs(project))
     printed = call(project, "dvc", "repro")
-    assert printed.count("didn't change, skipping") == 8
+    assert printed.count("didn't change, skipping") == 9
     assert "tracked before" in printed
     assert set(runs(project)) == before
 
@@ -141,6 +141,7 @@ STAGES = (
     "download",
     "tables",
     "encoder",
+    "finetune",
     "features",
     "deterministic",
     "train",
@@ -151,6 +152,7 @@ OUTPUTS = {
     "download": "data/manifests",
     "tables": "data/tables",
     "encoder": "data/encoder",
+    "finetune": "data/finetuned",
     "features": "data/features",
     "deterministic": "data/models/garments-deterministic",
     "train": "data/models/garments",
@@ -293,7 +295,7 @@ def test_features_of_the_users_own(project: Path) -> None:
         names = json.loads((project / f"needed/{file}.json").read_text())
         matrix = rng.standard_normal((len(names), width)).astype(np.float32)
         write_features(project / f"own/{kind}.parquet", column, names, [matrix], {})
-    for name in ("encoder", "features", "deterministic", "train", "evaluate", "report"):
+    for name in ("encoder", "finetune", "features", "deterministic", "train", "evaluate", "report"):
         stage(project, name)
     assert [path.name for path in (project / "data/encoder").iterdir()] == ["rau_encoder.json"]
     metrics = json.loads((project / "reports/metrics.json").read_text())
@@ -330,7 +332,7 @@ def test_cirr_end_to_end(project: Path, tmp_path: Path) -> None:
     params["dataset"] |= {"name": "cirr", "root": str(tmp_path / "cirr")}
     (project / "params.yaml").write_text(yaml.safe_dump(params))
     assert "216 of 216 images" in stage(project, "download")
-    for name in ("tables", "features", "deterministic", "train"):
+    for name in ("tables", "finetune", "features", "deterministic", "train"):
         stage(project, name)
     assert "cirr_test1_recall_subset.json" in stage(project, "evaluate")
     metrics = json.loads((project / "reports/metrics.json").read_text())
