@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from bench.data import GALLERY, VAL_QUERIES, WIDTHS, random_features
 from bench.harness import Bench, Result
-from pipeline.stage import peak_memory_bytes
+from rau.memory import peak_memory_bytes
 from rau.retrieval.ranking import rank
 
 TOP_K = 50

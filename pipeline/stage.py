@@ -2,7 +2,6 @@
 
 import errno
 import os
-import resource
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -15,6 +14,7 @@ from pydantic import Field, NonNegativeInt
 from pipeline import workspace
 from rau.errors import UserError
 from rau.files import digest_files, write_json
+from rau.memory import peak_memory_bytes
 from rau.params import Section
 
 LONGEST = 1000  # Characters of an error.
@@ -62,24 +62,6 @@ def _fail(message: str) -> None:
         line = f"{line[: LONGEST // 2]} … {line[-LONGEST // 2 :]}"
     print(f"error: {line}", file=sys.stderr)
     sys.exit(1)
-
-
-def status_bytes(field: str) -> int | None:
-    """A size of this process as Linux reports it: VmRSS now, VmHWM at its largest; else None."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        for line in status.read_text().splitlines():
-            if line.startswith(f"{field}:"):
-                return int(line.split()[1]) * 1024
-    return None
-
-
-def peak_memory_bytes() -> int:
-    """Largest resident size of this process so far, in bytes."""
-    # On Linux a process inherits ru_maxrss: a large parent would be counted here.
-    known = status_bytes("VmHWM")
-    unit = 1 if sys.platform == "darwin" else 1024
-    return known or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def peak_device_bytes() -> int | None:

@@ -1,13 +1,12 @@
 """The device that tensors live on, the threads of a CPU and the precision of matrix products."""
 
-import resource
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 
 from rau.errors import UserError
+from rau.memory import peak_memory_bytes
 from rau.params import MatmulPrecision
 
 
@@ -31,8 +30,7 @@ def peak_memory(device: torch.device) -> int:
     """Most memory that this process took on a GPU, or in the main memory of a CPU, in bytes."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return peak_memory_bytes()
 
 
 @contextmanager

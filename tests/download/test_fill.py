@@ -1,4 +1,4 @@
-"""A folder of the user's own, completed from another, is left as it is."""
+"""A user-provided folder that another one completes is not modified."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Features of the user's own: what is needed is taken, whatever wrote it; a gap is named."""
+"""Precomputed features: tables of any writer are read; missing rows are named."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path

@@ -3,7 +3,7 @@
 Every case is made from its number and the seed alone. Outcomes:
 
 * `fine`: the results are those of the whole inputs; `refused`: one line says what is wrong;
-* `changed`: other results, from other values or from an input of the user's own;
+* `changed`: different results, from different values or from a user-provided input;
 * `silent`: other results from damaged bytes of a binary file of ours, without a word;
 * `traceback`, `hang`, `crash`, `unclear` (an exit code without its one line): faults.
 """

@@ -27,6 +27,7 @@ PLUMBING = frozenset(
         "rau/devices.py",
         "rau/errors.py",
         "rau/files.py",
+        "rau/memory.py",
         "rau/params.py",
         "rau/schemas.py",
     }

@@ -11,6 +11,7 @@ import pytest
 from pipeline import stage, workspace
 from rau.errors import UserError
 from rau.files import digest_files
+from rau.memory import peak_memory_bytes
 
 
 @pytest.mark.parametrize(
@@ -68,9 +69,9 @@ def test_a_fault_of_ours_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
 def test_a_large_parent_is_not_counted() -> None:
     ballast = b"x" * 2**28
-    code = "from pipeline.stage import peak_memory_bytes; print(peak_memory_bytes())"
+    code = "from rau.memory import peak_memory_bytes; print(peak_memory_bytes())"
     child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert stage.peak_memory_bytes() > len(ballast) > int(child.stdout)
+    assert peak_memory_bytes() > len(ballast) > int(child.stdout)
 
 
 def test_the_fullest_gpu_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
