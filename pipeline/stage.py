@@ -1,6 +1,5 @@
-"""Code that every stage shares: one-line errors, time and peak memory, threads."""
+"""Code that every stage shares: time and peak memory, threads."""
 
-import errno
 import os
 import sys
 import time
@@ -12,56 +11,27 @@ import typer
 from pydantic import Field, NonNegativeInt
 
 from pipeline import workspace
-from rau.errors import UserError
+from rau import console
 from rau.files import digest_files, write_json
 from rau.memory import peak_memory_bytes
 from rau.params import Section
 
-LONGEST = 1000  # Characters of an error.
-STOPPED = 130  # As shells say of a process that Ctrl-C ended.
-
 
 def run(main: Callable[..., None], outputs: Callable[[], Sequence[Path]] | None = None) -> None:
-    """Run `main` as a command line.
+    """Run `main` as a command line, with its errors on one line each.
 
-    A `UserError`, a full disk or a file that cannot be used is one line on stderr and exit code 1.
     `outputs` returns the files that the stage wrote: its time and peak memory go to an untracked
     file named by their digest, so that they are never logged for the outputs of another run.
     """
     started = time.perf_counter()
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(main)
-    try:
-        code = app(standalone_mode=False)
-        if code == STOPPED:
-            raise KeyboardInterrupt  # Typer catches it and returns this code.
-        if code is not None:
-            sys.exit(code)  # --help, or a command line that was refused
+
+    def note() -> None:
         if outputs is not None:
             _write_timing(Path(sys.argv[0]).stem, time.perf_counter() - started, outputs())
-    except UserError as error:
-        _fail(str(error))
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            _fail(f"no space left on the disk of {error.filename or Path.cwd()}; free some")
-        if error.filename is None:
-            raise
-        _fail(f"{error.filename}: {error.strerror}; check that it exists and can be accessed")
-    except (KeyboardInterrupt, typer.Abort):
-        print("stopped; run it again to resume", file=sys.stderr)
-        sys.exit(STOPPED)
-    except Exception as error:
-        if type(error).__module__.split(".")[0] not in ("click", "typer"):
-            raise
-        _fail(f"{getattr(error, 'message', error)}; see --help")
 
-
-def _fail(message: str) -> None:
-    line = "".join(c if c.isprintable() else "?" for c in " ".join(message.split()))
-    if len(line) > LONGEST:
-        line = f"{line[: LONGEST // 2]} … {line[-LONGEST // 2 :]}"
-    print(f"error: {line}", file=sys.stderr)
-    sys.exit(1)
+    console.run(app, note)
 
 
 def peak_device_bytes() -> int | None:

@@ -23,6 +23,7 @@ PLUMBING = frozenset(
         "pipeline/stage.py",
         "pipeline/workspace.py",
         "rau/ahead.py",
+        "rau/console.py",
         "rau/datasets/store.py",
         "rau/devices.py",
         "rau/errors.py",

@@ -1,0 +1,23 @@
+"""The application that holds the commands; each imports what it needs when it runs."""
+
+import typer
+
+from rau import console
+
+app = typer.Typer(
+    name="rau",
+    help="Composed image retrieval: search by a picture and what should be different about it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.callback()
+def _commands() -> None:
+    """Without a callback Typer would run a single command under no name."""
+
+
+def main() -> None:
+    """Run the command that the arguments name."""
+    console.run(app)

@@ -1,0 +1,56 @@
+"""A command line whose errors are one line each."""
+
+import errno
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import typer
+
+from rau.errors import UserError
+
+LONGEST = 1000  # Characters of an error.
+STOPPED = 130  # As shells say of a process that Ctrl-C ended.
+
+
+def run(app: typer.Typer, finished: Callable[[], None] = lambda: None) -> None:
+    """Run a command line.
+
+    A `UserError`, a full disk or a file that cannot be used is one line on stderr and exit code 1.
+
+    Args:
+        finished: called after the command, unless it failed, was refused or only showed its help.
+    """
+    try:
+        code = app(standalone_mode=False)
+        if code == STOPPED:
+            raise KeyboardInterrupt  # Typer catches it and returns this code.
+        if code is not None:
+            sys.exit(code)  # --help, or a command line that was refused
+        finished()
+    except UserError as error:
+        _fail(str(error))
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            _fail(f"no space left on the disk of {error.filename or Path.cwd()}; free some")
+        if error.filename is None:
+            raise
+        _fail(f"{error.filename}: {error.strerror}; check that it exists and can be accessed")
+    except (KeyboardInterrupt, typer.Abort):
+        print("stopped; run it again to resume", file=sys.stderr)
+        sys.exit(STOPPED)
+    except Exception as error:
+        if type(error).__module__.split(".")[0] not in ("click", "typer"):
+            raise
+        message = str(getattr(error, "message", error))
+        if not message:
+            sys.exit(2)  # Without arguments: typer printed the help.
+        _fail(f"{message}; see --help")
+
+
+def _fail(message: str) -> None:
+    line = "".join(c if c.isprintable() else "?" for c in " ".join(message.split()))
+    if len(line) > LONGEST:
+        line = f"{line[: LONGEST // 2]} … {line[-LONGEST // 2 :]}"
+    print(f"error: {line}", file=sys.stderr)
+    sys.exit(1)
