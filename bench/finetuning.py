@@ -19,8 +19,9 @@ from pipeline.stage import cores
 from rau.encoders import small_clip
 from rau.encoders.clip import Encoder
 from rau.encoders.forward import autocast, normalise, text_features
-from rau.finetuning import pictures, run
+from rau.finetuning import picture_store, run
 from rau.finetuning.finetuner import Distinct, Finetuner
+from rau.finetuning.pictures import Pictures
 from rau.finetuning.processes import Processes
 from rau.finetuning.sides import Encoded, Texts
 from rau.finetuning.towers import Towers
@@ -68,7 +69,7 @@ class World:
     """
 
     encoder: Encoder
-    sources: pictures.Pictures
+    sources: Pictures
     paths: Sequence[Path]
     texts: Sequence[str]
     triplets: Triplets
@@ -127,7 +128,7 @@ def make_world(
     texts = captions(4 * queries)
     return World(
         encoder,
-        pictures.load(bench.scratch, encoder, items, (), "always", cores(), lambda _: None),
+        picture_store.load(bench.scratch, encoder, items, (), "always", cores(), lambda _: None),
         [Path(item.content) for item in items],
         texts,
         random_triplets(queries, len(items), len(texts), torch.device("cpu")),

@@ -16,8 +16,9 @@ from rau.errors import UserError
 from rau.features.extraction import Item
 from rau.features.table import SHARED, Features
 from rau.files import digest, digest_sources, new_folder, write_text
-from rau.finetuning import pictures, record
+from rau.finetuning import picture_store, record
 from rau.finetuning.finetuner import Finetuner, Progress
+from rau.finetuning.pictures import Pictures
 from rau.finetuning.processes import Processes
 from rau.finetuning.sides import Encoded, LookedUp, Texts
 from rau.finetuning.towers import Towers
@@ -252,8 +253,9 @@ def _sides(
     tune = params.finetune
     workers = tune.workers or torch.get_num_threads()
 
-    def decoded(augment: Sequence[str]) -> pictures.Pictures:
-        return pictures.load(stores, encoder, material.items, augment, tune.picture_cache, workers)
+    def decoded(augment: Sequence[str]) -> Pictures:
+        cache = tune.picture_cache
+        return picture_store.load(stores, encoder, material.items, augment, cache, workers)
 
     if not processes.first:
         processes.wait()

@@ -1,13 +1,15 @@
 """Pictures for training: decoded once or at every step, changed at random by seed."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
 from rau.encoders.clip import Encoder
+from rau.errors import UserError
 from rau.features import extraction
-from rau.finetuning import pictures
+from rau.finetuning import picture_store, pictures
 from rau.finetuning.augmentation import Augmentation
 from tests.finetuning import world
 
@@ -22,59 +24,120 @@ def test_cached_pictures_are_the_decoded_ones(encoder: Encoder, tmp_path: Path) 
     items = world.pictures(tmp_path / "images")
     said: list[str] = []
     cached, decoded = (
-        pictures.load(tmp_path / "store", encoder, items, (), cache, 2, said.append)
+        picture_store.load(tmp_path / "store", encoder, items, (), cache, 2, said.append)
         for cache in ("always", "never")
     )
-    assert isinstance(cached, pictures.CachedPictures)
+    assert isinstance(cached, picture_store.CachedPictures)
     assert isinstance(decoded, pictures.DecodedPictures)
     for left, right in zip(read(cached), read(decoded), strict=True):
         assert left.equal(right)
     assert "72 pictures decoded once: 1 MiB" in said[0]
     # Once more nothing is decoded.
-    pictures.load(tmp_path / "store", encoder, items, (), "always", 2, said.append)
+    picture_store.load(tmp_path / "store", encoder, items, (), "always", 2, said.append)
     assert len(said) == 1
 
 
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], list[str]]:
+    """Counts what is decoded, and stops after a given number."""
+
+    def count(most: int) -> list[str]:
+        names: list[str] = []
+
+        def stopping(item: extraction.Item) -> bytes:
+            if len(names) == most:
+                raise KeyboardInterrupt
+            names.append(item.name)
+            return own(item)
+
+        for module in (pictures, picture_store):
+            monkeypatch.setattr(module, "verified", stopping)
+        return names
+
+    own = extraction.verified
+    return count
+
+
 def test_decoding_goes_on_where_it_was_stopped(
-    encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    encoder: Encoder,
+    tmp_path: Path,
+    decoded: Callable[[int], list[str]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     items = world.pictures(tmp_path / "images")
     monkeypatch.setattr(pictures, "CHUNK", 8)
-    monkeypatch.setattr(pictures, "SAVE_EVERY", 8)
-    own, left, decoded = extraction.verified, 20, 0
+    monkeypatch.setattr(picture_store, "CHUNK", 8)
+    monkeypatch.setattr(picture_store, "SAVE_EVERY", 8)
 
-    def stopping(item: extraction.Item) -> bytes:
-        nonlocal decoded
-        decoded += 1
-        if decoded > left:
-            raise KeyboardInterrupt
-        return own(item)
+    def load(cache: str) -> pictures.Pictures:
+        return picture_store.load(tmp_path / "store", encoder, items, (), cache, 1)
 
-    monkeypatch.setattr("rau.finetuning.pictures.verified", stopping)
+    decoded(20)
     with pytest.raises(KeyboardInterrupt):
-        pictures.load(tmp_path / "store", encoder, items, (), "always", 1)
-    left, decoded = 1000, 0
-    cached = pictures.load(tmp_path / "store", encoder, items, (), "always", 1)
-    assert 0 < decoded < len(items)
-    monkeypatch.setattr("rau.finetuning.pictures.verified", own)
-    plain = pictures.load(tmp_path / "store", encoder, items, (), "never", 1)
-    assert all(a.equal(b) for a, b in zip(read(cached), read(plain), strict=True))
+        load("always")
+    names = decoded(1000)
+    # What does not fit any more was reserved when it began.
+    monkeypatch.setattr(picture_store, "SHARE_OF_DISK", 1e-12)
+    cached = load("auto")
+    assert isinstance(cached, picture_store.CachedPictures)
+    assert 0 < len(names) < len(items)
+    assert all(a.equal(b) for a, b in zip(read(cached), read(load("never")), strict=True))
+
+
+def test_a_store_grows_by_what_it_lacks(
+    encoder: Encoder, tmp_path: Path, decoded: Callable[[int], list[str]]
+) -> None:
+    items = world.pictures(tmp_path / "images")
+    names = decoded(1000)
+
+    def load(own: list[extraction.Item], cache: str = "always") -> pictures.Pictures:
+        return picture_store.load(tmp_path / "store", encoder, own, (), cache, 1)
+
+    first = load(items[10:64])
+    before = read(first)
+    names.clear()
+    everything = load(items[::-1])
+    assert set(names) == {item.name for item in items[:10] + items[64:]}
+    for kept, now in ((before, first), (read(load(items[::-1], "never")), everything)):
+        assert all(a.equal(b) for a, b in zip(kept, read(now), strict=True))
+    names.clear()
+    load(items[5:])
+    assert not names
+
+
+@pytest.mark.parametrize("damage", ["short", "index"])
+def test_a_damaged_store_is_one_line(encoder: Encoder, tmp_path: Path, damage: str) -> None:
+    items = world.pictures(tmp_path / "images")
+
+    def load() -> pictures.Pictures:
+        return picture_store.load(tmp_path / "store", encoder, items, (), "always", 1)
+
+    load()
+    (data,) = (tmp_path / "store").glob("*.bin")
+    if damage == "short":
+        data.write_bytes(data.read_bytes()[:-1])
+    else:
+        data.with_suffix(".json").write_text("{}")
+    with pytest.raises(UserError, match=f"remove {data}"):
+        load()
+    data.unlink()
+    load()
 
 
 def test_a_store_that_does_not_fit_is_left(
     encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     items = world.pictures(tmp_path / "images")
-    monkeypatch.setattr(pictures, "SHARE_OF_DISK", 1e-12)
+    monkeypatch.setattr(picture_store, "SHARE_OF_DISK", 1e-12)
     said: list[str] = []
-    found = pictures.load(tmp_path / "store", encoder, items, (), "auto", 1, said.append)
+    found = picture_store.load(tmp_path / "store", encoder, items, (), "auto", 1, said.append)
     assert isinstance(found, pictures.DecodedPictures)
     assert "decoded each step" in said[0]
 
 
 def test_changes_are_of_the_seed_and_the_row(encoder: Encoder, tmp_path: Path) -> None:
     items = world.pictures(tmp_path / "images")
-    source = pictures.load(
+    source = picture_store.load(
         tmp_path, encoder, items, ("flip", "crop", "colour"), "auto", 2, lambda text: None
     )
     first, again, other = read(source), read(source), read(source, seed=1)
