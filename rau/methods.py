@@ -27,6 +27,7 @@ class Method:
         plain: the method that is left of it with ISU, CSU and DR off.
         fixed: nothing of it is trained in a shared space, where no projection is needed.
         raw: fuses features as they are, where others normalise them first.
+        reads_text: fuses the caption in; it decides no weights, so that it is not part of a digest.
         space: values that tuning may try in addition to the common ones, by parameter.
     """
 
@@ -39,6 +40,7 @@ class Method:
     plain: str | None = None
     fixed: bool = False
     raw: bool = False
+    reads_text: bool = field(default=True, repr=False)
     space: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
 
     def load_fusion(self) -> Any:
@@ -55,7 +57,9 @@ DETERMINISTIC = "deterministic"
 # The composer of CLIP4Cir's first stage.
 RAW_SUM = "raw_sum"
 METHODS: dict[str, Method] = {
-    "image_only": Method("image only", "rau.models.fusion:image_only", fixed=True),
+    "image_only": Method(
+        "image only", "rau.models.fusion:image_only", fixed=True, reads_text=False
+    ),
     "text_only": Method("text only", "rau.models.fusion:text_only", fixed=True),
     "sum": Method("sum", "rau.models.fusion:plain_sum", fixed=True),
     RAW_SUM: Method("raw sum", "rau.models.fusion:plain_sum", fixed=True, raw=True),

@@ -63,9 +63,18 @@ def tower_lr(params: Params) -> float:
 
 
 def composer_params(params: Params) -> Params:
-    """Head, ua and train of the composer, canonical."""
+    """Head, ua and train of the composer, canonical.
+
+    Raises:
+        UserError: when it reads nothing that is trained.
+    """
     tune = params.finetune
     name = {"sum": RAW_SUM, "head": params.head.name}.get(tune.composer, tune.composer)
+    if tune.towers == "text" and not METHODS[name].reads_text:
+        raise UserError(
+            f"finetune.towers=text: the composer {name} reads no captions, so that nothing would "
+            "be trained; use finetune.towers=image, or another finetune.composer"
+        )
     train = params.train.model_copy(
         update={
             "temperature": tune.temperature,

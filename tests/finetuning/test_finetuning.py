@@ -18,6 +18,7 @@ from rau.encoders.towers import side_of
 from rau.errors import UserError
 from rau.finetuning import finetuner, record, run
 from rau.finetuning.finetuner import Distinct, Finetuner
+from rau.methods import METHODS
 from rau.params import UaParams
 from rau.training.sampler import Batch
 from tests.finetuning.world import finetune, params, rising_values, weights
@@ -215,6 +216,17 @@ def test_the_folder_is_an_encoder(
     path = tmp_path / "copy" / record.ENCODER / clip.WEIGHTS
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     assert not record.is_whole(tmp_path / "copy", "a key")
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_composer_that_reads_nothing_that_is_trained_is_refused_before_any_work(
+    name: str, tuned: Callable[..., run.Finetuned]
+) -> None:
+    if name == "image_only":
+        with pytest.raises(UserError, match=r"towers=text: the composer image_only reads no"):
+            run.key(params(towers="text", composer=name), "encoder", "tables", [])
+    else:
+        tuned(towers="text", composer=name, epochs=1)
 
 
 def test_theta_changes_the_key_where_the_composer_reads_it() -> None:
