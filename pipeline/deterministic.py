@@ -7,11 +7,15 @@ from pipeline.train import train
 
 
 def main() -> None:
-    """Write `data/models/<dataset>-deterministic/`."""
+    """Write `data/models/<dataset>-deterministic/`.
+
+    With `train.start=finetuned` it starts from the composer where that has its architecture.
+    """
     from rau.models.config import without_uncertainty
 
     params = workspace.load_params()
-    train(without_uncertainty(params), workspace.deterministic(params.dataset.name))
+    folder = workspace.deterministic(params.dataset.name)
+    train(without_uncertainty(params), folder, must_start=False)
 
 
 def outputs() -> list[Path]:

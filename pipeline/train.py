@@ -20,8 +20,13 @@ def main() -> None:
     train(params, workspace.model(params.dataset.name))
 
 
-def train(params: "Params", folder: Path) -> None:
-    """Write the head of these parameters to `folder`."""
+def train(params: "Params", folder: Path, must_start: bool = True) -> None:
+    """Write the head of these parameters to `folder`.
+
+    Args:
+        must_start: whether a composer of another architecture, with `train.start=finetuned`, is an
+            error; else the head starts fresh.
+    """
     from rau import devices
     from rau.errors import UserError
     from rau.features import table
@@ -57,7 +62,7 @@ def train(params: "Params", folder: Path) -> None:
     prepared = fit.prepare(params.train, on_device, queries)
     print(prepared.split.summary())
     start = checkpoint.load(composer.parent, on_device.device)[0] if started else None
-    fitted = fit.fit(params, on_device, prepared, state, start=start)
+    fitted = fit.fit(params, on_device, prepared, state, start=start, must_start=must_start)
     checkpoint.save(folder, fitted.head, fitted.extra)
     write_text(folder / workspace.HISTORY, to_csv(fitted.training.history))
     if fitted.text_map is not None:

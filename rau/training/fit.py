@@ -102,20 +102,31 @@ def fit(
     state: Path | None,
     quiet: bool = False,
     start: ComposedHead | None = None,
+    must_start: bool = True,
 ) -> Fitted:
     """Train the head that `head.name` asks for and keep the best epoch.
 
     Epochs are compared on the holdout with the reference kept and captions joined forward. `state`
     is the file that a stopped run resumes from; remove it once the head is saved. `start` is a head
-    whose weights are trained further.
+    whose weights are trained further; where it is of another architecture, training starts fresh
+    and says so, unless it `must_start` from there.
 
     Raises:
         NotFinite: when the loss is not.
-        UserError: a metric without truth.
+        UserError: a metric without truth, a start of another architecture.
     """
     trainer = make_trainer(params, features, prepared)
-    if start is not None:
-        take_over(trainer.head, start)
+    if start is not None and not take_over(trainer.head, start):
+        if must_start:
+            raise UserError(
+                "train.start=finetuned: the composer that was fine-tuned "
+                f"({start.config.name}) has other weights than this head; give both the same "
+                "head.* and ua.*, or use train.start=fresh"
+            )
+        print(
+            f"the composer that was fine-tuned ({start.config.name}) has other weights than the "
+            f"{trainer.head.config.name} head, which starts fresh"
+        )
     training, head = trainer.run(state, quiet), trainer.head
     extra = {
         "features": features.images.metadata,
@@ -130,23 +141,20 @@ def fit(
     return Fitted(head.eval(), training, prepared.text_map, extra)
 
 
-def take_over(head: ComposedHead, start: ComposedHead) -> None:
+def take_over(head: ComposedHead, start: ComposedHead) -> bool:
     """Give a head the weights of another one, except for its temperature.
 
     What only the other has, as weights of its loss, is left.
 
-    Raises:
-        UserError: when the other lacks a weight, or has it in another shape.
+    Returns:
+        False, with the head as it was, when the other lacks a weight or has it in another shape.
     """
     own = {k: v for k, v in head.state_dict().items() if k != "log_temperature"}
     found = {k: v for k, v in start.state_dict().items() if k in own}
     if {k: v.shape for k, v in own.items()} != {k: v.shape for k, v in found.items()}:
-        raise UserError(
-            f"train.start=finetuned: the composer that was fine-tuned ({start.config.name}) has "
-            "other weights than this head; give both the same head.* and ua.*, or use "
-            "train.start=fresh"
-        )
+        return False
     head.load_state_dict(found, strict=False)
+    return True
 
 
 def make_trainer(params: Params, features: FeatureSet, prepared: Prepared) -> Trainer:

@@ -273,6 +273,26 @@ def test_bad_input_is_one_line(project: Path) -> None:
     assert "unexpected extra argument" in one_line(stage(project, "train", "x", code=1)).lower()
 
 
+def test_heads_start_from_the_composer_of_their_architecture(project: Path) -> None:
+    params = yaml.safe_load((project / "params.yaml").read_text())
+    params["train"]["start"] = "finetuned"
+
+    def use(head: str, composer: str) -> None:
+        params["head"]["name"], params["finetune"]["composer"] = head, composer
+        (project / "params.yaml").write_text(yaml.safe_dump(params))
+
+    use("combiner", "deterministic")
+    assert "use train.start=fresh" in one_line(stage(project, "train", code=1))
+    assert "fresh" not in stage(project, "deterministic")
+    use("combiner", "head")
+    stage(project, "finetune")
+    stage(project, "train")
+    assert "the deterministic head, which starts fresh" in stage(project, "deterministic")
+    params["finetune"]["towers"] = "text"
+    use("image_only", "head")
+    assert "reads no captions" in one_line(stage(project, "finetune", code=1))
+
+
 def test_features_of_another_encoder_are_refused(project: Path) -> None:
     for kind, column in (("images", "image_id"), ("texts", "text")):
         path = project / f"data/features/garments/{kind}.parquet"

@@ -27,7 +27,13 @@ PLAIN = UaParams(isu=False, csu_weight=0.0, dr_weight=0.0)
 SAMPLED = UaParams(isu=True, csu_weight=0.0, dr_weight=0.0)
 
 
-def fitted(ua: UaParams = PLAIN, head: dict[str, Any] | None = None, **train: Any) -> Fitted:
+def fitted(
+    ua: UaParams = PLAIN,
+    head: dict[str, Any] | None = None,
+    start: ComposedHead | None = None,
+    must_start: bool = True,
+    **train: Any,
+) -> Fitted:
     """A small head after a few steps on made-up features."""
     features, queries = world()
     settings: dict[str, Any] = {"epochs": 2, "batch_size": 16, "holdout": 0.2, "device": "cpu"}
@@ -37,7 +43,7 @@ def fitted(ua: UaParams = PLAIN, head: dict[str, Any] | None = None, **train: An
         train=TrainParams(**settings | {"lr": 1e-2} | train),
     )
     prepared = prepare(chosen.train, features, queries, [model_selection.TRAINED_FOR])
-    return fit(chosen, features, prepared, None, quiet=True)
+    return fit(chosen, features, prepared, None, True, start, must_start)
 
 
 @contextmanager
@@ -244,5 +250,15 @@ def test_a_head_starts_from_the_one_that_was_fine_tuned() -> None:
     take_over(head, start)
     for name, value in head.state_dict().items():
         assert value.equal(state[name]) == (name != "log_temperature")
+
+
+@pytest.mark.parametrize("other", [{"name": "combiner"}, {"name": "deterministic", "hidden": 8}])
+def test_a_head_of_another_architecture_starts_fresh_only_where_it_may(
+    other: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    start = fitted(head=other).head
     with pytest.raises(UserError, match=r"train\.start=finetuned: .*same head\.\* and ua\.\*"):
-        take_over(fitted(head={"hidden": 8}).head, start)
+        fitted(start=start)
+    found, fresh = fitted(start=start, must_start=False).head, fitted().head
+    assert "which starts fresh" in capsys.readouterr().out
+    assert all(a.equal(b) for a, b in zip(found.parameters(), fresh.parameters(), strict=True))
