@@ -1,4 +1,4 @@
-"""Studies: `python -m pipeline.study`, or one of tune, methods, ablation, theta and n."""
+"""Studies: `python -m pipeline.study`, or one of tune, methods, ablation, theta, n and finetune."""
 
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -12,11 +12,14 @@ if TYPE_CHECKING:
     from rau.studies.plan import Study
     from rau.studies.run_store import RunStore
 
-NAMES = ("tune", "methods", "ablation", "theta", "n")
+OF_HEADS = ("tune", "methods", "ablation", "theta", "n")
+NAMES = (*OF_HEADS, "finetune")
 
 
 def main(
-    study: Annotated[str | None, typer.Argument(help=f"{', '.join(NAMES)}; default: all")] = None,
+    study: Annotated[
+        str | None, typer.Argument(help=f"{', '.join(NAMES)}; default: all but finetune")
+    ] = None,
 ) -> None:
     """Execute the runs of a study that are not stored yet, and write its tables."""
     if study not in (None, *NAMES):
@@ -25,11 +28,12 @@ def main(
     from rau.studies import study as studies
 
     params = workspace.load_params()
-    folder, store = workspace.studies(params.dataset.name), _store(params)
+    folder = workspace.studies(params.dataset.name)
+    store = _store(params, study == "finetune")
     tuned = folder / "tune/tuned.json"
     if study is None:
         studies.announce(params, store)
-    for name in [study] if study else NAMES:
+    for name in [study] if study else OF_HEADS:
         if name == "tune":
             trials, chosen = studies.tune(params, store)
             write_text(folder / "tune/trials.csv", trials.to_csv(index=False))
@@ -40,19 +44,29 @@ def main(
             tables.write(folder / name)
 
 
-def _store(params: "Params") -> "RunStore":
+def _store(params: "Params", encoders: bool) -> "RunStore":
     """The runs that all studies share, with what they read."""
+    from rau.studies.encoder_runs import EncoderSource
     from rau.studies.run_store import RunStore
     from rau.studies.runs import Source
 
     name = params.dataset.name
-    source = Source(
+    tables = {kind: workspace.table(name, kind) for kind in ("queries", "galleries")}
+    source: Source | EncoderSource = Source(
         images=workspace.features(name, "images"),
         texts=workspace.features(name, "texts"),
-        queries=workspace.table(name, "queries"),
-        galleries=workspace.table(name, "galleries"),
+        **tables,
         device=params.train.device,
     )
+    if encoders:
+        source = EncoderSource(
+            encoder=workspace.ENCODER,
+            manifest=workspace.manifest(name),
+            **tables,
+            images=workspace.store(params.dataset),
+            parts=workspace.parts(),
+            device=params.train.device,
+        )
     jobs = params.study.jobs
     return RunStore(workspace.parts() / "runs", source, jobs=jobs, cores=stage.cores())
 

@@ -11,7 +11,7 @@ def main() -> None:
     from rau.files import write_bytes, write_json, write_text
     from rau.report.html import png
     from rau.schemas import read_csv, read_galleries, read_images, read_queries
-    from rau.studies import figures, plan, study_page
+    from rau.studies import figures, study_page
     from rau.studies.tables import StudyTables
 
     params = workspace.load_params()
@@ -20,7 +20,7 @@ def main() -> None:
     remedy = "run `python -m pipeline.study tune` again"
     tried = read_csv(folder / "tune/trials.csv", study_page.TRIALS, remedy)
     sections = []
-    for study in plan.STUDIES:
+    for study in workspace.finished_studies(name):
         tables = StudyTables.read(folder / study)
         picture = png(figures.DRAWN[study](tables))
         write_bytes(target / f"{study}.png", picture)

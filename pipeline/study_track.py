@@ -7,18 +7,20 @@ from pipeline import stage, workspace
 from pipeline.track import diagnostic_tags, git_state
 
 # Params of a nested run, by the name of its column.
-VARIED = ("head", "theta", "theta_quantile", "n", "seed", "ISU", "CSU", "DR")
+VARIED = (
+    *("head", "theta", "theta_quantile", "n", "seed"),
+    *("ISU", "CSU", "DR", "fraction", "noise"),
+)
 
 
 def main() -> None:
     """Create or complete the MLflow runs of the studies' tables."""
     from rau import tracking
-    from rau.studies import plan
 
     params = workspace.load_params()
     root = workspace.main_checkout()
     uri = tracking.store_uri(root)
-    for study in plan.STUDIES:
+    for study in workspace.finished_studies(params.dataset.name):
         parent, children = _records(params.dataset.name, study)
         try:
             run, known = tracking.track(parent, uri, root / "mlruns", children)

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from rau.studies.plan import Study
+
 PARAMS = Path("params.yaml")
 ENCODER = Path("data/encoder")
 METRICS = Path("reports/metrics.json")
@@ -96,6 +98,14 @@ def deterministic(dataset: str) -> Path:
 def studies(dataset: str) -> Path:
     """Tables of the studies."""
     return Path("data/studies") / dataset
+
+
+def finished_studies(dataset: str) -> "list[Study]":
+    """The studies whose tables are there, in the order of the page."""
+    from rau.studies import plan
+    from rau.studies.tables import DOCUMENT
+
+    return [study for study in plan.STUDIES if (studies(dataset) / study / DOCUMENT).exists()]
 
 
 def study_page(dataset: str) -> Path:

@@ -30,6 +30,7 @@ from rau.params import FinetuneParams, UaParams, first_error
 from rau.training import epoch_statistics, optimizer_state
 from rau.training.sampler import Batch, BatchSampler
 from rau.training.seeds import Stream, epoch_seed
+from rau.training.trainer import NotFinite
 
 SAVE_SECONDS = 300
 STATE, BEST = "state.safetensors", "best.safetensors"
@@ -129,13 +130,17 @@ class Finetuner:
         self.ema = {n: w.detach().clone() for n, w in self.weights.items()} if finetune.ema else {}
         self._saved = time.monotonic()
 
-    def run(self) -> Progress:
+    def run(self, quiet: bool = False) -> Progress:
         """Train to the last epoch, or until patience ends; resumes from the folder's state.
 
         Model and composer then have the weights of the best epoch. Epoch 0 is what they were.
 
+        Args:
+            quiet: show no progress; of several processes only the first does.
+
         Raises:
-            UserError: when the loss is not finite, or the disk is full.
+            NotFinite: when the loss is not.
+            UserError: when the disk is full.
         """
         if (self.folder / STATE).exists():
             self._restore()
@@ -144,8 +149,8 @@ class Finetuner:
             self._save()
         total = self.finetune.epochs * self.sampler.steps
         done = self.progress.epoch * self.sampler.steps + self.progress.step
-        quiet = not self.processes.first
-        with tqdm(total=total, initial=done, desc="fine-tune", unit="step", disable=quiet) as bar:
+        hidden = quiet or not self.processes.first
+        with tqdm(total=total, initial=done, desc="fine-tune", unit="step", disable=hidden) as bar:
             while self.progress.epoch < self.finetune.epochs and not self._stalled():
                 self._epoch(bar)
         self.processes.wait()  # For the file of the first one.
@@ -178,7 +183,7 @@ class Finetuner:
                     self._save()
         values = dict(zip(epoch_statistics.STATISTICS, sums.tolist(), strict=True))
         if bad := [name for name, value in values.items() if not math.isfinite(value)]:
-            raise UserError(
+            raise NotFinite(
                 f"fine-tuning: {', '.join(bad)} not finite in epoch {progress.epoch + 1}; lower "
                 "finetune.tower_lr or finetune.composer_lr, or set finetune.clip_norm"
             )

@@ -149,8 +149,12 @@ def prepare(
     items: Sequence[Item],
     queries: Sequence[QueryRow],
     galleries: Sequence[GalleryRow],
+    with_val: bool = False,
 ) -> Material:
     """Carve the holdout that `train` uses too, and list the pictures and texts that are needed.
+
+    Args:
+        with_val: list those of val as well, for `Finetuned.measure`.
 
     Raises:
         UserError: too few queries.
@@ -161,7 +165,8 @@ def prepare(
     split = degrade(divided, params.train)
     used = split.train + split.holdout
     images = {end for query in used for end in ends(query)}.union(*split.distractors.values())
-    val = [q for q in queries if q["split"] == "val"] if params.finetune.val_curve else []
+    curve = params.finetune.val_curve
+    val = [q for q in queries if q["split"] == "val"] if curve or with_val else []
     if val:
         images |= {row["image_id"] for row in galleries} | {q["reference_id"] for q in val}
     images &= by_name.keys()
@@ -177,18 +182,23 @@ def prepare(
         names,
         [by_name[name] for name in names.images.names],
         holdout_tasks(split, names, "forward", False),
-        protocol_tasks(protocol, val, galleries, names) if val else [],
+        protocol_tasks(protocol, val, galleries, names) if curve and val else [],
     )
 
 
 @dataclass(frozen=True)
 class Finetuned:
-    """Encoder and composer with the weights of the best epoch."""
+    """Encoder and composer with the weights of the best epoch.
+
+    Attributes:
+        measure: embeds pictures and texts with these weights.
+    """
 
     encoder: clip.Encoder
     composer: ComposedHead
     progress: Progress
     split: TrainSet
+    measure: "Measure"
 
 
 def finetune(
@@ -198,6 +208,7 @@ def finetune(
     processes: Processes,
     stores: Path,
     state: Path,
+    quiet: bool = False,
 ) -> Finetuned:
     """Train the towers and the composer of `params.finetune`; the encoder's model is changed.
 
@@ -205,6 +216,7 @@ def finetune(
         encoder: on the device of this process.
         stores: folder of decoded pictures, shared by all runs.
         state: folder that a stopped run resumes from; remove it once the result is saved.
+        quiet: show no progress.
 
     Raises:
         UserError: a picture that cannot be read, a loss that is not finite, a full disk.
@@ -215,8 +227,8 @@ def finetune(
     towers = Towers(encoder, tune, dtype)
     images, texts = _sides(params, encoder, material, towers, processes, stores)
     towers.eval()
-    measure = _Measure(material, images, texts, processes.device)
-    before = measure.features(measure.rows(material.holdout))
+    measure = Measure(material, images, texts, processes.device)
+    before = measure.features(material.holdout)
     weights = model_selection.choose_weights(
         material.split, before, tune.select, None, [model_selection.TRAINED_FOR]
     )
@@ -246,8 +258,9 @@ def finetune(
         dtype,
         tower_lr(params),
     )
-    progress = finetuner.run()
-    return Finetuned(encoder, composer.eval(), progress, material.split)
+    progress = finetuner.run(quiet)
+    towers.eval()
+    return Finetuned(encoder, composer.eval(), progress, material.split, measure)
 
 
 def _sides(
@@ -288,7 +301,7 @@ def _sides(
     return sides[0], sides[1]
 
 
-class _Measure:
+class Measure:
     """Recalls of a composer on the holdout, and on val where that is asked for."""
 
     def __init__(
@@ -305,13 +318,13 @@ class _Measure:
         found: dict[str, float] = {}
         for prefix, tasks in (("holdout", self.material.holdout), ("val", self.material.val)):
             if tasks:
-                features = self.features(self.rows(tasks))
+                features = self.features(tasks)
                 values = model_selection.score(tasks, composer, features)
                 found |= {f"{prefix}_{name}": value for name, value in values.items()}
         return found
 
     @staticmethod
-    def rows(tasks: Sequence[Task]) -> tuple[Tensor, Tensor]:
+    def _rows(tasks: Sequence[Task]) -> tuple[Tensor, Tensor]:
         """Rows of the pictures and texts that tasks need, each once."""
         images = np.concatenate([np.concatenate([t.gallery, t.reference]) for t in tasks])
         texts = np.concatenate([task.text.ravel() for task in tasks])
@@ -319,8 +332,9 @@ class _Measure:
         used = np.unique(np.maximum(images, 0))
         return torch.from_numpy(used), torch.from_numpy(np.unique(texts))
 
-    def features(self, rows: tuple[Tensor, Tensor]) -> FeatureSet:
-        """Features of these rows, zero elsewhere, on the device."""
+    def features(self, tasks: Sequence[Task]) -> FeatureSet:
+        """Features of the pictures and texts that tasks need, zero elsewhere, on the device."""
+        rows = self._rows(tasks)
         names = self.material.names
         found: list[Tensor] = []
         for side, table, own in zip(

@@ -36,17 +36,41 @@ def differences(tables: StudyTables) -> Figure:
     figure, axes = _figure(len(panels), 1.2 + 0.3 * len(tables.document.variants))
     for place, (axis, (protocol, metric)) in enumerate(zip(axes, panels, strict=True)):
         rows: pd.DataFrame = _pick(summary, protocol, metric).drop(index=reference)
-        y = np.arange(len(rows))[::-1]
-        low = rows.difference - rows.difference_low
-        high = rows.difference_high - rows.difference
-        axis.errorbar(rows.difference, y, xerr=[low, high], fmt="o", capsize=3, color="#1f5fa8")
-        axis.axvline(0, color="grey", linewidth=1)
+        _intervals(axis, rows, list(rows.index) if place == 0 else [""] * len(rows))
         if max(rows.difference.abs()) > WIDE:
             axis.set_xscale("symlog", linthresh=LINEAR)
             axis.xaxis.set_major_formatter(ScalarFormatter())
-        axis.set_yticks(y, rows.index if place == 0 else [""] * len(rows))
         axis.set(title=f"{protocol}: {metric}", xlabel=f"difference to {reference}, points")
     return figure
+
+
+def regimes(tables: StudyTables) -> Figure:
+    """Differences to the deterministic composer, one panel per regime of data and metric."""
+    summary, document = tables.summary, tables.document
+    protocol = summary.protocol.iloc[0]
+    places = {v.label: (v.x["fraction"], v.x["noise"]) for v in document.variants}
+    known = set(summary.metric)
+    shown = [name for name in ("mean_of_r10_r50", "mean_of_r5_rs1", "map") if name in known]
+    kinds = list(dict.fromkeys(places.values()))
+    figure = Figure(figsize=(4.6 * len(kinds), 2.9 * len(shown)), layout="constrained")
+    grid = figure.subplots(len(shown), len(kinds), squeeze=False, sharex=True)
+    for metric, axes in zip(shown, grid, strict=True):
+        for (fraction, noise), axis in zip(kinds, axes, strict=True):
+            rows = _pick(summary, protocol, metric).dropna(subset="difference")
+            rows = rows[[places[label] == (fraction, noise) for label in rows.index]]
+            _intervals(axis, rows, [label.split(" (")[0] for label in rows.index])
+            axis.set(title=f"{fraction:.0%} of the queries, {noise:.0%} wrong", xlabel=metric)
+    figure.suptitle(f"{protocol}: difference to {document.reference}, points")
+    return figure
+
+
+def _intervals(axis: Axes, rows: pd.DataFrame, labels: Sequence[str]) -> None:
+    """Differences with their intervals, the first row at the top."""
+    y = np.arange(len(rows))[::-1]
+    ends = [rows.difference - rows.difference_low, rows.difference_high - rows.difference]
+    axis.errorbar(rows.difference, y, xerr=ends, fmt="o", capsize=3, color="#1f5fa8")
+    axis.axvline(0, color="grey", linewidth=1)
+    axis.set_yticks(y, labels)
 
 
 def _band(axis: Axes, x: Sequence[float], rows: pd.DataFrame, label: str) -> None:
@@ -151,4 +175,5 @@ DRAWN: Mapping[Study, Callable[[StudyTables], Figure]] = {
     "ablation": differences,
     "theta": theta,
     "n": blocks,
+    "finetune": regimes,
 }

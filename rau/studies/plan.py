@@ -9,12 +9,16 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from rau.methods import DETERMINISTIC, METHODS
+from rau.methods import DETERMINISTIC, METHODS, RAW_SUM
 from rau.models.config import canonical, without_uncertainty
 from rau.params import Params, StudyParams, UaParams
 
-Study = Literal["methods", "ablation", "theta", "n"]
+Study = Literal["methods", "ablation", "theta", "n", "finetune"]
 STUDIES: tuple[Study, ...] = get_args(Study)
+# Those on the features of one encoder; in `finetune` every run trains an encoder of its own.
+OF_HEADS: tuple[Study, ...] = tuple(study for study in STUDIES if study != "finetune")
+# Methods with an uncertainty of another kind that `finetune` compares.
+OTHERS = ("mur", "pcmepp")
 # Bins of the histograms of cosines.
 EDGES: NDArray[np.float64] = np.linspace(-1, 1, 101)
 # Metrics that tables show, in order.
@@ -35,11 +39,13 @@ class Plan:
     """Sizes of the studies.
 
     Attributes:
-        seeds: number of seeds of every configuration.
-        epochs: epochs of every run; None for `train.epochs`.
+        seeds: number of seeds of every configuration in the other studies.
+        epochs: epochs of every run; None for `train.epochs` and `finetune.epochs`.
         trials: configurations that the tuning of a method tries; the first is unchanged.
         thetas, quantiles: thresholds of the θ study.
         blocks: values of `ua.n` in the n study.
+        regimes: `train.fraction` and `train.noise` in the finetune study.
+        encoder_seeds: number of seeds in the finetune study.
     """
 
     seeds: int
@@ -48,11 +54,21 @@ class Plan:
     thetas: tuple[float, ...]
     quantiles: tuple[float, ...]
     blocks: tuple[int, ...]
+    regimes: tuple[tuple[float, float], ...] = ((1.0, 0.0),)
+    encoder_seeds: int = 3
 
 
 PRESETS: Mapping[str, Plan] = {
-    "smoke": Plan(2, 2, 2, (0.3, 0.8), (0.99,), (0, 1, 2)),
-    "quick": Plan(5, None, 6, (0.1, 0.3, 0.5, 0.7, 0.9), (0.98, 0.995), (0, 1, 2, 4, 6)),
+    "smoke": Plan(2, 2, 2, (0.3, 0.8), (0.99,), (0, 1, 2), ((1.0, 0.0), (0.5, 0.4)), 1),
+    "quick": Plan(
+        5,
+        None,
+        6,
+        (0.1, 0.3, 0.5, 0.7, 0.9),
+        (0.98, 0.995),
+        (0, 1, 2, 4, 6),
+        ((1.0, 0.0), (0.1, 0.0), (0.1, 0.4)),
+    ),
     "full": Plan(
         5,
         None,
@@ -60,6 +76,8 @@ PRESETS: Mapping[str, Plan] = {
         tuple(round(0.1 * step, 1) for step in range(1, 10)),
         (0.9, 0.95, 0.98, 0.99, 0.995, 0.998),
         tuple(range(7)),
+        ((1.0, 0.0), (0.3, 0.0), (0.1, 0.0), (1.0, 0.2), (1.0, 0.4), (0.1, 0.4)),
+        5,
     ),
 }
 
@@ -67,6 +85,7 @@ PRESETS: Mapping[str, Plan] = {
 def plan(study: StudyParams) -> Plan:
     """The preset's sizes, replaced by those that the parameters set."""
     own = {name: getattr(study, name) for name in ("seeds", "epochs", "trials")}
+    own["encoder_seeds"] = study.seeds
     return replace(PRESETS[study.preset], **{name: value for name, value in own.items() if value})
 
 
@@ -78,11 +97,13 @@ class Variant:
         label: as tables print it.
         params: canonical, with seed 0.
         x: its position on the study's axes, by name.
+        partner: label of the variant that it is compared with, where it is not the study's.
     """
 
     label: str
     params: Params
     x: Mapping[str, float | bool | None]
+    partner: str | None = None
 
     def with_seed(self, seed: int) -> Params:
         """The parameters of one run."""
@@ -109,9 +130,10 @@ def base(params: Params, sizes: Plan) -> Params:
     distinguish runs.
     """
     epochs = sizes.epochs or params.train.epochs
-    kept = {name: getattr(params, name) for name in ("dataset", "features", "ua", "head")}
-    own = Params(**kept, train=params.train, evaluate=params.evaluate)
-    return changed(own, {"train.epochs": epochs, "train.seed": 0, "train.threads": 1})
+    names = ("dataset", "encoder", "finetune", "features", "ua", "head", "train", "evaluate")
+    own = Params(**{name: getattr(params, name) for name in names})
+    changes = {"train.epochs": epochs, "train.seed": 0, "train.threads": 1}
+    return changed(own, changes | {"finetune.epochs": sizes.epochs or params.finetune.epochs})
 
 
 def variants(
@@ -138,6 +160,8 @@ def variants(
                 _variant(f"n = {n}", params, {"head.name": "rau", "ua.n": n}, n=n)
                 for n in sizes.blocks
             ]
+        case "finetune":
+            found = _finetune(params, sizes)
     unique: dict[Params, Variant] = {}
     for variant in found:
         unique.setdefault(variant.params, variant)
@@ -149,6 +173,7 @@ REFERENCE: Mapping[Study, str] = {
     "ablation": METHODS[DETERMINISTIC].label,
     "theta": METHODS[DETERMINISTIC].label,
     "n": "n = 0",
+    "finetune": METHODS[DETERMINISTIC].label,
 }
 
 
@@ -157,18 +182,57 @@ def _ablation(params: Params) -> list[Variant]:
 
     A part that is on has the weight that the parameters give it, the default where that is 0.
     """
-    defaults = UaParams()
     rows = []
     for isu, csu, dr in product((False, True), repeat=3):
-        on = [name for name, there in (("ISU", isu), ("CSU", csu), ("DR", dr)) if there]
-        changes = {
-            "head.name": "rau",
-            "ua.isu": isu,
-            "ua.csu_weight": (params.ua.csu_weight or defaults.csu_weight) if csu else 0.0,
-            "ua.dr_weight": (params.ua.dr_weight or defaults.dr_weight) if dr else 0.0,
-        }
-        label = " + ".join(on) or METHODS[DETERMINISTIC].label
+        label, changes = _parts(params, isu, csu, dr)
         rows.append(_variant(label, params, changes, ISU=isu, CSU=csu, DR=dr))
+    return rows
+
+
+def _parts(params: Params, isu: bool, csu: bool, dr: bool) -> tuple[str, dict[str, Any]]:
+    """RAU with these parts alone: its label and what it changes."""
+    defaults = UaParams()
+    on = [name for name, there in (("ISU", isu), ("CSU", csu), ("DR", dr)) if there]
+    changes = {
+        "head.name": "rau",
+        "ua.isu": isu,
+        "ua.csu_weight": (params.ua.csu_weight or defaults.csu_weight) if csu else 0.0,
+        "ua.dr_weight": (params.ua.dr_weight or defaults.dr_weight) if dr else 0.0,
+    }
+    return " + ".join(on) or METHODS[DETERMINISTIC].label, changes
+
+
+def _finetune(params: Params, sizes: Plan) -> list[Variant]:
+    """Composers trained along with the towers, in every regime of data.
+
+    Less data gets more epochs, by the square root of what is missing, so that it is not only less
+    training: all composers of a regime have the same number of steps.
+    """
+    deterministic = METHODS[DETERMINISTIC].label
+    parts = [(True, False, False), (True, True, False), (True, False, True), (True, True, True)]
+    composers = {
+        METHODS[name].label: {"head.name": name} for name in (RAW_SUM, DETERMINISTIC, *OTHERS)
+    } | dict(_parts(params, *own) for own in parts)
+    rows = []
+    for fraction, noise in sizes.regimes:
+        less = [f"{fraction:.0%} of the queries"] if fraction < 1 else []
+        where = ", ".join(less + ([f"{noise:.0%} wrong"] if noise else []))
+        changes = {
+            "finetune.composer": "head",
+            "finetune.epochs": round(params.finetune.epochs / fraction**0.5),
+            "train.fraction": fraction,
+            "train.noise": noise,
+        }
+        for label, own in composers.items():
+            variant = _variant(
+                f"{label} ({where})" if where else label,
+                params,
+                {**changes, **own},
+                fraction=fraction,
+                noise=noise,
+            )
+            partner = f"{deterministic} ({where})" if where else deterministic
+            rows.append(replace(variant, partner=partner))
     return rows
 
 

@@ -6,12 +6,13 @@ Workers execute many at once, and each is stored as it finishes: a stopped study
 import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from tqdm import tqdm
@@ -21,9 +22,43 @@ from rau.errors import UserError
 from rau.params import Params
 from rau.studies import runs
 
-# A worker's study data, read once by `_start` and not for every run.
-_data: list[runs.StudyData] = []
-Kind = tuple[str, int]
+Kind = tuple[str, float]
+Runner = Callable[[Params], runs.Result]
+# A worker's own, made once by `_start` and not for every run.
+_runner: list[Runner] = []
+
+
+class Source(Protocol):
+    """What runs read, as workers are given it."""
+
+    @property
+    def device(self) -> str:
+        """As `train.device` names it."""
+        ...
+
+    def digest(self) -> str:
+        """Digest of all that is read."""
+        ...
+
+    def key(self, params: Params, data: str, device: str) -> str:
+        """Name of a run: of its parameters, `digest()`, the type of the device and the code."""
+        ...
+
+    def kind(self, params: Params) -> Kind:
+        """Runs of one kind have epochs that take equally long."""
+        ...
+
+    def epochs(self, params: Params) -> int:
+        """Most epochs of a run."""
+        ...
+
+    def shortened(self, params: Params) -> Params:
+        """The same run with one epoch."""
+        ...
+
+    def runner(self) -> Runner:
+        """What executes runs on one thread."""
+        ...
 
 
 class RunStore:
@@ -31,12 +66,12 @@ class RunStore:
 
     Args:
         folder: of finished runs, shared by all studies.
-        source: tables and features that every run reads.
+        source: what every run reads.
         jobs: number of runs at once; 0 is one per core on a CPU and one on a GPU.
         cores: number of cores that this process may use.
     """
 
-    def __init__(self, folder: Path, source: runs.Source, *, jobs: int, cores: int) -> None:
+    def __init__(self, folder: Path, source: Source, *, jobs: int, cores: int) -> None:
         self.folder, self.source = folder, source
         self._device, self._data = devices.choose(source.device).type, source.digest()
         self.jobs = jobs or (cores if self._device == "cpu" else 1)
@@ -44,7 +79,7 @@ class RunStore:
 
     def key(self, params: Params) -> str:
         """Name of a run in the store."""
-        return runs.key(params, self._data, self._device)
+        return self.source.key(params, self._data, self._device)
 
     def path(self, params: Params) -> Path:
         """The file of a run."""
@@ -70,14 +105,14 @@ class RunStore:
             )
 
     def seconds(self, wanted: Sequence[Params]) -> float:
-        """Predicted duration of runs, from one epoch of each kind of head on this machine."""
-        kinds = {_kind(params): params for params in wanted}
+        """Predicted duration of runs, from one epoch of each kind of run on this machine."""
+        kinds = {self.source.kind(params): params for params in wanted}
         if unknown := kinds.keys() - self._costs.keys():
             with devices.threads(1):
-                data = self.source.read()
+                runner = self.source.runner()
                 for kind in sorted(unknown):
-                    self._costs[kind] = _cost(kinds[kind], data)
-        costs = [(self._costs[_kind(params)], params.train.epochs) for params in wanted]
+                    self._costs[kind] = _cost(self.source.shortened(kinds[kind]), runner)
+        costs = [(self._costs[self.source.kind(p)], self.source.epochs(p)) for p in wanted]
         return sum(epoch * epochs + rest for (epoch, rest), epochs in costs) / self.jobs
 
     def complete(self, title: str, wanted: Sequence[Params]) -> list[runs.Result]:
@@ -111,24 +146,17 @@ class RunStore:
                 bar.update()
 
 
-def _kind(params: Params) -> Kind:
-    """Heads of one kind take equally long."""
-    return params.head.name, params.ua.n
-
-
-def _cost(params: Params, data: runs.StudyData) -> tuple[float, float]:
-    """Seconds of an epoch of a head, 0 where it has no parameters, and of everything else."""
-    short = params.model_copy(update={"train": params.train.model_copy(update={"epochs": 1})})
-    data.prepared(short)
+def _cost(params: Params, runner: Runner) -> tuple[float, float]:
+    """Seconds of a run's epoch, 0 where nothing is trained, and of everything else."""
     started = time.perf_counter()
-    summary = runs.execute(short, data).summary
+    summary = runner(params).summary
     whole = time.perf_counter() - started
     epoch = float(summary.get("seconds") or 0.0) if summary.get("parameters") else 0.0
     return epoch, whole - epoch
 
 
 @contextmanager
-def _pool(source: runs.Source, jobs: int) -> Iterator[ProcessPoolExecutor]:
+def _pool(source: Source, jobs: int) -> Iterator[ProcessPoolExecutor]:
     """Workers that end with the block, immediately where it fails or is interrupted."""
     # Forked from a server that has imported this module, and no GPU's state with it.
     context = get_context("forkserver")
@@ -144,10 +172,10 @@ def _pool(source: runs.Source, jobs: int) -> Iterator[ProcessPoolExecutor]:
     executor.shutdown()
 
 
-def _start(source: runs.Source) -> None:
+def _start(source: Source) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
-    _data.append(source.read())
+    _runner.append(source.runner())
 
 
 def _end_with_parent() -> None:
@@ -160,4 +188,4 @@ def _end_with_parent() -> None:
 
 def _run(file: Path, params: Params) -> None:
     """Execute one run in a worker and store its result."""
-    runs.save(file, runs.execute(params, _data[0]))
+    runs.save(file, _runner[0](params))

@@ -1,7 +1,7 @@
 """One run of a study: a head trained and measured, stored under a digest so that it runs once."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -17,13 +17,14 @@ from rau.errors import UserError
 from rau.features.table import read_pair
 from rau.files import digest, digest_file, digest_files
 from rau.models import checkpoint
+from rau.models.head import ComposedHead
 from rau.params import Params, Section, first_error, flat
 from rau.retrieval.feature_set import FeatureSet
 from rau.retrieval.metrics import stack
 from rau.retrieval.protocols import Protocol, select
 from rau.retrieval.tasks import Task, measured, protocol_tasks, run
 from rau.schemas import GALLERIES, QUERIES, GalleryRow, QueryRow, read_table
-from rau.studies.plan import EDGES
+from rau.studies.plan import EDGES, changed
 from rau.training import fit, model_selection, pair_distances
 from rau.training.history import columns
 from rau.training.history import summary as training_summary
@@ -114,11 +115,30 @@ class Source:
         """Digest of the files' contents."""
         return digest_files([self.images, self.texts, self.queries, self.galleries])
 
+    def key(self, params: Params, data: str, device: str) -> str:
+        """`key`."""
+        return key(params, data, device)
+
+    def kind(self, params: Params) -> tuple[str, float]:
+        """Heads of one kind take equally long."""
+        return params.head.name, params.ua.n
+
+    def epochs(self, params: Params) -> int:
+        """Most epochs of a run."""
+        return params.train.epochs
+
+    def shortened(self, params: Params) -> Params:
+        """The same run with one epoch."""
+        return changed(params, {"train.epochs": 1})
+
+    def runner(self) -> Callable[[Params], Result]:
+        """Read the files; what is returned executes runs on them."""
+        data = self.read()
+        return lambda params: execute(params, data)
+
 
 def key(params: Params, data: str, device: str) -> str:
     """Name of a run in the store; it changes with the code that the metrics depend on.
-
-    Of `evaluate` only the parameters that choose the measured rows are included.
 
     Args:
         params: canonical.
@@ -127,8 +147,12 @@ def key(params: Params, data: str, device: str) -> str:
     """
     kept = params.model_dump(include={"ua", "head", "train"})
     del kept["train"]["device"]
-    rows = params.evaluate.model_dump(include={"headline", "custom", "unusable"})
-    return digest([kept, rows, data, _code_digest(params.head.name), device], 24)
+    return digest([kept, measured_rows(params), data, _code_digest(params.head.name), device], 24)
+
+
+def measured_rows(params: Params) -> dict[str, Any]:
+    """The parameters of `evaluate` that choose the measured rows."""
+    return params.evaluate.model_dump(include={"headline", "custom", "unusable"})
 
 
 @cache
@@ -151,27 +175,47 @@ def execute(params: Params, data: StudyData) -> Result:
         fitted = fit.fit(params, data.features, prepared, None, quiet=True)
     except NotFinite as error:
         return Result(flat(params), {}, [], {}, {}, {}, str(error))
-    seconds = time.perf_counter() - started
-    history = fitted.training.history
-    best = next(row for row in history if row["epoch"] == fitted.training.best_epoch)
+    seconds, training = time.perf_counter() - started, fitted.training
     summary: dict[str, float | None] = {
-        "best_epoch": fitted.training.best_epoch,
-        "seconds": round(seconds, 2),
+        **of_training(seconds, training.history, training.best_epoch),
         "parameters": sum(p.numel() for p in fitted.head.parameters()),
-        **training_summary(columns(history), fitted.training.best_epoch),
-        **{k: v for k, v in best.items() if k.startswith("holdout_")},
         **{f"alignment_{k}": v for k, v in fitted.extra["alignment"].items()},
     }
     cosines = pair_distances.cosine_histogram(fitted.head, prepared.tasks, data.features, EDGES)
     result = Result(flat(params), summary, [], {}, {}, cosines)
-    for protocol in select(params.dataset.name, params.evaluate):
-        tasks = data.tasks(protocol)
-        ranked = [run(task, fitted.head, data.features, TOP_K) for task in tasks]
-        by_category, result.clusters[protocol.name] = measured(tasks, ranked, params.evaluate)
+    protocols = select(params.dataset.name, params.evaluate)
+    val = {protocol.name: data.tasks(protocol) for protocol in protocols}
+    add_val(result, params, fitted.head, data.features, val)
+    return result
+
+
+def of_training(
+    seconds: float, history: Sequence[Mapping[str, Any]], best_epoch: int
+) -> dict[str, float | None]:
+    """What `Result.summary` says of a training: its time and its kept epoch."""
+    best = next(row for row in history if row["epoch"] == best_epoch)
+    return {
+        "best_epoch": best_epoch,
+        "seconds": round(seconds, 2),
+        **training_summary(columns(history), best_epoch),
+        **{k: v for k, v in best.items() if k.startswith("holdout_")},
+    }
+
+
+def add_val(
+    result: Result,
+    params: Params,
+    head: ComposedHead,
+    features: FeatureSet,
+    val: Mapping[str, Sequence[Task]],
+) -> None:
+    """Rank the val tasks of every protocol and add their metrics to a result."""
+    for protocol, tasks in val.items():
+        ranked = [run(task, head, features, TOP_K) for task in tasks]
+        by_category, result.clusters[protocol] = measured(tasks, ranked, params.evaluate)
         names = sorted(set.intersection(*(set(values) for values in by_category.values())))
         result.names[:] = names
-        result.values[protocol.name] = {c: stack(v, names) for c, v in by_category.items()}
-    return result
+        result.values[protocol] = {c: stack(v, names) for c, v in by_category.items()}
 
 
 class _Plain(Section):

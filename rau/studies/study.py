@@ -16,7 +16,7 @@ from rau.studies.tables import StudyDocument, StudyTables, VariantRecord
 
 
 def announce(params: Params, store: RunStore) -> None:
-    """Print how long the tuning and all studies will take, as far as stored runs tell it."""
+    """Print how long the tuning and all studies of heads will take, as far as runs tell it."""
     sizes = plan.plan(params.study)
     base = plan.base(params, sizes)
     wanted: list[Params] = []
@@ -27,9 +27,9 @@ def announce(params: Params, store: RunStore) -> None:
         return [0.0 if result is None else _score(params, result) for result in results]
 
     tuned = tuning.chosen(tuning.tune(base, sizes, stored))
-    for study in plan.STUDIES:
-        wanted += _seeded(plan.variants(study, base, sizes, tuned), sizes)
-    store.forecast(f"preset {params.study.preset}, tuning and all studies", wanted)
+    for study in plan.OF_HEADS:
+        wanted += _seeded(plan.variants(study, base, sizes, tuned), sizes.seeds)
+    store.forecast(f"preset {params.study.preset}, tuning and all studies of heads", wanted)
 
 
 def _score(params: Params, result: Result) -> float:
@@ -72,9 +72,13 @@ def run_study(
         UserError: when a run failed.
     """
     sizes = plan.plan(params.study)
+    seeds = sizes.encoder_seeds if study == "finetune" else sizes.seeds
     variants = plan.variants(study, plan.base(params, sizes), sizes, tuned)
-    by_variant = _results(study, variants, sizes, store)
+    by_variant = _results(study, variants, seeds, store)
     reference = plan.REFERENCE[study]
+    groups: dict[str, list[str]] = {}
+    for variant in variants:
+        groups.setdefault(variant.partner or reference, []).append(variant.label)
     rows = [
         summary.run_row(variant, seed, store.key(variant.with_seed(seed)), result)
         for variant in variants
@@ -83,14 +87,16 @@ def run_study(
     diagnostics = {
         variant.label: [
             summary.seed_diagnostics(variant, result, theirs)
-            for result, theirs in zip(by_variant[variant.label], by_variant[reference], strict=True)
+            for result, theirs in zip(
+                by_variant[variant.label], by_variant[variant.partner or reference], strict=True
+            )
         ]
         for variant in variants
     }
     document = StudyDocument(
         study=study,
         preset=params.study.preset,
-        seeds=sizes.seeds,
+        seeds=seeds,
         reference=reference,
         variants=[
             VariantRecord(label=v.label, x=dict(v.x), params=store.key(v.params)) for v in variants
@@ -98,19 +104,23 @@ def run_study(
         diagnostics=diagnostics,
         cosines=summary.mean_cosines(by_variant),
     )
-    return StudyTables(pd.DataFrame(rows), summary.lines(by_variant, reference), document)
+    lines = [
+        summary.lines({label: by_variant[label] for label in labels}, partner)
+        for partner, labels in groups.items()
+    ]
+    return StudyTables(pd.DataFrame(rows), pd.concat(lines, ignore_index=True), document)
 
 
-def _seeded(variants: Sequence[plan.Variant], sizes: plan.Plan) -> list[Params]:
+def _seeded(variants: Sequence[plan.Variant], seeds: int) -> list[Params]:
     """The runs of variants, all seeds of the first one first."""
-    return [variant.with_seed(seed) for variant in variants for seed in range(sizes.seeds)]
+    return [variant.with_seed(seed) for variant in variants for seed in range(seeds)]
 
 
 def _results(
-    study: plan.Study, variants: Sequence[plan.Variant], sizes: plan.Plan, store: RunStore
+    study: plan.Study, variants: Sequence[plan.Variant], seeds: int, store: RunStore
 ) -> dict[str, list[Result]]:
     """Every variant's results in the order of their seeds."""
-    wanted = _seeded(variants, sizes)
+    wanted = _seeded(variants, seeds)
     store.forecast(study, wanted)
     found = store.complete(study, wanted)
     if failed := [result for result in found if result.failure is not None]:
@@ -119,4 +129,4 @@ def _results(
             f"{failed[0].params['train.seed']}: {failed[0].failure}"
         )
     results = iter(found)
-    return {variant.label: [next(results) for _ in range(sizes.seeds)] for variant in variants}
+    return {variant.label: [next(results) for _ in range(seeds)] for variant in variants}

@@ -23,6 +23,7 @@ TITLES: Mapping[plan.Study, str] = {
     "ablation": "Ablation: ISU, CSU and DR on and off",
     "theta": "The threshold θ",
     "n": "The number n of blocks",
+    "finetune": "Encoders trained along: which composer",
 }
 TRIALS = ("method", "chosen", "mean", "first", "changes")
 # Header and format of every column.
@@ -86,7 +87,7 @@ def section(tables: StudyTables, figure: bytes, tried: pd.DataFrame) -> dict[str
         "tables": {p: table(own) for p, own in summary.groupby("protocol", sort=False)},
         "diagnostics": {k: _diagnostics(v) for k, v in tables.document.diagnostics.items()},
         "csu": csu(tables) if study == "theta" else None,
-        "costs": costs(tables) if study in ("n", "methods") else None,
+        "costs": costs(tables) if study in ("n", "methods", "finetune") else None,
         "trials": trials(tried) if study == "methods" else None,
     }
 

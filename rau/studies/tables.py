@@ -38,7 +38,8 @@ class StudyDocument(Section):
 
     Attributes:
         seeds: how many every variant is trained with.
-        reference: label of the variant that the others are compared with.
+        reference: label of the variant that the others are compared with; in `finetune` that of
+            the whole data, and each regime has its own.
         diagnostics: by variant and seed.
         cosines: by variant and kind of pair, the fraction of pairs in each of `plan.EDGES`' bins.
     """

@@ -46,7 +46,7 @@ def tuned(encoder_folder: Path, tmp_path: Path) -> Callable[..., run.Finetuned]:
 @pytest.fixture
 def rising(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every epoch is the best so far, so that the last weights are kept."""
-    monkeypatch.setattr(run._Measure, "__call__", rising_values())
+    monkeypatch.setattr(run.Measure, "__call__", rising_values())
 
 
 def assert_close(left: Weights, right: Weights) -> None:
@@ -152,7 +152,7 @@ def test_patience_ends_a_run(
 ) -> None:
     values = iter([10.0, 12.0, 11.0, 12.0, 13.0])
     monkeypatch.setattr(
-        run._Measure, "__call__", lambda self, head: {"holdout_mean_of_r10_r50": next(values)}
+        run.Measure, "__call__", lambda self, head: {"holdout_mean_of_r10_r50": next(values)}
     )
     progress = tuned(epochs=9, patience=2).progress
     assert (progress.epoch, progress.best_epoch) == (3, 1)

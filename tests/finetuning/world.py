@@ -104,7 +104,7 @@ def weights(result: run.Finetuned) -> dict[str, torch.Tensor]:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    run._Measure.__call__ = rising_values()  # type: ignore[method-assign]
+    run.Measure.__call__ = rising_values()  # type: ignore[method-assign]
     place = Path(sys.argv[2])
     done = finetune(params(**json.loads(sys.argv[3])), Path(sys.argv[1]), place)
     if Processes("cpu", 1).first:

@@ -16,7 +16,7 @@ FILES: dict[str, dict[str, Any]] = {
     for name in ("dvc.yaml", "pipeline/dvc.yaml")
 }
 STAGES = [name for name in FILES["dvc.yaml"] if name != "track"]
-LENGTHS = {"dvc.yaml": 110, "pipeline/dvc.yaml": 25}
+LENGTHS = {"dvc.yaml": 110, "pipeline/dvc.yaml": 36}
 # What every stage shares; an edit here is followed by `dvc repro --force` where it matters.
 PLUMBING = frozenset(
     {
@@ -72,9 +72,9 @@ def test_files_are_short(file: str) -> None:
 def test_a_stage_that_never_ran_has_nothing_to_check_out() -> None:
     # DVC checks out every stage that it finds: the studies, which few run, have no outputs. They
     # run whenever they are asked to, and know by themselves which runs are finished.
-    (studies,) = FILES["pipeline/dvc.yaml"].values()
-    assert not studies.keys() & {"outs", "metrics", "plots"}
-    assert studies["always_changed"]
+    for studies in FILES["pipeline/dvc.yaml"].values():
+        assert not studies.keys() & {"outs", "metrics", "plots"}
+        assert studies["always_changed"]
 
 
 def test_reports_and_statistics_do_not_retrain() -> None:

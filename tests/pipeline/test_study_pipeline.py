@@ -28,7 +28,7 @@ def studied(built_project: Path, tmp_path_factory: pytest.TempPathFactory) -> tu
     params = yaml.safe_load((folder / "params.yaml").read_text())
     params["study"] |= {"preset": "smoke", "jobs": 1}
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
-    return folder, call(folder, "dvc", "repro", FILE)
+    return folder, call(folder, "dvc", "repro", f"{FILE}:studies")
 
 
 def test_one_command_makes_every_study(studied: tuple[Path, str]) -> None:
