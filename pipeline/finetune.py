@@ -11,6 +11,7 @@ from pipeline import stage, workspace
 
 if TYPE_CHECKING:
     from rau.features.extraction import Item
+    from rau.finetuning.processes import Processes
     from rau.params import Params
 
 
@@ -24,6 +25,7 @@ def main() -> None:
     from rau.features.cache import image_items
     from rau.files import digest_files
     from rau.finetuning import record, run
+    from rau.finetuning.processes import Processes
     from rau.schemas import MANIFEST, read_table
 
     params = workspace.load_params()
@@ -32,31 +34,35 @@ def main() -> None:
     if params.finetune.towers == "none" or params.features.source is not None:
         record.pass_on(folder)
         return
-    stage.limit_threads(params.train.threads)
     tables = digest_files(workspace.table(name, table) for table in ("queries", "galleries"))
     manifest = read_table(workspace.manifest(name), MANIFEST, "download")
     items = image_items(manifest, workspace.store(params.dataset))
     key = run.key(params, clip.read_label(workspace.ENCODER).files, tables, items)
     kept = workspace.parts() / "finetuned" / key
-    if not record.is_whole(kept, key):
-        _finetune(params, items, key, kept)
-        return
-    print("fine-tuned before with these parameters: taken from the store")
-    record.take(kept, folder)
-    raise typer.Exit  # The time of a copy is not that of fine-tuning.
+    with Processes(params.train.device, params.finetune.devices) as processes:
+        stage.limit_threads(params.train.threads, processes.local)
+        known = processes.of_the_first(processes.first and record.is_whole(kept, key))
+        if not known:
+            _finetune(params, items, key, kept, processes)
+        if processes.first:
+            record.take(kept, folder)
+    if known and processes.first:
+        print("fine-tuned before with these parameters: taken from the store")
+    if known or not processes.first:
+        raise typer.Exit  # The time of a copy is not that of fine-tuning.
 
 
-def _finetune(params: "Params", items: "list[Item]", key: str, kept: Path) -> None:
-    """Fine-tune into the store, and copy to the output."""
+def _finetune(
+    params: "Params", items: "list[Item]", key: str, kept: Path, processes: "Processes"
+) -> None:
+    """Fine-tune into the store."""
     from filelock import FileLock
 
     from rau.encoders import clip
     from rau.finetuning import record, run
-    from rau.finetuning.processes import Processes
     from rau.schemas import read_galleries, read_queries
 
     name = params.dataset.name
-    processes = Processes(params.train.device, params.finetune.devices)
     queries = read_queries(workspace.table(name, "queries"))
     galleries = read_galleries(workspace.table(name, "galleries"))
     material = run.prepare(params, items, queries, galleries)
@@ -66,17 +72,15 @@ def _finetune(params: "Params", items: "list[Item]", key: str, kept: Path) -> No
     state.parent.mkdir(parents=True, exist_ok=True)
     # An experiment that needs the same encoder waits for this one.
     with FileLock(f"{state}.lock") if processes.first else nullcontext():
-        if not processes.of_the_first(record.is_whole(kept, key)):
-            loaded = clip.load(workspace.ENCODER, processes.device)
-            pictures = workspace.parts() / "pictures"
-            result = run.finetune(params, loaded, material, processes, pictures, state)
-            if processes.first:
-                run.save(kept, workspace.ENCODER, result, params, key)
-                shutil.rmtree(state)
-                print(f"kept epoch {result.progress.best_epoch} of {params.finetune.epochs}")
-    if not processes.first:
-        raise typer.Exit
-    record.take(kept, workspace.finetuned(name))
+        if processes.of_the_first(processes.first and record.is_whole(kept, key)):
+            return
+        loaded = clip.load(workspace.ENCODER, processes.device)
+        pictures = workspace.parts() / "pictures"
+        result = run.finetune(params, loaded, material, processes, pictures, state)
+        if processes.first:
+            run.save(kept, workspace.ENCODER, result, params, key)
+            shutil.rmtree(state)
+            print(f"kept epoch {result.progress.best_epoch} of {params.finetune.epochs}")
 
 
 def outputs() -> list[Path]:

@@ -99,10 +99,13 @@ def parallel_jobs() -> int:
     return max(1, sum(p.ppid() not in ids for p in workers))
 
 
-def limit_threads(threads: int) -> int:
-    """Set torch's threads; 0 shares the cores among parallel jobs. Returns the number."""
+def limit_threads(threads: int, processes: int = 1) -> int:
+    """Set torch's threads; 0 shares the cores among parallel jobs of so many processes each.
+
+    Returns the number.
+    """
     import torch
 
-    number = threads or max(1, cores() // parallel_jobs())
+    number = threads or max(1, cores() // (parallel_jobs() * processes))
     torch.set_num_threads(number)
     return number

@@ -7,58 +7,85 @@ gradient of its own share back through its towers. The negatives are those of th
 """
 
 import os
-from collections.abc import Sequence
-from typing import TypeVar
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Self, TypeVar
 
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import Tensor, nn
+from torch.distributed.distributed_c10d import _get_default_store
 
 from rau import devices
 from rau.errors import UserError
+from rau.finetuning.alarm import Alarm
 
+# How long processes wait for one that decodes or waits itself: whether one failed they know anyhow.
+LONGEST = timedelta(days=7)
 T = TypeVar("T")
 
 
 class Processes:
-    """This process and its peers.
+    """This process and its peers; a context in which an error of any ends all.
 
     Attributes:
         rank: number of this process; the first, 0, writes files and shows progress.
         count: of all processes, over all nodes.
+        local: of those on this node.
         device: of this process.
     """
 
     def __init__(self, device: str, count: int) -> None:
-        """Start the others, or join those that torchrun or Slurm started.
+        """Start the others, or join those that torchrun started.
+
+        Slurm's tasks are not processes of a training: one a node starts torchrun.
 
         Args:
             device: as `train.device` names it.
-            count: processes of this node, where nothing else started them.
+            count: processes of this node, where torchrun did not start them.
 
         Raises:
-            UserError: when the machine has not so many devices.
+            UserError: when the machine has not so many devices, or they are started otherwise.
         """
-        kind = devices.choose(device).type
-        local = int(os.environ.get("LOCAL_WORLD_SIZE", count))
-        everywhere = int(os.environ.get("WORLD_SIZE", local))
-        if kind == "cuda" and local > torch.cuda.device_count():
+        self.local = int(os.environ.get("LOCAL_WORLD_SIZE", count))
+        everywhere = int(os.environ.get("WORLD_SIZE", self.local))
+        if everywhere > 1 and device not in ("auto", "cpu", "cuda"):
             raise UserError(
-                f"finetune.devices={local}: this machine has {torch.cuda.device_count()} GPUs"
+                f"train.device={device} is one device, and {everywhere} processes need one each; "
+                "use train.device=auto, or finetune.devices=1"
             )
-        # Under Slurm, Fabric would wait for tasks that srun starts; torchrun says who is there.
         started = "LOCAL_WORLD_SIZE" in os.environ
+        if not started and int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
+            raise UserError("srun has to start one torchrun a node, as docs/encoders.md shows")
+        kind = devices.choose(device).type
+        if kind == "cuda" and self.local > torch.cuda.device_count():
+            raise UserError(
+                f"finetune.devices={self.local}: this machine has {torch.cuda.device_count()} GPUs"
+            )
         self._fabric = Fabric(
-            plugins=[] if started else [LightningEnvironment()],
+            plugins=[TorchElasticEnvironment() if started else LightningEnvironment()],
             accelerator=kind,
-            devices=local,
-            num_nodes=max(1, everywhere // local),
-            strategy="ddp" if everywhere > 1 else "auto",
+            devices=self.local,
+            num_nodes=max(1, everywhere // self.local),
+            strategy=DDPStrategy(timeout=LONGEST) if everywhere > 1 else "auto",
         )
         self._fabric.launch()
         self.rank, self.count = self._fabric.global_rank, self._fabric.world_size
         self.device = self._fabric.device if self.count > 1 else devices.choose(device)
+        self._alarm: Alarm | None = None
+
+    def __enter__(self) -> Self:
+        if self.count > 1:
+            self._alarm = Alarm(_get_default_store(), self.rank, self.count)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._alarm is not None:
+            self._alarm.end(kind is not None)
 
     @property
     def first(self) -> bool:
@@ -75,7 +102,8 @@ class Processes:
             return own
         sizes = [len(part) for part in torch.empty(rows).tensor_split(self.count)]
         padded = nn.functional.pad(own, (0, 0, 0, sizes[0] - len(own)))
-        pieces = self._fabric.all_gather(padded)
+        with self._exchange():
+            pieces = self._fabric.all_gather(padded)
         return torch.cat([piece[:size] for piece, size in zip(pieces, sizes, strict=True)])
 
     def sum_gradients(self, weights: Sequence[nn.Parameter]) -> None:
@@ -84,7 +112,8 @@ class Processes:
             return
         grads = [weight.grad for weight in weights if weight.grad is not None]
         flat = torch.cat([grad.flatten() for grad in grads])
-        total = torch.as_tensor(self._fabric.all_reduce(flat, reduce_op="sum"))
+        with self._exchange():
+            total = torch.as_tensor(self._fabric.all_reduce(flat, reduce_op="sum"))
         sizes = [grad.numel() for grad in grads]
         for grad, summed in zip(grads, torch.split(total, sizes), strict=True):
             grad.copy_(summed.view_as(grad))
@@ -98,8 +127,20 @@ class Processes:
 
     def of_the_first(self, value: T) -> T:
         """The value of the first process, by which all decide."""
-        return self._fabric.broadcast(value) if self.count > 1 else value
+        with self._exchange():
+            return self._fabric.broadcast(value) if self.count > 1 else value
 
     def wait(self) -> None:
         """Wait until every process is here."""
-        self._fabric.barrier()
+        with self._exchange():
+            self._fabric.barrier()
+
+    @contextmanager
+    def _exchange(self) -> Iterator[None]:
+        try:
+            yield
+        except RuntimeError as error:  # Of torch.distributed, which has no narrower one.
+            raise UserError(
+                f"process {self.rank} of {self.count} lost another one, which was killed or cannot "
+                "be reached any more; run it again to resume"
+            ) from error

@@ -5,14 +5,20 @@ import re
 import shutil
 import signal
 import sys
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
+from safetensors.torch import load_file
 
+from pipeline import finetune
 from rau.features.table import read_features, write_features
+from rau.finetuning import record
 from tests.places import ROOT
 from tests.project import call, dvc, runs, stage, start
 from tests.report.test_report import Links
@@ -271,6 +277,36 @@ def test_bad_input_is_one_line(project: Path) -> None:
     broken("dataset", root=str(root), allow_missing=True)
     assert "359 of 360 images" in stage(project, "download")
     assert "unexpected extra argument" in one_line(stage(project, "train", "x", code=1)).lower()
+
+
+def test_several_processes_fine_tune_one_encoder(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output, parts = project / "data/finetuned/garments", project / "data/.parts/finetuned"
+    before = load_file(output / "encoder/open_clip_model.safetensors")
+    shutil.rmtree(output)
+    shutil.rmtree(parts)
+    torchrun = ("torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    printed = call(project, sys.executable, "-m", *torchrun, "-m", "pipeline.finetune")
+    assert printed.count("kept epoch") == 1
+    assert record.is_whole(output, record.Record.read(output).key)
+    after = load_file(output / "encoder/open_clip_model.safetensors")
+    for name, value in before.items():
+        assert torch.allclose(value, after[name], rtol=1e-2, atol=1e-3), name
+    # They share the cores of a node.
+    seen: list[tuple[int, int]] = []
+
+    def share(*given: int) -> None:
+        seen.append((given[0], given[1]))
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(project)
+    monkeypatch.setattr("pipeline.stage.limit_threads", share)
+    four = nullcontext(SimpleNamespace(local=4))
+    monkeypatch.setattr("rau.finetuning.processes.Processes", lambda *_: four)
+    with pytest.raises(KeyboardInterrupt):
+        finetune.main()
+    assert seen == [(1, 4)]
 
 
 def test_heads_start_from_the_composer_of_their_architecture(project: Path) -> None:
