@@ -21,8 +21,9 @@ from bench.harness import Bench, Result
 from pipeline.stage import cores
 from rau.devices import threads
 from rau.encoders import small_clip
-from rau.encoders.clip import Encoder, load, save, write_label
+from rau.encoders.clip import Encoder, load, save
 from rau.encoders.forward import autocast, normalise, text_features
+from rau.encoders.label import write_label
 from rau.features.cache import Cache
 from rau.features.extraction import Item
 from rau.files import digest_file

@@ -1,4 +1,4 @@
-"""Stage `encoder`: an open_clip `local-dir:` folder, after which no stage needs the network."""
+"""Stage `encoder`: an encoder's folder, after which no stage needs the network."""
 
 from pathlib import Path
 
@@ -6,25 +6,28 @@ from pipeline import stage, workspace
 
 
 def main() -> None:
-    """Write `data/encoder/`, trained here or exported from open_clip."""
-    from rau.encoders import clip, export, small_clip
+    """Write `data/encoder/`, trained here or taken from one of two libraries."""
+    from rau.encoders import export, label, sentence_export, small_clip
+    from rau.params import SENTENCE_TRANSFORMERS
 
     everything = workspace.load_params()
     params = everything.encoder
     stage.limit_threads(0)
     if everything.features.source is not None:
-        clip.mark_unused(workspace.ENCODER)
+        label.mark_unused(workspace.ENCODER)
     elif params.name == small_clip.NAME:
         small_clip.check(params.pretrained)
-        recipe = params.model_dump(exclude={"name", "pretrained"})
+        recipe = params.model_dump(include={"seed", "steps", "batch_size", "pairs"})
         small_clip.train(workspace.ENCODER, **recipe, workers=stage.cores())
+    elif params.name.startswith(SENTENCE_TRANSFORMERS):
+        sentence_export.export(params, workspace.ENCODER, workspace.main_checkout())
     else:
         export.export(params.name, params.pretrained, workspace.ENCODER, workspace.main_checkout())
 
 
 def outputs() -> list[Path]:
     """The label, and the weights where there are any."""
-    return sorted(path for path in workspace.ENCODER.glob("*") if path.is_file())
+    return sorted(path for path in workspace.ENCODER.rglob("*") if path.is_file())
 
 
 if __name__ == "__main__":

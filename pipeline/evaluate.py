@@ -28,6 +28,8 @@ def main() -> None:
     if not head.head.config.shared_space:
         path = workspace.model(name) / workspace.TEXT_MAP
         text_map = run.read_text_map(path, features)
+    composed = workspace.features(name, "pairs")
+    pairs = table.read_pairs(composed, pair[0]) if composed.exists() else None
     history = read_history(workspace.model(name) / workspace.HISTORY)
     metrics, rankings = run.evaluate_run(
         params,
@@ -39,6 +41,7 @@ def main() -> None:
         head,
         run.TrainedHead.load(workspace.deterministic(name), features),
         text_map,
+        pairs,
         summary(history, head.record.best_epoch),
     )
     write_table(workspace.rankings(name), rankings, RANKINGS, run.rankings_metadata(metrics))

@@ -19,7 +19,8 @@ def main(
         ),
     ] = None,
 ) -> None:
-    """Write `data/features/<dataset>/{images,texts}.parquet`."""
+    """Write `data/features/<dataset>/{images,texts}.parquet`, and `pairs.parquet` where the
+    encoder takes a picture and a text in one pass."""
     from rau.datasets.captions import all_texts
     from rau.features import precomputed
     from rau.files import user_path, write_json
@@ -37,26 +38,31 @@ def main(
         write_json(listed / "texts.json", texts)
         print(f"{len(images):,} image ids and {len(texts):,} texts: {listed}")
         raise typer.Exit
+    # Of an encoder before, which composed.
+    workspace.features(name, "pairs").unlink(missing_ok=True)
     if params.features.source is not None:
         source = user_path(params.features.source, workspace.main_checkout(), "features.source")
         targets = {kind: workspace.features(name, kind) for kind in KINDS}
         needed = {"images": images, "texts": texts}
         precomputed.take(source, needed, targets, params.features.shared_space)
     else:
-        _encode(params, manifest, texts)
+        _encode(params, manifest, queries.to_pylist(), texts)
 
 
-def _encode(params: Any, manifest: Any, texts: list[str]) -> None:
-    """Encode the images and texts that are not in the cache yet."""
+def _encode(params: Any, manifest: Any, queries: Any, texts: list[str]) -> None:
+    """Encode the images, texts and pairs that are not in the cache yet."""
     from rau import devices
-    from rau.encoders import clip
+    from rau.encoders import encoder
     from rau.features import cache
     from rau.schemas import cautions
 
     threads = stage.limit_threads(params.train.threads)
     name = params.dataset.name
-    loaded = clip.load(
-        workspace.encoder(name), devices.choose(params.train.device), params.features.precision
+    loaded = encoder.load(
+        workspace.encoder(name),
+        devices.choose(params.train.device),
+        params.features.precision,
+        params.encoder.trust_remote_code,
     )
     parts = cache.Cache(workspace.parts(), loaded, params.features.dtype)
     batch = params.features.batch_size
@@ -67,12 +73,16 @@ def _encode(params: Any, manifest: Any, texts: list[str]) -> None:
         print(f"warning: {caution}", file=sys.stderr)
     images = cache.image_items(manifest, workspace.store(params.dataset))
     parts.encode_images(workspace.features(name, "images"), images, batch, workers)
+    if loaded.encode_pairs is not None:
+        pairs = cache.val_pairs(queries, images)
+        parts.encode_pairs(workspace.features(name, "pairs"), pairs, batch, workers)
 
 
 def outputs() -> list[Path]:
-    """Both feature files."""
+    """The feature files."""
     name = workspace.load_params().dataset.name
-    return [workspace.features(name, kind) for kind in KINDS]
+    paths = (workspace.features(name, kind) for kind in (*KINDS, "pairs"))
+    return [path for path in paths if path.exists()]
 
 
 if __name__ == "__main__":

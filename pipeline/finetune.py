@@ -21,7 +21,7 @@ def main() -> None:
     What was fine-tuned before with the same parameters and data is taken from the store. Without
     towers to train only a record is written, and `features` reads the encoder as it is.
     """
-    from rau.encoders import clip
+    from rau.encoders import label
     from rau.features.cache import image_items
     from rau.files import digest_files
     from rau.finetuning import record, run
@@ -37,7 +37,7 @@ def main() -> None:
     tables = digest_files(workspace.table(name, table) for table in ("queries", "galleries"))
     manifest = read_table(workspace.manifest(name), MANIFEST, "download")
     items = image_items(manifest, workspace.store(params.dataset))
-    key = run.key(params, clip.read_label(workspace.ENCODER).files, tables, items)
+    key = run.key(params, label.read_label(workspace.ENCODER).files, tables, items)
     kept = workspace.parts() / "finetuned" / key
     with Processes(params.train.device, params.finetune.devices) as processes:
         stage.limit_threads(params.train.threads, processes.local)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import workspace
-from rau import params as parameters
+from rau import plain_yaml
 from rau.errors import UserError
 
 RUN_ID = re.compile(r"[0-9a-f]{32}")
@@ -87,6 +87,6 @@ def _dataset(files: Any, name: str) -> str:
     """The data set of a revision's parameters, else that of the working folder."""
     try:
         content = files.cat_file("params.yaml")
-        return str(parameters.parse(content, f"{name}: its params.yaml")["dataset"]["name"])
+        return str(plain_yaml.parse(content, f"{name}: its params.yaml")["dataset"]["name"])
     except (FileNotFoundError, KeyError, TypeError):
         return workspace.load_params().dataset.name

@@ -27,7 +27,7 @@ def main(
 
     from rau import devices
     from rau.datasets.captions import joins_captions, single_text
-    from rau.encoders import clip
+    from rau.encoders import encoder
     from rau.evaluation.run import TrainedHead
     from rau.features import table
     from rau.files import write_bytes
@@ -47,7 +47,8 @@ def main(
     device = devices.choose(params.train.device)
     pair = table.read_pair(*(workspace.features(name, kind) for kind in ("images", "texts")))
     head = TrainedHead.load(workspace.model(name), FeatureSet.on(device, *pair)).head
-    loaded = clip.load_maker(workspace.encoder(name), device, pair[0].metadata)
+    trusted = params.encoder.trust_remote_code
+    loaded = encoder.load_maker(workspace.encoder(name), device, pair[0].metadata, trusted)
     galleries = read_galleries(workspace.table(name, "galleries"))
     ids = _gallery(galleries, category, set(pair[0].names))
     gallery = torch.tensor(pair[0].matrix[pair[0].rows(ids, "images")], device=device)
@@ -56,10 +57,9 @@ def main(
     reference = _reference(image, paths)
     queries = read_queries(workspace.table(name, "queries"))
     text = single_text(caption, joins_captions(query["captions"] for query in queries))
-    pixels = loaded.prepare(reference)
     hits, uncertainty = query.search(
         head,
-        loaded.encode_images(pixels[None])[0].to(device),
+        loaded.encode_images(loaded.load_images([reference]))[0].to(device),
         loaded.encode_texts([text])[0].to(device),
         query.encode_gallery(head, gallery),
         ids,

@@ -60,7 +60,7 @@ def table(dataset: str, name: str) -> Path:
 
 
 def features(dataset: str, kind: str) -> Path:
-    """Features of `images` or `texts`."""
+    """Features of `images`, `texts` or `pairs`."""
     return Path("data/features") / dataset / f"{kind}.parquet"
 
 

@@ -4,7 +4,6 @@ import reprlib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -17,6 +16,7 @@ from pydantic import (
 from rau.errors import UserError
 from rau.files import read_bytes
 from rau.methods import known
+from rau.plain_yaml import parse
 
 # Of what is dropped in training.
 Fraction = Annotated[float, Field(ge=0, le=0.99)]
@@ -33,7 +33,6 @@ Parallel = Annotated[int, Field(ge=0, le=256)]
 # A name or a path, on one line.
 Line = Annotated[str, Field(min_length=1, max_length=1024, pattern=r"^[^\x00-\x1f\x7f]*$")]
 MAX_BYTES = 2**20
-MAX_DEPTH = 16
 # What factors of float32 matrix products are rounded to.
 MatmulPrecision = Literal["float32", "tf32", "bfloat16"]
 
@@ -93,11 +92,17 @@ class DatasetParams(Section):
 BUILT_IN_ENCODER = "garments-clip"
 
 
+# Before the name of a model of sentence-transformers, or of a folder that holds one.
+SENTENCE_TRANSFORMERS = "st:"
+
+
 class EncoderParams(Section):
-    """Any open_clip model and tag, an `hf-hub:` or `local-dir:` path, or `garments-clip`."""
+    """Any open_clip model and tag, an `hf-hub:` or `local-dir:` path, `garments-clip`, or `st:` and
+    a model of sentence-transformers."""
 
     name: Line = BUILT_IN_ENCODER
     pretrained: Line | None = None
+    trust_remote_code: bool = False
     seed: Seed = 0
     steps: Count = 500
     batch_size: BatchSize = 128
@@ -268,57 +273,15 @@ class Params(Section):
     evaluate: EvaluateParams = EvaluateParams()
     study: StudyParams = StudyParams()
 
-
-class _PlainLoader(yaml.SafeLoader):
-    """YAML of bounded depth, without aliases, in which no key stands twice."""
-
-    depth = 0
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        problem = "too deeply nested" if self.depth == MAX_DEPTH else ""
-        if self.check_event(yaml.AliasEvent):
-            problem = "an alias; write the value out"
-        if problem:
-            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
-            raise yaml.MarkedYAMLError(problem=problem, problem_mark=mark)
-        self.depth += 1
-        node = super().compose_node(parent, index)
-        self.depth -= 1
-        return node
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        for place, key in enumerate(keys):
-            if key in keys[:place]:
-                raise yaml.MarkedYAMLError(
-                    problem=f"{reprlib.repr(key)} stands twice in one section",
-                    problem_mark=node.value[place][0].start_mark,
-                )
-        return super().construct_mapping(node, deep)
-
-
-def parse(content: bytes, what: str) -> dict[str, Any]:
-    """The values of a parameter file, unchecked.
-
-    Args:
-        what: the file's name, for errors.
-
-    Raises:
-        UserError: when the content is not plain YAML, or not a mapping.
-    """
-    try:
-        values = yaml.load(content, _PlainLoader)
-    except (yaml.YAMLError, ValueError, LookupError, AttributeError) as error:
-        # PyYAML has no error of its own for `!!bool x`, a 13th month or thousands of digits.
-        mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or str(error)
-        raise UserError(
-            f"{what}{where} is not valid YAML: {' '.join(problem.split())[:200]}"
-        ) from error
-    if not isinstance(values, dict | None):
-        raise UserError(f"{what} is not a mapping of sections; see the project's own params.yaml")
-    return values or {}
+    @model_validator(mode="after")
+    def _only_clip_is_fine_tuned(self) -> Self:
+        frozen = self.encoder.name.startswith(SENTENCE_TRANSFORMERS)
+        if frozen and self.features.source is None and self.finetune.towers != "none":
+            raise ValueError(
+                f"finetune.towers must be none: encoder.name={self.encoder.name} is used frozen, "
+                "open_clip encoders alone are fine-tuned"
+            )
+        return self
 
 
 def load(path: Path) -> Params:
@@ -364,7 +327,8 @@ def _checked(values: dict[str, Any], path: Path) -> Params:
             ) from None
         given = first["input"]
         got = f", got {_short(given)}" if not isinstance(given, dict) else ""
-        raise UserError(f"{path}: {key}: {message}{got}") from None
+        where = f"{path}: {key}" if key else path
+        raise UserError(f"{where}: {message}{got}") from None
 
 
 def _short(value: object) -> str:

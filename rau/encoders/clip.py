@@ -3,12 +3,12 @@
 import json
 import logging
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any
 
 import numpy as np
 import open_clip
@@ -27,27 +27,24 @@ from rau.encoders.forward import (
     text_features,
     text_lengths,
 )
+from rau.encoders.label import LABEL, REMEDY, files_of, loading, read_label, read_whole, write_label
 from rau.encoders.preprocess import CHANGES, TARGET_PAD, Name, transform
 from rau.encoders.towers import digest_tower
 from rau.encoders.words import quick
 from rau.errors import UserError
-from rau.files import digest, digest_files, new_folder, write_json
-from rau.params import Section
+from rau.files import digest, digest_files
 from rau.pictures import open_rgb
 
 CONFIG = "open_clip_config.json"
 WEIGHTS = "open_clip_model.safetensors"
-LABEL = "rau_encoder.json"
 ALWAYS = ("mean", "std", "interpolation", "resize_mode")
-REMEDY = "run the stage that wrote it again (`encoder`, or `finetune`)"
-AGAIN = "run `python -m pipeline.features` again"
 # Raise it when preprocessing or encoding changes: it is part of the key of every feature.
 RECIPE = 1
 
 
 @dataclass(frozen=True)
 class Encoder:
-    """A loaded CLIP model with its own preprocessing and tokenizer.
+    """A loaded CLIP model with its own preprocessing and tokenizer, an `encoder.Encoder`.
 
     `key` identifies its features: it changes with weights, configuration or preprocessing.
     `recipes` are the digests of all that images' and texts' features depend on but the weights.
@@ -74,6 +71,20 @@ class Encoder:
         """Identifies the features of texts."""
         return digest_tower(self.model, "text", self.recipes[1])
 
+    @property
+    def preprocessing(self) -> str:
+        """The transforms of a picture, on one line."""
+        return " ".join(repr(self.preprocess).split())
+
+    @property
+    def parallel(self) -> bool:
+        """On a CPU, where a thread with a core of its own needs no other."""
+        return self.device.type == "cpu"
+
+    def load_images(self, sources: Sequence[Path | bytes]) -> Tensor:
+        """Pictures as `encode_images` takes them; errors as in `prepare`."""
+        return self._pinned(torch.stack([self.prepare(source) for source in sources]))
+
     def prepare(self, source: Path | bytes) -> Tensor:
         """Decode one image, resized and cropped for the model: uint8 (height, width, 3).
 
@@ -99,6 +110,19 @@ class Encoder:
         tokens: Tensor = self.tokenizer(list(texts))
         return tokens, text_lengths(self.model, tokens)
 
+    def by_length(self, texts: Sequence[str]) -> tuple[list[int], Callable[[slice], Tensor]]:
+        """Rows of the texts, the longest first, and what gives the tokens of a slice of them."""
+        tokens, lengths = self.tokenise(texts)
+        # The longest first: workers that end apart then wait for a short batch.
+        lengths, order = lengths.sort(stable=True, descending=True)
+        ordered = tokens[order]
+
+        def cut(rows: slice) -> Tensor:
+            """Tokens (B, L), L no longer than the longest of them needs."""
+            return self._pinned(ordered[rows, : int(lengths[rows].max())].contiguous())
+
+        return order.tolist(), cut
+
     def count_cut(self, texts: Sequence[str]) -> int:
         """How many of the texts are longer than the context, so that their end is left out."""
         context = self.tokenizer.context_length
@@ -113,6 +137,14 @@ class Encoder:
         """Raw text features (B, d_text), float32 on the CPU."""
         tokens, lengths = self.tokenise(texts)
         return self.encode_tokens(tokens[:, : int(lengths.max())])
+
+    @property
+    def encode_pairs(self) -> None:
+        """A picture and a text never meet in CLIP's towers."""
+        return None
+
+    def _pinned(self, tensor: Tensor) -> Tensor:
+        return tensor.pin_memory() if self.device.type == "cuda" else tensor
 
     def _to_device(self, tensor: Tensor) -> Tensor:
         # Out of pinned memory the host does not wait for the copy.
@@ -134,33 +166,6 @@ def quiet() -> Iterator[None]:
         yield
     finally:
         root.setLevel(before)
-
-
-class Label(Section):
-    """What the other files of an encoder's folder are, and the digest of their contents."""
-
-    name: str
-    pretrained: str | None
-    files: str
-
-
-def read_label(folder: Path) -> Label:
-    """Read the label of an encoder's folder.
-
-    Raises:
-        UserError: when it is missing or malformed.
-    """
-    return Label.read_json(folder / LABEL, 1 << 16, REMEDY)
-
-
-def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file() and path.name != LABEL)
-
-
-def write_label(folder: Path, name: str, pretrained: str | None) -> None:
-    """Write the label of an encoder whose other files are in place."""
-    label = Label(name=name, pretrained=pretrained, files=digest_files(_files(folder)))
-    write_json(folder / LABEL, label.model_dump())
 
 
 def save(folder: Path, model: Any, config: dict[str, Any], pad: float | None = None) -> None:
@@ -209,12 +214,6 @@ def _save_weights(folder: Path, model: Any) -> None:
     save_file({k: v.detach().cpu().contiguous() for k, v in state}, folder / WEIGHTS)
 
 
-def mark_unused(folder: Path) -> None:
-    """Write only a label: the features are precomputed."""
-    with new_folder(folder) as temporary:
-        write_label(temporary, "features.source", None)
-
-
 def load(folder: Path, device: torch.device, precision: Precision = "auto") -> Encoder:
     """Load an encoder's folder, without network.
 
@@ -223,21 +222,15 @@ def load(folder: Path, device: torch.device, precision: Precision = "auto") -> E
     """
     if not (folder / CONFIG).is_file() or not (folder / WEIGHTS).is_file():
         raise UserError(f"{folder} is not a complete encoder; {REMEDY}")
-    label = read_label(folder)
-    if digest_files(_files(folder)) != label.files:
-        raise UserError(f"{folder} holds other files than were written; {REMEDY}")
+    label = read_whole(folder)
     source = f"{LOCAL_DIR_PREFIX}{folder.resolve()}"
-    try:
-        with quiet():
-            model = open_clip.create_model(source, require_pretrained=True, device=device)
-            tokenizer = open_clip.get_tokenizer(source)
-    except Exception as error:
-        # A truncated safetensors file, a wrong shape and invalid JSON share no class.
-        raise UserError(f"{folder} cannot be loaded ({error}); {REMEDY}") from error
+    with loading(folder), quiet():
+        model = open_clip.create_model(source, require_pretrained=True, device=device)
+        tokenizer = open_clip.get_tokenizer(source)
     config = json.loads((folder / CONFIG).read_text())
     own = config.get("preprocess_cfg", {})
     preprocess = transform(model.visual.preprocess_cfg | {TARGET_PAD: own.get(TARGET_PAD)})
-    others = digest_files(path for path in _files(folder) if path.name not in (CONFIG, WEIGHTS))
+    others = digest_files(path for path in files_of(folder) if path.name not in (CONFIG, WEIGHTS))
     key = digest([RECIPE, config, label.files, repr(preprocess)], 16)
     return Encoder(
         model=model.eval().to(memory_format=torch.channels_last),
@@ -253,21 +246,3 @@ def load(folder: Path, device: torch.device, precision: Precision = "auto") -> E
         ),
         dtype=compute_dtype(precision, device),
     )
-
-
-def load_maker(folder: Path, device: torch.device, metadata: Mapping[str, str]) -> Encoder:
-    """Load the encoder that made a feature table, to compute as it did, on whatever device.
-
-    Raises:
-        UserError: as `load` does, and when the features were made by another encoder.
-    """
-    arithmetic = metadata.get("arithmetic", "auto")
-    if arithmetic not in get_args(Precision):
-        raise UserError(f"the features' arithmetic {arithmetic!r} is unknown; {AGAIN}")
-    encoder = load(folder, device, cast(Precision, arithmetic))
-    if encoder.key != metadata.get("key"):
-        raise UserError(
-            f"the features were made by another encoder (key {metadata.get('key')}, now "
-            f"{encoder.key}); {AGAIN}"
-        )
-    return encoder

@@ -12,7 +12,8 @@ from open_clip.tokenizer import HFTokenizer, SigLipTokenizer
 from PIL import Image
 from torch import Tensor
 
-from rau.encoders.clip import CONFIG, load, quiet, save, write_label
+from rau.encoders.clip import CONFIG, load, quiet, save
+from rau.encoders.label import write_label
 from rau.encoders.preprocess import TARGET_PAD, transform
 from rau.errors import UserError
 from rau.files import new_folder, user_path
@@ -115,7 +116,7 @@ def export(name: str, pretrained: str | None, folder: Path, root: Path) -> None:
         _check_written(temporary, expected, name)
 
 
-def _samples() -> tuple[list[Image.Image], list[str]]:
+def samples() -> tuple[list[Image.Image], list[str]]:
     """A wide and a high picture, and texts in which tokenizers and contexts differ."""
     grain = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
     picture = Image.fromarray(grain)
@@ -127,7 +128,7 @@ def _samples() -> tuple[list[Image.Image], list[str]]:
 def _own_features(model: Any, tokenizer: Any, pad: float | None) -> tuple[Tensor, Tensor]:
     """Features of the samples, (2, d_image) and (3, d_text), as open_clip computes them."""
     preprocess = transform(model.visual.preprocess_cfg | {TARGET_PAD: pad})
-    pictures, texts = _samples()
+    pictures, texts = samples()
     pixels = torch.stack([preprocess(picture) for picture in pictures])
     return model.encode_image(pixels), model.encode_text(tokenizer(texts))
 
@@ -139,7 +140,7 @@ def _check_written(folder: Path, expected: tuple[Tensor, Tensor], name: str) -> 
         UserError: with the lowest cosine.
     """
     written = load(folder, torch.device("cpu"))
-    pictures, texts = _samples()
+    pictures, texts = samples()
     images = torch.stack([written.crop(picture) for picture in pictures])
     found = written.encode_images(images), written.encode_texts(texts)
     for kind, ours, theirs in zip(("images", "texts"), found, expected, strict=True):

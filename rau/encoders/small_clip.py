@@ -12,8 +12,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from rau.datasets.garments import draw_pairs
-from rau.encoders.clip import save, write_label
+from rau.encoders.clip import save
 from rau.encoders.forward import normalise
+from rau.encoders.label import write_label
 from rau.errors import UserError
 from rau.files import new_folder
 from rau.lr_schedule import factor

@@ -19,6 +19,7 @@ from rau.errors import UserError
 from rau.evaluation.bootstrap import MEAN, Difference, holm, paired_differences
 from rau.methods import DETERMINISTIC, METHODS
 from rau.models.baselines import untrained
+from rau.retrieval.composed import COMPOSED
 from rau.retrieval.metrics import Values, from_ranks, summarise
 from rau.retrieval.ranking import MISSING
 from rau.schemas import RANKINGS, RankingRow, RankingsMetadata, fault, read_parquet
@@ -161,7 +162,7 @@ def trained(name: str, methods: Sequence[str]) -> str:
     Raises:
         UserError: when that leaves none or several.
     """
-    names = {*untrained(0.5, None)}
+    names = {*untrained(0.5, None), COMPOSED}
     left = [m for m in methods if m.removesuffix(" (ridge map)") not in names]
     if len(left) > 1:
         left = [m for m in left if m != METHODS[DETERMINISTIC].label]

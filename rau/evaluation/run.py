@@ -17,13 +17,14 @@ from rau.errors import UserError
 from rau.evaluation import benchmark
 from rau.evaluation.diagnostics import diagnose
 from rau.evaluation.run_metrics import DatasetLabel, RunMetrics, TrainingSummary
-from rau.features.table import check_made_for
+from rau.features.table import Features, check_made_for
 from rau.methods import METHODS
 from rau.models import baselines, checkpoint
 from rau.models.config import canonical
 from rau.models.head import ComposedHead
 from rau.params import Params, first_error
 from rau.retrieval import protocols
+from rau.retrieval.composed import COMPOSED, Composed
 from rau.retrieval.feature_set import FeatureSet
 from rau.retrieval.protocols import Protocol, weight_key
 from rau.retrieval.tasks import Method
@@ -98,6 +99,7 @@ def evaluate_run(
     trained: TrainedHead,
     deterministic: TrainedHead,
     text_map: Tensor | None,
+    pairs: Features | None,
     training: Mapping[str, float | None],
 ) -> tuple[RunMetrics, pa.Table]:
     """Rank and measure a head, the deterministic head and the untrained baselines.
@@ -106,6 +108,7 @@ def evaluate_run(
         images, queries, galleries: rows of the data set's tables.
         deterministic: the head that the trained one is paired with by query.
         text_map: the baselines' ridge map; None in a shared space.
+        pairs: features of reference and text in one pass; None where the encoder has no such pass.
         training: result of `training.history.summary`.
 
     Returns:
@@ -120,11 +123,12 @@ def evaluate_run(
         trained.label: trained.head,
     }
     weights = trained.record.text_weights
+    composed = {COMPOSED: Composed(pairs)} if pairs is not None else {}
     paired = deterministic.label if deterministic.label != trained.label else None
     result, rankings = benchmark.evaluate(
         {
             protocol: with_baselines(
-                untrained(protocol, weights, text_map), heads, text_map is None
+                untrained(protocol, weights, text_map) | composed, heads, text_map is None
             )
             for protocol in measured
         },

@@ -7,7 +7,8 @@ A part's name holds its SHA-256: one that was damaged is removed, and its rows a
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -19,14 +20,25 @@ from numpy.typing import NDArray
 from pyarrow import feather
 from tqdm import tqdm
 
-from rau.encoders.clip import Encoder
+from rau.datasets.captions import query_texts
+from rau.encoders.encoder import Encoder
 from rau.errors import UserError
-from rau.features.extraction import Encoded, Item, encode_images, encode_texts
-from rau.features.table import GROUP_ROWS, SHARED, Matrix, to_array, to_matrix, write_features
+from rau.features.extraction import (
+    Encoded,
+    Item,
+    Kind,
+    Pair,
+    encode_images,
+    encode_pairs,
+    encode_texts,
+)
+from rau.features.table import GROUP_ROWS, PAIR, SHARED, Matrix, to_array, to_matrix, write_features
 from rau.files import digest_file, write_bytes
-from rau.schemas import CUT_TEXTS
+from rau.schemas import CUT_TEXTS, QueryRow
 
 PART_ROWS = 2048
+# A large model may take longer for so many rows than one likes to lose.
+PART_SECONDS = 300
 Dtype = Literal["float16", "float32"]
 
 
@@ -39,6 +51,18 @@ def image_items(manifest: pa.Table, store: Path) -> list[Item]:
     ]
 
 
+def val_pairs(queries: Iterable[QueryRow], images: Sequence[Item]) -> list[Pair]:
+    """Every pair of reference and text that a protocol may ask for; all are of val's queries."""
+    by_name = {item.name: item for item in images}
+    found = {
+        Pair(by_name[query["reference_id"]], text)
+        for query in queries
+        if query["split"] == "val" and query["reference_id"] in by_name
+        for text in query_texts(query["captions"], "both")
+    }
+    return sorted(found, key=lambda pair: (pair.image.name, pair.text))
+
+
 class Cache:
     """Encodes what its folder of parts does not hold yet, then merges parts into one table."""
 
@@ -46,7 +70,7 @@ class Cache:
         self.encoder = encoder
         self.dtype = np.dtype(dtype)
         self.compute_dtype = str(encoder.dtype).removeprefix("torch.")
-        keys = {"images": encoder.image_key, "texts": encoder.text_key}
+        keys = {"images": encoder.image_key, "texts": encoder.text_key, "pairs": encoder.key}
         self.folders = {
             kind: folder / f"{key}-{self.compute_dtype}-{dtype}" for kind, key in keys.items()
         }
@@ -67,16 +91,22 @@ class Cache:
         self._merge("texts", "text", path, items, self.metadata() | about)
         return self.metadata() | about
 
+    def encode_pairs(self, path: Path, pairs: Sequence[Pair], batch: int, workers: int) -> None:
+        """Write features (one row per pair) to `path`, of an encoder that composes."""
+        self._encode("pairs", pairs, partial(encode_pairs, batch=batch, workers=workers))
+        self._merge("pairs", PAIR, path, pairs, self.metadata())
+
     def _encode(
         self,
         kind: str,
-        items: Sequence[Item],
-        encode: Callable[[Encoder, Sequence[Item]], Encoded],
+        items: Sequence[Kind],
+        encode: Callable[[Encoder, Sequence[Kind]], Encoded[Kind]],
     ) -> None:
         done = {key for _, keys in self._parts(kind) for key in keys}
         missing = list({item.key: item for item in items if item.key not in done}.values())
         keys: list[str] = []
         rows: list[Matrix] = []
+        since = time.monotonic()
         with (
             tqdm(
                 total=len(items),
@@ -92,9 +122,9 @@ class Cache:
                 keys += [item.key for item in chunk]
                 rows.append(features.astype(self.dtype))
                 bar.update(len(chunk))
-                if len(keys) >= PART_ROWS:
+                if len(keys) >= PART_ROWS or time.monotonic() - since > PART_SECONDS:
                     self._write_part(kind, keys, rows)
-                    keys, rows = [], []
+                    keys, rows, since = [], [], time.monotonic()
             if keys:
                 self._write_part(kind, keys, rows)
 
@@ -123,7 +153,7 @@ class Cache:
         kind: str,
         column: str,
         path: Path,
-        items: Sequence[Item],
+        items: Sequence[Kind],
         metadata: dict[str, str],
     ) -> None:
         """Gather the parts in the items' order, in bounded memory."""
@@ -154,7 +184,7 @@ class Cache:
         return {
             "encoder": self.encoder.name,
             "weights": self.encoder.weights,
-            "preprocess": " ".join(repr(self.encoder.preprocess).split()),
+            "preprocess": self.encoder.preprocessing,
             "key": self.encoder.key,
             "space": SHARED,
             "arithmetic": self.compute_dtype,

@@ -1,24 +1,23 @@
 """Features of many images and texts: threads load batches, and on a CPU encode them.
 
 Where forward passes run on the cores, every thread decodes and encodes batches of its own on one
-core. Beside a GPU, threads load the next batches while it computes.
+core. Elsewhere, and with models that threads cannot share, threads load the next batches while one
+encodes.
 """
 
 import hashlib
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing, nullcontext
-from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
-import torch
 from torch import Tensor
 
 from rau.ahead import ahead
 from rau.devices import threads
-from rau.encoders.clip import Encoder
+from rau.encoders.encoder import Encoder
 from rau.errors import UserError
-from rau.features.table import Matrix
+from rau.features.table import Matrix, pair_name
 from rau.files import read_bytes
 from rau.pictures import MAX_BYTES
 
@@ -34,10 +33,30 @@ class Item(NamedTuple):
     content: Path | str
 
 
-Encoded = Generator[tuple[Sequence[Item], Matrix], None, None]
+class Pair(NamedTuple):
+    """A picture and a text to encode in one pass; it has a name and a key as an `Item` has."""
+
+    image: Item
+    text: str
+
+    @property
+    def name(self) -> str:
+        """In the table."""
+        return pair_name(self.image.name, self.text)
+
+    @property
+    def key(self) -> str:
+        """Of both contents."""
+        return f"{self.image.key} {self.text}"
 
 
-def encode_images(encoder: Encoder, items: Sequence[Item], batch: int, workers: int) -> Encoded:
+Kind = TypeVar("Kind", Item, Pair)
+Encoded = Generator[tuple[Sequence[Kind], Matrix], None, None]
+
+
+def encode_images(
+    encoder: Encoder, items: Sequence[Item], batch: int, workers: int
+) -> Encoded[Item]:
     """Features (B, d_image) of the items, B after B, in their order.
 
     Args:
@@ -47,27 +66,43 @@ def encode_images(encoder: Encoder, items: Sequence[Item], batch: int, workers: 
     Raises:
         UserError: when a file is not a whole image, or not the one whose SHA-256 is the item's key.
     """
-    decode = partial(_decode, encoder, items)
-    return _encode(encoder, items, decode, encoder.encode_images, batch, workers)
+
+    def load(rows: slice) -> Any:
+        return encoder.load_images([verified(item) for item in items[rows]])
+
+    return _encode(encoder, items, load, encoder.encode_images, batch, workers)
 
 
-def encode_texts(encoder: Encoder, items: Sequence[Item], batch: int, workers: int) -> Encoded:
+def encode_texts(
+    encoder: Encoder, items: Sequence[Item], batch: int, workers: int
+) -> Encoded[Item]:
     """Features (B, d_text) of the items, B after B, texts of similar length together.
 
     Args:
         batch: texts in one forward pass, of all workers together.
         workers: threads; on a CPU they encode.
     """
-    tokens, lengths = encoder.tokenise([str(item.content) for item in items])
-    # The longest first: workers that end apart then wait for a short batch.
-    lengths, order = lengths.sort(stable=True, descending=True)
-    cut = partial(_cut, tokens[order], lengths)
-    by_length = [items[row] for row in order.tolist()]
-    return _encode(encoder, by_length, cut, encoder.encode_tokens, batch, workers)
+    order, load = encoder.by_length([str(item.content) for item in items])
+    ordered = [items[row] for row in order]
+    return _encode(encoder, ordered, load, encoder.encode_tokens, batch, workers)
 
 
-def _decode(encoder: Encoder, items: Sequence[Item], rows: slice) -> Tensor:
-    return torch.stack([encoder.prepare(verified(item)) for item in items[rows]])
+def encode_pairs(
+    encoder: Encoder, items: Sequence[Pair], batch: int, workers: int
+) -> Encoded[Pair]:
+    """Features (B, d_image) of pairs, B after B, in their order, by an encoder that composes.
+
+    Args and errors are those of `encode_images`.
+    """
+    encode = encoder.encode_pairs
+    if encode is None:
+        raise ValueError(f"{encoder.name} takes no picture together with a text")
+
+    def load(rows: slice) -> Any:
+        own = items[rows]
+        return encoder.load_images([verified(pair.image) for pair in own]), [p.text for p in own]
+
+    return _encode(encoder, items, load, lambda loaded: encode(*loaded), batch, workers)
 
 
 def verified(item: Item) -> bytes:
@@ -79,33 +114,25 @@ def verified(item: Item) -> bytes:
     return content
 
 
-def _cut(tokens: Tensor, lengths: Tensor, rows: slice) -> Tensor:
-    """Tokens (B, L), L no longer than the longest of them needs."""
-    return tokens[rows, : int(lengths[rows].max())].contiguous()
-
-
 def _encode(
     encoder: Encoder,
-    items: Sequence[Item],
-    load: Callable[[slice], Tensor],
-    encode: Callable[[Tensor], Tensor],
+    items: Sequence[Kind],
+    load: Callable[[slice], Any],
+    encode: Callable[[Any], Tensor],
     batch: int,
     workers: int,
-) -> Encoded:
-    """Encode in the workers on a CPU, in this thread on any other device."""
-    on_cpu = encoder.device.type == "cpu"
-    size = max(1, batch // workers) if on_cpu else batch
+) -> Encoded[Kind]:
+    """Encode in the workers where the encoder can, else in this thread."""
+    parallel = encoder.parallel
+    size = max(1, batch // workers) if parallel else batch
 
-    def work(rows: slice) -> Tensor:
-        loaded = load(rows)
-        if on_cpu:
-            return encode(loaded)
-        return loaded.pin_memory() if encoder.device.type == "cuda" else loaded
+    def work(rows: slice) -> Any:
+        return encode(load(rows)) if parallel else load(rows)
 
     batches = [slice(start, start + size) for start in range(0, len(items), size)]
     with (
-        threads(1) if on_cpu else nullcontext(),
+        threads(1) if parallel else nullcontext(),
         closing(ahead(work, batches, workers)) as results,
     ):
         for rows, result in zip(batches, results, strict=True):
-            yield items[rows], (result if on_cpu else encode(result)).numpy()
+            yield items[rows], (result if parallel else encode(result)).numpy()

@@ -1,5 +1,6 @@
 """Feature tables: a name and a vector per row; the schema's metadata name their encoder."""
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -29,7 +30,14 @@ PLAIN = {
 # Required metadata of the tables of the pipeline.
 METADATA = ("encoder", "weights", "preprocess", "key", "space")
 SHARED, SEPARATE = "shared", "separate"
+# The column of pairs of image and text.
+PAIR = "pair"
 Matrix = NDArray[Any]
+
+
+def pair_name(image_id: str, text: str) -> str:
+    """The name of a pair's row: both as JSON, so that no two pairs share one."""
+    return json.dumps([image_id, text], ensure_ascii=False)
 
 
 def _type_of(matrix: Matrix) -> pa.DataType:
@@ -182,6 +190,22 @@ def read_pair(images: Path, texts: Path) -> tuple[Features, Features]:
             "wide) do not belong together; run `python -m pipeline.features` again"
         )
     return pair
+
+
+def read_pairs(path: Path, images: Features) -> Features:
+    """Read the features of pairs, and refuse those of another encoder than the images'.
+
+    Raises:
+        UserError: also where `read_features` does.
+    """
+    pairs = read_features(path, PAIR)
+    same = pairs.metadata.get("key") == images.metadata.get("key")
+    if not same or pairs.matrix.shape[1] != images.matrix.shape[1]:
+        raise UserError(
+            f"{path} was made by another encoder than the images' features; run "
+            "`python -m pipeline.features` again"
+        )
+    return pairs
 
 
 def check_made_for(

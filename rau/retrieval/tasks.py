@@ -18,6 +18,7 @@ from rau.datasets.captions import Join, query_texts
 from rau.errors import UserError
 from rau.params import EvaluateParams
 from rau.retrieval import protocols
+from rau.retrieval.composed import Composed
 from rau.retrieval.feature_set import FeatureSet
 from rau.retrieval.metrics import Values, per_query
 from rau.retrieval.ranking import Ranking, rank
@@ -194,6 +195,8 @@ def run_all(
     tasks: Sequence[Task], method: Method, features: FeatureSet, top_k: int
 ) -> list[Ranked]:
     """Rank every row of several tasks; what they share is encoded once."""
+    if isinstance(method, Composed):
+        tasks, features = method.look_up(tasks, features)
 
     def encode_queries(pairs: Tensor) -> tuple[Tensor, Tensor]:
         reference, text = pairs >> 32, pairs & 0xFFFFFFFF

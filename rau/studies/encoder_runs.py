@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rau import devices
-from rau.encoders import clip
+from rau.encoders import clip, label
 from rau.features.cache import image_items
 from rau.features.extraction import Item
 from rau.files import digest, digest_file, digest_files
@@ -45,7 +45,7 @@ class EncoderSource:
     def digest(self) -> str:
         """Digest of the encoder and the tables; the manifest has that of every picture."""
         files = digest_files([self.manifest, self.queries, self.galleries])
-        return digest([clip.read_label(self.encoder).files, files], 64)
+        return digest([label.read_label(self.encoder).files, files], 64)
 
     def key(self, params: Params, data: str, device: str) -> str:
         """Name of a run in the store; it changes with the code that the metrics depend on."""

@@ -12,7 +12,8 @@ import torch
 from PIL import Image
 
 from rau.encoders import clip, small_clip
-from rau.encoders.clip import CONFIG, WEIGHTS, Encoder, load, load_maker
+from rau.encoders.clip import CONFIG, WEIGHTS, Encoder, load
+from rau.encoders.encoder import load_maker
 from rau.encoders.export import export
 from rau.errors import UserError
 

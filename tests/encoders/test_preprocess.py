@@ -11,6 +11,7 @@ from PIL import Image
 
 from rau.encoders import clip
 from rau.encoders.export import export
+from rau.encoders.label import write_label
 from rau.encoders.preprocess import Name, TargetPad
 
 CPU = torch.device("cpu")
@@ -77,7 +78,7 @@ def test_towers_have_keys_of_their_own(encoder_folder: Path, tmp_path: Path) -> 
 def test_a_tokenizer_belongs_to_the_texts(encoder_folder: Path, tmp_path: Path) -> None:
     shutil.copytree(encoder_folder, tmp_path / "new")
     (tmp_path / "new" / "vocabulary.json").write_text(json.dumps({"a": 1}))
-    clip.write_label(tmp_path / "new", "new", None)
+    write_label(tmp_path / "new", "new", None)
     before, after = clip.load(encoder_folder, CPU), clip.load(tmp_path / "new", CPU)
     assert after.text_key != before.text_key
     assert after.image_key == before.image_key

@@ -16,7 +16,9 @@ from PIL import Image
 from pyarrow import feather
 
 from rau.devices import threads
-from rau.encoders.clip import Encoder, load
+from rau.encoders import clip
+from rau.encoders.clip import load
+from rau.encoders.encoder import Encoder
 from rau.encoders.forward import Precision
 from rau.errors import UserError
 from rau.features import cache
@@ -45,12 +47,19 @@ class Fake:
     text_key: str = "t"
     name: str = "fake"
     weights: str = "none"
-    preprocess: str = "p"
+    preprocessing: str = "p"
     seen: list[str] = field(default_factory=list)
     limit: int = 10**9
     device: torch.device = CPU
     dtype: torch.dtype = torch.float32
     scale: int = 1
+
+    @property
+    def parallel(self) -> bool:
+        return self.device.type == "cpu"
+
+    def load_images(self, sources: Sequence[bytes]) -> torch.Tensor:
+        return torch.stack([self.prepare(source) for source in sources])
 
     def prepare(self, source: bytes) -> torch.Tensor:
         return torch.full((2, 2, 3), int(source), dtype=torch.uint8)
@@ -59,13 +68,15 @@ class Fake:
         self._count([str(int(v)) for v in pictures[:, 0, 0, 0]])
         return pictures[:, 0, 0, :] * torch.tensor([1.0, 2.0, 3.0]) * self.scale
 
-    def tokenise(self, texts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
-        tokens = torch.tensor([[ord(t[0]), len(t)] for t in texts])
-        return tokens, torch.full((len(texts),), 2)
+    def by_length(
+        self, texts: Sequence[str]
+    ) -> tuple[list[int], Callable[[slice], list[tuple[int, int]]]]:
+        tokens = [(ord(text[0]), len(text)) for text in texts]
+        return [*range(len(texts))], tokens.__getitem__
 
-    def encode_tokens(self, tokens: torch.Tensor) -> torch.Tensor:
-        self._count([chr(first) + "y" * (length - 1) for first, length in tokens.tolist()])
-        return tokens.flip(1).float()
+    def encode_tokens(self, tokens: Sequence[tuple[int, int]]) -> torch.Tensor:
+        self._count([chr(first) + "y" * (length - 1) for first, length in tokens])
+        return torch.tensor(tokens).flip(1).float()
 
     def count_cut(self, texts: Sequence[str]) -> int:
         return sum(len(text) > 30 for text in texts)
@@ -268,7 +279,7 @@ def test_workers_give_what_one_process_gives(encoder: Encoder, tmp_path: Path) -
             np.testing.assert_allclose(row, beside[name], atol=1e-5)
 
 
-def test_texts_are_encoded_the_longest_first(encoder: Encoder) -> None:
+def test_texts_are_encoded_the_longest_first(encoder: clip.Encoder) -> None:
     texts = [Item(t, t, t) for t in (f"{'very ' * (i % 7)}red {i}" for i in range(23))]
     found = [item.name for part, _ in encode_texts(encoder, texts, 8, 1) for item in part]
     _, lengths = encoder.tokenise(found)

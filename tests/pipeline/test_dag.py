@@ -30,6 +30,7 @@ PLUMBING = frozenset(
         "rau/files.py",
         "rau/memory.py",
         "rau/params.py",
+        "rau/plain_yaml.py",
         "rau/schemas.py",
     }
 )

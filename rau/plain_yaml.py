@@ -1,0 +1,62 @@
+"""YAML of the plain kind, as parameter files are: no aliases, no tags of code, bounded depth."""
+
+import reprlib
+from typing import Any
+
+import yaml
+
+from rau.errors import UserError
+
+MAX_DEPTH = 16
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """YAML of bounded depth, without aliases, in which no key stands twice."""
+
+    depth = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        problem = "too deeply nested" if self.depth == MAX_DEPTH else ""
+        if self.check_event(yaml.AliasEvent):
+            problem = "an alias; write the value out"
+        if problem:
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=mark)
+        self.depth += 1
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        for place, key in enumerate(keys):
+            if key in keys[:place]:
+                raise yaml.MarkedYAMLError(
+                    problem=f"{reprlib.repr(key)} stands twice in one section",
+                    problem_mark=node.value[place][0].start_mark,
+                )
+        return super().construct_mapping(node, deep)
+
+
+def parse(content: bytes, what: str) -> dict[str, Any]:
+    """The values of a parameter file, unchecked.
+
+    Args:
+        what: the file's name, for errors.
+
+    Raises:
+        UserError: when the content is not plain YAML, or not a mapping.
+    """
+    try:
+        values = yaml.load(content, _PlainLoader)
+    except (yaml.YAMLError, ValueError, LookupError, AttributeError) as error:
+        # PyYAML has no error of its own for `!!bool x`, a 13th month or thousands of digits.
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or str(error)
+        raise UserError(
+            f"{what}{where} is not valid YAML: {' '.join(problem.split())[:200]}"
+        ) from error
+    if not isinstance(values, dict | None):
+        raise UserError(f"{what} is not a mapping of sections; see the project's own params.yaml")
+    return values or {}
