@@ -13,7 +13,8 @@ def main() -> None:
 
     dataset = workspace.load_params().dataset
     manifest = read_table(workspace.manifest(dataset.name), MANIFEST, "download")
-    annotations = reader(dataset.name).read_annotations(workspace.store(dataset))
+    source = reader(dataset.name, dataset.catalogue)
+    annotations = source.read_annotations(workspace.store(dataset))
     tables = annotations.tables(manifest)
     usable = (row["image_id"] for row in tables["images"].to_pylist() if row["status"] == "ok")
     for note in [*annotations.notes, *check(annotations, set(usable))]:

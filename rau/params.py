@@ -73,19 +73,38 @@ class GarmentsParams(Section):
     image_size: Annotated[int, Field(ge=32, le=512)] = 128
 
 
+class CatalogueParams(Section):
+    """How a catalogue is split and how many queries are drawn; null follows its size."""
+
+    seed: Seed = 0
+    val_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    train_queries: Annotated[int, Field(ge=0, le=10**6)] | None = None
+    val_queries: Annotated[int, Field(ge=0, le=10**6)] | None = None
+
+
 class DatasetParams(Section):
     """Which data; `root` is the user's own folder in one of the data set's layouts.
 
     Without it the data set is fetched; `images` is a folder with images that complete either.
     """
 
-    name: Literal["garments", "fashioniq", "cirr"] = "garments"
+    name: Literal["garments", "fashioniq", "cirr", "catalogue"] = "garments"
     root: Line | None = None
     images: Line | None = None
     accept_terms: bool = False
     connections: Annotated[int, Field(ge=1, le=64)] = 16
     allow_missing: bool = False
     garments: GarmentsParams = GarmentsParams()
+    catalogue: CatalogueParams = CatalogueParams()
+
+    @model_validator(mode="after")
+    def _a_catalogue_is_the_users_own(self) -> Self:
+        if self.name == "catalogue" and (self.root is None or self.images is not None):
+            raise ValueError(
+                "name=catalogue needs root, the folder of products.csv and its pictures, and "
+                "reads no other images"
+            )
+        return self
 
 
 # Trained by the stage on drawn garments, for them alone.

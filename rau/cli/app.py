@@ -3,6 +3,7 @@
 import typer
 
 from rau import console
+from rau.cli.triplets import triplets
 
 app = typer.Typer(
     name="rau",
@@ -16,6 +17,9 @@ app = typer.Typer(
 @app.callback()
 def _commands() -> None:
     """Without a callback Typer would run a single command under no name."""
+
+
+app.command()(triplets)
 
 
 def main() -> None:

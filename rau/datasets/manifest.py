@@ -61,7 +61,7 @@ def build(
     Returns:
         A table of schema `MANIFEST`.
     """
-    ids = [check_image_id(image_id) for image_id in images]
+    ids = list(images)
     with ThreadPoolExecutor(workers) as pool:
         inside = [path is None or path.is_relative_to(root) for path in images.values()]
         own = (FOUND if one else COMPLETED for one in inside)

@@ -5,6 +5,8 @@ from typing import Protocol
 
 from rau.datasets import cirr, fashioniq
 from rau.datasets.annotations import Annotations
+from rau.datasets.catalogue.reader import CatalogueReader
+from rau.params import CatalogueParams
 
 
 class Reader(Protocol):
@@ -15,7 +17,16 @@ class Reader(Protocol):
         ...
 
 
-def reader(dataset: str) -> Reader:
-    """The reader of a data set; the built-in garments are in FashionIQ's layout."""
-    readers: dict[str, Reader] = {"garments": fashioniq, "fashioniq": fashioniq, "cirr": cirr}
+def reader(dataset: str, catalogue: CatalogueParams | None = None) -> Reader:
+    """The reader of a data set; the built-in garments are in FashionIQ's layout.
+
+    Args:
+        catalogue: how queries of a catalogue are drawn.
+    """
+    readers: dict[str, Reader] = {
+        "garments": fashioniq,
+        "fashioniq": fashioniq,
+        "cirr": cirr,
+        "catalogue": CatalogueReader(catalogue or CatalogueParams()),
+    }
     return readers[dataset]

@@ -60,7 +60,7 @@ def fill(dataset: DatasetParams, root: Path, checkout: Path, workers: int) -> Fi
         with Client(dataset.connections) as client:
             card = CARDS[dataset.name]
             sources = acquire(card, root, client, HfApi(), own, dataset.accept_terms)
-    annotations = reader(dataset.name).read_annotations(root)
+    annotations = reader(dataset.name, dataset.catalogue).read_annotations(root)
     images = locate(root, {name: annotations.places(name) for name in annotations.image_ids})
     if dataset.root is not None and own is not None:
         images |= find_images(own, [name for name, path in images.items() if path is None])

@@ -33,6 +33,9 @@ FASHIONIQ = (
     Protocol("val", "val-union", "removed", "separate"),
 )
 CIRR = (Protocol("cirr", "original", "removed", "forward", "mean_of_r5_rs1"),)
+# A search does not answer with what it was asked about.
+CATALOGUE = (Protocol("catalogue", "original", "removed", "forward"),)
+PRESETS = {"cirr": CIRR, "catalogue": CATALOGUE}
 
 
 def weight_key(reference: Reference, join: Join) -> str:
@@ -42,7 +45,7 @@ def weight_key(reference: Reference, join: Join) -> str:
 
 def presets(dataset: str) -> tuple[Protocol, ...]:
     """The protocols that a data set is published under, the usual one first."""
-    return CIRR if dataset == "cirr" else FASHIONIQ
+    return PRESETS.get(dataset, FASHIONIQ)
 
 
 def custom(dataset: str, gallery: Gallery, reference: Reference, join: Join) -> Protocol:

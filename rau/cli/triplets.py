@@ -1,0 +1,41 @@
+"""`rau triplets`: what a catalogue would be trained on, as a page of pictures."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def triplets(
+    folder: Annotated[
+        Path | None,
+        typer.Argument(help="pictures and products.csv; by default dataset.root of params.yaml"),
+    ] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="the page")] = Path(
+        "triplets.html"
+    ),
+    count: Annotated[int, typer.Option(min=1, max=100, help="queries shown of each kind")] = 10,
+) -> None:
+    """Preview the queries of a catalogue, some of every kind, before any training."""
+    from pipeline import workspace
+    from rau.datasets.catalogue.reader import CatalogueReader
+    from rau.errors import UserError
+    from rau.files import write_text
+    from rau.params import DatasetParams
+    from rau.report import triplets_page
+
+    here = workspace.PARAMS.exists()
+    dataset = workspace.load_params().dataset if here else DatasetParams()
+    if folder is None and dataset.name != "catalogue":
+        raise UserError(
+            "which catalogue? Name its folder, or set dataset.name=catalogue and dataset.root in "
+            f"{workspace.PARAMS}"
+        )
+    root = workspace.store(dataset) if folder is None else folder
+    catalogue = CatalogueReader(dataset.catalogue).read(root)
+    for note in catalogue.described:
+        print(f"note: {note}")
+    write_text(output, triplets_page.render(catalogue, root, count))
+    for kind, queries in catalogue.kinds().items():
+        print(f"{kind}: {len(queries):,} queries")
+    print(f"page: {output}")

@@ -1,0 +1,181 @@
+"""Captions that ask for one product given another, each with what it demands."""
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+
+from rau.datasets.catalogue import grammar
+from rau.datasets.catalogue.attributes import Attribute, Boolean, Labels, Numbers, Sets
+from rau.datasets.catalogue.relevance import Constraint
+
+T = TypeVar("T")
+DOUBLE_SHARE, VAGUE_SHARE = 0.3, 0.2
+TWO, VAGUE = "two changes", "vague"
+KINDS = (Labels.kind, Boolean.kind, Numbers.kind, Sets.kind, VAGUE, TWO)
+# What "the same" may stand before without "but".
+JOINS = re.compile(r"(in|with|without|for|from|by|made|of|under) ")
+
+
+@dataclass(frozen=True)
+class Caption:
+    """A caption, what it demands, and its kind, one of `KINDS`."""
+
+    text: str
+    demands: tuple[Constraint, ...]
+    kind: str
+
+
+def pick(rng: np.random.Generator, options: Sequence[T]) -> T:
+    """One of some options, uniformly at random."""
+    return options[int(rng.integers(len(options)))]
+
+
+def changes(attributes: Sequence[Attribute], reference: int, target: int) -> list[int]:
+    """Places of the attributes whose difference can be said: both products' values are known."""
+    both = np.array([reference, target])
+    return [
+        place
+        for place, one in enumerate(attributes)
+        if one.known(both).all()
+        and one.differs(reference, both)[1]
+        # Sets may differ in values alone that have no name.
+        and not (isinstance(one, Sets) and (one.members[reference] == one.members[target]).all())
+    ]
+
+
+def caption(
+    attributes: Sequence[Attribute],
+    different: Sequence[int],
+    reference: int,
+    target: int,
+    rng: np.random.Generator,
+) -> Caption:
+    """A caption of one or two of the changes from reference to target.
+
+    Args:
+        different: `changes` of the two, not empty.
+    """
+    count = 2 if len(different) > 1 and rng.random() < DOUBLE_SHARE else 1
+    form: grammar.Form = pick(rng, ("predicate", "fragment", "request"))
+    said = [
+        _say(place, attributes[place], reference, target, form, rng)
+        for place in rng.choice(different, count, replace=False).tolist()
+    ]
+    text = _joined([phrase for phrase, _, _ in said], pick(rng, grammar.LINKS[form]))
+    demands = tuple(demand for _, demand, _ in said)
+    kind = TWO if count == 2 else said[0][2]
+    return Caption(_untidy(_opening(text, form, rng) + text, rng), demands, kind)
+
+
+def _joined(phrases: Sequence[str], link: str) -> str:
+    """Phrases by a link, by "and" where another would be misread."""
+    last = phrases[-1]
+    misread = any("," in phrase for phrase in phrases) or "also" in last or last.startswith("I ")
+    return (" and " if misread else link).join(phrases)
+
+
+def _opening(text: str, form: grammar.Form, rng: np.random.Generator) -> str:
+    opening = pick(rng, grammar.OPENINGS[form])
+    if form == "fragment" and opening and not opening.endswith("but ") and not JOINS.match(text):
+        return "the same but "
+    return "" if form == "request" and text.startswith("I ") else opening
+
+
+def _untidy(text: str, rng: np.random.Generator) -> str:
+    """Capitals and full stops now and then, as people write."""
+    chance = rng.random(2)
+    if chance[0] < 0.15:
+        text = text[:1].upper() + text[1:]
+    return text + "." if chance[1] < 0.15 else text
+
+
+def _say(
+    place: int,
+    attribute: Attribute,
+    reference: int,
+    target: int,
+    form: grammar.Form,
+    rng: np.random.Generator,
+) -> tuple[str, Constraint, str]:
+    """A phrase for one change, what it demands, and its kind."""
+    if isinstance(attribute, Numbers):
+        phrase, limit, higher = _number(attribute, reference, target, form, rng)
+        demand = Constraint(place, "above" if higher else "below", limit)
+    elif isinstance(attribute, Sets):
+        return _set(place, attribute, reference, target, form, rng)
+    elif isinstance(attribute, Boolean):
+        code = int(attribute.codes[target])
+        templates, name = grammar.of_boolean(attribute.words, code == 1)
+        phrase = grammar.fill(pick(rng, templates[form]), {"n": name})
+        demand = Constraint(place, "is", code)
+    elif isinstance(attribute, Labels):
+        return _label(place, attribute, reference, target, form, rng)
+    else:
+        raise TypeError(type(attribute))
+    return phrase, demand, attribute.kind
+
+
+def _label(
+    place: int,
+    attribute: Labels,
+    reference: int,
+    target: int,
+    form: grammar.Form,
+    rng: np.random.Generator,
+) -> tuple[str, Constraint, str]:
+    old, new = int(attribute.codes[reference]), int(attribute.codes[target])
+    topic = grammar.topic(attribute.words, attribute.values[new])
+    named = {"v": attribute.values[new], "o": attribute.values[old], "n": attribute.words}
+    if topic is grammar.PEOPLE:
+        named |= {key: grammar.PEOPLE_WORDS.get(named[key], named[key]) for key in "vo"}
+    if len(attribute.values) > 2 and rng.random() < VAGUE_SHARE:
+        text = grammar.fill(pick(rng, topic.vague[form]), named)
+        return text, Constraint(place, "is not", old), VAGUE
+    text = grammar.fill(pick(rng, topic.values[form]), named)
+    return text, Constraint(place, "is", new), attribute.kind
+
+
+def _number(
+    attribute: Numbers, reference: int, target: int, form: grammar.Form, rng: np.random.Generator
+) -> tuple[str, float, bool]:
+    """A phrase, the number that it compares with, and whether it asks for a higher one."""
+    old, new = float(attribute.numbers[reference]), float(attribute.numbers[target])
+    templates, named = grammar.of_number(attribute.words, new > old)
+    template = pick(rng, templates[form])
+    limit = between(old, new) if "{x}" in template else old
+    named |= {"x": attribute.text(limit), "n": attribute.words}
+    return grammar.fill(template, named), limit, new > old
+
+
+def between(old: float, new: float) -> float:
+    """The roundest number from `old`, inclusive, to `new`, exclusive."""
+    exponent = math.floor(math.log10(abs(new - old)))
+    for power in range(exponent, exponent - 4, -1):
+        for digit in (5, 2, 1):
+            step = digit * 10.0**power
+            whole = math.ceil(old / step) if new > old else math.floor(old / step)
+            limit = float(f"{whole * step:.12g}")
+            if old <= limit < new or new < limit <= old:
+                return limit
+    return old
+
+
+def _set(
+    place: int,
+    attribute: Sets,
+    reference: int,
+    target: int,
+    form: grammar.Form,
+    rng: np.random.Generator,
+) -> tuple[str, Constraint, str]:
+    had, has = attribute.members[reference], attribute.members[target]
+    value = int(pick(rng, np.flatnonzero(had ^ has).tolist()))
+    more = bool(has[value])
+    named = dict.fromkeys("vo", attribute.values[value]) | {"n": attribute.words}
+    template = pick(rng, grammar.of_set(attribute.words, more)[form])
+    demand = Constraint(place, "has" if more else "lacks", value)
+    return grammar.fill(template, named), demand, attribute.kind

@@ -1,0 +1,238 @@
+"""The product table: which pictures show which product, and what is known of it."""
+
+import re
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from rau.datasets.annotations import MEAN
+from rau.datasets.catalogue import sheet
+from rau.datasets.catalogue.attributes import Attribute, attribute
+from rau.datasets.locate import stem
+from rau.errors import UserError
+
+NAMES = ("products.csv", "products.parquet")
+IMAGE, ID, CATEGORY = "image", "id", "category"
+# Of products without a category: where no product has one, and where others have.
+ONLY, OTHER = "catalogue", "other"
+MAX_ID = 255
+CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
+@dataclass(frozen=True)
+class Products:
+    """P products in the order of their first rows.
+
+    Attributes:
+        path: the table.
+        ids, categories: (P,).
+        pictures: of each product, the ids of its pictures, its main one first.
+        places: of each picture, its path under the folder.
+        attributes: columns that tell products apart.
+        unused: why another column is not an attribute, by its name.
+        notes: what a user should know, each a line.
+    """
+
+    path: Path
+    ids: list[str]
+    categories: list[str]
+    pictures: list[list[str]]
+    places: dict[str, str]
+    attributes: list[Attribute] = field(default_factory=list)
+    unused: Mapping[str, str] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def usage(self) -> list[str]:
+        """What every column is used as, each a line."""
+        used = [f"{one.name}: {one}" for one in self.attributes]
+        return used + [f"{name}: not used, {why}" for name, why in self.unused.items()]
+
+
+def read(root: Path) -> Products:
+    """Read the product table of a folder.
+
+    A product has a row for each of its pictures, or a row with a list of them; what a cell does not
+    say may stand in another row of the product.
+
+    Raises:
+        UserError: no table or two, no column `image`, a picture that lies outside the folder or
+            stands twice, an id that cannot be one, rows of a product that contradict each other.
+    """
+    found = [root / name for name in NAMES if (root / name).is_file()]
+    if len(found) != 1:
+        raise UserError(
+            f"{root} has {'both' if found else 'neither'} {NAMES[0]} and {NAMES[1]}; dataset.root "
+            "is a folder with one of them"
+        )
+    table = sheet.read(found[0])
+    image, own, category = table.need(IMAGE), table.find(ID), table.find(CATEGORY)
+    pictures = _pictures(root, table, image)
+    product, ids = _rows(table, own, pictures)
+    names, notes = _categories(table, category, _Merged(product, len(ids)))
+    of_product: list[list[str]] = [[] for _ in ids]
+    places: dict[str, str] = {}
+    for row, paths in pictures.items():
+        _name_pictures(ids[product[row]], paths, of_product[product[row]], places, table.where(row))
+    attributes, unused = [], {}
+    for name in table.columns:
+        if name in (image, own, category):
+            continue
+        values = _values(table, name, _Merged(product, len(ids)))
+        made = attribute(name, values, table.comma)
+        if isinstance(made, str):
+            unused[name] = made
+        else:
+            attributes.append(made)
+    every = [*table.notes, *notes]
+    return Products(found[0], ids, names, of_product, places, attributes, unused, every)
+
+
+def _pictures(root: Path, table: sheet.Sheet, column: str) -> dict[int, list[str]]:
+    """Paths under the folder by row; rows that are empty are left out."""
+    found: dict[int, list[str]] = {}
+    first: dict[str, int] = {}
+    others = [name for name in table.columns if name != column]
+    for row, cell in enumerate(table.cells(column)):
+        where = table.where(row, column)
+        if cell is None:
+            if all(not table.columns[name][row].is_valid for name in others):
+                continue
+            raise UserError(f"{where}: no picture; name one or remove the row")
+        found[row] = [_place(root, one.strip(), where) for one in cell.split(sheet.LIST)]
+        for place in found[row]:
+            if (other := first.setdefault(place, row)) != row or found[row].count(place) > 1:
+                raise UserError(
+                    f"{where}: {place!r} also stands in row {other + table.first}; a picture has "
+                    "one row"
+                )
+    if not found:
+        raise UserError(f"{table.path}, column {column!r} is empty; name pictures in it")
+    return found
+
+
+def _place(root: Path, path: str, where: str) -> str:
+    """A picture's path under the folder, as POSIX writes it."""
+    if "://" in path:
+        raise UserError(f"{where}: {path[:200]!r} is an address; save the picture in {root}")
+    if not path or len(path) > 4096 or CONTROL.search(path):
+        raise UserError(f"{where}: {path[:200]!r} is not a path; fix it")
+    place = PurePosixPath(path.replace("\\", "/"))
+    if place.is_absolute() and place.is_relative_to(root.absolute().as_posix()):
+        place = place.relative_to(root.absolute().as_posix())
+    if place.is_absolute() or ".." in place.parts or re.match("[A-Za-z]:", str(place)):
+        raise UserError(f"{where}: {path[:200]!r} lies outside {root}; move the picture there")
+    return str(place)
+
+
+def _rows(
+    table: sheet.Sheet, column: str | None, pictures: Mapping[int, list[str]]
+) -> tuple[NDArray[np.int64], list[str]]:
+    """The product of each row, -1 where the row is empty, and the products' ids."""
+    product = np.full(len(table), -1)
+    ids: dict[str, int] = {}
+    given = table.cells(column) if column is not None else [None] * len(table)
+    stems = Counter(stem(paths[0]) for paths in pictures.values())
+    for row, paths in pictures.items():
+        name = given[row]
+        if column is not None and (name is None or len(name) > MAX_ID or CONTROL.search(name)):
+            raise UserError(f"{table.where(row, column)}: {name or ''!r} cannot be an id; give one")
+        if name is None:
+            # a.jpg and a.png are two products.
+            name = stem(paths[0]) if stems[stem(paths[0])] == 1 else paths[0]
+        product[row] = ids.setdefault(name, len(ids))
+    return product, list(ids)
+
+
+def _name_pictures(
+    product: str, paths: Sequence[str], own: list[str], places: dict[str, str], where: str
+) -> None:
+    """Add pictures of a product: the first has the product's id, others a number too."""
+    for path in paths:
+        name = f"{product}#{len(own) + 1}" if own else product
+        if name in places:
+            raise UserError(f"{where}: {name!r} would name two pictures; rename the product")
+        own.append(name)
+        places[name] = path
+
+
+@dataclass(frozen=True)
+class _Merged:
+    """Rows of the table as products: `product` of each row, -1 for none, of `count`."""
+
+    product: NDArray[np.int64]
+    count: int
+
+    def codes(self, codes: NDArray[Any], table: sheet.Sheet, column: str) -> NDArray[np.int32]:
+        """The codes of a column's cells (rows,) as those of products (P,); -1 is unknown.
+
+        Raises:
+            UserError: when two rows of a product differ.
+        """
+        known = np.flatnonzero((codes >= 0) & (self.product >= 0))
+        merged = np.full(self.count, -1, np.int32)
+        merged[self.product[known[::-1]]] = codes[known[::-1]]  # Of several the first stays.
+        odd = known[codes[known] != merged[self.product[known]]]
+        if len(odd):
+            here = int(odd[0])
+            same = known[self.product[known] == self.product[here]]
+            raise UserError(
+                f"{table.where(here, column)}: differs from row {int(same[0]) + table.first} of "
+                "the same id; give variants ids of their own"
+            )
+        return merged
+
+
+def _values(table: sheet.Sheet, name: str, merged: _Merged) -> list[str | None]:
+    """A column's value of every product, in the spelling that comes first."""
+    found = pc.dictionary_encode(table.columns[name])
+    values: list[str] = found.dictionary.to_pylist()
+    alike: dict[str, int] = {}
+    same = [
+        alike.setdefault(" ".join(value.casefold().split()), code)
+        for code, value in enumerate(values)
+    ]
+    codes = np.array([*same, -1])[found.indices.fill_null(-1).to_numpy()]
+    own = merged.codes(codes, table, name)
+    return [values[code] if code >= 0 else None for code in own.tolist()]
+
+
+def _categories(
+    table: sheet.Sheet, column: str | None, merged: _Merged
+) -> tuple[list[str], list[str]]:
+    """The category of every product, as reports can name it, and what was changed."""
+    if column is None:
+        return [ONLY] * merged.count, []
+    given = _values(table, column, merged)
+    spellings: dict[str, Counter[str]] = defaultdict(Counter)
+    for name in filter(None, given):
+        spellings[_plain(name).casefold()][_plain(name)] += 1
+    # Of spellings that differ in case the most frequent.
+    chosen = {folded: counts.most_common(1)[0][0] for folded, counts in spellings.items()}
+    names = [chosen[_plain(name).casefold()] if name else OTHER for name in given]
+    changed = sorted({name for name, new in zip(given, names, strict=True) if name and name != new})
+    notes = []
+    if changed:
+        shown = ", ".join(map(repr, changed[:3])) + (", …" if len(changed) > 3 else "")
+        notes.append(f"{len(changed):,} categories are named by letters and digits alone: {shown}")
+    if empty := sum(name is None for name in given):
+        notes.append(f"{empty:,} products have no category and are of {OTHER!r}")
+    return names, notes
+
+
+def _plain(name: str) -> str:
+    """A category as its name may be: letters, digits, `_`, `-` and spaces."""
+    whole = re.sub("['\u2019]", "", unicodedata.normalize("NFC", name))
+    words = re.sub(r"[^\w\-]+", " ", whole).split()
+    plain = " ".join(words).lstrip("-")[:64].strip() or OTHER
+    return f"{plain} products" if plain.casefold() == MEAN else plain

@@ -1,0 +1,198 @@
+"""Tables as spreadsheets and programs write them, CSV or Parquet, read as text cells."""
+
+import codecs
+import csv
+import io
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
+
+from rau.errors import UserError
+from rau.files import read_bytes
+from rau.schemas import read_parquet, reading_parquet
+
+MAX_BYTES = 2**28
+MAX_ROWS = 10**6
+MAX_COLUMNS = 1000
+# Of what a Parquet file says to hold once unpacked.
+MAX_UNPACKED = 2**30
+SEPARATORS = ",;\t"
+LIST = "|"
+# Cells that say nothing, in lower case.
+UNKNOWN = ("", "nan", "na", "n/a", "#n/a", "null", "nil", "-", "?", "unknown")
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A table of text.
+
+    Attributes:
+        path: the file, for errors.
+        columns: strings by name, null where a cell is empty or says that it is unknown. Blanks
+            around names and cells are cut off.
+        first: what a user calls the first row: 2 in a CSV file, after the header, else 1.
+        comma: whether a comma is the decimal point, as where a semicolon separates cells.
+        notes: what a user should know of how it was read.
+    """
+
+    path: Path
+    columns: Mapping[str, pa.StringArray]
+    first: int = 1
+    comma: bool = False
+    notes: Sequence[str] = ()
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values())))
+
+    def where(self, row: int, column: str | None = None) -> str:
+        """The place of a cell in words, of a row counted from 0."""
+        return f"{self.path}, row {row + self.first}" + (f", column {column!r}" if column else "")
+
+    def find(self, name: str) -> str | None:
+        """The column of a name, whatever its case; None where there is none."""
+        return next((own for own in self.columns if own.casefold() == name), None)
+
+    def need(self, name: str) -> str:
+        """The column of a name.
+
+        Raises:
+            UserError: when there is none.
+        """
+        if (found := self.find(name)) is None:
+            names = ", ".join(map(repr, [*self.columns][:8]))
+            raise UserError(f"{self.path} has no column {name!r} but {names}; name one so")
+        return found
+
+    def cells(self, name: str) -> list[str | None]:
+        """A column's cells."""
+        found: list[str | None] = self.columns[name].to_pylist()
+        return found
+
+
+def read(path: Path) -> Sheet:
+    """Read a table; CSV in UTF-8, UTF-16 or Windows-1252, separated by comma, semicolon or tab.
+
+    Raises:
+        UserError: when it is missing, damaged, too large, or a column has no name or another's.
+    """
+    sheet = _parquet(path) if path.suffix == ".parquet" else _csv(path)
+    if not len(sheet):
+        raise UserError(f"{path} has no rows; fill it")
+    return sheet
+
+
+def _csv(path: Path) -> Sheet:
+    content = read_bytes(path, MAX_BYTES, "split the table or leave columns out")
+    text, notes = _decoded(content)
+    head = text[: 2**20].lstrip("\r\n")
+    separator = None
+    if match := re.match(r"sep=(.)\r?\n", head):  # Excel's own hint.
+        separator, text = match[1], head[match.end() :] + text[2**20 :]
+        head = text[: 2**20]
+    line = head.splitlines()[0] if head else ""
+    separator = separator or max(SEPARATORS, key=line.count)
+    names = _names(path, next(csv.reader(io.StringIO(head), delimiter=separator), []))
+    try:
+        table = pa_csv.read_csv(
+            pa.BufferReader(text.encode()),
+            pa_csv.ReadOptions(column_names=names, skip_rows_after_names=1, use_threads=False),
+            pa_csv.ParseOptions(delimiter=separator, newlines_in_values=True),
+            pa_csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string())),
+        )
+    except pa.ArrowInvalid as error:
+        reason = " ".join(str(error).split())[:200].replace("Row #", "row ")
+        raise UserError(f"{path} is not a table: {reason}; fix the row") from error
+    return _sheet(path, table, 2, separator == ";", notes)
+
+
+def _decoded(content: bytes) -> tuple[str, list[str]]:
+    """Text and a note where its encoding was guessed."""
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return content.decode("utf-16", errors="replace"), []
+    try:
+        return content.decode("utf-8-sig"), []
+    except UnicodeDecodeError:
+        note = "is not UTF-8 and was read as Windows-1252: save it as UTF-8 if letters look wrong"
+        return content.decode("cp1252", errors="replace"), [note]
+
+
+def _names(path: Path, names: Sequence[str]) -> list[str]:
+    """The columns' names; columns at the end that have none are spreadsheets' padding."""
+    found = [" ".join(name.split()) for name in names]
+    if not any(found):
+        raise UserError(f"{path} has no header; its first row names the columns")
+    if len(found) > MAX_COLUMNS:
+        raise UserError(f"{path} has {len(found):,} columns, {MAX_COLUMNS:,} are the most")
+    last = max(place for place, name in enumerate(found) if name)
+    found[last + 1 :] = [f"\0{place}" for place in range(last + 1, len(found))]
+    if "" in found:
+        raise UserError(f"{path}: column {found.index('') + 1} has no name; name or remove it")
+    twice = [name for name, count in Counter(map(str.casefold, found)).items() if count > 1]
+    if twice:
+        raise UserError(f"{path} has two columns {twice[0]!r}; rename one")
+    return found
+
+
+def _parquet(path: Path) -> Sheet:
+    remedy = "write it again"
+    with reading_parquet(path, remedy):
+        about = pq.read_metadata(path)
+        unpacked = sum(about.row_group(n).total_byte_size for n in range(about.num_row_groups))
+    if unpacked > MAX_UNPACKED:
+        raise UserError(f"{path} unpacks to more than {MAX_UNPACKED} bytes; leave columns out")
+    _check_rows(path, about.num_rows)
+    table = read_parquet(path, remedy)
+    names = _names(path, table.column_names)
+    columns = [_as_text(path, *one) for one in zip(names, table.columns, strict=True)]
+    return _sheet(path, pa.table(columns, names), 1, False, [])
+
+
+def _as_text(path: Path, name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """A column as strings; lists are joined by `LIST`."""
+    kind = column.type
+    try:
+        if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+            lists = ([str(v) for v in c or () if v is not None] for c in column.to_pylist())
+            return pa.chunked_array([pa.array(map(LIST.join, lists), pa.string())])
+        if pa.types.is_dictionary(kind):
+            column = column.cast(kind.value_type)
+        if pa.types.is_floating(column.type) and pc.all(_whole(column)).as_py():
+            # pandas turns whole numbers to floating point where a cell is empty.
+            column = pc.if_else(pc.is_finite(column), column, None).cast(pa.int64())
+        return column.cast(pa.string())
+    except pa.ArrowException as error:
+        raise UserError(f"{path}: column {name!r} holds {kind}; write text or numbers") from error
+
+
+def _whole(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Whether values have no fraction; those that are not finite count as such."""
+    whole = pc.equal(pc.trunc(column), column)
+    exact = pc.and_(whole, pc.less(pc.abs(column), 2.0**53))
+    return pc.or_(exact, pc.invert(pc.is_finite(column)))
+
+
+def _check_rows(path: Path, rows: int) -> None:
+    if rows > MAX_ROWS:
+        raise UserError(f"{path} has {rows:,} rows, {MAX_ROWS:,} are the most; split the catalogue")
+
+
+def _sheet(path: Path, table: pa.Table, first: int, comma: bool, notes: list[str]) -> Sheet:
+    _check_rows(path, table.num_rows)
+    columns = {}
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        cells = pc.utf8_trim_whitespace(column.combine_chunks())
+        unknown = pc.is_in(pc.utf8_lower(cells), pa.array(UNKNOWN))
+        cells = pc.if_else(unknown, None, cells)
+        if not name.startswith("\0"):
+            columns[name] = cells
+        elif cells.null_count < len(cells):
+            row = int(pc.index(pc.is_valid(cells), True).as_py()) + first
+            raise UserError(f"{path}, row {row} has more cells than the header; fix the row")
+    return Sheet(path, columns, first, comma, [f"{path.name} {note}" for note in notes])

@@ -1,0 +1,55 @@
+"""A preview of a catalogue's queries: what its columns are used as, and some of every kind."""
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+
+from rau.datasets.catalogue.reader import Catalogue
+from rau.datasets.locate import locate
+from rau.report.html import embed, jpeg, page_template, style
+from rau.report.image_strips import COLUMNS, Strip, draw
+from rau.schemas import QueryRow, ends
+
+TEMPLATE = Path(__file__).with_name("triplets_page.html")
+
+
+def render(catalogue: Catalogue, root: Path, count: int) -> str:
+    """The page.
+
+    Args:
+        root: the catalogue's folder.
+        count: of the queries shown of each kind, at most.
+    """
+    kinds = catalogue.kinds()
+    shown = {kind: _some(queries, count) for kind, queries in kinds.items()}
+    needed = {i for own in shown.values() for query in own for i in _pictures(query)}
+    places = catalogue.products.places
+    files = locate(root, {name: [places[name]] for name in needed})
+    # A file that is missing is shown as a grey tile, as one that cannot be read.
+    paths = {name: path or root / places[name] for name, path in files.items()}
+    return page_template(TEMPLATE).render(
+        catalogue=catalogue,
+        style=style(),
+        total={kind: len(queries) for kind, queries in kinds.items()},
+        shown=shown,
+        picture=lambda query: embed(jpeg(draw(_strip(query, paths)))),
+    )
+
+
+def _some(queries: Sequence[QueryRow], count: int) -> list[QueryRow]:
+    """Some of the queries, always the same."""
+    chosen = random.Random(0).sample(range(len(queries)), min(count, len(queries)))
+    return [queries[place] for place in sorted(chosen)]
+
+
+def _pictures(query: QueryRow) -> list[str]:
+    """The reference, the target and other answers, as many as a row of a strip has."""
+    reference, target = ends(query)
+    others = [name for name in query["relevant"] or () if name != target]
+    return [reference, target, *others[: COLUMNS - 1]]
+
+
+def _strip(query: QueryRow, paths: dict[str, Path]) -> Strip:
+    reference, *ranked = [paths[name] for name in _pictures(query)]
+    others = frozenset(range(1, len(ranked)))
+    return Strip(reference, query["captions"][0], ranked, target_at=0, relevant_at=others)

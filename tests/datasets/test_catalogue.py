@@ -1,0 +1,402 @@
+"""Queries of a catalogue: what they ask, what answers them, and which side they are on."""
+
+import re
+from collections import Counter, defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rau.datasets.catalogue import grammar
+from rau.datasets.catalogue.captions import KINDS, TWO, VAGUE, between
+from rau.datasets.catalogue.products import Products
+from rau.datasets.catalogue.reader import PEOPLE, Catalogue, CatalogueReader
+from rau.datasets.catalogue.relevance import Constraint
+from rau.datasets.catalogue.triplets import MAX_SHARE, Part, Triplet, in_val
+from rau.errors import UserError
+from rau.params import CatalogueParams
+from rau.schemas import ends
+from rau.training.holdout import Edge, carve
+from tests.catalogue import rows, write_table
+
+SIZE = 160
+NAMES = ("colour", "shape", "price", "waterproof", "extras")
+
+
+def read(root: Path, table: list[dict[str, Any]], **params: Any) -> Catalogue:
+    write_table(root, table)
+    return CatalogueReader(CatalogueParams(**params)).read(root)
+
+
+def cell(row: dict[str, Any], name: str) -> Any:
+    """A cell as people read it: a number, a set, a word, or None."""
+    value = row[name]
+    if value == "":
+        return None
+    if name == "price":
+        return float(value)
+    return frozenset(str(value).split("|")) if name == "extras" else str(value)
+
+
+def satisfies(row: dict[str, Any], demand: Constraint, found: Catalogue) -> bool:
+    """Whether a row of the table does what a caption demands, read from the table itself."""
+    attribute = found.products.attributes[demand.attribute]
+    value = cell(row, attribute.name)
+    if value is None:
+        return False
+    if demand.demand in ("below", "above"):
+        return bool(value < demand.value if demand.demand == "below" else value > demand.value)
+    wanted = attribute.values[int(demand.value)]  # type: ignore[attr-defined]
+    found_there = wanted in value if attribute.name == "extras" else wanted == value
+    return bool(found_there == (demand.demand in ("is", "has")))
+
+
+def unlike(one: dict[str, Any], other: dict[str, Any], names: set[str], step: float) -> int:
+    """On how many of some attributes two rows differ noticeably."""
+    count = 0
+    for name in names:
+        a, b = cell(one, name), cell(other, name)
+        if name == "price" and None not in (a, b):
+            count += not abs(a - b) < step
+        else:
+            count += a != b
+    return count
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_answers_are_what_the_table_says(tmp_path: Path, seed: int) -> None:
+    table = rows(SIZE, seed)
+    found = read(tmp_path, table, seed=seed)
+    price = next(one for one in found.products.attributes if one.name == "price")
+    kinds: Counter[str] = Counter()
+    for part in found.parts:
+        for query in part.triplets:
+            kinds[query.caption.kind] += 1
+            mentioned = {found.products.attributes[d.attribute].name for d in query.caption.demands}
+            others = set(NAMES) - mentioned
+            reference = table[query.reference]
+
+            def away(row: int, others: set[str] = others, one: Any = reference) -> int:
+                return unlike(table[row], one, others, price.step)  # type: ignore[attr-defined]
+
+            expected = [
+                row
+                for row in part.rows.tolist()
+                if row != query.reference
+                and all(satisfies(table[row], d, found) for d in query.caption.demands)
+                and away(row) <= max(1, away(query.target))
+            ]
+            assert query.answers.tolist() == expected
+            assert query.target in expected
+            assert not all(satisfies(reference, d, found) for d in query.caption.demands)
+            assert len(expected) <= max(1, MAX_SHARE * len(part.rows))
+    assert set(kinds) == set(KINDS)
+
+
+def single(found: Catalogue) -> list[tuple[Triplet, str, Constraint]]:
+    """Queries of one change, with the attribute and the demand."""
+    every = [query for part in found.parts for query in part.triplets]
+    return [
+        (query, found.products.attributes[demand.attribute].name, demand)
+        for query in every
+        if query.caption.kind != TWO
+        for demand in query.caption.demands
+    ]
+
+
+def test_captions_say_what_they_demand(tmp_path: Path) -> None:
+    found = read(tmp_path, rows(SIZE))
+    for query, name, demand in single(found):
+        text = query.caption.text.casefold()
+        if name == "price":
+            down = bool(re.search(r"\b(cheaper|less|under|below)\b", text))
+            assert down == (demand.demand == "below"), text
+            for limit in re.findall(r"\d+(?:\.\d+)?", text):
+                assert float(limit.rstrip(".")) == demand.value
+        elif name == "waterproof":
+            assert ("not" in text or "no longer" in text) == (demand.value == 0), text
+            assert "waterproof" in text
+        else:
+            attribute = found.products.attributes[demand.attribute]
+            value = attribute.values[int(demand.value)]  # type: ignore[attr-defined]
+            if demand.demand == "is not":
+                assert query.caption.kind == VAGUE
+                assert re.search(rf"another|different|change|not|but {value}", text), text
+            else:
+                assert value in text
+            if demand.demand == "lacks":
+                assert re.search(r"\b(no|not|without|leave out)\b", text), text
+    texts = [query.caption.text for query, *_ in single(found)]
+    assert len(set(texts)) > 100
+    assert not [text for text in texts if re.search(r"[{}]|  | ,|^\W|\ba [aeio]", text)]
+
+
+def test_products_are_on_one_side(tmp_path: Path) -> None:
+    table = rows(SIZE)
+    for number in range(0, SIZE, 3):
+        table.append(table[number] | {"image": f"back/{number}.png"})
+    found = read(tmp_path, table)
+    annotations = found.annotations()
+    side = {name: split for (_, split), ids in annotations.splits.items() for name in ids}
+    assert len(side) == len(table)
+    product = {picture: row for row, own in enumerate(found.products.pictures) for picture in own}
+    sides = defaultdict(set)
+    for picture, split in side.items():
+        sides[product[picture]].add(split)
+    assert all(len(own) == 1 for own in sides.values())
+    for query in annotations.queries:
+        reference, target = ends(query)
+        assert side[reference] == side[target] == query["split"]
+        answers = query["relevant"]
+        assert answers is not None
+        # Every picture of an answer is right, none of the reference.
+        assert set(found.products.pictures[product[target]]) <= set(answers)
+        assert product[reference] not in {product[name] for name in answers}
+        assert all(side[name] == query["split"] for name in answers)
+    for category in ("toy", "sign"):
+        own = annotations.splits[category, "val"]
+        assert annotations.galleries["original"][category] == sorted(own)
+        share = len({product[i] for i in own}) / found.products.categories.count(category)
+        assert share == pytest.approx(0.2, abs=0.02)
+
+
+def test_the_holdout_shares_no_product_with_the_rest(tmp_path: Path) -> None:
+    table = rows(2 * SIZE)
+    table += [row | {"image": f"back/{row['image']}"} for row in table[::2]]
+    found = read(tmp_path, table)
+    train = [q for q in found.annotations().queries if q["split"] == "train"]
+    split = carve([Edge(q["category"], *ends(q)) for q in train], 0.1, 0)
+    product = {picture: row for row, own in enumerate(found.products.pictures) for picture in own}
+    sides = [
+        {product[end] for row in part for end in ends(train[row])}
+        for part in (split.train, split.holdout)
+    ]
+    assert sides[0].isdisjoint(sides[1])
+    assert len(split.holdout) > 0.05 * len(train)
+    assert len(split.dropped) < 0.1 * len(train)
+
+
+def test_the_same_seed_draws_the_same(tmp_path: Path) -> None:
+    table = rows(SIZE)
+    one, two, other = (read(tmp_path, table, seed=seed).annotations() for seed in (1, 1, 2))
+    assert one.queries == two.queries
+    assert one.splits == two.splits
+    assert one.queries != other.queries
+
+
+def test_most_products_keep_their_side_when_others_come(tmp_path: Path) -> None:
+    def side(count: int) -> dict[str, bool]:
+        found = read(tmp_path, rows(count)).products
+        return dict(zip(found.ids, in_val(found, 0.2, 0).tolist(), strict=True))
+
+    few, many = side(200), side(240)
+    assert sum(few[name] != many[name] for name in few) <= 8
+
+
+def test_sizes_follow_the_parameters(tmp_path: Path) -> None:
+    def counts(**params: Any) -> Counter[str]:
+        return Counter(
+            q["split"] for q in read(tmp_path, rows(SIZE), **params).annotations().queries
+        )
+
+    assert counts(train_queries=50, val_queries=20) == {"train": 50, "val": 20}
+    assert counts(train_queries=0, val_queries=20) == {"val": 20}
+    usual = counts()
+    assert usual["train"] == pytest.approx(3 * 0.8 * SIZE, rel=0.1)
+    half = read(tmp_path, rows(SIZE), val_share=0.5)
+    assert half.val.sum() == SIZE / 2
+
+
+def people(root: Path, found: Products, *asked: tuple[str, str, str, str]) -> None:
+    names = ("reference", "target", "caption", "accepted")
+    write_table(root, [dict(zip(names, one, strict=True)) for one in asked], "pairs.csv")
+
+
+def test_people_add_and_replace_captions(tmp_path: Path) -> None:
+    table = rows(SIZE)
+    table.append(table[0] | {"image": "back/0.png"})
+    plain = read(tmp_path, table)
+    drawn = next(part for part in plain.parts if part.split == "train" and part.triplets)
+    pair = drawn.triplets[0]
+    train = [plain.products.ids[row] for row in drawn.rows]
+    val = next(plain.products.ids[row] for row in np.flatnonzero(plain.val))
+    first, second = plain.products.ids[pair.reference], plain.products.ids[pair.target]
+    a, b, c = [name for name in train if name not in (first, second)][:3]
+    path = plain.products.places[b]
+    people(
+        tmp_path,
+        plain.products,
+        (first, second, "the one my sister has", ""),
+        (a, path, "a  nicer\none", "yes"),
+        (a, c, "a nicer one", "1"),
+        (a, val, "a nicer one", ""),
+        (b, c, "taken back", "yes"),
+        (b, c, "taken back", "no"),
+    )
+    (tmp_path / "feedback").mkdir()
+    write_table(
+        tmp_path,
+        [
+            {"reference": b, "target": a, "caption": "from a search"},
+            {"reference": "uploaded", "target": a, "caption": "from a search"},
+        ],
+        "feedback/day.csv",
+    )
+    found = CatalogueReader().read(tmp_path)
+    queries = found.kinds()[PEOPLE]
+    asked = {(q["reference_id"], q["target_id"]): q for q in queries}
+    assert {key: q["captions"] for key, q in asked.items()} == {
+        (first, second): ["the one my sister has"],
+        (a, b): ["a nicer one"],
+        (a, c): ["a nicer one"],
+        (b, a): ["from a search"],
+    }
+    relevant = asked[a, b]["relevant"]
+    assert relevant is not None
+    same = [n for n in (b, c) if plain.products.categories[plain.products.ids.index(n)] == "toy"]
+    assert set(relevant) == {b, c} or len(same) == 1
+    every = found.annotations().queries
+    assert len({q["query_id"] for q in every}) == len(every)
+    own = [q for q in every if (q["reference_id"], q["target_id"]) == (first, second)]
+    assert [q["captions"] for q in own] == [["the one my sister has"]]
+    assert len(every) == len(plain.annotations().queries) + 3
+    assert [*found.files] == ["products.csv", "pairs.csv", "feedback/day.csv"]
+    notes = "\n".join(found.notes)
+    assert "day.csv: 1 rows name products that are not in the table" in notes
+    assert "1 pairs by people join a train and a val product and are left out" in notes
+    assert "1 answers were not accepted" in notes
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (("P1", "P9999", "red", ""), "row 2, column 'target': 'P9999' is not in the product table"),
+        (("P1", "P1", "red", ""), "'P1' is the reference itself"),
+        (("P1", "P2", "", ""), "column 'caption': a caption has 1 to"),
+        (("P1", "P2", "x" * 1001, ""), "column 'caption': a caption has 1 to"),
+        (("P1", "P2", "red", "maybe"), "column 'accepted': 'maybe' is not yes or no"),
+    ],
+)
+def test_faults_of_pairs(tmp_path: Path, row: tuple[str, str, str, str], message: str) -> None:
+    plain = read(tmp_path, rows(20))
+    people(tmp_path, plain.products, row)
+    with pytest.raises(UserError, match=message) as caught:
+        CatalogueReader().read(tmp_path)
+    assert "pairs.csv" in str(caught.value)
+
+
+def test_nothing_to_ask_for(tmp_path: Path) -> None:
+    table = [{"image": f"{n}.jpg"} for n in range(12)]
+    with pytest.raises(UserError, match=r"no column that tells products apart.*image alone"):
+        read(tmp_path, table)
+    write_table(
+        tmp_path,
+        [
+            {"reference": str(a), "target": str(b), "caption": "x"}
+            for a in range(12)
+            for b in range(12)
+            if a != b
+        ],
+        "pairs.csv",
+    )
+    found = CatalogueReader().read(tmp_path)
+    assert {q["split"] for q in found.annotations().queries} == {"train", "val"}
+
+
+def test_broad_captions_are_not_asked(tmp_path: Path) -> None:
+    table = [{"image": f"{n}.jpg", "colour": ("red", "blue")[n % 2]} for n in range(60)]
+    found = read(tmp_path, table)
+    assert found.parts[0].triplets == []
+    assert any(note.startswith("0 of 144 train queries were drawn") for note in found.notes)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "limit"),
+    [
+        (49.95, 19.9, 20),
+        (19.9, 49.95, 40),
+        (120, 99, 100),
+        (5, 6, 5.5),
+        (-3, 4, 0),
+        (100, 99.5, 99.8),
+    ],
+)
+def test_limits_are_round(old: float, new: float, limit: float) -> None:
+    found = between(old, new)
+    assert min(old, new) <= found <= max(old, new)
+    assert found != new
+    assert len(f"{found:g}") <= len(f"{limit:g}") + 1
+
+
+def test_every_template_can_be_filled() -> None:
+    values = dict.fromkeys("vonxcpl", "thing")
+    found = [
+        text
+        for one in vars(grammar).values()
+        for group in ([one.values, one.vague] if isinstance(one, grammar.Topic) else [one])
+        if isinstance(group, dict) and set(group) == set(grammar.OPENINGS)
+        for templates in group.values()
+        for text in templates
+        if text.strip()
+    ]
+    assert len(found) > 150
+    assert all("{" not in grammar.fill(text, values) for text in found)
+
+
+@pytest.mark.parametrize(
+    ("noun", "said"),
+    [
+        ("hood", "a hood"),
+        ("orange belt", "an orange belt"),
+        ("sandals", "sandals"),
+        ("dress", "a dress"),
+        ("unisex tee", "a unisex tee"),
+        ("no hood", "no hood"),
+    ],
+)
+def test_articles(noun: str, said: str) -> None:
+    assert grammar.article(noun) == said
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted", "said"),
+    [
+        ("has pockets", True, "comes with pockets"),
+        ("has pockets", False, "has no pockets"),
+        ("waterproof", False, "is not waterproof"),
+        ("is vegan", True, "is vegan"),
+        ("hood", True, "has a hood"),
+        ("hood", False, "does not have a hood"),
+    ],
+)
+def test_yes_and_no(name: str, wanted: bool, said: str) -> None:
+    templates, noun = grammar.of_boolean(name, wanted)
+    assert said in [grammar.fill(text, {"n": noun}) for text in templates["predicate"]]
+
+
+@pytest.mark.parametrize(
+    ("name", "higher", "said"),
+    [
+        ("price eur", False, "is cheaper"),
+        ("length", True, "is longer"),
+        ("sleeve length", False, "has a shorter sleeve"),
+        ("heel height", True, "has a higher heel"),
+        ("number of pockets", False, "has fewer pockets"),
+        ("pockets", True, "has more pockets"),
+        ("rating", True, "has a higher rating"),
+    ],
+)
+def test_more_and_less(name: str, higher: bool, said: str) -> None:
+    templates, named = grammar.of_number(name, higher)
+    values = {"n": name, "x": "3", **named}
+    assert said in [grammar.fill(text, values) for text in templates["predicate"]]
+
+
+def test_parts_of_a_catalogue_without_pairs(tmp_path: Path) -> None:
+    table = rows(SIZE)
+    table.append(table[0] | {"image": "z.png", "id": "Z", "category": "alone"})
+    found = read(tmp_path, table)
+    alone: list[Part] = [part for part in found.parts if part.category == "alone"]
+    assert [len(part.triplets) for part in alone] == [0, 0]
+    assert found.annotations().splits["alone", "train"] == ["Z"]
