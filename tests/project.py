@@ -85,6 +85,15 @@ def stage(folder: Path, name: str, *arguments: str, code: int = 0, **extra: str)
     It runs in this process: a new one would import torch for seconds to work for a moment. That
     stages run as commands is what `dvc repro` shows.
     """
+    return _module(folder, f"pipeline.{name}", *arguments, code=code, **extra)
+
+
+def command(folder: Path, *arguments: str, code: int = 0, **extra: str) -> str:
+    """Run a command of `rau` likewise and return all it printed."""
+    return _module(folder, "rau", *arguments, code=code, **extra)
+
+
+def _module(folder: Path, name: str, *arguments: str, code: int, **extra: str) -> str:
     printed = io.StringIO()
     with (
         chdir(folder),
@@ -95,9 +104,9 @@ def stage(folder: Path, name: str, *arguments: str, code: int = 0, **extra: str)
         warnings.catch_warnings(),
     ):
         # A stage that another one has imported runs anew all the same.
-        warnings.filterwarnings("ignore", "'pipeline.* found in sys.modules", RuntimeWarning)
+        warnings.filterwarnings("ignore", ".* found in sys.modules", RuntimeWarning)
         try:
-            runpy.run_module(f"pipeline.{name}", run_name="__main__", alter_sys=True)
+            runpy.run_module(name, run_name="__main__", alter_sys=True)
             ended = 0
         except SystemExit as end:
             ended = int(end.code or 0)
@@ -106,14 +115,14 @@ def stage(folder: Path, name: str, *arguments: str, code: int = 0, **extra: str)
 
 
 def start(folder: Path, name: str, *arguments: str) -> BaseProcess:
-    """A stage in a process of its own, which may be killed.
+    """A module's command line in a process of its own, which may be killed.
 
     It is forked from a server that has imported what is slow to import, so that it is at work at
     once.
     """
     context = get_context("forkserver")
     context.set_forkserver_preload(["matplotlib.figure", "open_clip", "pandas", "tests.project"])
-    process = context.Process(target=stage, args=(folder, name, *arguments))
+    process = context.Process(target=_module, args=(folder, name, *arguments), kwargs={"code": 0})
     process.start()
     return process
 

@@ -3,6 +3,8 @@
 import typer
 
 from rau import console
+from rau.cli.index import index
+from rau.cli.search import search
 from rau.cli.triplets import triplets
 
 app = typer.Typer(
@@ -19,6 +21,8 @@ def _commands() -> None:
     """Without a callback Typer would run a single command under no name."""
 
 
+app.command()(index)
+app.command()(search)
 app.command()(triplets)
 
 

@@ -34,13 +34,20 @@ REMEDY = "run `python -m pipeline.train` and `python -m pipeline.deterministic` 
 
 
 class HeadRecord(TrainingSummary):
-    """What is saved with a trained head; `features` is the metadata of those it was trained on."""
+    """What is saved with a trained head.
+
+    Attributes:
+        features: the metadata of those it was trained on.
+        joins_captions: whether queries have several captions, so that one alone is written as one
+            of them (`rau.datasets.captions.single_text`).
+    """
 
     model_config = ConfigDict(extra="ignore")
 
     features: dict[str, str]
     best_value: Annotated[float, Field(allow_inf_nan=False)]
     threads: PositiveInt
+    joins_captions: bool
 
     @model_validator(mode="after")
     def _weights(self) -> Self:

@@ -50,6 +50,7 @@ class Pair(NamedTuple):
         return f"{self.image.key} {self.text}"
 
 
+T = TypeVar("T")
 Kind = TypeVar("Kind", Item, Pair)
 Encoded = Generator[tuple[Sequence[Kind], Matrix], None, None]
 
@@ -70,7 +71,7 @@ def encode_images(
     def load(rows: slice) -> Any:
         return encoder.load_images([verified(item) for item in items[rows]])
 
-    return _encode(encoder, items, load, encoder.encode_images, batch, workers)
+    return encode_batches(encoder, items, load, encoder.encode_images, batch, workers)
 
 
 def encode_texts(
@@ -84,7 +85,7 @@ def encode_texts(
     """
     order, load = encoder.by_length([str(item.content) for item in items])
     ordered = [items[row] for row in order]
-    return _encode(encoder, ordered, load, encoder.encode_tokens, batch, workers)
+    return encode_batches(encoder, ordered, load, encoder.encode_tokens, batch, workers)
 
 
 def encode_pairs(
@@ -102,7 +103,7 @@ def encode_pairs(
         own = items[rows]
         return encoder.load_images([verified(pair.image) for pair in own]), [p.text for p in own]
 
-    return _encode(encoder, items, load, lambda loaded: encode(*loaded), batch, workers)
+    return encode_batches(encoder, items, load, lambda loaded: encode(*loaded), batch, workers)
 
 
 def verified(item: Item) -> bytes:
@@ -114,15 +115,22 @@ def verified(item: Item) -> bytes:
     return content
 
 
-def _encode(
+def encode_batches(
     encoder: Encoder,
-    items: Sequence[Kind],
+    items: Sequence[T],
     load: Callable[[slice], Any],
     encode: Callable[[Any], Tensor],
     batch: int,
     workers: int,
-) -> Encoded[Kind]:
-    """Encode in the workers where the encoder can, else in this thread."""
+) -> Generator[tuple[Sequence[T], Matrix], None, None]:
+    """Items and their features, B after B: encoded in the workers where the encoder can, else in
+    this thread.
+
+    Args:
+        load: what is encoded of a slice of the items; work for threads.
+        encode: features of what was loaded, float32 on the CPU.
+        batch, workers: as in `encode_images`.
+    """
     parallel = encoder.parallel
     size = max(1, batch // workers) if parallel else batch
 

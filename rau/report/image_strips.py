@@ -20,21 +20,21 @@ GONE = "#d0d0d0"
 
 @dataclass(frozen=True)
 class Strip:
-    """What a strip shows; images are files, in rank order."""
+    """What a strip shows; images are files or their bytes, in rank order; perhaps no reference."""
 
-    reference: Path
+    reference: Path | bytes | None
     caption: str
-    ranked: Sequence[Path]
+    ranked: Sequence[Path | bytes]
     target_at: int | None = None
     relevant_at: frozenset[int] = frozenset()
 
 
-def _tile(path: Path, frame: str | None) -> Image.Image:
+def _tile(source: Path | bytes, frame: str | None) -> Image.Image:
     tile = Image.new("RGB", (TILE, TILE), frame or PAPER)
     inner = TILE - 8
     backing = Image.new("RGB", (inner, inner), PAPER)
     try:
-        picture = ImageOps.contain(open_rgb(path), (inner, inner))
+        picture = ImageOps.contain(open_rgb(source), (inner, inner))
     except UserError:
         # It was whole when `download` looked: a strip is no reason to lose the report.
         picture = Image.new("RGB", (inner, inner), GONE)
@@ -56,14 +56,15 @@ def draw(strip: Strip) -> Image.Image:
     canvas = Image.new("RGB", (left + COLUMNS * (TILE + GAP) + GAP, height), PAPER)
     pen = ImageDraw.Draw(canvas)
     font = ImageFont.load_default(13)
-    canvas.paste(_tile(strip.reference, None), (GAP, GAP))
+    if strip.reference is not None:
+        canvas.paste(_tile(strip.reference, None), (GAP, GAP))
     for number, line in enumerate(lines):
         pen.text((GAP + 4, TILE + 2 * GAP + number * LINE), line, INK, font)
-    for index, path in enumerate(strip.ranked):
+    for index, source in enumerate(strip.ranked):
         x = left + (index % COLUMNS) * (TILE + GAP)
         y = GAP + (index // COLUMNS) * (TILE + LINE + GAP)
         hit = RELEVANT if index in strip.relevant_at else None
         frame = TARGET if index == strip.target_at else hit
-        canvas.paste(_tile(path, frame), (x, y))
+        canvas.paste(_tile(source, frame), (x, y))
         pen.text((x + 4, y + TILE), str(index + 1), frame or INK, font)
     return canvas

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rau.datasets.captions import joins_captions
 from rau.errors import UserError
 from rau.files import digest, digest_sources
 from rau.methods import METHODS
@@ -137,6 +138,7 @@ def fit(
         "alignment": pair_distances.measure(head, prepared.tasks, features),
         "threads": torch.get_num_threads(),
         "queries": prepared.split.counts,
+        "joins_captions": joins_captions(q["captions"] for q in prepared.split.train),
     }
     return Fitted(head.eval(), training, prepared.text_map, extra)
 

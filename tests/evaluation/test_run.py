@@ -26,6 +26,7 @@ EXTRA: dict[str, Any] = {
     "alignment": {"pairs": None},
     "threads": 1,
     "queries": {"train": 1},
+    "joins_captions": True,
 }
 
 

@@ -20,7 +20,7 @@ from pipeline import finetune
 from rau.features.table import read_features, write_features
 from rau.finetuning import record
 from tests.places import ROOT
-from tests.project import call, dvc, runs, stage, start
+from tests.project import call, command, dvc, runs, stage, start
 from tests.report.test_report import Links
 
 
@@ -178,7 +178,7 @@ def test_a_killed_stage_goes_on(project: Path, name: str) -> None:
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     ends = []
     for seconds in (0.05, 0.2, 0.5):
-        process = start(project, name)
+        process = start(project, f"pipeline.{name}")
         process.join(seconds)
         process.kill()
         process.join()
@@ -208,34 +208,6 @@ def test_stages_are_safe_to_run_twice(project: Path) -> None:
     for name in ("evaluate", "report"):
         stage(project, name)
     assert [(project / name).read_bytes() for name in files] == before
-
-
-def test_search_prints_the_best_and_draws_a_strip(project: Path) -> None:
-    splits = json.loads(
-        (project / "data/raw")
-        .joinpath(next((project / "data/raw").iterdir()).name, "image_splits/split.dress.val.json")
-        .read_text()
-    )
-    printed = stage(
-        project,
-        "retrieve",
-        splits[0],
-        "is red",
-        "-k",
-        "3",
-        "--category",
-        "dress",
-        "--strip",
-        "strip.jpg",
-    )
-    lines = [line.split() for line in printed.splitlines() if line.strip()[:1].isdigit()]
-    assert [line[0] for line in lines] == ["1", "2", "3"]
-    assert {line[2] for line in lines} <= set(splits[1:])
-    assert (project / "strip.jpg").stat().st_size > 1000
-    image = lines[0][3]
-    assert "uncertainty" in stage(project, "retrieve", image, "is longer")
-    for arguments in (["nowhere.jpg", "is red"], [splits[0], "is red", "--category", "hats"]):
-        one_line(stage(project, "retrieve", *arguments, code=1))
 
 
 def one_line(printed: str) -> str:
@@ -357,7 +329,7 @@ def test_features_of_the_users_own(project: Path) -> None:
     metrics = json.loads((project / "reports/metrics.json").read_text())
     assert metrics["encoder"]["encoder"] == "features.source"
     assert "weighted sum (ridge map)" in metrics["baselines"]
-    line = one_line(stage(project, "retrieve", names[0], "is red", code=1))
+    line = one_line(command(project, "index", "--dataset", "--index", "index", code=1))
     assert "features.source" in line
 
 
@@ -425,7 +397,7 @@ def test_server_that_does_not_answer_stops_nothing(project: Path) -> None:
 def test_help_is_quick_to_read() -> None:
     """What costs a second each must not be imported to say what a stage does."""
     heavy = {"torch", "pandas", "mlflow", "open_clip", "matplotlib"}
-    names = (*STAGES, "track", "retrieve", "study", "study_report", "study_track", "compare")
+    names = (*STAGES, "track", "study", "study_report", "study_track", "compare")
     script = (
         "import sys; from pathlib import Path; from tests.project import stage\n"
         "for name in sys.argv[1:]:\n"

@@ -1,0 +1,86 @@
+"""`rau index`: pictures of a catalogue to an index that `rau search` and a service answer from."""
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from pipeline import stage, workspace
+from rau.errors import UserError
+
+if TYPE_CHECKING:
+    from rau.search.catalogue import Catalogue
+
+
+def index(
+    folder: Annotated[
+        Path | None,
+        typer.Argument(help="pictures, with a products.csv or .parquet or without"),
+    ] = None,
+    *,
+    into: Annotated[Path, typer.Option("--index", help="the index's folder")],
+    dataset: Annotated[
+        bool, typer.Option("--dataset", help="index the val gallery of dataset.name instead")
+    ] = False,
+    model: Annotated[
+        str,
+        typer.Option(help="a project's folder, a git revision, a DVC experiment or an MLflow run"),
+    ] = ".",
+    engine: Annotated[
+        Literal["exact", "lancedb"] | None,
+        typer.Option(help="exact to about a million, lancedb for more; as it was, at first exact"),
+    ] = None,
+    renew: Annotated[
+        bool, typer.Option("--renew", help="make an index of another model this model's")
+    ] = False,
+) -> None:
+    """Make the index equal to FOLDER as it is now: new pictures are encoded, lost ones removed."""
+    if (folder is None) != dataset:
+        raise UserError("name a FOLDER of pictures, or give --dataset; one of both")
+    from pipeline import named_models
+    from rau import devices
+    from rau.params import Params
+    from rau.search import build, catalogue
+    from rau.search.index import MANIFEST, read_manifest
+    from rau.search.model import Model
+
+    params = workspace.load_params() if workspace.PARAMS.is_file() else Params()
+    threads = stage.limit_threads(params.train.threads)
+    found = catalogue.of_folder(folder) if folder is not None else _gallery()
+    if engine is None:
+        engine = read_manifest(into).engine if (into / MANIFEST).is_file() else "exact"
+    with tempfile.TemporaryDirectory() as temporary:
+        place = named_models.resolve(model, Path(temporary))
+        loaded = Model.load(place.encoder, place.head, devices.choose(params.train.device))
+        made, changes = build.build(
+            into,
+            found,
+            loaded,
+            engine,
+            params.features.batch_size,
+            params.features.workers or threads,
+            renew,
+        )
+    print(f"{into}: {len(made):,} pictures; {changes}")
+    for path, reason in list(changes.unreadable.items())[:3]:
+        print(f"left out: {path}: {reason}")
+    if changes.unreadable:
+        print(f"all that were left out: {into / build.UNREADABLE}")
+    if not made.engine.exact:
+        print(f"recall at 10 beside the exact answer, on a sample: {build.recall(made):.3f}")
+
+
+def _gallery() -> "Catalogue":
+    """The val gallery of the project's data set."""
+    from rau.schemas import read_galleries, read_images
+    from rau.search import catalogue
+
+    params = workspace.load_params()
+    name = params.dataset.name
+    rows = read_galleries(workspace.table(name, "galleries"))
+    wanted = {row["image_id"] for row in rows if row["gallery"] == "original"}
+    images = [
+        row for row in read_images(workspace.table(name, "images")) if row["image_id"] in wanted
+    ]
+    return catalogue.of_images(name, workspace.store(params.dataset), images)

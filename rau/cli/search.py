@@ -1,0 +1,110 @@
+"""`rau search`: pictures and words to the best of an index."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rau.errors import UserError
+
+if TYPE_CHECKING:
+    from rau.search.searcher import Answer, Searcher
+
+
+def search(
+    what: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[IMAGE]… [CAPTION]",
+            help="references, each an id of the index or a file, and what should be different",
+        ),
+    ],
+    *,
+    index: Annotated[Path, typer.Option("--index", help="the index's folder")],
+    top_k: Annotated[int, typer.Option("-k", min=1, max=1000, help="how many to print")] = 10,
+    where: Annotated[
+        str | None, typer.Option(help="a filter: \"category = 'dress' and price < 50\"")
+    ] = None,
+    image_weight: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="1 for the pictures alone, 0 for the caption alone"),
+    ] = 0.5,
+    without: Annotated[str, typer.Option(help="what should not be there")] = "",
+    keep_reference: Annotated[
+        bool, typer.Option("--keep-reference", help="let a reference be an answer")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+    strip: Annotated[Path | None, typer.Option(help="write the ranked pictures here")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps")] = "auto",
+) -> None:
+    """Print the pictures of an index that best match what is shown and said."""
+    if strip is not None and strip.suffix.lower() not in (".jpg", ".jpeg"):
+        raise UserError(f"--strip {strip}: the strip is written as JPEG; name it .jpg")
+    from rau import devices
+    from rau.search.model import Query
+    from rau.search.searcher import Searcher
+
+    opened = Searcher.open(index, devices.choose(device))
+    images, caption = _told_apart(what, opened)
+    query = Query([opened.reference(one) for one in images], caption, without.strip(), image_weight)
+    ids = [one for one in images if isinstance(one, str)]
+    answer = opened.search(query, top_k, where, [] if keep_reference else ids)
+    print(_as_json(answer) if as_json else _as_table(answer))
+    if strip is not None:
+        _draw(strip, opened, images, caption, answer)
+
+
+def _told_apart(what: list[str], searcher: "Searcher") -> tuple[list[str | Path], str]:
+    """Ids and files of the references, and the caption: the one argument that is neither."""
+    from rau.pictures import SUFFIXES
+
+    images: list[str | Path] = []
+    captions = []
+    for one in what:
+        if one in searcher.index.place:
+            images.append(one)
+        elif one.lower().endswith(SUFFIXES):
+            images.append(Path(one))
+        else:
+            captions.append(one)
+    if len(captions) > 1:
+        raise UserError(
+            f"{captions[0]!r} and {captions[1]!r} are neither pictures of the index nor files "
+            f"({', '.join(SUFFIXES[:3])} …): give one caption"
+        )
+    return images, "".join(captions).strip()
+
+
+def _as_table(answer: "Answer") -> str:
+    lines = [
+        f"{place:4}  {hit.score:.4f}  {hit.id}"
+        + "".join(f"  {name}={_short(value)}" for name, value in hit.attributes.items())
+        for place, hit in enumerate(answer.hits, 1)
+    ]
+    return "\n".join(lines) or "no picture passes the filter"
+
+
+def _short(value: object) -> str:
+    return "|".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _as_json(answer: "Answer") -> str:
+    from dataclasses import asdict
+
+    return json.dumps(asdict(answer), indent=2, ensure_ascii=False)
+
+
+def _draw(
+    path: Path, searcher: "Searcher", images: list[str | Path], caption: str, answer: "Answer"
+) -> None:
+    from rau.files import write_bytes
+    from rau.report.html import jpeg
+    from rau.report.image_strips import Strip, draw
+
+    def picture(one: str | Path) -> Path | bytes:
+        return one if isinstance(one, Path) else searcher.index.thumbnail(one) or b""
+
+    ranked = [picture(hit.id) for hit in answer.hits]
+    reference = picture(images[0]) if images else None
+    write_bytes(path, jpeg(draw(Strip(reference, caption, ranked))))

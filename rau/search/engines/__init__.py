@@ -1,0 +1,1 @@
+"""Engines that find the nearest vectors: exact, and LanceDB's approximate indexes."""

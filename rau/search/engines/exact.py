@@ -1,0 +1,126 @@
+"""Every vector compared with every query: nothing to build, nothing missed, to about a million.
+
+Vectors stay where they are, float16 and mapped from disk. As long as they fit in `MEMORY` a float32
+copy is made at the first search, since converting them costs more than the product itself.
+"""
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from rau.search.engines.engine import Found, Queries, Vectors, ids_array
+from rau.search.where import Condition, passing
+
+# Bytes of float32 that are kept, and rows that are compared at a time.
+MEMORY = 4 * 2**30
+CHUNK = 65_536
+Floats = NDArray[np.float32]
+
+
+@dataclass
+class _Block:
+    """Rows that were added together, and which of them are left."""
+
+    ids: pa.Array
+    attributes: pa.Table
+    vectors: Vectors
+    alive: NDArray[np.bool_]
+    copied: Floats | None = None
+
+    def chunk(self, start: int) -> Floats:
+        """Some rows as float32."""
+        rows = slice(start, start + CHUNK)
+        if self.copied is not None:
+            return self.copied[rows]
+        return self.vectors[rows].astype(np.float32)
+
+
+class Exact:
+    """See `Engine`."""
+
+    exact = True
+
+    def __init__(self, memory: int = MEMORY) -> None:
+        self._blocks: list[_Block] = []
+        self._memory = memory
+        self._copying = threading.Lock()
+
+    def add(self, ids: pa.Array, attributes: pa.Table, vectors: Vectors) -> None:
+        """See `Engine`."""
+        self._blocks.append(_Block(ids, attributes, vectors, np.full(len(ids), True)))
+
+    def delete(self, ids: Sequence[str]) -> None:
+        """See `Engine`."""
+        gone = ids_array(ids)
+        for block in self._blocks:
+            block.alive &= ~pc.is_in(block.ids, gone).to_numpy(zero_copy_only=False)
+
+    def search(self, queries: Queries, k: int, where: Condition | None = None) -> list[Found]:
+        """See `Engine`."""
+        self._copy()
+        best = [_Best(k) for _ in queries]
+        for number, block in enumerate(self._blocks):
+            kept = block.alive if where is None else block.alive & passing(where, block.attributes)
+            for start in range(0, len(kept), CHUNK):
+                own = kept[start : start + CHUNK]
+                if not own.any():
+                    continue
+                scores = queries @ block.chunk(start).T
+                if not own.all():
+                    scores[:, ~own] = -np.inf
+                for one, row in zip(best, scores, strict=True):
+                    one.take(number, start, row)
+        return [self._named(one) for one in best]
+
+    def _copy(self) -> None:
+        """Keep float32 copies of what fits, once."""
+        with self._copying:
+            left = self._memory - sum(b.copied.nbytes for b in self._blocks if b.copied is not None)
+            for block in self._blocks:
+                if block.copied is None and 2 * block.vectors.nbytes <= left:
+                    block.copied = block.vectors.astype(np.float32)
+                    left -= block.copied.nbytes
+
+    def _named(self, best: "_Best") -> Found:
+        ids = [
+            self._blocks[block].ids[row].as_py()
+            for block, row in zip(best.blocks.tolist(), best.rows.tolist(), strict=True)
+        ]
+        return Found(ids, best.scores)
+
+
+class _Best:
+    """The best k of all chunks so far, best first, of equal scores the earlier row first."""
+
+    def __init__(self, k: int) -> None:
+        self.k = k
+        self.scores = np.empty(0, np.float32)
+        self.blocks = np.empty(0, np.int64)
+        self.rows = np.empty(0, np.int64)
+
+    def take(self, block: int, start: int, scores: Floats) -> None:
+        """See a chunk's scores (C,), -inf for rows that do not count."""
+        rows = _top(scores, self.k)
+        scores = np.concatenate([self.scores, scores[rows]])
+        blocks = np.concatenate([self.blocks, np.full(len(rows), block)])
+        # Earlier chunks stand first, and a chunk's rows ascend: a stable sort keeps that.
+        order = np.argsort(-scores, kind="stable")[: self.k]
+        self.rows = np.concatenate([self.rows, rows + start])[order]
+        self.scores, self.blocks = scores[order], blocks[order]
+
+
+def _top(scores: Floats, k: int) -> NDArray[np.int64]:
+    """Rows of the k highest finite scores, ascending; of those equal to the last, the first."""
+    if len(scores) <= k:
+        return np.flatnonzero(scores > -np.inf)
+    level = np.partition(scores, len(scores) - k)[len(scores) - k]
+    if level == -np.inf:
+        return np.flatnonzero(scores > -np.inf)
+    above = np.flatnonzero(scores > level)
+    equal = np.flatnonzero(scores == level)[: k - len(above)]
+    return np.sort(np.concatenate([above, equal]))

@@ -1,0 +1,350 @@
+"""An index: pictures of a catalogue as vectors, with their attributes and thumbnails, in a folder.
+
+    index.json          the manifest: which segments count, and of which model
+    segments/<name>/    see `rau.search.segments`; written once, never changed
+    deleted/<name>.npy  rows of a segment that no longer count
+    models/<key>/       a copy of the encoder and the head, so that the index can be served anywhere
+    parts/              pictures that a build has encoded and not committed yet
+    unreadable.csv      pictures that were left out, and why
+
+Only the manifest names what counts, and it is replaced by one rename: a process that is killed
+leaves the index as it was. What it had written besides is removed by the next that writes. `Index`
+is a snapshot: it goes on answering from the files that it opened.
+"""
+
+import secrets
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from itertools import chain
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+import numpy as np
+import pyarrow as pa
+import torch
+from filelock import FileLock, Timeout
+from numpy.typing import NDArray
+from pydantic import Field, NonNegativeInt, PositiveInt
+from torch import Tensor
+
+from rau.errors import UserError
+from rau.files import atomic_path, write_json
+from rau.params import Section
+from rau.search.engines.engine import Engine
+from rau.search.engines.exact import Exact
+from rau.search.segments import REMEDY, Block, Segment, write_segment
+
+MANIFEST, MODELS, PARTS = "index.json", "models", "parts"
+SEGMENTS, DELETED, LANCE = "segments", "deleted", "lancedb"
+MAX_MANIFEST_BYTES = 2**24
+Name = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
+Key = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
+EngineName = Literal["exact", "lancedb"]
+Rows = NDArray[np.int64]
+
+
+class SegmentEntry(Section):
+    """A segment that counts; `deleted` names the list of its rows that do not."""
+
+    name: Name
+    rows: PositiveInt
+    dead: NonNegativeInt = 0
+    deleted: Name | None = None
+
+
+class Manifest(Section):
+    """What an index consists of.
+
+    Attributes:
+        model: key of the encoder and head that made the vectors.
+        features: key of what made the features: image tower, preprocessing and arithmetic.
+        dim, d_image: widths of vectors and features.
+        source: what was indexed, in words; a data set's name where it is one.
+        feature_sum: of the unit image features of all pictures that were ever encoded.
+        lance: table and version of LanceDB's own files, where it is the engine.
+    """
+
+    format: Literal["rau-index-1"] = "rau-index-1"
+    model: Key
+    features: Key
+    dim: Annotated[int, Field(ge=1, le=2**17)]
+    d_image: Annotated[int, Field(ge=1, le=2**17)]
+    source: str
+    engine: EngineName = "exact"
+    lance: Annotated[tuple[Name, NonNegativeInt], Field(strict=False)] | None = None
+    segments: list[SegmentEntry] = Field(default_factory=list)
+    feature_sum: list[Annotated[float, Field(allow_inf_nan=False)]]
+    feature_count: PositiveInt
+
+    @property
+    def count(self) -> int:
+        """Number of pictures."""
+        return sum(one.rows - one.dead for one in self.segments)
+
+
+class Index:
+    """A snapshot of an index, to read: any number of threads may."""
+
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
+        self.folder, self.manifest = folder, manifest
+        self.segments = [
+            Segment(folder / SEGMENTS / one.name, one.rows, manifest.dim, manifest.d_image)
+            for one in manifest.segments
+        ]
+        self.deleted = [_read_deleted(folder, one) for one in manifest.segments]
+
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        """Read an index.
+
+        Raises:
+            UserError: when there is none, or it is damaged.
+        """
+        manifest = read_manifest(folder)
+        try:
+            return cls(folder, manifest)
+        except UserError:
+            # A writer may have replaced it meanwhile and removed the old files.
+            again = read_manifest(folder)
+            if again == manifest:
+                raise
+            return cls(folder, again)
+
+    @property
+    def model_folder(self) -> Path:
+        """The copy of its encoder and head."""
+        return self.folder / MODELS / self.manifest.model
+
+    @property
+    def stale(self) -> bool:
+        """Whether the folder holds another state by now; open it again to see that."""
+        return read_manifest(self.folder) != self.manifest
+
+    def __len__(self) -> int:
+        return self.manifest.count
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The attributes' columns."""
+        return self.segments[0].attributes.schema if self.segments else pa.schema([])
+
+    @property
+    def centre(self) -> Tensor:
+        """Mean of the unit image features of the pictures, (d_image,)."""
+        return torch.tensor(self.manifest.feature_sum) / self.manifest.feature_count
+
+    @cached_property
+    def place(self) -> dict[str, tuple[int, int]]:
+        """Segment and row of each picture by id."""
+        found: dict[str, tuple[int, int]] = {}
+        for number, segment in enumerate(self.segments):
+            ids = segment.ids.to_pylist()
+            found |= {ids[row]: (number, row) for row in self.alive(number).tolist()}
+        return found
+
+    def alive(self, number: int) -> Rows:
+        """Rows of a segment that count, ascending."""
+        return np.delete(np.arange(len(self.segments[number])), self.deleted[number])
+
+    @cached_property
+    def engine(self) -> Engine:
+        """The engine that searches it."""
+        if self.manifest.lance is None:
+            return self.exact
+        from rau.search.engines.lance import Lance, State
+
+        return Lance.open(self.folder, self.schema.names, State(*self.manifest.lance))
+
+    @cached_property
+    def exact(self) -> Exact:
+        """The exact engine, whatever the index's own."""
+        engine = Exact()
+        for segment, gone in zip(self.segments, self.deleted, strict=True):
+            engine.add(segment.ids, segment.attributes, segment.vectors)
+            if len(gone):
+                engine.delete(segment.ids.take(pa.array(gone)).to_pylist())
+        return engine
+
+    def thumbnail(self, picture: str) -> bytes | None:
+        """A picture's thumbnail, a JPEG file, by id; None where there is no such picture."""
+        place = self.place.get(picture)
+        return None if place is None else self.segments[place[0]].thumbnail(place[1])
+
+    def feature(self, picture: str) -> Tensor:
+        """A picture's raw image feature (d_image,) by id."""
+        number, row = self.place[picture]
+        return torch.from_numpy(self.segments[number].features[row].astype(np.float32))
+
+    def attributes(self, picture: str) -> dict[str, object]:
+        """A picture's attributes by id, without those that have no value."""
+        number, row = self.place[picture]
+        values = self.segments[number].attributes.slice(row, 1).to_pylist()
+        return {k: v for k, v in (values[0] if values else {}).items() if v is not None}
+
+    def path(self, picture: str) -> str:
+        """Where a picture's file was when it was indexed, relative to the catalogue."""
+        number, row = self.place[picture]
+        return str(self.segments[number].pictures["path"][row].as_py())
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read an index's manifest.
+
+    Raises:
+        UserError: when it is missing or malformed.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise UserError(f"{folder} is not an index; make one with `rau index FOLDER --index …`")
+    return Manifest.read_json(path, MAX_MANIFEST_BYTES, REMEDY)
+
+
+def _read_deleted(folder: Path, entry: SegmentEntry) -> Rows:
+    if entry.deleted is None:
+        return np.empty(0, np.int64)
+    path = folder / DELETED / f"{entry.deleted}.npy"
+    try:
+        rows = np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read; {REMEDY}") from error
+    ascending = rows.ndim == 1 and rows.dtype == np.int64 and bool((np.diff(rows) > 0).all())
+    if not ascending or len(rows) != entry.dead or not 0 <= rows[0] <= rows[-1] < entry.rows:
+        raise UserError(f"{path} is damaged; {REMEDY}")
+    return np.asarray(rows, np.int64)
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Be the only process that writes to an index, and remove what a killed one left.
+
+    Raises:
+        UserError: when another process writes to it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise UserError(f"another process writes to {folder}; wait until it is done") from error
+    with lock:
+        _clean(folder)
+        yield
+
+
+def _clean(folder: Path) -> None:
+    """Remove segments, lists, models and tables that the manifest does not name."""
+    known: set[str] = set()
+    if (folder / MANIFEST).is_file():
+        manifest = read_manifest(folder)
+        known = {manifest.model, *(f"{name}.lance" for name in (manifest.lance or ())[:1])}
+        for entry in manifest.segments:
+            known |= {entry.name, f"{entry.deleted}.npy"}
+    for place in (SEGMENTS, DELETED, MODELS, LANCE):
+        for path in (folder / place).iterdir() if (folder / place).is_dir() else ():
+            if path.name not in known:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def commit(
+    folder: Path,
+    old: Index | None,
+    manifest: Callable[[], Manifest],
+    removed: Sequence[str],
+    added: Iterable[Block],
+    count: int,
+) -> Index:
+    """Write changes as a new segment and new lists of deleted rows, then rename the manifest.
+
+    The last segments are merged into the new one as long as they are no larger than it, and so are
+    those that have lost half their rows: there are few segments, each at least half full, and a
+    picture is copied a logarithmic number of times.
+
+    Args:
+        old: the index as it is; None where there is none.
+        manifest: called when all is written, the new one but for its segments and its engine's
+            state.
+        removed: ids that no longer count in the old segments.
+        added: `count` pictures that are new.
+    """
+    entries = old.manifest.segments if old else []
+    alive = _alive_after(old, removed)
+    gone = _to_merge(entries, alive, count)
+    kept = [
+        _entry(folder, entry, alive[number])
+        for number, entry in enumerate(entries)
+        if number not in gone
+    ]
+    moved = sum(len(alive[number]) for number in gone)
+    if moved + count:
+        name = secrets.token_hex(8)
+        copied = (b for n in gone if old for b in old.segments[n].blocks(alive[n]))
+        rows = write_segment(folder / SEGMENTS / name, chain(copied, added))
+        kept.append(SegmentEntry(name=name, rows=rows))
+    new = manifest().model_copy(update={"segments": kept})
+    if old is None or new.model_copy(update={"lance": old.manifest.lance}) != old.manifest:
+        if new.engine == "lancedb":
+            state = _update_lance(folder, old, new, removed, count)
+            new = new.model_copy(update={"lance": state})
+        write_json(folder / MANIFEST, new.model_dump())
+    return Index.open(folder)
+
+
+def _to_merge(entries: Sequence[SegmentEntry], alive: Sequence[Rows], count: int) -> list[int]:
+    """Numbers of the segments whose pictures move into a new one with `count` others."""
+    gone = {n for n, entry in enumerate(entries) if 2 * len(alive[n]) < entry.rows}
+    total = count + sum(len(alive[number]) for number in gone)
+    for number in reversed(range(len(entries))):
+        if number not in gone:
+            if len(alive[number]) > total:
+                break
+            gone.add(number)
+            total += len(alive[number])
+    return sorted(gone)
+
+
+def _update_lance(
+    folder: Path, old: Index | None, new: Manifest, removed: Sequence[str], count: int
+) -> tuple[str, int]:
+    """Bring LanceDB's table to what the new manifest names."""
+    from rau.search.engines.lance import Lance, State
+
+    index = Index(folder, new)
+    if old is None or old.manifest.lance is None or old.schema != index.schema:
+        engine = Lance.new(folder, index.schema, new.dim)
+        for number, segment in enumerate(index.segments):
+            for block in segment.blocks(index.alive(number)):
+                engine.add(block.pictures["id"], block.attributes, block.vectors)
+    else:
+        engine = Lance.continued(folder, index.schema.names, State(*old.manifest.lance))
+        engine.delete(removed)
+        # What is new stands at the end of the last segment.
+        last = index.segments[-1]
+        for block in last.blocks(np.arange(len(last) - count, len(last))) if count else ():
+            engine.add(block.pictures["id"], block.attributes, block.vectors)
+    state = engine.flush()
+    return state.table, state.version
+
+
+def _alive_after(old: Index | None, removed: Sequence[str]) -> list[Rows]:
+    """Rows of each old segment that still count."""
+    if old is None:
+        return []
+    places = [old.place[name] for name in removed]
+    found = []
+    for number in range(len(old.segments)):
+        gone = [row for segment, row in places if segment == number]
+        found.append(np.setdiff1d(old.alive(number), np.array(gone, np.int64)))
+    return found
+
+
+def _entry(folder: Path, entry: SegmentEntry, alive: Rows) -> SegmentEntry:
+    """A segment that stays, with a new list where more of its rows are deleted."""
+    dead = entry.rows - len(alive)
+    if dead == entry.dead:
+        return entry
+    name = secrets.token_hex(8)
+    with atomic_path(folder / DELETED / f"{name}.npy") as temporary, temporary.open("wb") as file:
+        np.save(file, np.setdiff1d(np.arange(entry.rows), alive), allow_pickle=False)
+    return entry.model_copy(update={"dead": dead, "deleted": name})

@@ -1,0 +1,82 @@
+"""Pictures that a build has encoded and not committed yet: a build that is stopped resumes here.
+
+A part is an Arrow file with raw features and thumbnails by the SHA-256 of a picture's file. Its
+name holds its number and its own SHA-256; a part that was damaged is removed, and its pictures are
+encoded again.
+"""
+
+import hashlib
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from pyarrow import feather
+from tqdm import tqdm
+
+from rau.features.table import to_array, to_matrix
+from rau.files import digest_file, write_bytes
+from rau.search.engines.engine import Vectors
+
+ROWS = 2048
+
+
+class Parts:
+    """The parts of one encoder, in a folder named by the key of its features."""
+
+    def __init__(self, folder: Path, features: str) -> None:
+        """Open them, and remove those of other encoders."""
+        self.folder = folder / features
+        for other in folder.iterdir() if folder.is_dir() else ():
+            if other != self.folder:
+                shutil.rmtree(other)
+        self._number = 0
+        self._digests: list[str] = []
+        self._features: list[Vectors] = []
+        self._thumbnails: list[bytes] = []
+        self.known: set[str] = set()
+        for path in sorted(self.folder.glob("*.arrow")):
+            self._number = max(self._number, int(path.stem.split("-")[0]) + 1)
+            if path.stem.split("-")[1] != digest_file(path):
+                tqdm.write(f"{path} is damaged: removed, its pictures are encoded again")
+                path.unlink()
+                continue
+            self.known |= {*feather.read_table(path, columns=["sha256"])["sha256"].to_pylist()}
+
+    def add(self, digests: Sequence[str], features: Vectors, thumbnails: Sequence[bytes]) -> None:
+        """Keep N pictures: their digests, raw features (N, d_image) and thumbnails."""
+        self._digests += digests
+        self._features.append(features)
+        self._thumbnails += thumbnails
+        if len(self._digests) >= ROWS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is not written yet."""
+        if not self._digests:
+            return
+        columns = {
+            "sha256": pa.array(self._digests, pa.string()),
+            "feature": to_array(np.concatenate(self._features)),
+            "thumbnail": pa.array(self._thumbnails, pa.binary()),
+        }
+        content = pa.BufferOutputStream()
+        feather.write_feather(pa.table(columns), content, compression="uncompressed")
+        data = content.getvalue()
+        name = f"{self._number:08}-{hashlib.sha256(data).hexdigest()}.arrow"
+        write_bytes(self.folder / name, data)
+        self.known |= {*self._digests}
+        self._number += 1
+        self._digests, self._features, self._thumbnails = [], [], []
+
+    def __iter__(self) -> Iterator[tuple[list[str], Vectors, list[bytes]]]:
+        """Digests, features and thumbnails of part after part."""
+        for path in sorted(self.folder.glob("*.arrow")):
+            table = feather.read_table(path, memory_map=True)
+            features = to_matrix(table["feature"])
+            yield table["sha256"].to_pylist(), features, table["thumbnail"].to_pylist()
+
+    def clear(self) -> None:
+        """Remove all: they are committed."""
+        shutil.rmtree(self.folder, ignore_errors=True)

@@ -1,0 +1,103 @@
+"""Search: an index and its model, opened once, asked by any number of threads.
+
+What a service needs: `Searcher.open` loads all that a query takes, `reference` makes a picture (an
+id of the index, a file or its bytes) a feature, `search` answers with ids, scores and attributes,
+`Index.thumbnail` gives a picture's JPEG by id, and `Index.stale` says that the index was changed
+since: open it again, at once or behind the requests that are still running.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rau.errors import UserError
+from rau.search.index import Index
+from rau.search.model import Model, Query, query_vector
+from rau.search.where import parse
+
+MAX_K = 1000
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One picture of an answer: its score is the cosine with the query."""
+
+    id: str
+    score: float
+    path: str
+    attributes: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The best pictures, best first."""
+
+    hits: list[Hit]
+
+
+@dataclass(frozen=True)
+class Searcher:
+    """See the module."""
+
+    index: Index
+    model: Model
+
+    @classmethod
+    def open(cls, folder: Path, device: torch.device) -> Self:
+        """Open an index with the copy of the model that it carries.
+
+        Raises:
+            UserError: when either is missing or damaged.
+        """
+        index = Index.open(folder)
+        model = Model.open_copy(index.model_folder, device)
+        if model.key != index.manifest.model:
+            raise UserError(
+                f"{index.model_folder} is another model than made {folder}; run `rau index --renew`"
+            )
+        return cls(index, model)
+
+    def reference(self, picture: str | Path | bytes) -> Tensor:
+        """Raw image feature (d_image,) of a picture of the index by its id, a file or its bytes.
+
+        A string is an id and never a path: what a request says opens no file.
+
+        Raises:
+            UserError: when there is no such id, or the picture cannot be decoded.
+        """
+        if not isinstance(picture, str):
+            return self.model.image_feature(picture)
+        if picture not in self.index.place:
+            raise UserError(f"{picture} is not a picture of the index")
+        return self.index.feature(picture)
+
+    def search(
+        self, query: Query, k: int = 10, where: str | None = None, left_out: Sequence[str] = ()
+    ) -> Answer:
+        """The k best pictures of a query.
+
+        Args:
+            where: a filter in the language of `rau.search.where`.
+            left_out: ids that are no answers, as those of the references.
+
+        Raises:
+            UserError: when nothing is asked for, the filter is malformed or k is out of range.
+        """
+        if not 1 <= k <= MAX_K:
+            raise UserError(f"k is {k}; give a number from 1 to {MAX_K}")
+        condition = None if where is None else parse(where, self.index.schema)
+        vector = query_vector(self.model, query, self.index.centre)
+        asked = vector[None].float().cpu().numpy()
+        (found,) = self.index.engine.search(asked, k + len(left_out), condition)
+        out = set(left_out)
+        kept = [place for place, name in enumerate(found.ids) if name not in out][:k]
+        return Answer([self._hit(found.ids[place], found.scores[place]) for place in kept])
+
+    def _hit(self, picture: str, score: np.float32) -> Hit:
+        index = self.index
+        return Hit(picture, float(score), index.path(picture), index.attributes(picture))

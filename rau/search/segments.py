@@ -1,0 +1,163 @@
+"""Segments of an index: some of its pictures in files that are written once and never changed.
+
+A segment is a folder of four files: `items.parquet` (id, place and digest of each picture, its
+attributes, where its thumbnail lies), `vectors.f16` (the head's unit vectors one after another,
+little-endian float16), `features.f16` (the encoder's raw features, likewise: any picture can be a
+reference, and another head needs no picture again) and `thumbnails.bin` (JPEG files one after
+another). All but the first are mapped, not read.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from rau.errors import UserError
+from rau.schemas import read_parquet
+from rau.search.engines.engine import Vectors
+
+ITEMS, VECTORS, FEATURES = "items.parquet", "vectors.f16", "features.f16"
+THUMBNAILS = "thumbnails.bin"
+REMEDY = "remove the index's folder and run `rau index` again"
+# What is known of a picture beside its attributes: its file as it was read.
+PICTURE = pa.schema(
+    [
+        ("id", pa.string()),
+        ("path", pa.string()),
+        ("sha256", pa.string()),
+        ("bytes", pa.int64()),
+        ("mtime_ns", pa.int64()),
+    ]
+)
+_PLACE = pa.schema([("start", pa.int64()), ("length", pa.int64())])
+# Before the names of attributes, whatever they are.
+_PREFIX = "attribute."
+_ROWS = 8192
+
+
+class Block(NamedTuple):
+    """Some pictures: N rows of `PICTURE`, their attributes, (N, d), (N, d_image), JPEG files."""
+
+    pictures: pa.Table
+    attributes: pa.Table
+    vectors: Vectors
+    features: Vectors
+    thumbnails: Sequence[bytes]
+
+
+def write_segment(folder: Path, blocks: Iterable[Block]) -> int:
+    """Write a segment's files to a new folder; returns the number of its pictures.
+
+    All blocks have the same attributes and widths, and there is at least one.
+    """
+    folder.mkdir(parents=True)
+    rows = start = 0
+    writer: pq.ParquetWriter | None = None
+    try:
+        with (
+            (folder / VECTORS).open("wb") as vectors,
+            (folder / FEATURES).open("wb") as features,
+            (folder / THUMBNAILS).open("wb") as thumbnails,
+        ):
+            for block in blocks:
+                lengths = np.array([len(one) for one in block.thumbnails], np.int64)
+                starts = start + np.cumsum(lengths) - lengths
+                table = _joined(block, starts, lengths)
+                if writer is None:
+                    writer = pq.ParquetWriter(
+                        folder / ITEMS, table.schema, compression="zstd", write_page_checksum=True
+                    )
+                writer.write_table(table)
+                vectors.write(np.ascontiguousarray(block.vectors, "<f2").data)
+                features.write(np.ascontiguousarray(block.features, "<f2").data)
+                thumbnails.writelines(block.thumbnails)
+                start += int(lengths.sum())
+                rows += len(table)
+    finally:
+        if writer is not None:
+            writer.close()
+    return rows
+
+
+def _joined(block: Block, starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> pa.Table:
+    own = block.attributes.rename_columns([_PREFIX + n for n in block.attributes.column_names])
+    columns = [*block.pictures.columns, pa.array(starts), pa.array(lengths), *own.columns]
+    return pa.table(columns, [*PICTURE.names, *_PLACE.names, *own.column_names])
+
+
+class Segment:
+    """A segment's pictures; vectors (N, d), features (N, d_image) and thumbnails are mapped."""
+
+    def __init__(self, folder: Path, rows: int, dim: int, d_image: int) -> None:
+        """Open a folder that `write_segment` wrote.
+
+        Raises:
+            UserError: when a file is missing, of another size or form.
+        """
+        self.folder = folder
+        table = read_parquet(folder / ITEMS, REMEDY)
+        names = [*PICTURE.names, *_PLACE.names]
+        if table.column_names[: len(names)] != names or len(table) != rows:
+            raise UserError(f"{folder / ITEMS} has other rows or columns than written; {REMEDY}")
+        table = table.combine_chunks()
+        self.pictures = table.select(PICTURE.names)
+        own = [n for n in table.column_names if n.startswith(_PREFIX)]
+        self.attributes = table.select(own).rename_columns([n.removeprefix(_PREFIX) for n in own])
+        self._starts, self._lengths = (table[n].to_numpy() for n in _PLACE.names)
+        self.vectors = _matrix(folder / VECTORS, rows, dim)
+        self.features = _matrix(folder / FEATURES, rows, d_image)
+        ends = self._starts + self._lengths
+        size = int(ends.max()) if rows else 0
+        if rows and int(min(self._starts.min(), self._lengths.min())) < 0:
+            raise UserError(f"{folder / ITEMS} is damaged; {REMEDY}")
+        self._thumbnails = _mapped(folder / THUMBNAILS, "u1", size)
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    @cached_property
+    def ids(self) -> pa.Array:
+        """The ids, one array."""
+        return self.pictures["id"].combine_chunks() if len(self) else pa.array([], pa.string())
+
+    def thumbnail(self, row: int) -> bytes:
+        """A picture's thumbnail, a JPEG file."""
+        start = int(self._starts[row])
+        return self._thumbnails[start : start + int(self._lengths[row])].tobytes()
+
+    def blocks(self, rows: NDArray[np.int64]) -> Iterator[Block]:
+        """Some rows, to be written to another segment."""
+        for start in range(0, len(rows), _ROWS):
+            some = rows[start : start + _ROWS]
+            yield Block(
+                taken(self.pictures, some),
+                taken(self.attributes, some),
+                self.vectors[some],
+                self.features[some],
+                [self.thumbnail(row) for row in some],
+            )
+
+
+def taken(table: pa.Table, rows: Any) -> pa.Table:
+    """Some rows of a table, which may have no columns."""
+    return table.take(pa.array(rows, pa.int64())) if table.column_names else table
+
+
+def _matrix(path: Path, rows: int, width: int) -> Vectors:
+    return _mapped(path, "<f2", 2 * rows * width).reshape(rows, width)
+
+
+def _mapped(path: Path, dtype: str, size: int) -> NDArray[Any]:
+    """A file's values, mapped; it has this many bytes."""
+    try:
+        found = path.stat().st_size
+        if found != size:
+            raise UserError(f"{path} has {found:,} bytes, not {size:,}; {REMEDY}")
+        return np.memmap(path, dtype, "r") if size else np.empty(0, dtype)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}; {REMEDY}") from error

@@ -1,0 +1,179 @@
+"""`rau index` and `rau search` on a project's val gallery and on a folder of one's own."""
+
+import json
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from mlflow import MlflowClient
+from PIL import Image
+
+from rau.search.index import Index
+from rau.search.model import Query
+from rau.search.searcher import Searcher
+from tests.places import ROOT
+from tests.project import call, command, start
+from tests.search.world import CPU
+
+
+def one_line(printed: str) -> str:
+    """The one line of an error."""
+    lines = [line for line in printed.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1, printed
+    assert "Traceback" not in printed
+    return lines[0]
+
+
+@pytest.fixture(name="index", scope="module")
+def _index(built_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An index of the built project's val gallery."""
+    folder = tmp_path_factory.mktemp("index") / "val"
+    printed = command(built_project, "index", "--dataset", "--index", str(folder))
+    assert "120 pictures; 120 added" in printed
+    return folder
+
+
+def val_queries(project: Path, category: str) -> list[dict[str, Any]]:
+    """The val rankings of the head under the protocol `original`."""
+    table = pq.read_table(project / "data/rankings/garments.parquet").to_pylist()
+    return [
+        row
+        for row in table
+        if (row["method"], row["protocol"], row["category"]) == ("RAU head", "original", category)
+    ]
+
+
+def test_search_finds_what_evaluation_found(built_project: Path, index: Path) -> None:
+    """Every val query of a category, asked through the index, has the list of the rankings."""
+    searcher = Searcher.open(index, CPU)
+    queries = {
+        row["query_id"]: row
+        for row in pq.read_table(built_project / "data/tables/garments/queries.parquet").to_pylist()
+    }
+    rows = val_queries(built_project, "dress")
+    assert len(rows) > 20
+    for row in rows:
+        captions = queries[row["query_id"]]["captions"]
+        reference = searcher.reference(str(row["reference_id"]))
+        vector = searcher.model.encode_query(reference, captions).numpy()
+        (found,) = searcher.index.exact.search(vector, len(searcher.index))
+        kept = [
+            (name, score)
+            for name, score in zip(found.ids, found.scores, strict=True)
+            if searcher.index.attributes(name)["category"] == "dress"
+        ]
+        scores = dict(kept)
+        # float16 vectors: scores agree to 1e-3, and places up to scores that near.
+        for (_, ours), theirs, score in zip(kept, row["top"], row["scores"], strict=False):
+            assert ours == pytest.approx(score, abs=1e-3)
+            assert scores[theirs] == pytest.approx(score, abs=1e-3)
+
+
+def test_search_prints_the_best_and_draws_a_strip(
+    built_project: Path, index: Path, tmp_path: Path
+) -> None:
+    reference = str(val_queries(built_project, "dress")[0]["reference_id"])
+    strip = tmp_path / "strip.jpg"
+    asked = ("search", "--index", str(index), reference, "is red", "-k", "3")
+    printed = command(built_project, *asked, "--where", "category = 'dress'", "--strip", str(strip))
+    lines = [line.split() for line in printed.splitlines()]
+    assert [line[0] for line in lines[:3]] == ["1", "2", "3"]
+    assert {line[3] for line in lines[:3]} == {"category=dress"}
+    assert reference not in {line[2] for line in lines[:3]}
+    assert Image.open(strip).width > 500
+    found = json.loads(command(built_project, *asked, "--json"))
+    searcher = Searcher.open(index, CPU)
+    query = Query([searcher.reference(reference)], "is red")
+    answer = searcher.search(query, 3, left_out=[reference])
+    assert [hit["id"] for hit in found["hits"]] == [hit.id for hit in answer.hits]
+    assert found["hits"][0]["score"] == pytest.approx(answer.hits[0].score)
+    # The encoder of a few steps tells few pictures apart: the whole gallery is looked at.
+    asked = (*asked[:4], "--json", "-k", "120")
+    for more, there in (((), False), (("--keep-reference",), True)):
+        hits = json.loads(command(built_project, *asked, *more))["hits"]
+        assert (reference in {hit["id"] for hit in hits}) is there
+    without = json.loads(command(built_project, *asked, "is red", "--without", "stripes"))["hits"]
+    assert {hit["id"] for hit in without} == {hit["id"] for hit in hits} - {reference}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("nowhere.jpg", "is red"), "nowhere.jpg is missing"),
+        (("is red", "is blue"), "give one caption"),
+        (("is red", "--where", "cost < 3"), "no attribute cost"),
+        (("is red", "--strip", "strip.png"), "name it .jpg"),
+        (("", "--without", "stripes"), "a picture, a caption or both"),
+        (("is red", "-k", "0"), "greater than or equal to 1"),
+    ],
+)
+def test_a_wrong_search_is_one_line(
+    built_project: Path, index: Path, arguments: tuple[str, ...], said: str
+) -> None:
+    printed = command(built_project, "search", "--index", str(index), *arguments, code=1)
+    assert said in one_line(printed)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((), "name a FOLDER"),
+        (("pipeline",), "no pictures"),
+        (("nowhere",), "not a folder"),
+        (("--dataset", "--model", "nothing"), "nothing: no project's folder"),
+        (("--dataset", "--model", "0" * 32), "no MLflow run"),
+    ],
+)
+def test_a_wrong_index_is_one_line(
+    built_project: Path, tmp_path: Path, arguments: tuple[str, ...], said: str
+) -> None:
+    printed = command(built_project, "index", *arguments, "--index", str(tmp_path / "i"), code=1)
+    assert said in one_line(printed)
+    assert not (tmp_path / "i/index.json").exists()
+
+
+def test_a_model_is_the_workspace_a_revision_or_a_run(
+    built_project: Path, index: Path, tmp_path: Path
+) -> None:
+    expected = Index.open(index).manifest.model
+    client = MlflowClient(f"sqlite:///{built_project / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("rau")
+    assert experiment is not None
+    run = client.search_runs([experiment.experiment_id])[0].info.run_id
+    for name in (str(built_project), "HEAD", run):
+        folder = tmp_path / name.replace("/", "_")
+        command(built_project, "index", "--dataset", "--index", str(folder), "--model", name)
+        assert Index.open(folder).manifest.model == expected
+
+
+def test_a_killed_build_leaves_an_index_or_none_and_goes_on(
+    built_project: Path, tmp_path: Path, index: Path
+) -> None:
+    folder = tmp_path / "i"
+    ends = []
+    for seconds in (0.05, 0.3, 0.6, 1.0):
+        process = start(built_project, "rau", "index", "--dataset", "--index", str(folder))
+        process.join(seconds)
+        process.kill()
+        process.join()
+        ends.append(process.exitcode)
+        if (folder / "index.json").exists():
+            assert len(Index.open(folder)) == 120
+    assert -signal.SIGKILL in ends, "it was done before it could be killed"
+    command(built_project, "index", "--dataset", "--index", str(folder))
+    assert {*Index.open(folder).place} == {*Index.open(index).place}
+
+
+def test_the_commands_are_quick_to_read() -> None:
+    heavy = {"torch", "pandas", "mlflow", "open_clip", "matplotlib", "lancedb"}
+    script = (
+        "import sys; from pathlib import Path; from tests.project import command\n"
+        "for name in ('index', 'search'):\n"
+        "    assert 'Usage' in command(Path(), name, '--help')\n"
+        "print(*sys.modules)"
+    )
+    loaded = set(call(ROOT, sys.executable, "-c", script).split())
+    assert not heavy & loaded

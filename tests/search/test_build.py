@@ -1,0 +1,270 @@
+"""An index equals its catalogue, whatever happened before, and nothing is encoded twice."""
+
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from filelock import FileLock
+
+from rau.errors import UserError
+from rau.search import build as building
+from rau.search import index as indexing
+from rau.search.build import Changes, build
+from rau.search.catalogue import of_folder
+from rau.search.index import Index, writing
+from rau.search.model import Model, Query
+from rau.search.parts import Parts
+from rau.search.searcher import Searcher
+from tests.search.world import CPU, draw, draw_folder, load_model
+
+
+@pytest.fixture(name="model", scope="module")
+def _model(tmp_path_factory: pytest.TempPathFactory, encoder_folder: Path) -> Model:
+    return load_model(tmp_path_factory.mktemp("head"), encoder_folder)
+
+
+@pytest.fixture(name="root")
+def _root(tmp_path: Path) -> Path:
+    draw_folder(tmp_path / "pictures", 12)
+    return tmp_path / "pictures"
+
+
+def run(
+    root: Path, model: Model, renew: bool = False, engine: Any = "exact"
+) -> tuple[Index, Changes]:
+    return build(root.parent / "index", of_folder(root), model, engine, 4, 2, renew)
+
+
+def contents(index: Index) -> dict[str, tuple[Any, ...]]:
+    """All that an index says of each picture."""
+    found = {}
+    for name, (number, row) in index.place.items():
+        segment = index.segments[number]
+        found[name] = (
+            index.path(name),
+            index.attributes(name),
+            segment.vectors[row].tobytes(),
+            segment.features[row].tobytes(),
+            index.thumbnail(name),
+        )
+    return found
+
+
+def fresh(root: Path, model: Model, tmp_path: Path) -> dict[str, tuple[Any, ...]]:
+    """What an index that is made anew has."""
+    shutil.rmtree(tmp_path / "anew", ignore_errors=True)
+    return contents(build(tmp_path / "anew", of_folder(root), model, "exact", 4, 2)[0])
+
+
+def products(root: Path, lines: Sequence[str]) -> None:
+    (root / "products.csv").write_text("\n".join(["id,image,category,price,tags", *lines]) + "\n")
+
+
+def test_every_picture_once(root: Path, model: Model) -> None:
+    index, changes = run(root, model)
+    assert (changes.added, changes.encoded, len(index)) == (12, 12, 12)
+    assert str(changes).startswith("12 added, 0 changed, 0 removed, 0 as they were; 12 encoded")
+    for name in index.place:
+        feature = model.image_feature(root / name)
+        assert np.allclose(index.feature(name), feature, atol=1e-2)
+        picture = index.thumbnail(name)
+        assert picture is not None
+        assert picture.startswith(b"\xff\xd8")
+    assert index.thumbnail("nowhere") is None
+    features = np.stack([index.feature(name) for name in index.place])
+    unit = features / np.linalg.norm(features, axis=1, keepdims=True)
+    assert np.allclose(index.centre, unit.mean(0), atol=1e-5)
+
+
+def test_changes_alone_are_encoded(root: Path, model: Model, tmp_path: Path) -> None:
+    run(root, model)
+    draw(root / "new.png", 100)
+    draw(root / "a/000.png", 101)
+    (root / "a/002.png").unlink()
+    os.utime(root / "a/004.png", (1, 1))
+    shutil.copy(root / "a/006.png", root / "copy.png")
+    index, changes = run(root, model)
+    expected = Changes(added=2, changed=1, removed=1, kept=10, encoded=2)
+    assert changes == expected
+    assert contents(index) == fresh(root, model, tmp_path)
+    again, changes = run(root, model)
+    assert changes == Changes(kept=13)
+    assert again.manifest == index.manifest
+
+
+def test_attributes_change_without_encoding(root: Path, model: Model, tmp_path: Path) -> None:
+    products(root, ["one,a/000.png,dress,10,red|blue", "two,a/002.png,shirt,,red"])
+    index, changes = run(root, model)
+    assert (changes.added, changes.encoded) == (2, 2)
+    assert index.attributes("one") == {"category": "dress", "price": 10.0, "tags": ["red", "blue"]}
+    assert index.attributes("two") == {"category": "shirt", "tags": ["red"]}
+    products(root, ["one,a/000.png,dress,12,red|blue", "two,a/002.png,shirt,,red"])
+    index, changes = run(root, model)
+    assert changes == Changes(changed=1, kept=1)
+    assert contents(index) == fresh(root, model, tmp_path)
+    (root / "products.csv").write_text("id,image,size\none,a/000.png,3\nnew,a/002.png,4\n")
+    index, changes = run(root, model)
+    assert (changes.encoded, changes.removed, index.schema.names) == (0, 1, ["size"])
+    assert contents(index) == fresh(root, model, tmp_path)
+
+
+def test_pictures_that_cannot_be_read_are_left_out(root: Path, model: Model) -> None:
+    (root / "a/000.png").write_bytes(b"no picture")
+    (root / "a/002.png").write_bytes((root / "a/002.png").read_bytes()[:60])
+    index, changes = run(root, model)
+    assert len(index) == 10
+    assert {*changes.unreadable} == {"a/000.png", "a/002.png"}
+    listed = (root.parent / "index/unreadable.csv").read_text().splitlines()
+    assert listed[0] == "path,reason"
+    assert listed[1].startswith("a/000.png,")
+    draw(root / "a/000.png", 0)
+    (root / "a/002.png").unlink()
+    index, changes = run(root, model)
+    assert (changes.added, changes.encoded, len(index)) == (1, 1, 11)
+    assert not (root.parent / "index/unreadable.csv").exists()
+    for path in root.rglob("*.png"):
+        path.write_bytes(b"no picture")
+    with pytest.raises(UserError, match="no picture can be read"):
+        run(root, model)
+    assert len(Index.open(root.parent / "index")) == 11
+
+
+@pytest.mark.parametrize("at", ["write_segment", "write_json"])
+def test_a_build_that_breaks_leaves_the_old_index_and_resumes(
+    root: Path, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    before, _ = run(root, model)
+    draw(root / "new.png", 100)
+    (root / "a/000.png").unlink()
+    plain: Callable[..., Any] = getattr(indexing, at)
+
+    def breaks(*arguments: Any) -> None:
+        if at == "write_segment":
+            plain(*arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(indexing, at, breaks)
+    with pytest.raises(KeyboardInterrupt):
+        run(root, model)
+    monkeypatch.undo()
+    assert contents(Index.open(root.parent / "index")) == contents(before)
+    index, changes = run(root, model)
+    assert (changes.added, changes.removed, changes.encoded) == (1, 1, 0)
+    assert contents(index) == fresh(root, model, tmp_path)
+    # The next writer removes what was replaced, and what never counted.
+    run(root, model)
+    left = {path.name for path in (root.parent / "index/segments").iterdir()}
+    assert left == {one.name for one in index.manifest.segments}
+
+
+def test_what_was_encoded_before_a_stop_is_kept(
+    root: Path, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rau.search.parts.ROWS", 4)
+    add = Parts.add
+    calls = 0
+
+    def stops(self: Parts, *arguments: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 5:
+            raise KeyboardInterrupt
+        add(self, *arguments)
+
+    monkeypatch.setattr(Parts, "add", stops)
+    with pytest.raises(KeyboardInterrupt):
+        run(root, model)
+    monkeypatch.setattr(Parts, "add", add)
+    part = sorted((root.parent / "index/parts").rglob("*.arrow"))[0]
+    part.write_bytes(part.read_bytes()[:-3] + b"xyz")
+    _, changes = run(root, model)
+    # Eight were kept; four of them were damaged.
+    assert changes.encoded == 8
+
+
+def test_another_model_is_refused_or_takes_over(
+    root: Path, model: Model, tmp_path: Path, encoder_folder: Path
+) -> None:
+    index, _ = run(root, model)
+    other = load_model(tmp_path / "other", encoder_folder, n=0)
+    with pytest.raises(UserError, match=r"another model.*--renew"):
+        run(root, other)
+    assert Index.open(root.parent / "index").manifest == index.manifest
+    renewed, changes = run(root, other, renew=True)
+    assert (changes.encoded, renewed.manifest.model) == (0, other.key)
+    assert contents(renewed) == fresh(root, other, tmp_path)
+    assert Searcher.open(root.parent / "index", CPU).model.key == other.key
+
+
+def test_another_catalogue_is_refused(root: Path, model: Model, tmp_path: Path) -> None:
+    run(root, model)
+    draw(tmp_path / "others/x.png", 5)
+    with pytest.raises(UserError, match="none of the 12 pictures"):
+        build(root.parent / "index", of_folder(tmp_path / "others"), model, "exact", 4, 2)
+
+
+def test_one_writes_at_a_time(root: Path, model: Model) -> None:
+    run(root, model)
+    with FileLock(root.parent / "index/.lock"), pytest.raises(UserError, match="another process"):
+        run(root, model)
+    with writing(root.parent / "index"):
+        assert len(Index.open(root.parent / "index")) == 12
+
+
+def test_segments_stay_few_and_full(root: Path, model: Model, tmp_path: Path) -> None:
+    for number in range(20):
+        draw(root / f"new/{number}.png", 200 + number)
+        index, changes = run(root, model)
+        assert changes.encoded <= 13
+    assert len(index.segments) <= 5
+    for path in sorted(root.rglob("*.png"))[::2]:
+        path.unlink()
+    index, _ = run(root, model)
+    assert all(2 * one.dead <= one.rows for one in index.manifest.segments)
+    assert contents(index) == fresh(root, model, tmp_path)
+
+
+@pytest.mark.parametrize("file", ["vectors.f16", "features.f16", "thumbnails.bin", "items.parquet"])
+def test_a_damaged_file_is_one_line(root: Path, model: Model, file: str) -> None:
+    run(root, model)
+    (path,) = (root.parent / "index/segments").glob(f"*/{file}")
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(UserError, match=f"{file}.*run `rau index` again"):
+        Index.open(root.parent / "index")
+
+
+def test_a_snapshot_goes_on_answering(root: Path, model: Model) -> None:
+    run(root, model)
+    searcher = Searcher.open(root.parent / "index", CPU)
+    before = searcher.search(Query([searcher.reference("a/000.png")]), 3)
+    for path in sorted((root / "b").iterdir()):
+        path.unlink()
+    run(root, model)
+    draw(root / "new.png", 100)
+    run(root, model)
+    assert searcher.index.stale
+    assert searcher.search(Query([searcher.reference("a/000.png")]), 3) == before
+    assert not Searcher.open(root.parent / "index", CPU).index.stale
+
+
+def test_lancedb_follows_every_change(root: Path, model: Model) -> None:
+    pytest.importorskip("lancedb")
+    run(root, model)
+    index, changes = run(root, model, engine="lancedb")
+    assert changes == Changes(kept=12)
+    assert building.recall(index) == 1
+    draw(root / "new.png", 100)
+    (root / "a/000.png").unlink()
+    draw(root / "a/002.png", 102)
+    index, _ = run(root, model, engine="lancedb")
+    query = np.asarray(index.segments[-1].vectors[:1], np.float32)
+    (found,) = index.engine.search(query, 20)
+    assert {*found.ids} == {*index.place}
+    (exact,) = index.exact.search(query, 20)
+    assert np.allclose(found.scores, exact.scores, atol=2e-3)
+    index, _ = run(root, model, engine="exact")
+    assert index.engine.exact

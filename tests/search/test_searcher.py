@@ -1,0 +1,93 @@
+"""A searcher answers by id, file or bytes, with filters, for any number of threads."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from rau.errors import UserError
+from rau.search.build import build
+from rau.search.catalogue import of_folder
+from rau.search.model import Query, query_vector
+from rau.search.searcher import Searcher
+from tests.search.world import CPU, draw, draw_folder, load_model
+
+
+@pytest.fixture(name="root", scope="module")
+def _root(tmp_path_factory: pytest.TempPathFactory, encoder_folder: Path) -> Path:
+    root = tmp_path_factory.mktemp("searcher")
+    lines = [
+        f"{path},{'dress' if n % 2 else 'shirt'},{n}"
+        for n, path in enumerate(draw_folder(root / "pictures", 20))
+    ]
+    (root / "pictures/products.csv").write_text("\n".join(["image,category,price", *lines]))
+    model = load_model(root / "head", encoder_folder)
+    build(root / "index", of_folder(root / "pictures"), model, "exact", 8, 1)
+    return root
+
+
+@pytest.fixture(name="searcher", scope="module")
+def _searcher(root: Path) -> Searcher:
+    return Searcher.open(root / "index", CPU)
+
+
+def test_hits_are_the_gallery_by_cosine(searcher: Searcher) -> None:
+    reference = searcher.reference("a/004.png")
+    query = Query([reference], "is red")
+    vector = query_vector(searcher.model, query, searcher.index.centre).numpy()
+    gallery = searcher.index.segments[0].vectors.astype(np.float32)
+    order = np.argsort(-(gallery @ vector), kind="stable")
+    ids = searcher.index.segments[0].ids.to_pylist()
+    answer = searcher.search(query, 5)
+    assert [hit.id for hit in answer.hits] == [ids[row] for row in order[:5]]
+    scores = [hit.score for hit in answer.hits]
+    assert scores == pytest.approx((gallery @ vector)[order[:5]].tolist(), abs=1e-6)
+    first = answer.hits[0].id
+    assert answer.hits[0].path == first
+    assert answer.hits[0].attributes == searcher.index.attributes(first)
+    rest = searcher.search(query, 5, left_out=[first]).hits
+    assert [hit.id for hit in rest] == [ids[row] for row in order[1:6]]
+
+
+def test_a_reference_is_an_id_a_file_or_its_bytes(root: Path, searcher: Searcher) -> None:
+    path = root / "pictures/a/004.png"
+    ways = [searcher.reference(one) for one in ("a/004.png", path, path.read_bytes())]
+    for way in ways[1:]:
+        assert torch.allclose(way, ways[0], atol=1e-2)
+    draw(root / "elsewhere.png", 3)
+    for wrong in (str(root / "elsewhere.png"), "../head/head.safetensors", ""):
+        with pytest.raises(UserError, match="not a picture of the index"):
+            searcher.reference(wrong)
+
+
+def test_a_filter_keeps_its_rows(searcher: Searcher) -> None:
+    query = Query(caption="is red")
+    hits = searcher.search(query, 20, "category = 'dress' and price < 8").hits
+    assert len(hits) == 4
+    assert all(h.attributes["category"] == "dress" and h.attributes["price"] < 8 for h in hits)
+    assert searcher.search(query, 5, "price > 99").hits == []
+    with pytest.raises(UserError, match="no attribute cost; those that are: category, price"):
+        searcher.search(query, 5, "cost > 99")
+    with pytest.raises(UserError, match="k is 0"):
+        searcher.search(query, 0)
+
+
+def test_threads_get_the_same_answers(searcher: Searcher) -> None:
+    queries = [Query([searcher.reference(f"a/{n:03}.png")], f"is {n}") for n in range(0, 20, 2)]
+    expected = [searcher.search(query, 4) for query in queries]
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(lambda query: searcher.search(query, 4), queries * 3)) == expected * 3
+
+
+def test_an_index_with_another_model_than_its_own_is_refused(
+    root: Path, tmp_path: Path, encoder_folder: Path, searcher: Searcher
+) -> None:
+    import shutil
+
+    copy = shutil.copytree(root / "index", tmp_path / "index")
+    other = load_model(tmp_path / "other", encoder_folder, n=0)
+    shutil.copy(other.folders[1] / "head.safetensors", copy / "models" / searcher.model.key)
+    with pytest.raises(UserError, match="another model"):
+        Searcher.open(copy, CPU)

@@ -1,0 +1,64 @@
+"""A small model of random weights, and folders of small pictures."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from rau.encoders import clip
+from rau.models import checkpoint
+from rau.models.head import ComposedHead
+from rau.retrieval.protocols import weight_key
+from rau.search.model import Model
+from rau.training.model_selection import ALL_CHOICES
+from tests.heads import small_config
+
+CPU = torch.device("cpu")
+
+
+def save_head(folder: Path, encoder: clip.Encoder, joins: bool = True, **changes: Any) -> Path:
+    """A head whose last layers are not zero, as `train` stores it."""
+    torch.manual_seed(1)
+    width = encoder.encode_texts(["a"]).shape[1]
+    head = ComposedHead(small_config(d_image=width, d_text=width, **changes))
+    with torch.no_grad():
+        for parameter in head.parameters():
+            if parameter.ndim == 2:
+                parameter.add_(torch.randn_like(parameter) / width)
+    extra = {
+        "features": {"key": encoder.key, "arithmetic": "float32", "encoder": encoder.name},
+        "select": "map",
+        "best_epoch": 1,
+        "best_value": 50.0,
+        "text_weights": {weight_key(*choice): 0.5 for choice in ALL_CHOICES},
+        "alignment": {"pairs": None},
+        "threads": 1,
+        "queries": {"train": 1},
+        "joins_captions": joins,
+    }
+    checkpoint.save(folder, head, extra)
+    return folder
+
+
+def load_model(folder: Path, encoder_folder: Path, joins: bool = True, **changes: Any) -> Model:
+    """A model of the encoder in a folder and of such a head."""
+    encoder = clip.load(encoder_folder, CPU)
+    return Model.load(encoder_folder, save_head(folder, encoder, joins, **changes), CPU)
+
+
+def draw(path: Path, seed: int) -> None:
+    """A picture of its own for every seed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    blocks = np.random.default_rng(seed).integers(0, 255, (4, 4, 3), dtype=np.uint8)
+    Image.fromarray(blocks).resize((40, 40), Image.Resampling.NEAREST).save(path)
+
+
+def draw_folder(root: Path, count: int) -> Sequence[str]:
+    """A folder of pictures, in subfolders; returns their paths."""
+    paths = [f"{'ab'[n % 2]}/{n:03}.png" for n in range(count)]
+    for number, path in enumerate(paths):
+        draw(root / path, number)
+    return sorted(paths)
