@@ -113,6 +113,6 @@ def _encoders() -> Iterator[Path]:
 def _key(encoder: Path) -> str:
     import torch
 
-    from rau.encoders import clip
+    from rau.encoders.encoder import load
 
-    return clip.load(encoder, torch.device("cpu")).key
+    return load(encoder, torch.device("cpu")).key

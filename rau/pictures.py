@@ -46,6 +46,11 @@ def open_rgb(source: Path | bytes) -> Image.Image:
         raise UserError(f"{source} cannot be read as an image: {error}; check the file") from error
 
 
+def as_rgb(source: Path | bytes | Image.Image) -> Image.Image:
+    """A picture that `open_rgb` gave before, as it is, else `open_rgb` of it."""
+    return source if isinstance(source, Image.Image) else open_rgb(source)
+
+
 def _decode(content: bytes) -> Image.Image:
     if len(content) > MAX_BYTES:
         raise UserError(TOO_LARGE)

@@ -52,7 +52,12 @@ def index(
         engine = read_manifest(into).engine if (into / MANIFEST).is_file() else "exact"
     with tempfile.TemporaryDirectory() as temporary:
         place = named_models.resolve(model, Path(temporary))
-        loaded = Model.load(place.encoder, place.head, devices.choose(params.train.device))
+        loaded = Model.load(
+            place.encoder,
+            place.head,
+            devices.choose(params.train.device),
+            params.encoder.trust_remote_code,
+        )
         made, changes = build.build(
             into,
             found,
@@ -80,7 +85,8 @@ def _gallery() -> "Catalogue":
     name = params.dataset.name
     rows = read_galleries(workspace.table(name, "galleries"))
     wanted = {row["image_id"] for row in rows if row["gallery"] == "original"}
-    images = [
-        row for row in read_images(workspace.table(name, "images")) if row["image_id"] in wanted
-    ]
-    return catalogue.of_images(name, workspace.store(params.dataset), images)
+    root = workspace.store(params.dataset)
+    if name == "catalogue":
+        return catalogue.only(catalogue.of_products(root), name, wanted)
+    images = read_images(workspace.table(name, "images"))
+    return catalogue.of_images(name, root, [row for row in images if row["image_id"] in wanted])

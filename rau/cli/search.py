@@ -37,6 +37,9 @@ def search(
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
     strip: Annotated[Path | None, typer.Option(help="write the ranked pictures here")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps")] = "auto",
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="run code that the index's encoder brings")
+    ] = False,
 ) -> None:
     """Print the pictures of an index that best match what is shown and said."""
     if strip is not None and strip.suffix.lower() not in (".jpg", ".jpeg"):
@@ -45,7 +48,7 @@ def search(
     from rau.search.model import Query
     from rau.search.searcher import Searcher
 
-    opened = Searcher.open(index, devices.choose(device))
+    opened = Searcher.open(index, devices.choose(device), trust_remote_code)
     images, caption = _told_apart(what, opened)
     query = Query([opened.reference(one) for one in images], caption, without.strip(), image_weight)
     ids = [one for one in images if isinstance(one, str)]

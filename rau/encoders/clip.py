@@ -33,7 +33,7 @@ from rau.encoders.towers import digest_tower
 from rau.encoders.words import quick
 from rau.errors import UserError
 from rau.files import digest, digest_files
-from rau.pictures import open_rgb
+from rau.pictures import as_rgb
 
 CONFIG = "open_clip_config.json"
 WEIGHTS = "open_clip_model.safetensors"
@@ -81,17 +81,17 @@ class Encoder:
         """On a CPU, where a thread with a core of its own needs no other."""
         return self.device.type == "cpu"
 
-    def load_images(self, sources: Sequence[Path | bytes]) -> Tensor:
+    def load_images(self, sources: Sequence[Path | bytes | Image.Image]) -> Tensor:
         """Pictures as `encode_images` takes them; errors as in `prepare`."""
         return self._pinned(torch.stack([self.prepare(source) for source in sources]))
 
-    def prepare(self, source: Path | bytes) -> Tensor:
+    def prepare(self, source: Path | bytes | Image.Image) -> Tensor:
         """Decode one image, resized and cropped for the model: uint8 (height, width, 3).
 
         Raises:
             UserError: when `rau.pictures.open_rgb` does.
         """
-        return self.crop(open_rgb(source))
+        return self.crop(as_rgb(source))
 
     def crop(self, picture: Image.Image) -> Tensor:
         """An RGB picture, resized and cropped for the model: uint8 (height, width, 3)."""

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Protocol, cast, get_args
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from rau.encoders.forward import Precision
@@ -67,8 +68,8 @@ class Encoder(Protocol):
         """Whether several threads may encode at the same time, each on a core of its own."""
         ...
 
-    def load_images(self, sources: Sequence[Path | bytes]) -> Any:
-        """Decode pictures.
+    def load_images(self, sources: Sequence[Path | bytes | Image.Image]) -> Any:
+        """Decode pictures, those that are not RGB pictures yet.
 
         Raises:
             UserError: when `rau.pictures.open_rgb` does.

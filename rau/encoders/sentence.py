@@ -18,7 +18,7 @@ from rau.encoders.forward import Precision
 from rau.encoders.label import loading, read_whole
 from rau.errors import UserError
 from rau.files import digest
-from rau.pictures import open_rgb
+from rau.pictures import as_rgb
 
 # Raise it when encoding changes: it is part of the key of every feature.
 RECIPE = 1
@@ -54,9 +54,9 @@ class Encoder:
         found: torch.dtype = self.model.dtype or torch.float32
         return found
 
-    def load_images(self, sources: Sequence[Path | bytes]) -> list[Image.Image]:
+    def load_images(self, sources: Sequence[Path | bytes | Image.Image]) -> list[Image.Image]:
         """Decode pictures; errors as in `rau.pictures.open_rgb`."""
-        return [open_rgb(source) for source in sources]
+        return [as_rgb(source) for source in sources]
 
     def encode_images(self, images: Sequence[Image.Image]) -> Tensor:
         """Features (B, d), float32 on the CPU."""

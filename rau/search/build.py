@@ -14,7 +14,7 @@ from collections.abc import Set as AbstractSet
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import pyarrow as pa
@@ -194,19 +194,18 @@ def _read(
         else:
             ask.append(place)
     known = parts.known | before.by_digest.keys()
-    blank = model.encoder.crop(Image.new("RGB", (8, 8)))
     found: dict[int, tuple[_File, bytes | None] | str] = {}
 
-    def load(rows: slice) -> Tensor:
-        pixels: list[Tensor] = []
+    def load(rows: slice) -> Any:
+        new: list[Image.Image] = []
         for place in ask[rows]:
-            found[place] = _load(catalogue.root / catalogue.paths[place], known, model, pixels)
-        return torch.stack(pixels) if pixels else blank[None][:0]
+            found[place] = _load(catalogue.root / catalogue.paths[place], known, new)
+        return model.encoder.load_images(new) if new else None
 
-    def encode(pixels: Tensor) -> Tensor:
-        if len(pixels):
-            return model.encoder.encode_images(pixels)
-        return torch.empty(0, model.head.config.d_image)
+    def encode(loaded: Any) -> Tensor:
+        if loaded is None:
+            return torch.empty(0, model.head.config.d_image)
+        return model.encoder.encode_images(loaded)
 
     batches = encode_batches(model.encoder, ask, load, encode, batch, workers)
     with (
@@ -242,11 +241,11 @@ def _stat(path: Path) -> tuple[int, int] | None:
 
 
 def _load(
-    path: Path, known: AbstractSet[str], model: Model, pixels: list[Tensor]
+    path: Path, known: AbstractSet[str], new: list[Image.Image]
 ) -> tuple[_File, bytes | None] | str:
     """A file, its thumbnail where its content is not known, or why it cannot be read.
 
-    What is to be encoded is added to `pixels`.
+    A picture that is to be encoded is added to `new`.
     """
     try:
         content = read_bytes(path, MAX_BYTES, "check the file")
@@ -257,11 +256,17 @@ def _load(
         picture = open_rgb(content)
     except (UserError, OSError) as error:
         return str(error)
-    pixels.append(model.encoder.crop(picture))
-    picture.thumbnail((THUMBNAIL, THUMBNAIL), reducing_gap=2.0)
+    new.append(picture)
+    return file, _thumbnail(picture)
+
+
+def _thumbnail(picture: Image.Image) -> bytes:
+    share = min(1.0, THUMBNAIL / max(picture.size))
+    size = [max(1, round(share * side)) for side in picture.size]
+    small = picture.resize((size[0], size[1]), Image.Resampling.BICUBIC, reducing_gap=2.0)
     buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=QUALITY)
-    return file, buffer.getvalue()
+    small.save(buffer, "JPEG", quality=QUALITY)
+    return buffer.getvalue()
 
 
 def _compare(

@@ -2,21 +2,18 @@
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from collections.abc import Set as AbstractSet
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from rau.datasets.catalogue import products, sheet
+from rau.datasets.catalogue.attributes import FALSE, TRUE
 from rau.errors import UserError
 from rau.pictures import SUFFIXES
 from rau.schemas import ImageRow
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-TABLES = ("products.csv", "products.parquet")
 
 
 @dataclass(frozen=True)
@@ -37,6 +34,18 @@ class Catalogue:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+
+def only(catalogue: Catalogue, source: str, wanted: AbstractSet[str]) -> Catalogue:
+    """The pictures of a catalogue with these ids."""
+    rows = [row for row, name in enumerate(catalogue.ids) if name in wanted]
+    return replace(
+        catalogue,
+        source=source,
+        ids=[catalogue.ids[row] for row in rows],
+        paths=[catalogue.paths[row] for row in rows],
+        attributes=catalogue.attributes.take(rows),
+    )
 
 
 def of_images(source: str, root: Path, rows: Iterable[ImageRow]) -> Catalogue:
@@ -65,14 +74,13 @@ def of_folder(root: Path) -> Catalogue:
     """
     if not root.is_dir():
         raise UserError(f"{root} is not a folder; name one with pictures")
-    tables = [root / name for name in TABLES if (root / name).is_file()]
-    if len(tables) > 1:
-        raise UserError(f"{root} has {' and '.join(TABLES)}; keep one of them")
-    if tables:
-        return _of_table(root, tables[0])
+    if any((root / name).is_file() for name in products.NAMES):
+        return of_products(root)
     paths = sorted(_pictures(root))
     if not paths:
-        raise UserError(f"{root} has no pictures ({', '.join(SUFFIXES)}) and no {TABLES[0]}")
+        raise UserError(
+            f"{root} has no pictures ({', '.join(SUFFIXES)}) and no {products.NAMES[0]}"
+        )
     return Catalogue(root.name, root, paths, paths, pa.table({}))
 
 
@@ -85,59 +93,47 @@ def _pictures(root: Path) -> Iterable[str]:
                 yield (Path(folder) / name).relative_to(root).as_posix()
 
 
-def _of_table(root: Path, path: Path) -> Catalogue:
-    """The rows of a product table: `image`, perhaps `id`, and attributes; lists have a `|`."""
-    import pandas as pd
+def of_products(root: Path) -> Catalogue:
+    """The pictures of a folder's product table, by their ids in the data set `catalogue`.
 
-    from rau.schemas import read_csv, read_parquet
+    Attributes are all other columns: numbers, true and false, lists (with a `|`) or strings, as
+    they are written; `category` and `product` are always there.
 
-    remedy = "see docs/catalogue.md"
-    if path.suffix == ".csv":
-        frame = read_csv(path, ["image"], remedy)
-    else:
-        frame = read_parquet(path, remedy).to_pandas()
-    if "image" not in frame or frame.empty:
-        raise UserError(f"{path} has no column image or no rows; {remedy}")
-    if frame["image"].isna().any():
-        raise UserError(f"{path}: a row has no image; {remedy}")
-    images = [_inside(path, str(value)) for value in frame["image"]]
-    ids = [str(value) for value in frame["id"]] if "id" in frame else images
-    if len(set(ids)) < len(ids):
-        again = next(name for name in ids if ids.count(name) > 1)
-        raise UserError(f"{path}: {again} stands twice; give every row an id of its own")
-    frame = frame.drop(columns=["image", "id"], errors="ignore")
-    columns = {str(name): _column(frame[name]) for name in frame}
-    order = pd.Series(ids).argsort().tolist()
-    table = pa.table(columns).take(order) if columns else pa.table({})
-    return Catalogue(root.name, root, [ids[i] for i in order], [images[i] for i in order], table)
-
-
-def _inside(table: Path, image: str) -> str:
-    """A picture's place as a table names it: below the table's folder."""
-    place = PurePosixPath(image)
-    if place.is_absolute() or ".." in place.parts or "\0" in image:
-        raise UserError(f"{table}: image {image!r} is not below the table's folder")
-    return place.as_posix()
+    Raises:
+        UserError: when the table is malformed.
+    """
+    known = products.read(root)
+    raw = sheet.read(known.path)
+    product = {name: row for row, own in enumerate(known.pictures) for name in own}
+    by_path = {path: name for name, path in known.places.items()}
+    rows: list[list[int]] = [[] for _ in known.ids]
+    for row, cell in enumerate(raw.cells(raw.need(products.IMAGE))):
+        if cell is not None:
+            path = products.picture_place(root, cell.split(sheet.LIST)[0].strip(), raw.where(row))
+            rows[product[by_path[path]]].append(row)
+    own = (raw.find(name) for name in (products.IMAGE, products.ID, products.CATEGORY))
+    given = {"product": pa.array(known.ids), "category": pa.array(known.categories)}
+    for name in raw.columns.keys() - {*own} - given.keys():
+        given[name] = _column(_merged(raw.cells(name), rows))
+    ids = sorted(product)
+    table = pa.table(given).take([product[name] for name in ids])
+    return Catalogue(root.name, root, ids, [known.places[name] for name in ids], table)
 
 
-def _column(values: "pd.Series[Any]") -> pa.Array:
-    """A column of strings, numbers or booleans, or of lists where a string has a `|`."""
-    array = pa.Array.from_pandas(values)
-    if pa.types.is_large_string(array.type) or pa.types.is_dictionary(array.type):
-        array = array.cast(pa.string())
-    if pa.types.is_string(array.type) and pc.any(pc.match_substring(array, "|")).as_py():
-        parts = pc.split_pattern(array, "|")
-        return pa.array(
-            [None if row is None else [p.strip() for p in row] for row in parts.to_pylist()],
-            pa.list_(pa.string()),
-        )
-    kind = array.type
-    if pa.types.is_integer(kind):
-        return array.cast(pa.int64())
-    if pa.types.is_floating(kind):
-        return array.cast(pa.float64())
-    if pa.types.is_string(kind) or pa.types.is_boolean(kind):
-        return array
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        return array.cast(pa.list_(pa.string()))
-    return pa.array([None if v is None else str(v) for v in array.to_pylist()], pa.string())
+def _merged(cells: Sequence[str | None], rows: Sequence[Sequence[int]]) -> list[str | None]:
+    """Of each product what the first of its rows with a value says."""
+    return [next((cells[r] for r in own if cells[r] is not None), None) for own in rows]
+
+
+def _column(cells: Sequence[str | None]) -> pa.Array:
+    """Cells as numbers or booleans where all are such, as lists where one is, else as strings."""
+    values = [cell for cell in cells if cell is not None]
+    for kind in (pa.int64(), pa.float64()):
+        with suppress(pa.ArrowInvalid):
+            return pa.array(cells, pa.string()).cast(kind)
+    if {value.casefold() for value in values} <= {*TRUE, *FALSE}:
+        return pa.array([None if cell is None else cell.casefold() in TRUE for cell in cells])
+    if any(sheet.LIST in value for value in values):
+        lists = ([p.strip() for p in cell.split(sheet.LIST)] if cell else None for cell in cells)
+        return pa.array(lists, pa.list_(pa.string()))
+    return pa.array(cells, pa.string())

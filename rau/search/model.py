@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rau.datasets.captions import Join, query_texts, single_text
-from rau.encoders import clip
+from rau.encoders import encoder as encoders
 from rau.errors import UserError
 from rau.evaluation.run import HeadRecord
 from rau.files import digest, digest_file
@@ -38,15 +38,20 @@ class Model:
         folders: where they were read.
     """
 
-    encoder: clip.Encoder
+    encoder: encoders.Encoder
     head: ComposedHead
     joins: bool
     key: str
     folders: tuple[Path, Path]
 
     @classmethod
-    def load(cls, encoder: Path, head: Path, device: torch.device) -> Self:
+    def load(
+        cls, encoder: Path, head: Path, device: torch.device, trust_remote_code: bool = False
+    ) -> Self:
         """Read an encoder's folder and a head's.
+
+        Args:
+            trust_remote_code: as `encoder.trust_remote_code`.
 
         Raises:
             UserError: when one is missing or damaged, or the head was trained on another encoder.
@@ -58,7 +63,7 @@ class Model:
             key, message = first_error(error)
             remedy = "train it again with `dvc repro`"
             raise UserError(f"{head}: the head's {key}: {message}; {remedy}") from error
-        loaded = clip.load_maker(encoder, device, record.features)
+        loaded = encoders.load_maker(encoder, device, record.features, trust_remote_code)
         weights = digest_file(head / checkpoint.WEIGHTS)
         key = digest([loaded.key, record.features.get("arithmetic"), weights], 32)
         return cls(loaded, composer, record.joins_captions, key, (encoder, head))
@@ -85,9 +90,9 @@ class Model:
         shutil.copy(head / checkpoint.WEIGHTS, folder)
 
     @classmethod
-    def open_copy(cls, folder: Path, device: torch.device) -> Self:
-        """Read what `copy_to` wrote; errors as in `load`."""
-        return cls.load(folder / ENCODER, folder, device)
+    def open_copy(cls, folder: Path, device: torch.device, trust_remote_code: bool = False) -> Self:
+        """Read what `copy_to` wrote; arguments and errors as in `load`."""
+        return cls.load(folder / ENCODER, folder, device, trust_remote_code)
 
     def image_feature(self, source: Path | bytes) -> Tensor:
         """Raw image feature (d_image,) of a picture.
@@ -95,7 +100,8 @@ class Model:
         Raises:
             UserError: when it cannot be decoded.
         """
-        return self.encoder.encode_images(self.encoder.prepare(source)[None])[0].to(self.device)
+        loaded = self.encoder.load_images([source])
+        return self.encoder.encode_images(loaded)[0].to(self.device)
 
     def encode_gallery(self, features: Tensor) -> Tensor:
         """Unit vectors (N, d) of raw image features (N, d_image)."""

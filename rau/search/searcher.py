@@ -48,14 +48,17 @@ class Searcher:
     model: Model
 
     @classmethod
-    def open(cls, folder: Path, device: torch.device) -> Self:
+    def open(cls, folder: Path, device: torch.device, trust_remote_code: bool = False) -> Self:
         """Open an index with the copy of the model that it carries.
+
+        Args:
+            trust_remote_code: as `encoder.trust_remote_code`: an index may come from elsewhere.
 
         Raises:
             UserError: when either is missing or damaged.
         """
         index = Index.open(folder)
-        model = Model.open_copy(index.model_folder, device)
+        model = Model.open_copy(index.model_folder, device, trust_remote_code)
         if model.key != index.manifest.model:
             raise UserError(
                 f"{index.model_folder} is another model than made {folder}; run `rau index --renew`"

