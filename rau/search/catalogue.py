@@ -111,10 +111,11 @@ def of_products(root: Path) -> Catalogue:
         if cell is not None:
             path = products.picture_place(root, cell.split(sheet.LIST)[0].strip(), raw.where(row))
             rows[product[by_path[path]]].append(row)
-    own = (raw.find(name) for name in (products.IMAGE, products.ID, products.CATEGORY))
+    used = {raw.find(name) for name in (products.IMAGE, products.ID, products.CATEGORY)}
     given = {"product": pa.array(known.ids), "category": pa.array(known.categories)}
-    for name in raw.columns.keys() - {*own} - given.keys():
-        given[name] = _column(_merged(raw.cells(name), rows))
+    for name in raw.columns:
+        if name not in used and name not in given:
+            given[name] = _column(_merged(raw.cells(name), rows))
     ids = sorted(product)
     table = pa.table(given).take([product[name] for name in ids])
     return Catalogue(root.name, root, ids, [known.places[name] for name in ids], table)

@@ -56,6 +56,7 @@ def test_a_product_table(tmp_path: Path, suffix: str) -> None:
     assert third == second
     kinds = dict(zip(found.attributes.column_names, found.attributes.schema.types, strict=True))
     assert kinds["price"] in (pa.int64(), pa.float64())
+    assert [*kinds] == ["product", "category", "tags", "price", "weight", "sale", "title"]
     assert kinds["sale"] == pa.bool_()
     assert list(only(found, "val", {"z", "y", "other"}).ids) == ["y", "z"]
 
