@@ -91,7 +91,8 @@ def table(
     """Images and usable queries of every category and split, then images by source, as text."""
     rows = manifest.select(["image_id", "source", "status"]).to_pylist()
     valid = {row["image_id"] for row in rows if row["status"] == "ok"}
-    lines = [f"{'category':<14}{'split':<8}{'images':>20}{'queries usable':>20}"]
+    wide = max(14, *(len(category) + 2 for category, _ in splits))
+    lines = [f"{'category':<{wide}}{'split':<8}{'images':>20}{'queries usable':>20}"]
     for (category, split), ids in splits.items():
         usable = [
             is_usable(query, valid)
@@ -100,7 +101,7 @@ def table(
         ]
         images = f"{len(set(ids) & valid):,} of {len(set(ids)):,}"
         answerable = f"{sum(usable):,} of {len(usable):,}"
-        lines.append(f"{category:<14}{split:<8}{images:>20}{answerable:>20}")
+        lines.append(f"{category:<{wide}}{split:<8}{images:>20}{answerable:>20}")
     sources = Counter(row["source"] for row in rows if row["status"] == "ok")
     gaps = Counter(row["status"] for row in rows if row["status"] != "ok")
     lines += ["", f"{'source':<34}{'images':>8}"]

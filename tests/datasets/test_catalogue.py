@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rau.datasets.catalogue import grammar
+from rau.datasets.catalogue import grammar, phrases
+from rau.datasets.catalogue.attributes import Labels, Numbers, Sets
 from rau.datasets.catalogue.captions import KINDS, TWO, VAGUE, between
 from rau.datasets.catalogue.products import Products
 from rau.datasets.catalogue.reader import PEOPLE, Catalogue, CatalogueReader
 from rau.datasets.catalogue.relevance import Constraint
-from rau.datasets.catalogue.triplets import MAX_SHARE, Part, Triplet, in_val
+from rau.datasets.catalogue.triplets import MAX_SHARE, MOST_CHANGES, Part, Triplet, in_val
 from rau.errors import UserError
 from rau.params import CatalogueParams
 from rau.schemas import ends
@@ -47,7 +48,8 @@ def satisfies(row: dict[str, Any], demand: Constraint, found: Catalogue) -> bool
         return False
     if demand.demand in ("below", "above"):
         return bool(value < demand.value if demand.demand == "below" else value > demand.value)
-    wanted = attribute.values[int(demand.value)]  # type: ignore[attr-defined]
+    assert isinstance(attribute, Labels | Sets)
+    wanted = attribute.values[int(demand.value)]
     found_there = wanted in value if attribute.name == "extras" else wanted == value
     return bool(found_there == (demand.demand in ("is", "has")))
 
@@ -68,7 +70,7 @@ def unlike(one: dict[str, Any], other: dict[str, Any], names: set[str], step: fl
 def test_answers_are_what_the_table_says(tmp_path: Path, seed: int) -> None:
     table = rows(SIZE, seed)
     found = read(tmp_path, table, seed=seed)
-    price = next(one for one in found.products.attributes if one.name == "price")
+    (step,) = [one.step for one in found.products.attributes if isinstance(one, Numbers)]
     kinds: Counter[str] = Counter()
     for part in found.parts:
         for query in part.triplets:
@@ -78,7 +80,7 @@ def test_answers_are_what_the_table_says(tmp_path: Path, seed: int) -> None:
             reference = table[query.reference]
 
             def away(row: int, others: set[str] = others, one: Any = reference) -> int:
-                return unlike(table[row], one, others, price.step)  # type: ignore[attr-defined]
+                return unlike(table[row], one, others, step)
 
             expected = [
                 row
@@ -89,6 +91,7 @@ def test_answers_are_what_the_table_says(tmp_path: Path, seed: int) -> None:
             ]
             assert query.answers.tolist() == expected
             assert query.target in expected
+            assert unlike(table[query.target], reference, {*NAMES}, step) <= MOST_CHANGES
             assert not all(satisfies(reference, d, found) for d in query.caption.demands)
             assert len(expected) <= max(1, MAX_SHARE * len(part.rows))
     assert set(kinds) == set(KINDS)
@@ -119,7 +122,8 @@ def test_captions_say_what_they_demand(tmp_path: Path) -> None:
             assert "waterproof" in text
         else:
             attribute = found.products.attributes[demand.attribute]
-            value = attribute.values[int(demand.value)]  # type: ignore[attr-defined]
+            assert isinstance(attribute, Labels | Sets)
+            value = attribute.values[int(demand.value)]
             if demand.demand == "is not":
                 assert query.caption.kind == VAGUE
                 assert re.search(rf"another|different|change|not|but {value}", text), text
@@ -186,11 +190,12 @@ def test_the_same_seed_draws_the_same(tmp_path: Path) -> None:
 
 
 def test_most_products_keep_their_side_when_others_come(tmp_path: Path) -> None:
-    def side(count: int) -> dict[str, bool]:
-        found = read(tmp_path, rows(count)).products
+    def side(table: list[dict[str, Any]]) -> dict[str, bool]:
+        found = read(tmp_path, table).products
         return dict(zip(found.ids, in_val(found, 0.2, 0).tolist(), strict=True))
 
-    few, many = side(200), side(240)
+    table = rows(240)
+    few, many = side(table[:200]), side(table[::-1])
     assert sum(few[name] != many[name] for name in few) <= 8
 
 
@@ -341,7 +346,7 @@ def test_every_template_can_be_filled() -> None:
         if text.strip()
     ]
     assert len(found) > 150
-    assert all("{" not in grammar.fill(text, values) for text in found)
+    assert all("{" not in phrases.fill(text, values) for text in found)
 
 
 @pytest.mark.parametrize(
@@ -356,7 +361,7 @@ def test_every_template_can_be_filled() -> None:
     ],
 )
 def test_articles(noun: str, said: str) -> None:
-    assert grammar.article(noun) == said
+    assert phrases.article(noun) == said
 
 
 @pytest.mark.parametrize(
@@ -371,8 +376,29 @@ def test_articles(noun: str, said: str) -> None:
     ],
 )
 def test_yes_and_no(name: str, wanted: bool, said: str) -> None:
-    templates, noun = grammar.of_boolean(name, wanted)
-    assert said in [grammar.fill(text, {"n": noun}) for text in templates["predicate"]]
+    templates, noun = phrases.of_boolean(name, wanted)
+    assert said in [phrases.fill(text, {"n": noun}) for text in templates["predicate"]]
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "said"),
+    [
+        ("base colour", "red", "blue", "is blue instead of red"),
+        ("sleeve", "short sleeves", "long sleeves", "has long sleeves"),
+        ("sleeve length", "short", "sleeveless", "is sleeveless"),
+        ("print", "floral", "none", "has no print"),
+        ("print", "none", "floral", "has a floral print"),
+        ("heel type", "block", "wedge", "has a wedge heel"),
+        ("article type", "shirt", "shoes", "shows shoes"),
+        ("wood type", "oak", "pine", "is made of pine"),
+        ("waist", "low", "high", "has a high waist"),
+        ("room", "office", "bedroom", "is for the bedroom"),
+    ],
+)
+def test_labels_by_the_attributes_name(name: str, old: str, new: str, said: str) -> None:
+    topic, called = phrases.of_label(name, old, new)
+    values = {"v": new, "o": old, "n": called}
+    assert said in [phrases.fill(text, values) for text in topic.values["predicate"]]
 
 
 @pytest.mark.parametrize(
@@ -388,9 +414,9 @@ def test_yes_and_no(name: str, wanted: bool, said: str) -> None:
     ],
 )
 def test_more_and_less(name: str, higher: bool, said: str) -> None:
-    templates, named = grammar.of_number(name, higher)
+    templates, named = phrases.of_number(name, higher)
     values = {"n": name, "x": "3", **named}
-    assert said in [grammar.fill(text, values) for text in templates["predicate"]]
+    assert said in [phrases.fill(text, values) for text in templates["predicate"]]
 
 
 def test_parts_of_a_catalogue_without_pairs(tmp_path: Path) -> None:

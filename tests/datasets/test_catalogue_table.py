@@ -42,6 +42,8 @@ def test_excels_hint_blank_lines_line_breaks_and_padding(tmp_path: Path) -> None
     path = tmp_path / "t.csv"
     path.write_text('sep=;\n image ;note;;\n\na.jpg;"two\nlines";;\nb.jpg; n/a ;;\n')
     assert texts(path) == {"image": ["a.jpg", "b.jpg"], "note": ["two\nlines", None]}
+    path.write_bytes(b"image,note\ra.jpg,x\r")  # As old Macs end lines.
+    assert texts(path) == {"image": ["a.jpg"], "note": ["x"]}
     path.write_text("image,note,\na.jpg,b,c\n")
     with pytest.raises(UserError, match="row 2 has more cells than the header"):
         sheet.read(path)

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from rau.datasets.catalogue import grammar
+from rau.datasets.catalogue import grammar, phrases
 from rau.datasets.catalogue.attributes import Attribute, Boolean, Labels, Numbers, Sets
 from rau.datasets.catalogue.relevance import Constraint
 
@@ -109,8 +109,8 @@ def _say(
         return _set(place, attribute, reference, target, form, rng)
     elif isinstance(attribute, Boolean):
         code = int(attribute.codes[target])
-        templates, name = grammar.of_boolean(attribute.words, code == 1)
-        phrase = grammar.fill(pick(rng, templates[form]), {"n": name})
+        templates, name = phrases.of_boolean(attribute.words, code == 1)
+        phrase = phrases.fill(pick(rng, templates[form]), {"n": name})
         demand = Constraint(place, "is", code)
     elif isinstance(attribute, Labels):
         return _label(place, attribute, reference, target, form, rng)
@@ -128,14 +128,14 @@ def _label(
     rng: np.random.Generator,
 ) -> tuple[str, Constraint, str]:
     old, new = int(attribute.codes[reference]), int(attribute.codes[target])
-    topic = grammar.topic(attribute.words, attribute.values[new])
-    named = {"v": attribute.values[new], "o": attribute.values[old], "n": attribute.words}
+    named = {"v": attribute.values[new], "o": attribute.values[old]}
+    topic, named["n"] = phrases.of_label(attribute.words, named["o"], named["v"])
     if topic is grammar.PEOPLE:
         named |= {key: grammar.PEOPLE_WORDS.get(named[key], named[key]) for key in "vo"}
     if len(attribute.values) > 2 and rng.random() < VAGUE_SHARE:
-        text = grammar.fill(pick(rng, topic.vague[form]), named)
+        text = phrases.fill(pick(rng, topic.vague[form]), named)
         return text, Constraint(place, "is not", old), VAGUE
-    text = grammar.fill(pick(rng, topic.values[form]), named)
+    text = phrases.fill(pick(rng, topic.values[form]), named)
     return text, Constraint(place, "is", new), attribute.kind
 
 
@@ -144,11 +144,11 @@ def _number(
 ) -> tuple[str, float, bool]:
     """A phrase, the number that it compares with, and whether it asks for a higher one."""
     old, new = float(attribute.numbers[reference]), float(attribute.numbers[target])
-    templates, named = grammar.of_number(attribute.words, new > old)
+    templates, named = phrases.of_number(attribute.words, new > old)
     template = pick(rng, templates[form])
     limit = between(old, new) if "{x}" in template else old
     named |= {"x": attribute.text(limit), "n": attribute.words}
-    return grammar.fill(template, named), limit, new > old
+    return phrases.fill(template, named), limit, new > old
 
 
 def between(old: float, new: float) -> float:
@@ -176,6 +176,6 @@ def _set(
     value = int(pick(rng, np.flatnonzero(had ^ has).tolist()))
     more = bool(has[value])
     named = dict.fromkeys("vo", attribute.values[value]) | {"n": attribute.words}
-    template = pick(rng, grammar.of_set(attribute.words, more)[form])
+    template = pick(rng, phrases.of_set(attribute.words, more)[form])
     demand = Constraint(place, "has" if more else "lacks", value)
-    return grammar.fill(template, named), demand, attribute.kind
+    return phrases.fill(template, named), demand, attribute.kind

@@ -5,7 +5,6 @@ two of one form can be joined and an opening put before them. In a template {v} 
 wanted, {o} the reference's, {n} the attribute, {x} a limit; {a v} is a value with its article.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -52,7 +51,7 @@ def _topic(
 
 ANOTHER: Templates = {
     "predicate": ("has another {n}", "has a different {n}"),
-    "fragment": ("with another {n}", "in a different {n}", "another {n}"),
+    "fragment": ("with another {n}", "with a different {n}", "another {n}"),
     "request": ("change the {n}", "show me another {n}", "not this {n}"),
 }
 NOT_FOR: Templates = {
@@ -72,7 +71,7 @@ COLOUR = _topic(
     },
 )
 MATERIAL = _topic(
-    "material fabric textile cloth upper lining",
+    "material fabric textile cloth wood metal leather upper lining",
     ("is made of {v}", "is {v} instead of {o}", "is {v}, not {o}"),
     ("in {v}", "made of {v}", "{v} instead of {o}", "made of {v} rather than {o}"),
     ("make it {v}", "use {v} instead of {o}", "I want {v} instead of {o}"),
@@ -84,7 +83,7 @@ MATERIAL = _topic(
 )
 PATTERN = _topic(
     "pattern print motif graphic",
-    ("has {a v} {n}", "has {a v} {n}, not {a o} one", "is {v} instead of {o}"),
+    ("has {a v} {n}", "has {a v} {n}, not {a o} one", "comes with {a v} {n}"),
     ("with {a v} {n}", "{v} instead of {o}", "{v} rather than {o}"),
     ("change the {n} to {v}", "make the {n} {v}"),
     ANOTHER,
@@ -101,7 +100,7 @@ BRAND = _topic(
     },
 )
 PEOPLE = _topic(
-    "gender sex audience",
+    "gender sex audience group",
     ("is for {v}", "is made for {v}", "is for {v}, not for {o}"),
     ("for {v}", "for {v} instead of {o}", "for {v}, not {o}"),
     ("show me one for {v}", "I need it for {v}"),
@@ -116,13 +115,35 @@ SEASON = _topic(
 )
 USE = _topic(
     "usage use occasion purpose activity",
-    ("is for {v} use", "is meant for {v} use", "is more {v} and less {o}"),
-    ("for {v} use", "for {v} instead of {o} use", "more {v}, less {o}"),
-    ("make it more {v}", "I need it for {v} use"),
+    ("is for {v} use", "is meant for {v} use", "suits {v} use better"),
+    ("for {v} use", "for {v} instead of {o} use", "for {v}, not {o} use"),
+    ("show me one for {v} use", "I need it for {v} use"),
     {
-        "predicate": ("is not for {o} use", "is less {o}"),
-        "fragment": ("less {o}", "not for {o} use"),
-        "request": ("make it less {o}", "show me one for another use"),
+        "predicate": ("is not for {o} use", "is for another use"),
+        "fragment": ("not for {o} use", "for another use"),
+        "request": ("show me one that is not for {o} use", "show me one for another use"),
+    },
+)
+PLACE = _topic(
+    "room place location",
+    ("is for the {v}", "is made for the {v}", "is for the {v}, not the {o}"),
+    ("for the {v}", "for the {v} instead of the {o}"),
+    ("show me one for the {v}", "I need it for the {v}"),
+    {
+        "predicate": ("is not for the {o}",),
+        "fragment": ("not for the {o}", "for another {n}"),
+        "request": ("show me one that is not for the {o}", "show me one for another {n}"),
+    },
+)
+ORIGIN = _topic(
+    "country origin region",
+    ("is from {v}", "comes from {v}", "is from {v}, not from {o}"),
+    ("from {v}", "from {v} instead of {o}", "made in {v}"),
+    ("show me one from {v}", "I want one from {v}"),
+    {
+        "predicate": ("is not from {o}", "comes from somewhere else"),
+        "fragment": ("not from {o}", "from anywhere but {o}"),
+        "request": ("show me one that is not from {o}",),
     },
 )
 SIZE = _topic(
@@ -149,7 +170,7 @@ SORT = _topic(
 )
 ANY = _topic(
     "",
-    ("has {a v} {n}", "has {a v} {n} instead of {o}", "has {v} as its {n}", "has the {n} {v}"),
+    ("has {a v} {n}", "has {a v} {n} instead of {o}", "has {v} as its {n}"),
     ("with {a v} {n}", "{v} {n} instead of {o}", "with {v} as its {n}"),
     ("change the {n} to {v}", "change the {n} from {o} to {v}", "I want the {n} to be {v}"),
     ANOTHER,
@@ -157,12 +178,12 @@ ANY = _topic(
 # A value that says the attribute itself, as "long sleeves" or "v neck".
 SELF = _topic(
     "",
-    ("has {a v}", "has {a v} instead of {o}", "comes with {a v}"),
-    ("with {a v}", "with {a v} instead of {o}", "{v}, not {o}"),
-    ("change the {n} to {v}", "I want {a v}"),
+    ("has {a v}", "comes with {a v}", "has {a v} this time"),
+    ("with {a v}", "{v}, not {o}", "{v} instead of {o}"),
+    ("show me one with {a v}", "I want {a v}"),
     ANOTHER,
 )
-TOPICS = (COLOUR, MATERIAL, PATTERN, BRAND, PEOPLE, SEASON, USE, SIZE, SORT)
+TOPICS = (COLOUR, MATERIAL, PATTERN, BRAND, PEOPLE, SEASON, USE, PLACE, ORIGIN, SIZE, SORT)
 YES_NOUN: Templates = {
     "predicate": ("has {a n}", "comes with {a n}", "also has {a n}"),
     "fragment": ("with {a n}", "with {a n} too"),
@@ -204,6 +225,17 @@ LESS_QUALITIES: Templates = {
     "fragment": ("not {o}", "without {o} among its {n}"),
     "request": ("leave {o} out of its {n}", "I do not want {o}"),
 }
+MORE_OF_IT: Templates = {
+    "predicate": ("contains {v}", "is made with {v}", "has {v} in it"),
+    "fragment": ("with {v}", "with {v} in it"),
+    "request": ("add {v}", "I want one with {v}"),
+}
+LESS_OF_IT: Templates = {
+    "predicate": ("contains no {o}", "is made without {o}", "has no {o} in it"),
+    "fragment": ("without {o}", "no {o}"),
+    "request": ("leave out the {o}", "I want one without {o}"),
+}
+SUBSTANCES = frozenset(["materials", "material", "fabrics", "ingredients", "composition"])
 QUALITIES = frozenset(
     ["styles", "style", "occasions", "occasion", "seasons", "uses", "colors", "colours"]
 )
@@ -248,13 +280,13 @@ COMPARATIVES: Mapping[str, tuple[str, str]] = {
 # {c} is the comparative: of the thing itself, or of a part that the name says ("heel height").
 WHOLE: Templates = {
     "predicate": ("is {c}", "is a bit {c}", "is {c} than this"),
-    "fragment": ("{c}", "a bit {c}", "a {c} one"),
-    "request": ("make it {c}", "show me a {c} one", "I want it {c}"),
+    "fragment": ("{c}", "a bit {c}", "{a c} one"),
+    "request": ("make it {c}", "show me {a c} one", "I want it {c}"),
 }
 PART: Templates = {
-    "predicate": ("has a {c} {p}", "comes with a {c} {p}", "has a slightly {c} {p}"),
-    "fragment": ("with a {c} {p}", "with a slightly {c} {p}", "a {c} {p}"),
-    "request": ("make the {p} {c}", "I want a {c} {p}"),
+    "predicate": ("has {a c} {p}", "comes with {a c} {p}", "has a slightly {c} {p}"),
+    "fragment": ("with {a c} {p}", "with a slightly {c} {p}", "{a c} {p}"),
+    "request": ("make the {p} {c}", "I want {a c} {p}"),
 }
 COUNT: Templates = {
     "predicate": ("has {c} {p}", "comes with {c} {p}"),
@@ -262,83 +294,25 @@ COUNT: Templates = {
     "request": ("I want {c} {p}", "show me one with {c} {p}"),
 }
 LEVEL: Templates = {
-    "predicate": ("has a {c} {n}", "has {a n} {l} {x}"),
-    "fragment": ("with a {c} {n}", "with {a n} {l} {x}"),
-    "request": ("I want a {c} {n}", "show me one with a {c} {n}"),
+    "predicate": ("has {a c} {n}", "has {a n} {l} {x}"),
+    "fragment": ("with {a c} {n}", "with {a n} {l} {x}"),
+    "request": ("I want {a c} {n}", "show me one with {a c} {n}"),
 }
+# A label that says that there is none, and labels after it or that are adjectives for sure.
+NOTHING = frozenset(["none", "no", "nothing", "without"])
+FROM_NOTHING: Templates = {
+    "predicate": ("has {a v} {n}", "comes with {a v} {n}"),
+    "fragment": ("with {a v} {n}", "with {v} as its {n}"),
+    "request": ("add {a v} {n}", "I want it with {a v} {n}"),
+}
+BECOMES: Templates = {
+    "predicate": ("is {v}", "is {v} this time"),
+    "fragment": ("{v}", "{v}, not {o}"),
+    "request": ("make it {v}", "I want one that is {v}"),
+}
+KINDS_OF = frozenset(["type", "kind", "style", "shape"])
+WHOLES = frozenset(["article", "product", "item"])
 PEOPLE_WORDS = {"male": "men", "female": "women", "man": "men", "woman": "women", "m": "men"} | {
     "unisex": "everyone",
     "f": "women",
 }
-ADJECTIVES = frozenset(
-    ["new", "vegan", "organic", "used", "foldable", "on-sale", "eco", "handmade"]
-)
-ADJECTIVE = re.compile(r".*(able|ible|proof|less|ed|ic|ive|al|free|ful|ish|ous|ant|ent|friendly)")
-VOWEL = re.compile(r"(?!uni|use|eu|one)[aeiou]|hour|honest")
-
-
-def article(noun: str) -> str:
-    """A noun with its article; a plural, or a mass of something, has none."""
-    last = noun.split()[-1] if noun.split() else ""
-    if re.match(r"(no|without|a|an)\b", noun) or (last.endswith("s") and last[-2:] != "ss"):
-        return noun
-    return f"{'an' if VOWEL.match(noun) else 'a'} {noun}"
-
-
-def topic(words: str, value: str) -> Topic:
-    """How an attribute of this name is spoken of, where it has this value."""
-    names = words.split()
-    for name in reversed(names):
-        for one in TOPICS:
-            if name in one.names and (one is not SIZE or len(names) == 1):
-                return one
-    stem = names[-1].rstrip("s") if names else ""
-    return SELF if stem and stem[:4] in value and len(stem) > 2 else ANY
-
-
-def of_boolean(words: str, wanted: bool) -> tuple[Templates, str]:
-    """Phrasings of yes or no, and the name as they say it."""
-    first, _, rest = words.partition(" ")
-    if first in ("has", "with", "have") and rest:
-        return (YES_NOUN if wanted else NO_NOUN), rest
-    if first in ("is", "are") and rest:
-        return (YES_ADJECTIVE if wanted else NO_ADJECTIVE), rest
-    if words in ADJECTIVES or ADJECTIVE.fullmatch(words):
-        return (YES_ADJECTIVE if wanted else NO_ADJECTIVE), words
-    return (YES_NOUN if wanted else NO_NOUN), words
-
-
-def of_number(words: str, higher: bool) -> tuple[Templates, dict[str, str]]:
-    """Phrasings of a lower or higher number, and what they fill in."""
-    names = words.split()
-    limit = "above" if higher else "below"
-    if PRICE & {*names}:
-        return (DEARER if higher else CHEAPER), {}
-    if (pair := COMPARATIVES.get(names[-1])) is not None:
-        part = " ".join(names[:-1])
-        return (PART if part else WHOLE), {"c": pair[higher], "p": part}
-    counted = re.match(r"(?:number of|num|count of) (.+)|(.+) count$", words)
-    if counted or (names[-1].endswith("s") and names[-1][-2:] != "ss"):
-        part = (counted[1] or counted[2]) if counted else words
-        return COUNT, {"c": "more" if higher else "fewer", "p": part}
-    return LEVEL, {"c": "higher" if higher else "lower", "l": limit}
-
-
-def of_set(words: str, more: bool) -> Templates:
-    """Phrasings of one value more, or less, of several."""
-    names = {*words.split()}
-    if TAGS & names:
-        return MORE_TAGS if more else LESS_TAGS
-    if QUALITIES & names:
-        return MORE_QUALITIES if more else LESS_QUALITIES
-    return MORE_THINGS if more else LESS_THINGS
-
-
-def fill(template: str, values: Mapping[str, str]) -> str:
-    """A template with its values."""
-
-    def put(match: re.Match[str]) -> str:
-        own = values[match[2]]
-        return article(own) if match[1] else own
-
-    return re.sub(r"\{(a )?(\w)\}", put, template)

@@ -1,9 +1,9 @@
 """Which products truly answer a query.
 
-A product answers when it is not the reference, fulfils every demand of the caption, and differs
-from the reference on few of the attributes that the caption does not mention: on one, or on as many
-as the target itself does. What is not known of a product fulfils nothing, and differs from all that
-is known.
+A product answers when it fulfils every demand of the caption, which the reference does not, and
+differs from the reference on few of the attributes that the caption does not mention: on one, or on
+as many as the target itself does. What is not known of a product fulfils nothing, and differs from
+all that is known.
 """
 
 from collections.abc import Sequence
@@ -71,4 +71,4 @@ def answers(
     if others:
         most = max(1, int(distance(others, reference, np.array([target]))[0]))
         found = found[distance(others, reference, found) <= most]
-    return np.asarray(found[found != reference])
+    return found

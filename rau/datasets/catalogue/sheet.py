@@ -96,17 +96,17 @@ def _csv(path: Path) -> Sheet:
     if match := re.match(r"sep=(.)\r?\n", head):  # Excel's own hint.
         separator, text = match[1], head[match.end() :] + text[2**20 :]
         head = text[: 2**20]
-    line = head.splitlines()[0] if head else ""
-    separator = separator or max(SEPARATORS, key=line.count)
-    names = _names(path, next(csv.reader(io.StringIO(head), delimiter=separator), []))
+    separator = separator or max(SEPARATORS, key=re.split(r"[\r\n]", head, maxsplit=1)[0].count)
     try:
+        cells = next(csv.reader(io.StringIO(head, newline=""), delimiter=separator), [])
+        names = _names(path, cells)
         table = pa_csv.read_csv(
             pa.BufferReader(text.encode()),
             pa_csv.ReadOptions(column_names=names, skip_rows_after_names=1, use_threads=False),
             pa_csv.ParseOptions(delimiter=separator, newlines_in_values=True),
             pa_csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string())),
         )
-    except pa.ArrowInvalid as error:
+    except (pa.ArrowInvalid, csv.Error) as error:
         reason = " ".join(str(error).split())[:200].replace("Row #", "row ")
         raise UserError(f"{path} is not a table: {reason}; fix the row") from error
     return _sheet(path, table, 2, separator == ";", notes)
