@@ -43,9 +43,10 @@ class Towers:
         if finetune.checkpointing:
             _checkpoint(self.model)
         if finetune.compile:
-            for module in (self.model.visual, getattr(self.model, "transformer", None)):
-                if module is not None:
-                    module.compile(dynamic=True)
+            # Of the text tower the blocks: what is around them is copied for shorter texts.
+            text = getattr(self.model, "text", self.model).transformer
+            for module in (self.model.visual, text):
+                module.compile(dynamic=True)
 
     def train(self) -> None:
         """Training mode in the trained towers; evaluation mode elsewhere, also in BatchNorm if
