@@ -33,6 +33,7 @@ from rau.training.seeds import Stream, epoch_seed
 from rau.training.trainer import NotFinite
 
 SAVE_SECONDS = 300
+SHOW_SECONDS = 2  # A look at the loss waits for the device.
 STATE, BEST = "state.safetensors", "best.safetensors"
 Row = dict[str, float | int | None]
 
@@ -170,14 +171,20 @@ class Finetuner:
         seed = epoch_seed(self.sampler.train.seed, Stream.PICTURES, progress.epoch)
         sums = torch.tensor(progress.sums or [0.0] * len(epoch_statistics.STATISTICS))
         sums = sums.to(self.processes.device)
+        loss, rows, shown = sums.new_zeros(()), 0, time.monotonic()
         with (
             closing(self.images.steps([one.images for one in distinct], seed)) as images,
             closing(self.texts.steps([one.texts for one in distinct], seed)) as texts,
         ):
             for batch, own, image, text in zip(batches, distinct, images, texts, strict=True):
-                sums += self._step(batch, own, image, text)
+                found = self._step(batch, own, image, text)
+                sums += found
+                loss, rows = loss + found[0], rows + len(batch.text)
                 progress.step += 1
                 bar.update()
+                if time.monotonic() - shown > SHOW_SECONDS:
+                    self._show(bar, float(loss) / rows)
+                    loss, rows, shown = sums.new_zeros(()), 0, time.monotonic()
                 if time.monotonic() - self._saved > SAVE_SECONDS:
                     progress.sums = sums.tolist()
                     self._save()
@@ -194,9 +201,13 @@ class Finetuner:
         progress.epoch, progress.step, progress.sums = progress.epoch + 1, 0, []
         self._validate(row)
         self._save()
-        found = progress.history[-1][f"holdout_{self.finetune.select}"]
+        self._show(bar, row["loss"])
+
+    def _show(self, bar: "tqdm[Never]", loss: float | int | None) -> None:
+        """Beside rate and time left: the loss of recent steps, the last holdout, peak memory."""
+        found = self.progress.history[-1][f"holdout_{self.finetune.select}"]
         memory = f"{peak_memory(self.processes.device) / 2**30:.1f} GiB"
-        bar.set_postfix(loss=f"{row['loss']:.3f}", holdout=f"{found:.2f}", peak=memory)
+        bar.set_postfix(loss=f"{loss:.3f}", holdout=f"{found:.2f}", peak=memory)
 
     def _step(self, batch: Batch, own: Distinct, images: Embed, texts: Embed) -> Tensor:
         """Update the weights once; returns what `epoch_statistics.STATISTICS` names."""

@@ -171,7 +171,8 @@ def prepare(
         images |= {row["image_id"] for row in galleries} | {q["reference_id"] for q in val}
     images &= by_name.keys()
     texts = {text for query in used + val for text in all_texts(query["captions"])}
-    names = vocabulary(sorted(images), sorted(texts))
+    # By their length, for that is the order in a batch too: a piece is as long as its longest text.
+    names = vocabulary(sorted(images), sorted(texts, key=lambda text: (len(text.split()), text)))
     if params.finetune.select == "map" and any(
         query["relevant"] is None for query in split.holdout
     ):
