@@ -21,32 +21,11 @@ from rau.finetuning.finetuner import Distinct, Finetuner
 from rau.methods import METHODS
 from rau.params import UaParams
 from rau.training.sampler import Batch
-from tests.finetuning.world import finetune, params, rising_values, weights
+from tests.finetuning.world import params, weights
 from tests.places import ROOT
 from tests.project import environment
 
 Weights = dict[str, Tensor]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
-
-
-@pytest.fixture
-def tuned(encoder_folder: Path, tmp_path: Path) -> Callable[..., run.Finetuned]:
-    """Fine-tunes the small encoder in the test's folder, or one below."""
-
-    def work(folder: str = ".", **changes: Any) -> run.Finetuned:
-        return finetune(params(**changes), encoder_folder, tmp_path / folder)
-
-    return work
-
-
-@pytest.fixture
-def rising(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every epoch is the best so far, so that the last weights are kept."""
-    monkeypatch.setattr(run.Measure, "__call__", rising_values())
 
 
 def assert_close(left: Weights, right: Weights) -> None:

@@ -21,7 +21,7 @@ from rau.features.extraction import Item
 from rau.finetuning import run
 from rau.finetuning.processes import Processes
 from rau.params import FinetuneParams, HeadParams, Params, TrainParams
-from rau.schemas import QueryRow
+from rau.schemas import GalleryRow, QueryRow
 
 COLOURS = ("red", "green", "blue", "white", "black", "yellow")
 SIZES = (16, 28, 40)
@@ -65,6 +65,12 @@ def queries(pools: int = 4) -> list[QueryRow]:
     return rows
 
 
+def gallery() -> list[GalleryRow]:
+    """Of val, the pictures of its pool."""
+    names = (f"0-{colour}-{size}" for colour in COLOURS for size in SIZES)
+    return [{"gallery": "original", "category": "dress", "image_id": name} for name in names]
+
+
 def params(**finetune: Any) -> Params:
     """Two epochs of three steps."""
     defaults: dict[str, Any] = {
@@ -84,7 +90,7 @@ def params(**finetune: Any) -> Params:
 def finetune(chosen: Params, encoder: Path, folder: Path) -> run.Finetuned:
     """Fine-tune a copy of an encoder; a stopped run in the folder resumes."""
     processes = Processes("cpu", chosen.finetune.devices)
-    material = run.prepare(chosen, pictures(folder / "images"), queries(), [])
+    material = run.prepare(chosen, pictures(folder / "images"), queries(), gallery())
     loaded = clip.load(encoder, torch.device("cpu"))
     stores, state = folder / "pictures", folder / "state"
     return run.finetune(chosen, loaded, material, processes, stores, state)
