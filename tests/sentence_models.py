@@ -61,6 +61,65 @@ def blip(folder: Path) -> Path:
     return _save(folder, model, BlipProcessor(BlipImageProcessor(size=size), _tokenizer(folder)))
 
 
+# Every message as its role, and what it holds in order.
+CHAT = (
+    "{% for message in messages %}<|im_start|>{{ message.role }} "
+    "{% for part in message.content %}{% if part.type == 'text' %}{{ part.text }}{% else %}"
+    "<|vision_start|><|image_pad|><|vision_end|>{% endif %}{% endfor %}<|im_end|>{% endfor %}"
+)
+
+
+def qwen_vl(folder: Path) -> Path:
+    """A language model that sees: pictures, texts and both are messages of one network."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import (
+        PreTrainedTokenizerFast,
+        Qwen2VLConfig,
+        Qwen2VLImageProcessor,
+        Qwen2VLModel,
+        Qwen2VLProcessor,
+        Qwen2VLVideoProcessor,
+    )
+
+    marks = [f"<|{name}|>" for name in ("im_start", "im_end", "vision_start", "vision_end")]
+    marks += ["<|image_pad|>", "<|video_pad|>"]
+    words = [*VOCABULARY.split(), "user", "system", *marks]
+    place = {word: number for number, word in enumerate(words)}
+    plain = Tokenizer(models.WordLevel(place, unk_token="[UNK]"))
+    plain.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=plain,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        additional_special_tokens=marks,
+        extra_special_tokens={"image_token": marks[4], "video_token": marks[5]},
+        model_max_length=64,
+    )
+    text = TOWER | {
+        "vocab_size": len(words),
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 64,
+        "rope_scaling": {"type": "mrope", "mrope_section": [1, 1, 2]},
+        "bos_token_id": None,
+        "eos_token_id": place["<|im_end|>"],
+    }
+    vision = {"depth": 1, "embed_dim": 16, "hidden_size": 16, "num_heads": 2, "mlp_ratio": 1}
+    config = Qwen2VLConfig(
+        text_config=text,
+        vision_config=vision,
+        image_token_id=place["<|image_pad|>"],
+        video_token_id=place["<|video_pad|>"],
+        vision_start_token_id=place["<|vision_start|>"],
+        vision_end_token_id=place["<|vision_end|>"],
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = Qwen2VLModel(config)
+    pictures = Qwen2VLImageProcessor(min_pixels=28 * 28, max_pixels=16 * 28 * 28)
+    processor = Qwen2VLProcessor(pictures, tokenizer, Qwen2VLVideoProcessor(), chat_template=CHAT)
+    return _save(folder, model, processor)
+
+
 def bert(folder: Path) -> Path:
     """A model of texts alone."""
     from transformers import BertConfig, BertModel

@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -53,8 +54,12 @@ def pictures() -> list[Image.Image]:
     return [Image.fromarray(noise), Image.new("RGB", (30, 60), "red")]
 
 
-def test_features_are_the_librarys_own(given: Path, folder: Path) -> None:
-    ours, theirs = encoder.load(folder, CPU), st.SentenceTransformer(str(given), device="cpu")
+@pytest.mark.parametrize("make", [sentence_models.blip, sentence_models.qwen_vl])
+def test_features_are_the_librarys_own(make: Callable[[Path], Path], tmp_path: Path) -> None:
+    given = make(tmp_path / "model")
+    export("model", tmp_path / "out", tmp_path)
+    ours = encoder.load(tmp_path / "out", CPU)
+    theirs = st.SentenceTransformer(str(given), device="cpu")
     expected = theirs.encode_document(pictures(), convert_to_tensor=True)
     assert torch.equal(ours.encode_images(pictures()), expected)
     assert torch.equal(ours.encode_texts(TEXTS), theirs.encode_query(TEXTS, convert_to_tensor=True))
