@@ -58,8 +58,9 @@ def pictures() -> list[Image.Image]:
 def test_features_are_the_librarys_own(make: Callable[[Path], Path], tmp_path: Path) -> None:
     given = make(tmp_path / "model")
     export("model", tmp_path / "out", tmp_path)
-    ours = encoder.load(tmp_path / "out", CPU)
+    ours = sentence.load(tmp_path / "out", CPU)
     theirs = st.SentenceTransformer(str(given), device="cpu")
+    theirs.prompts = ours.model.prompts = {"query": "very ", "document": "no "}
     expected = theirs.encode_document(pictures(), convert_to_tensor=True)
     assert torch.equal(ours.encode_images(pictures()), expected)
     assert torch.equal(ours.encode_texts(TEXTS), theirs.encode_query(TEXTS, convert_to_tensor=True))
@@ -70,7 +71,7 @@ def test_features_are_the_librarys_own(make: Callable[[Path], Path], tmp_path: P
     # Both count.
     for images, texts in ((pictures()[::-1], TEXTS), (pictures(), TEXTS[::-1])):
         other = ours.encode_pairs(images, texts)
-        assert torch.cosine_similarity(other, found).max() < 0.99
+        assert torch.cosine_similarity(other, found).max() < 0.999
 
 
 def test_prompts_are_those_of_queries_and_documents(folder: Path) -> None:
