@@ -1,4 +1,4 @@
-"""Runs in MLflow; the only module that imports it.
+"""Runs in MLflow; the only module that writes to it.
 
 A run is identified by the digest of its parameters and results, so that it is never tracked
 twice. The store is a database file or what `MLFLOW_TRACKING_URI` names; the experiment is `rau` or
@@ -295,3 +295,54 @@ def fetch_artifact(
 def attach(uri: str, run_id: str, files: Path, folder: str) -> None:
     """Log a folder's files as artifacts of a run, under `folder`."""
     _Client(uri).log_artifacts(run_id, str(files), folder, size=_size(files))
+
+
+@dataclass(frozen=True)
+class LoggedModel:
+    """A model in the registry, and the run that it belongs to."""
+
+    run: str
+    version: int
+
+
+def log_model(
+    uri: str,
+    artifacts: Path,
+    run: str | None,
+    run_name: str,
+    registered: tuple[str, str],
+    model: Mapping[str, Any],
+    size: int,
+) -> LoggedModel:
+    """Log a pyfunc model to a run and register it.
+
+    Args:
+        artifacts: folder for artifacts where the store is a database file.
+        run: id; None for a new one of `run_name`.
+        registered: name and alias in the registry.
+        model: arguments of `mlflow.pyfunc.log_model`.
+        size: of the model in bytes.
+    """
+    name, alias = registered
+    with _opened(uri, artifacts) as (client, experiment):
+        if run is None:
+            run = str(client.create_run(experiment, tags={"mlflow.runName": run_name}).info.run_id)
+        client.get_run(run)
+        version = int(client._call(_log_model, uri, run, name, model, size=size))
+        client.set_registered_model_alias(name, alias, version)
+    return LoggedModel(run, version)
+
+
+def _log_model(uri: str, run: str, registered: str, model: Mapping[str, Any]) -> Any:
+    import mlflow
+
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(uri)
+    try:
+        with mlflow.start_run(run_id=run):
+            found = mlflow.pyfunc.log_model(
+                name="search", registered_model_name=registered, **model
+            )
+    finally:
+        mlflow.set_tracking_uri(before)
+    return found.registered_model_version

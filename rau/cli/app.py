@@ -3,6 +3,7 @@
 import typer
 
 from rau import console
+from rau.cli.export import export
 from rau.cli.index import index
 from rau.cli.search import search
 from rau.cli.triplets import triplets
@@ -21,6 +22,7 @@ def _commands() -> None:
     """Without a callback Typer would run a single command under no name."""
 
 
+app.command()(export)
 app.command()(index)
 app.command()(search)
 app.command()(triplets)

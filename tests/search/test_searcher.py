@@ -68,7 +68,9 @@ def test_a_filter_keeps_its_rows(searcher: Searcher) -> None:
     assert len(hits) == 4
     assert all(h.attributes["category"] == "dress" and h.attributes["price"] < 8 for h in hits)
     assert searcher.search(query, 5, "price > 99").hits == []
-    with pytest.raises(UserError, match="no attribute cost; those that are: product, category, price"):
+    with pytest.raises(
+        UserError, match="no attribute cost; those that are: product, category, price"
+    ):
         searcher.search(query, 5, "cost > 99")
     with pytest.raises(UserError, match="k is 0"):
         searcher.search(query, 0)

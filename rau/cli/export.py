@@ -1,0 +1,49 @@
+"""`rau export`: a search as an MLflow model, which `mlflow models serve` answers from."""
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline import workspace
+from rau.errors import UserError
+
+NAME, ALIAS = (
+    re.compile(r"[\w.-]{1,200}", re.ASCII),
+    re.compile(r"[a-z][\w-]{0,200}", re.ASCII | re.I),
+)
+# MLflow's own names of versions.
+RESERVED = re.compile(r"latest|v\d+", re.IGNORECASE)
+
+
+def export(
+    *,
+    index: Annotated[Path, typer.Option("--index", help="the index's folder")],
+    run: Annotated[
+        str | None, typer.Option(help="MLflow run that gets the model; default: a new one")
+    ] = None,
+    name: Annotated[str, typer.Option(help="name in MLflow's registry")] = "rau-search",
+    alias: Annotated[str, typer.Option(help="alias of the registered version")] = "champion",
+    by_reference: Annotated[
+        bool,
+        typer.Option("--by-reference", help="the model refers to the index where it is"),
+    ] = False,
+) -> None:
+    """Log the search over an index to MLflow and register it."""
+    if not NAME.fullmatch(name):
+        raise UserError(f"--name {name}: letters, digits, '_', '-' and '.' name a model")
+    if not ALIAS.fullmatch(alias) or RESERVED.fullmatch(alias):
+        raise UserError(f"--alias {alias}: a letter, then letters, digits, '_' and '-'; not latest")
+    from rau import tracking
+    from rau.search import exported
+
+    uri = tracking.store_uri(workspace.main_checkout())
+    try:
+        logged = exported.log(
+            index, uri, workspace.main_checkout() / "mlruns", run, name, alias, by_reference
+        )
+    except tracking.TrackingUnavailable as error:
+        raise UserError(str(error)) from error
+    print(f"MLflow run {logged.run}: models:/{name}@{alias}, version {logged.version}")
+    print(f"serve it: mlflow models serve -m models:/{name}@{alias} --env-manager local")

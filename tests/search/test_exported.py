@@ -1,0 +1,161 @@
+"""A search as an MLflow model, behind MLflow's own server and loaded as pyfunc."""
+
+import base64
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pandas as pd
+import pytest
+from mlflow import MlflowClient
+
+from rau import tracking
+from rau.errors import UserError
+from rau.search import build, catalogue, exported
+from rau.search.model import Query
+from rau.search.searcher import Searcher
+from tests.search.world import CPU, draw, draw_folder, load_model
+
+NAME, ALIAS = "rau-search", "champion"
+
+
+@pytest.fixture(name="index", scope="module")
+def _index(encoder_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("exported")
+    model = load_model(root / "head", encoder_folder)
+    draw_folder(root / "pictures", 8)
+    build.build(root / "index", catalogue.of_folder(root / "pictures"), model, "exact", 8, 1, False)
+    return root / "index"
+
+
+@pytest.fixture(name="store", scope="module")
+def _store(index: Path) -> str:
+    """A store with the model, registered."""
+    root = index.parent
+    uri = f"sqlite:///{root / 'mlflow.db'}"
+    exported.log(index, uri, root / "mlruns", None, NAME, ALIAS, False)
+    return uri
+
+
+def test_the_model_is_code_and_files_of_a_run(store: str) -> None:
+    client = MlflowClient(store)
+    version = client.get_model_version_by_alias(NAME, ALIAS)
+    assert client.get_run(version.run_id).info.run_name.startswith("search over ")
+    folder = next(
+        Path(client.get_run(version.run_id).info.artifact_uri.removeprefix("file://"))
+        .parents[1]
+        .glob("models/*/artifacts")
+    )
+    assert not [path for path in folder.rglob("*") if path.suffix in (".pkl", ".pyc")]
+    assert (folder / "code/rau/search/searcher.py").is_file()
+    pinned = (folder / "requirements.txt").read_text().split()
+    assert pinned
+    assert all("==" in line for line in pinned)
+
+
+@pytest.fixture(name="served", scope="module")
+def _served(store: str) -> Iterator[str]:
+    """MLflow's server of the model."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = os.environ | {"MLFLOW_TRACKING_URI": store}
+    command = ["mlflow", "models", "serve", "-m", f"models:/{NAME}@{ALIAS}", "-p", str(port)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", *command, "--env-manager", "local", "--workers", "1"],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    address = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(600):
+            assert process.poll() is None
+            try:
+                urllib.request.urlopen(f"{address}/ping")
+                break
+            except OSError:
+                time.sleep(0.2)
+        yield address
+    finally:
+        os.killpg(process.pid, 15)
+        process.wait()
+
+
+def ask(address: str, rows: list[dict[str, str]], **params: Any) -> Any:
+    body = json.dumps({"dataframe_records": rows, "params": params}).encode()
+    headers = {"Content-Type": "application/json"}
+    request = urllib.request.Request(f"{address}/invocations", body, headers)
+    with urllib.request.urlopen(request) as reply:
+        return json.load(reply)["predictions"]
+
+
+def test_the_server_answers_as_the_search_does(served: str, index: Path, tmp_path: Path) -> None:
+    draw(tmp_path / "new.png", 99)
+    picture = (tmp_path / "new.png").read_bytes()
+    rows = [
+        {"image": "a/000.png", "caption": "is red"},
+        {"image": base64.b64encode(picture).decode(), "caption": "is red"},
+        {"caption": "a red one"},
+    ]
+    found = ask(served, rows, k=3)
+    searcher = Searcher.open(index, CPU)
+    known = searcher.reference("a/000.png")
+    queries = [
+        (Query([known], "is red"), ["a/000.png"]),
+        (Query([searcher.reference(picture)], "is red"), []),
+        (Query([], "a red one"), []),
+    ]
+    for reply, (query, left_out) in zip(found, queries, strict=True):
+        hits = searcher.search(query, 3, None, left_out).hits
+        assert reply["ids"] == [hit.id for hit in hits]
+        assert reply["scores"] == pytest.approx([hit.score for hit in hits], abs=1e-4)
+    assert found[0] != found[1]
+
+
+def test_what_cannot_be_answered_is_said(served: str) -> None:
+    for row, message in (
+        ({"image": "nonsense!", "caption": "is red"}, "neither an id of the index nor a file"),
+        ({"image": base64.b64encode(b"text").decode()}, "not a picture of a known format"),
+        ({}, "nothing to search for"),
+    ):
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            ask(served, [row or {"caption": ""}])
+        assert caught.value.code == 400
+        assert message in caught.value.read().decode()
+
+
+def test_a_model_by_reference_reads_the_index_where_it_is(index: Path, tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    run = tracking.track(tracking.Record("d", "a run", {}, {}), uri, tmp_path / "mlruns")[0]
+    logged = exported.log(index, uri, tmp_path / "mlruns", run, NAME, ALIAS, True)
+    assert logged == tracking.LoggedModel(run, 1)
+    assert not list((tmp_path / "mlruns").rglob("index.json"))
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(uri)
+    try:
+        model = mlflow.pyfunc.load_model(f"models:/{NAME}@{ALIAS}")
+    finally:
+        mlflow.set_tracking_uri(before)
+    found = model.predict(pd.DataFrame([{"image": "a/000.png", "caption": "is red"}]), {"k": 2})
+    assert len(found["ids"][0]) == 2
+    with pytest.raises(tracking.TrackingUnavailable, match="0123"):
+        exported.log(index, uri, tmp_path / "mlruns", "0123" * 8, NAME, ALIAS, True)
+
+
+def test_an_empty_index_is_not_exported(
+    index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rau.search.index.Index.place", {})
+    with pytest.raises(UserError, match="holds no picture"):
+        exported.log(index, f"sqlite:///{tmp_path}/x.db", tmp_path, None, NAME, ALIAS, False)
