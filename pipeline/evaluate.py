@@ -8,7 +8,7 @@ from pipeline import stage, workspace
 def main() -> None:
     """Write metrics and their summary under `reports/`, rankings and submissions under `data/`."""
     from rau import devices
-    from rau.evaluation import benchmark, run, submissions
+    from rau.evaluation import benchmark, calibration, calibration_check, run, submissions
     from rau.evaluation.run_metrics import DatasetLabel
     from rau.features import table
     from rau.files import write_json
@@ -45,6 +45,12 @@ def main() -> None:
         summary(history, head.record.best_epoch),
     )
     write_table(workspace.rankings(name), rankings, RANKINGS, run.rankings_metadata(metrics))
+    fitted = workspace.model(name) / calibration.FILE
+    if fitted.exists():
+        found = calibration_check.measure_val(
+            calibration.Calibration.read(fitted), head.head, queries, galleries, features
+        )
+        metrics = metrics.model_copy(update={"calibration": found})
     metrics.write(workspace.METRICS)
     write_json(workspace.SUMMARY, benchmark.compact(metrics))
     hidden = submissions.truth(queries, galleries)

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def main() -> None:
-    """Write `data/models/<dataset>/`: head.safetensors, history.csv."""
+    """Write `data/models/<dataset>/`: head.safetensors, calibration.json, history.csv."""
     from rau.retrieval import protocols
 
     params = workspace.load_params()
@@ -29,13 +29,15 @@ def train(params: "Params", folder: Path, must_start: bool = True) -> None:
     """
     from rau import devices
     from rau.errors import UserError
+    from rau.evaluation import calibration
     from rau.features import table
-    from rau.files import digest, digest_files, write_text
+    from rau.files import digest, digest_file, digest_files, write_text
     from rau.models import checkpoint
     from rau.retrieval.feature_set import FeatureSet
     from rau.schemas import QUERIES, read_table
     from rau.training import fit
     from rau.training.history import to_csv
+    from rau.training.triplets import holdout_tasks
 
     stage.limit_threads(params.train.threads)
     name = params.dataset.name
@@ -67,6 +69,16 @@ def train(params: "Params", folder: Path, must_start: bool = True) -> None:
     write_text(folder / workspace.HISTORY, to_csv(fitted.training.history))
     if fitted.text_map is not None:
         checkpoint.save_state(folder / workspace.TEXT_MAP, {"text_map": fitted.text_map}, {})
+    tasks = holdout_tasks(prepared.split, on_device, "forward", remove_reference=True)
+    lists = calibration.Lists.of(tasks, fitted.head, on_device)
+    if found := calibration.fit(lists, digest_file(folder / workspace.WEIGHTS), name):
+        found.write(folder / calibration.FILE)
+    else:
+        (folder / calibration.FILE).unlink(missing_ok=True)
+        print(
+            f"not calibrated: {len(lists.scores):,} holdout queries, at least "
+            f"{calibration.MIN_QUERIES} are needed to say how sure a search is"
+        )
     state.unlink(missing_ok=True)
     print(f"kept epoch {fitted.training.best_epoch} of {fitted.training.epoch}")
 

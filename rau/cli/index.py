@@ -10,6 +10,7 @@ from pipeline import stage, workspace
 from rau.errors import UserError
 
 if TYPE_CHECKING:
+    from rau.params import Params
     from rau.search.catalogue import Catalogue
 
 
@@ -31,6 +32,12 @@ def index(
         Literal["exact", "lancedb"] | None,
         typer.Option(help="exact to about a million, lancedb for more; as it was, at first exact"),
     ] = None,
+    calibrate: Annotated[
+        bool,
+        typer.Option(
+            "--calibrate", help="fit how sure a search is, on the catalogue's own queries"
+        ),
+    ] = False,
     renew: Annotated[
         bool, typer.Option("--renew", help="make an index of another model this model's")
     ] = False,
@@ -74,6 +81,31 @@ def index(
         print(f"all that were left out: {into / build.UNREADABLE}")
     if not made.engine.exact:
         print(f"recall at 10 beside the exact answer, on a sample: {build.recall(made):.3f}")
+    if calibrate:
+        _calibrate(into, folder, params)
+
+
+def _calibrate(index: Path, folder: Path | None, params: "Params") -> None:
+    """Fit the index's confidence on its catalogue's queries, and say on what."""
+    from rau import devices
+    from rau.datasets.catalogue import products
+    from rau.datasets.readers import reader
+    from rau.schemas import read_queries
+    from rau.search.calibrate import calibrate
+    from rau.search.searcher import Searcher
+
+    if folder is None:
+        queries = read_queries(workspace.table(params.dataset.name, "queries"))
+    elif any((folder / name).is_file() for name in products.NAMES):
+        queries = reader("catalogue", params.dataset.catalogue).read_annotations(folder).queries
+    else:
+        raise UserError(
+            f"--calibrate: {folder} has no {products.NAMES[0]}, so that no query of it is known"
+        )
+    device = devices.choose(params.train.device)
+    opened = Searcher.open(index, device, params.encoder.trust_remote_code)
+    made = calibrate(opened, queries)
+    print(f"calibrated on {made.queries:,} queries of {made.source}")
 
 
 def _gallery() -> "Catalogue":

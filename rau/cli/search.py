@@ -85,7 +85,17 @@ def _as_table(answer: "Answer") -> str:
         + "".join(f"  {name}={_short(value)}" for name, value in hit.attributes.items())
         for place, hit in enumerate(answer.hits, 1)
     ]
-    return "\n".join(lines) or "no picture passes the filter"
+    return "\n".join([*(lines or ["no picture passes the filter"]), _confidence(answer)])
+
+
+def _confidence(answer: "Answer") -> str:
+    """How sure the answer is, in a line."""
+    if answer.confidence is None:
+        return f"confidence: not known ({answer.doubt})"
+    within = ", ".join(f"first {k} {p:.0%}" for k, p in answer.confidence.within.items())
+    enough = answer.confidence.enough
+    shortest = f"the first {enough} hold it with 90 %" if enough else "no short list does with 90 %"
+    return f"confidence that it is among the {within}; {shortest}"
 
 
 def _short(value: object) -> str:

@@ -14,6 +14,7 @@ from rau.files import write_json
 from rau.params import Section
 from rau.schemas import QUERIES, cautions, read_table
 
+Share = Annotated[float, Field(ge=0, le=1)]
 Percent = Annotated[float, Field(ge=0, le=100)]
 # By category, `mean` among them, and metric.
 Scores = dict[str, dict[str, Percent]]
@@ -106,6 +107,41 @@ class BenchmarkResult(Section):
     against: dict[str, dict[str, dict[str, PairedDifference]]] = Field(default_factory=dict)
 
 
+class CalibrationFigures(Section):
+    """How the head's calibration does on val, which it was not fitted on.
+
+    Attributes:
+        queries, gallery: how many, and the median size of their galleries.
+        fitted_on, fitted_gallery: the same of the holdout.
+        auroc: by k, of the probability for whether what is wanted is among the first k; None where
+            it always is, or never.
+        ece: by k, expected calibration error, 15 bins of equal mass.
+        rate, mean_probability: by k, how often it is, and how probable it was said to be.
+        coverage: share of the queries whose list, meant to hold the wanted with 90 %, does.
+        length: median length of these lists; None where most queries have none.
+    """
+
+    queries: PositiveInt
+    gallery: PositiveInt
+    fitted_on: PositiveInt
+    fitted_gallery: PositiveInt
+    auroc: dict[str, Share | None]
+    ece: dict[str, Share]
+    rate: dict[str, Share]
+    mean_probability: dict[str, Share]
+    coverage: Share
+    length: PositiveInt | None
+
+    @model_validator(mode="after")
+    def _same_cuts(self) -> Self:
+        if (
+            len({tuple(one) for one in (self.auroc, self.ece, self.rate, self.mean_probability)})
+            > 1
+        ):
+            raise ValueError("the figures have different k")
+        return self
+
+
 class RunMetrics(BenchmarkResult):
     """All of `metrics.json`; `encoder` is the metadata of both feature tables."""
 
@@ -117,6 +153,7 @@ class RunMetrics(BenchmarkResult):
     headline: Headline
     training: TrainingSummary
     diagnostics: list[Diagnostic]
+    calibration: CalibrationFigures | None = None
 
     @model_validator(mode="after")
     def _whole(self) -> Self:

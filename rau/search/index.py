@@ -35,6 +35,7 @@ from rau.params import Section
 from rau.search.engines.engine import Engine
 from rau.search.engines.exact import Exact
 from rau.search.segments import REMEDY, Block, Segment, write_segment
+from rau.search.where import Condition, passing
 
 MANIFEST, MODELS, PARTS = "index.json", "models", "parts"
 SEGMENTS, DELETED, LANCE = "segments", "deleted", "lancedb"
@@ -166,6 +167,13 @@ class Index:
             if len(gone):
                 engine.delete(segment.ids.take(pa.array(gone)).to_pylist())
         return engine
+
+    def count(self, where: Condition | None = None) -> int:
+        """How many pictures pass a filter."""
+        if where is None:
+            return len(self)
+        tables = enumerate(one.attributes for one in self.segments)
+        return sum(int(passing(where, table)[self.alive(n)].sum()) for n, table in tables)
 
     def thumbnail(self, picture: str) -> bytes | None:
         """A picture's thumbnail, a JPEG file, by id; None where there is no such picture."""

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from rau.datasets.captions import Join, query_texts, single_text
 from rau.encoders import encoder as encoders
 from rau.errors import UserError
+from rau.evaluation.calibration import FILE, REMEDY, Calibration
 from rau.evaluation.run import HeadRecord
 from rau.files import digest, digest_file
 from rau.models import checkpoint
@@ -35,6 +36,7 @@ class Model:
     Attributes:
         joins: whether the captions that it was trained on come in several, as FashionIQ's.
         key: of both, of which vectors are made.
+        calibration: of the head, as it was trained; None where it had too few queries.
         folders: where they were read.
     """
 
@@ -43,6 +45,7 @@ class Model:
     joins: bool
     key: str
     folders: tuple[Path, Path]
+    calibration: Calibration | None
 
     @classmethod
     def load(
@@ -66,7 +69,10 @@ class Model:
         loaded = encoders.load_maker(encoder, device, record.features, trust_remote_code)
         weights = digest_file(head / checkpoint.WEIGHTS)
         key = digest([loaded.key, record.features.get("arithmetic"), weights], 32)
-        return cls(loaded, composer, record.joins_captions, key, (encoder, head))
+        fitted = Calibration.read(head / FILE) if (head / FILE).exists() else None
+        if fitted is not None and fitted.head != weights:
+            raise UserError(f"{head / FILE} is of another head; {REMEDY}")
+        return cls(loaded, composer, record.joins_captions, key, (encoder, head), fitted)
 
     @property
     def features_key(self) -> str:
@@ -88,6 +94,8 @@ class Model:
         encoder, head = self.folders
         shutil.copytree(encoder, folder / ENCODER)
         shutil.copy(head / checkpoint.WEIGHTS, folder)
+        if self.calibration is not None:
+            self.calibration.write(folder / FILE)
 
     @classmethod
     def open_copy(cls, folder: Path, device: torch.device, trust_remote_code: bool = False) -> Self:

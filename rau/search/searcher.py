@@ -16,11 +16,13 @@ import torch
 from torch import Tensor
 
 from rau.errors import UserError
+from rau.evaluation.calibration import FILE, LISTED, Calibration, Confidence
 from rau.search.index import Index
 from rau.search.model import Model, Query, query_vector
-from rau.search.where import parse
+from rau.search.where import Condition, parse
 
 MAX_K = 1000
+REMEDY = "`rau index --calibrate` fits it for this index"
 
 
 @dataclass(frozen=True)
@@ -35,9 +37,16 @@ class Hit:
 
 @dataclass(frozen=True)
 class Answer:
-    """The best pictures, best first."""
+    """The best pictures, best first, and how sure that is.
+
+    Attributes:
+        confidence: None where no number was ever checked for such a query and gallery.
+        doubt: why, in words.
+    """
 
     hits: list[Hit]
+    confidence: Confidence | None
+    doubt: str | None
 
 
 @dataclass(frozen=True)
@@ -46,6 +55,7 @@ class Searcher:
 
     index: Index
     model: Model
+    calibration: Calibration | None
 
     @classmethod
     def open(cls, folder: Path, device: torch.device, trust_remote_code: bool = False) -> Self:
@@ -63,7 +73,7 @@ class Searcher:
             raise UserError(
                 f"{index.model_folder} is another model than made {folder}; run `rau index --renew`"
             )
-        return cls(index, model)
+        return cls(index, model, _calibration(index, model))
 
     def reference(self, picture: str | Path | bytes) -> Tensor:
         """Raw image feature (d_image,) of a picture of the index by its id, a file or its bytes.
@@ -95,12 +105,41 @@ class Searcher:
             raise UserError(f"k is {k}; give a number from 1 to {MAX_K}")
         condition = None if where is None else parse(where, self.index.schema)
         vector = query_vector(self.model, query, self.index.centre)
+        doubt = self._doubt(query, condition, len(left_out))
+        count = (k if doubt else max(k, LISTED)) + len(left_out)
         asked = vector[None].float().cpu().numpy()
-        (found,) = self.index.engine.search(asked, k + len(left_out), condition)
+        (found,) = self.index.engine.search(asked, count, condition)
         out = set(left_out)
-        kept = [place for place, name in enumerate(found.ids) if name not in out][:k]
-        return Answer([self._hit(found.ids[place], found.scores[place]) for place in kept])
+        kept = [place for place, name in enumerate(found.ids) if name not in out]
+        hits = [self._hit(found.ids[place], found.scores[place]) for place in kept[:k]]
+        confidence = None
+        if doubt is None and self.calibration is not None:
+            confidence = self.calibration.confidence(found.scores[kept])
+        return Answer(hits, confidence, doubt)
+
+    def _doubt(self, query: Query, where: Condition | None, left_out: int) -> str | None:
+        """Why nothing is known of how sure an answer is; None where it is."""
+        fitted = self.calibration
+        if fitted is None:
+            return f"this model was not calibrated; {REMEDY}"
+        if not query.plain:
+            return "only a picture with a caption was ever checked"
+        own = fitted.head == self.index.manifest.model
+        if not own and not self.index.engine.exact:
+            return f"fitted on exact answers, this engine's are not; {REMEDY}"
+        doubt = fitted.doubt(self.index.manifest.source, self.index.count(where) - left_out)
+        return None if doubt is None else f"{doubt}; {REMEDY}"
 
     def _hit(self, picture: str, score: np.float32) -> Hit:
         index = self.index
         return Hit(picture, float(score), index.path(picture), index.attributes(picture))
+
+
+def _calibration(index: Index, model: Model) -> Calibration | None:
+    """The index's own, where it has one of its model, else the head's."""
+    path = index.folder / FILE
+    if path.exists():
+        own = Calibration.read(path)
+        if own.head == index.manifest.model:
+            return own
+    return model.calibration

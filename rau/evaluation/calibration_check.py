@@ -1,0 +1,73 @@
+"""A calibration on queries that it was not fitted on: do its probabilities come true?"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rau.evaluation.calibration import LISTED, Calibration, Floats, Lists, equal_mass
+from rau.evaluation.run_metrics import CalibrationFigures
+from rau.retrieval.feature_set import FeatureSet
+from rau.retrieval.metrics import CUTS
+from rau.retrieval.protocols import Protocol
+from rau.retrieval.tasks import Method, protocol_tasks
+from rau.schemas import GalleryRow, QueryRow
+
+ECE_BINS = 15
+# As a search asks: its own reference is no answer.
+ASKED = Protocol("search", "original", "removed", "forward")
+
+
+def measure_val(
+    calibration: Calibration,
+    head: Method,
+    queries: Sequence[QueryRow],
+    galleries: Sequence[GalleryRow],
+    features: FeatureSet,
+) -> CalibrationFigures | None:
+    """The figures of val's queries, each in the gallery of its category; None without any."""
+    val = [query for query in queries if query["split"] == "val"]
+    lists = Lists.of(protocol_tasks(ASKED, val, galleries, features), head, features)
+    return measure(calibration, lists) if len(lists.scores) else None
+
+
+def measure(calibration: Calibration, lists: Lists) -> CalibrationFigures:
+    """The figures of at least one query."""
+    found, shares = calibration.probabilities(lists.scores)
+    first, lengths = lists.first, calibration.lengths(shares)
+    hits = {k: (first > 0) & (first <= k) for k in CUTS}
+    columns = {k: found[:, column] for column, k in enumerate(CUTS)}
+    # Where no list is long enough all is shown, and the wanted with it.
+    covered = (lengths == 0) | ((first > 0) & (first <= lengths))
+    length = int(np.median(np.where(lengths == 0, 2 * LISTED, lengths)))
+    return CalibrationFigures(
+        fitted_on=calibration.queries,
+        queries=len(first),
+        gallery=int(np.median(lists.sizes)),
+        fitted_gallery=calibration.gallery,
+        auroc={str(k): _auroc(columns[k], hits[k]) for k in CUTS},
+        ece={str(k): _ece(columns[k], hits[k]) for k in CUTS},
+        rate={str(k): _round(hits[k].mean()) for k in CUTS},
+        mean_probability={str(k): _round(columns[k].mean()) for k in CUTS},
+        coverage=_round(covered.mean()),
+        length=length if length <= LISTED else None,
+    )
+
+
+def _auroc(probability: Floats, hit: NDArray[np.bool_]) -> float | None:
+    from sklearn.metrics import roc_auc_score
+
+    return _round(roc_auc_score(hit, probability)) if hit.any() and not hit.all() else None
+
+
+def _ece(probability: Floats, hit: NDArray[np.bool_]) -> float:
+    """Mean distance of probability and rate over bins of equal mass (arXiv 1706.04599)."""
+    gaps = [
+        abs(probability[rows].mean() - hit[rows].mean()) * len(rows)
+        for rows in equal_mass(probability, ECE_BINS)
+    ]
+    return _round(sum(gaps) / len(hit))
+
+
+def _round(value: float) -> float:
+    return round(float(value), 4)

@@ -1,0 +1,84 @@
+"""An index's own calibration: its catalogue's queries, asked and looked up.
+
+The queries are those that the head was not trained on: all but the split `train`. Answers are those
+of the index's own engine in the index's own gallery, so that what is fitted is what is searched.
+"""
+
+import random
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from rau.datasets.captions import query_texts
+from rau.errors import UserError
+from rau.evaluation.calibration import FILE, LISTED, MIN_QUERIES, Calibration, Lists, fit
+from rau.schemas import QueryRow
+from rau.search.searcher import Searcher
+
+# More queries would say little more.
+MOST = 2000
+_BATCH = 64
+
+
+def calibrate(searcher: Searcher, queries: Sequence[QueryRow]) -> Calibration:
+    """Fit the calibration of an index and write it to its folder.
+
+    Args:
+        queries: of any split; those of `train`, and those whose pictures are not in the index, are
+            left out.
+
+    Raises:
+        UserError: when fewer than `MIN_QUERIES` are left.
+    """
+    place = searcher.index.place
+    own = [
+        query
+        for query in queries
+        if query["split"] != "train"
+        and query["reference_id"] in place
+        and query["target_id"] in place
+        and query["target_id"] != query["reference_id"]
+    ]
+    own = random.Random(0).sample(own, min(MOST, len(own)))
+    scores, right = [], []
+    for query, names, found in _answers(searcher, own):
+        wanted = {query["target_id"], *(query["relevant"] or ())}
+        kept = [row for row, name in enumerate(names) if name != query["reference_id"]][:LISTED]
+        scores.append(found[kept])
+        right.append(np.array([names[row] in wanted for row in kept], np.bool_))
+    sizes = [len(searcher.index) - 1] * len(scores)
+    manifest = searcher.index.manifest
+    made = fit(Lists.ragged(scores, right, sizes), manifest.model, manifest.source) if own else None
+    if made is None:
+        raise UserError(
+            f"{len(own):,} queries that are not of train have their pictures in the index; to "
+            f"calibrate it takes {MIN_QUERIES}"
+        )
+    made.write(searcher.index.folder / FILE)
+    return made
+
+
+def _answers(
+    searcher: Searcher, queries: Sequence[QueryRow]
+) -> Iterator[tuple[QueryRow, list[str], "np.ndarray[tuple[int], np.dtype[np.float32]]"]]:
+    """Each query with the ids and scores of its best answers."""
+    for start in tqdm(range(0, len(queries), _BATCH), "calibrate", unit="batch"):
+        some = queries[start : start + _BATCH]
+        vectors = _vectors(searcher, some).float().cpu().numpy()
+        found = searcher.index.engine.search(vectors, LISTED + 1)
+        for query, one in zip(some, found, strict=True):
+            yield query, one.ids, one.scores
+
+
+def _vectors(searcher: Searcher, queries: Sequence[QueryRow]) -> Tensor:
+    """What `Model.encode_query` gives of each query, (Q, d), in one pass."""
+    model = searcher.model
+    texts = [query_texts(query["captions"], "forward")[0] for query in queries]
+    features = model.encoder.encode_texts(texts).to(model.device)
+    references = torch.stack([searcher.index.feature(q["reference_id"]) for q in queries])
+    found, _ = model.head.encode_query(references.to(model.device), features)
+    return F.normalize(found.float(), dim=-1)
