@@ -198,7 +198,7 @@ def shares_of(scores: NDArray[np.float32], temperature: float) -> Floats:
     logits = (scores - scores[:, :1]).astype(np.float64) / temperature
     weights = np.nan_to_num(np.exp(logits), nan=0.0)
     total = weights.cumsum(1)
-    return np.minimum(total / total[:, -1:], 1.0)
+    return np.asarray(np.minimum(total / total[:, -1:], 1.0), np.float64)
 
 
 def fit(lists: Lists, head: str, source: str) -> Calibration | None:
