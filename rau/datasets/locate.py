@@ -9,7 +9,7 @@ import os
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from rau.pictures import SUFFIXES
 
@@ -101,5 +101,5 @@ def _listed(folder: Path) -> list[str]:
 
 def stem(place: str) -> str:
     """A path without the suffix of an image, where it has one."""
-    path = PurePosixPath(place)
-    return str(path.with_suffix("") if path.suffix.lower() in SUFFIXES else path)
+    suffix = _suffix(place)
+    return place[: -len(suffix)] if suffix in SUFFIXES else place

@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from rau.datasets.catalogue import products, sheet
-from rau.datasets.catalogue.attributes import Boolean, Labels, Numbers, Sets, attribute, spoken
+from rau.datasets.catalogue.attributes import Boolean, Labels, Numbers, Sets
+from rau.datasets.catalogue.columns import attribute, spoken
 from rau.errors import UserError
 from tests.catalogue import write_table
 
@@ -160,7 +161,7 @@ def test_ids_are_paths_where_none_are_given(tmp_path: Path) -> None:
         ([{"image": "/etc/a.jpg"}], "lies outside"),
         ([{"image": "C:\\a.jpg"}], "lies outside"),
         ([{"image": "https://a.example/b.jpg"}], "is an address"),
-        ([{"image": "a.jpg|"}], "is not a path"),
+        ([{"image": "a.jpg|"}], "is not the path of a picture"),
         ([{"image": "a.jpg", "x": 1}, {"image": "./a.jpg", "x": 2}], "also stands in row 2"),
         ([{"image": "a.jpg|a.jpg"}], "also stands in row 2"),
         ([{"image": "a.jpg", "id": ""}], "row 2, column 'id': '' cannot be an id"),

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rau.datasets.catalogue import sheet
-from rau.datasets.catalogue.attributes import FALSE, TRUE
+from rau.datasets.catalogue.columns import FALSE, TRUE
 from rau.datasets.catalogue.products import Products
 from rau.datasets.locate import stem
 from rau.errors import UserError

@@ -5,7 +5,7 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from rau.datasets.annotations import MEAN
 from rau.datasets.catalogue import sheet
-from rau.datasets.catalogue.attributes import Attribute, attribute
+from rau.datasets.catalogue.attributes import Attribute
+from rau.datasets.catalogue.columns import attribute
 from rau.datasets.locate import stem
 from rau.errors import UserError
 
@@ -22,7 +23,7 @@ NAMES = ("products.csv", "products.parquet")
 IMAGE, ID, CATEGORY = "image", "id", "category"
 # Of products without a category: where no product has one, and where others have.
 ONLY, OTHER = "catalogue", "other"
-MAX_ID = 255
+MAX_ID, MAX_PATH = 255, 4096
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -76,6 +77,7 @@ def read(root: Path) -> Products:
             "is a folder with one of them"
         )
     table = sheet.read(found[0])
+    root = root.absolute()
     image, own, category = table.need(IMAGE), table.find(ID), table.find(CATEGORY)
     pictures = _pictures(root, table, image)
     product, ids = _rows(table, own, pictures)
@@ -106,7 +108,7 @@ def _pictures(root: Path, table: sheet.Sheet, column: str) -> dict[int, list[str
     for row, cell in enumerate(table.cells(column)):
         where = table.where(row, column)
         if cell is None:
-            if all(not table.columns[name][row].is_valid for name in others):
+            if not any(table.columns[name][row].is_valid for name in others):
                 continue
             raise UserError(f"{where}: no picture; name one or remove the row")
         found[row] = [picture_place(root, one.strip(), where) for one in cell.split(sheet.LIST)]
@@ -122,17 +124,20 @@ def _pictures(root: Path, table: sheet.Sheet, column: str) -> dict[int, list[str
 
 
 def picture_place(root: Path, path: str, where: str) -> str:
-    """A picture's path under the folder, as POSIX writes it."""
+    """A picture's path under the folder, which is absolute, as POSIX writes it."""
     if "://" in path:
         raise UserError(f"{where}: {path[:200]!r} is an address; save the picture in {root}")
-    if not path or len(path) > 4096 or CONTROL.search(path):
-        raise UserError(f"{where}: {path[:200]!r} is not a path; fix it")
-    place = PurePosixPath(path.replace("\\", "/"))
-    if place.is_absolute() and place.is_relative_to(root.absolute().as_posix()):
-        place = place.relative_to(root.absolute().as_posix())
-    if place.is_absolute() or ".." in place.parts or re.match("[A-Za-z]:", str(place)):
+    whole = path.replace("\\", "/")
+    parts = [part for part in whole.split("/") if part not in ("", ".")]
+    outside = whole.startswith("/")
+    home = [*root.parts[1:]]
+    if outside and parts[: len(home)] == home:
+        parts, outside = parts[len(home) :], False
+    if outside or ".." in parts or re.match("[A-Za-z]:", path):
         raise UserError(f"{where}: {path[:200]!r} lies outside {root}; move the picture there")
-    return str(place)
+    if not parts or len(path) > MAX_PATH or CONTROL.search(path):
+        raise UserError(f"{where}: {path[:200]!r} is not the path of a picture; fix it")
+    return "/".join(parts)
 
 
 def _rows(
