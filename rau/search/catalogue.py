@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from rau.datasets.catalogue import products, sheet
-from rau.datasets.catalogue.attributes import FALSE, TRUE
+from rau.datasets.catalogue.columns import FALSE, TRUE
 from rau.errors import UserError
 from rau.pictures import SUFFIXES
 from rau.schemas import ImageRow
