@@ -327,7 +327,7 @@ def test_the_data_set_is_the_revisions_own(repository: Path) -> None:
     assert written() == ["before-after"]
     call("git", "add", "params.yaml")
     call("git", "commit", "-qm", "another data set")
-    with pytest.raises(UserError, match="HEAD: no rankings there"):
+    with pytest.raises(UserError, match=r"HEAD: no data/rankings/\S+ there"):
         run("HEAD", "after")
 
 
