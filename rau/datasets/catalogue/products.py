@@ -77,7 +77,6 @@ def read(root: Path) -> Products:
             "is a folder with one of them"
         )
     table = sheet.read(found[0])
-    root = root.absolute()
     image, own, category = table.need(IMAGE), table.find(ID), table.find(CATEGORY)
     pictures = _pictures(root, table, image)
     product, ids = _rows(table, own, pictures)
@@ -124,14 +123,13 @@ def _pictures(root: Path, table: sheet.Sheet, column: str) -> dict[int, list[str
 
 
 def picture_place(root: Path, path: str, where: str) -> str:
-    """A picture's path under the folder, which is absolute, as POSIX writes it."""
+    """A picture's path under the folder, as POSIX writes it."""
     if "://" in path:
         raise UserError(f"{where}: {path[:200]!r} is an address; save the picture in {root}")
     whole = path.replace("\\", "/")
     parts = [part for part in whole.split("/") if part not in ("", ".")]
     outside = whole.startswith("/")
-    home = [*root.parts[1:]]
-    if outside and parts[: len(home)] == home:
+    if outside and parts[: len(home := [*root.absolute().parts[1:]])] == home:
         parts, outside = parts[len(home) :], False
     if outside or ".." in parts or re.match("[A-Za-z]:", path):
         raise UserError(f"{where}: {path[:200]!r} lies outside {root}; move the picture there")
