@@ -19,6 +19,7 @@ setup: .venv/stamp
 .venv/stamp: requirements.lock
 	$(PYTHON) -m venv .venv
 	.venv/bin/pip install --quiet --require-hashes -r requirements.lock
+	.venv/bin/pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
 
 repro: setup
@@ -43,4 +44,4 @@ ui: setup
 		--backend-store-uri sqlite:///mlflow.db --default-artifact-root mlruns
 
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache data reports/* mlflow.db* mlruns .dvc/cache .dvc/tmp
+	rm -rf .venv rau.egg-info .mypy_cache .ruff_cache .pytest_cache data reports/* mlflow.db* mlruns .dvc/cache .dvc/tmp

@@ -4,7 +4,9 @@ import math
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline import stage, workspace
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from rau.evaluation.diagnostics import Diagnostic
     from rau.evaluation.run_metrics import RunMetrics
 
+# Alias of the model that was logged last.
+NEWEST = "newest"
 STAGES = (
     "download",
     "tables",
@@ -138,8 +142,23 @@ def main() -> None:
     try:
         run, (known,) = tracking.track(record, uri, root / "mlruns")
         print(f"MLflow run {run}" + (" (tracked before)" if known else ""))
+        if params.track.model and tracking.tag(uri, run, tracking.MODEL) is None:
+            _log_search(name, uri, root / "mlruns", run)
     except tracking.TrackingUnavailable as error:
         print(f"warning: {error}; run `python -m pipeline.track` later", file=sys.stderr)
+
+
+def _log_search(dataset: str, uri: str, artifacts: Path, run: str) -> None:
+    """Log a search over the val gallery as a model of the run, registered under the data set."""
+    from rau.cli.index import index
+    from rau.search import exported
+
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "index"
+        index(None, into=folder, dataset=True, model=".", engine="exact", renew=False)
+        name = f"rau-{dataset}"
+        logged = exported.log(folder, uri, artifacts, run, name, NEWEST, False)
+    print(f"model: models:/{name}@{NEWEST}, version {logged.version}")
 
 
 if __name__ == "__main__":

@@ -269,6 +269,12 @@ class EvaluateParams(Section):
     custom: CustomProtocolParams | None = None
 
 
+class TrackParams(Section):
+    """What of a run goes to MLflow."""
+
+    model: bool = False
+
+
 class StudyParams(Section):
     """The studies of `pipeline/dvc.yaml`; null leaves a size to the preset."""
 
@@ -290,6 +296,7 @@ class Params(Section):
     head: HeadParams = HeadParams()
     train: TrainParams = TrainParams()
     evaluate: EvaluateParams = EvaluateParams()
+    track: TrackParams = TrackParams()
     study: StudyParams = StudyParams()
 
     @model_validator(mode="after")
@@ -359,8 +366,8 @@ def _short(value: object) -> str:
 
 
 def of_a_run(params: Params) -> dict[str, Any]:
-    """`flat` without the studies' section, which no run depends on."""
-    return {k: v for k, v in flat(params).items() if not k.startswith("study.")}
+    """`flat` without the sections that no result depends on."""
+    return {k: v for k, v in flat(params).items() if not k.startswith(("study.", "track."))}
 
 
 def flat(params: Params) -> dict[str, Any]:

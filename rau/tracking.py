@@ -26,6 +26,7 @@ from rau.files import atomic_path
 
 DIGEST = "rau.digest"
 COMPLETE = "rau.complete"
+MODEL = "rau.model"
 EXPERIMENT = "rau"
 BATCH = 500
 SQLITE = "sqlite:///"
@@ -297,6 +298,12 @@ def attach(uri: str, run_id: str, files: Path, folder: str) -> None:
     _Client(uri).log_artifacts(run_id, str(files), folder, size=_size(files))
 
 
+def tag(uri: str, run: str, key: str) -> str | None:
+    """A tag of a run, None where it has none of this name."""
+    value: str | None = _Client(uri).get_run(run).data.tags.get(key)
+    return value
+
+
 @dataclass(frozen=True)
 class LoggedModel:
     """A model in the registry, and the run that it belongs to."""
@@ -330,6 +337,7 @@ def log_model(
         client.get_run(run)
         version = int(client._call(_log_model, uri, run, name, model, size=size))
         client.set_registered_model_alias(name, alias, version)
+        client.set_tag(run, MODEL, f"{name}/{version}")
     return LoggedModel(run, version)
 
 

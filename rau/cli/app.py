@@ -3,6 +3,7 @@
 import typer
 
 from rau import console
+from rau.cli.compare import compare
 from rau.cli.export import export
 from rau.cli.index import index
 from rau.cli.search import search
@@ -22,6 +23,7 @@ def _commands() -> None:
     """Without a callback Typer would run a single command under no name."""
 
 
+app.command()(compare)
 app.command()(export)
 app.command()(index)
 app.command()(search)

@@ -2,7 +2,9 @@
 
 import base64
 import binascii
+import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -97,7 +99,12 @@ class ServedSearch(PythonModel):  # type: ignore[misc]
         )
         left_out = [image] if known else []
         found = self.searcher.search(query, int(asked["k"]), asked["where"] or None, left_out)
-        return {"ids": [hit.id for hit in found.hits], "scores": [hit.score for hit in found.hits]}
+        sure = found.confidence
+        return {
+            "ids": [hit.id for hit in found.hits],
+            "scores": [hit.score for hit in found.hits],
+            "confidence": json.dumps(None if sure is None else asdict(sure)),
+        }
 
 
 def _decoded(image: str) -> bytes:

@@ -78,6 +78,18 @@ def test_nothing_to_do_tracks_nothing_new(project: Path) -> None:
     assert set(runs(project)) == before
 
 
+def test_a_search_is_logged_once_as_a_model_of_the_run(project: Path) -> None:
+    params = yaml.safe_load((project / "params.yaml").read_text())
+    params["track"]["model"] = True
+    (project / "params.yaml").write_text(yaml.safe_dump(params))
+    before = set(runs(project))
+    printed = stage(project, "track")
+    assert "120 pictures; 120 added" in printed
+    assert "model: models:/rau-garments@newest, version 1" in printed
+    assert "version" not in stage(project, "track")
+    assert set(runs(project)) == before
+
+
 @pytest.mark.parametrize("name", ["params.yaml", "pipeline/tables.py"])
 def test_an_input_that_is_gone_is_named(project: Path, name: str) -> None:
     (project / name).unlink()
@@ -397,7 +409,7 @@ def test_server_that_does_not_answer_stops_nothing(project: Path) -> None:
 def test_help_is_quick_to_read() -> None:
     """What costs a second each must not be imported to say what a stage does."""
     heavy = {"torch", "pandas", "mlflow", "open_clip", "matplotlib"}
-    names = (*STAGES, "track", "study", "study_report", "study_track", "compare")
+    names = (*STAGES, "track", "study", "study_report", "study_track")
     script = (
         "import sys; from pathlib import Path; from tests.project import stage\n"
         "for name in sys.argv[1:]:\n"

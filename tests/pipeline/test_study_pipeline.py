@@ -107,7 +107,7 @@ def test_a_stopped_study_keeps_what_it_finished(studied: tuple[Path, str], tmp_p
     store = folder / "data/.parts/runs"
     table = (folder / "data/studies/garments/theta/runs.csv").read_text()
     shutil.rmtree(store)
-    process = start(folder, "study", "theta")
+    process = start(folder, "pipeline.study", "theta")
     for _ in range(600):
         if store.exists() and any(store.glob("*.safetensors")):
             break

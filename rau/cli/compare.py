@@ -1,4 +1,4 @@
-"""Compare two runs query by query: tables, a page, and an artifact of their MLflow runs."""
+"""`rau compare`: two runs query by query, as tables, a page and an artifact of their runs."""
 
 import sys
 import tempfile
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline import stage, workspace
+from pipeline import workspace
 from pipeline.named_rankings import Found, resolve
 from rau.errors import UserError
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 FOLDER = Path("reports/compare")
 
 
-def main(
+def compare(
     a: Annotated[str, typer.Argument(help="MLflow run, DVC experiment, git revision or file")],
     b: Annotated[str, typer.Argument(help="the same, what A is compared with")],
     method_a: Annotated[str | None, typer.Option(help="in place of A's trained head")] = None,
@@ -28,14 +28,14 @@ def main(
     resamples: Annotated[int, typer.Option(min=100, max=100_000, help="of the bootstrap")] = 10_000,
 ) -> None:
     """Show differences A - B, and the queries that changed most, under every protocol."""
-    from rau.evaluation.comparison import compare, read_side
+    from rau.evaluation import comparison
     from rau.report import comparison_page as report
 
     with tempfile.TemporaryDirectory() as for_a, tempfile.TemporaryDirectory() as for_b:
         found = [resolve(a, Path(for_a)), resolve(b, Path(for_b))]
-        side_a = read_side(a, found[0].path, method_a)
-        side_b = read_side(b, found[1].path, method_b)
-    result = compare(side_a, side_b, resamples, changed)
+        side_a = comparison.read_side(a, found[0].path, method_a)
+        side_b = comparison.read_side(b, found[1].path, method_b)
+    result = comparison.compare(side_a, side_b, resamples, changed)
     folder = FOLDER / f"{report.file_name(a, method_a)}-{report.file_name(b, method_b)}"
     report.write(result, _pictures(result), folder)
     print(report.text_table(result))
@@ -78,7 +78,3 @@ def _attach(found: Sequence[Found], folder: Path) -> None:
             print("no MLflow run of these names; only the files were written")
     except tracking.TrackingUnavailable as error:
         print(f"warning: {error}; only the files were written", file=sys.stderr)
-
-
-if __name__ == "__main__":
-    stage.run(main)

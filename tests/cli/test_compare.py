@@ -14,8 +14,9 @@ import torch
 import yaml
 from PIL import Image
 
-from pipeline import compare, workspace
+from pipeline import workspace
 from rau.datasets.captions import all_texts
+from rau.cli import compare
 from rau.errors import UserError
 from rau.evaluation import benchmark, comparison
 from rau.evaluation.comparison import read_side, trained
@@ -96,7 +97,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def run(
     a: str, b: str, method_a: str | None = None, method_b: str | None = None, changed: int = 5
 ) -> None:
-    compare.main(a, b, method_a, method_b, changed, resamples=100)
+    compare.compare(a, b, method_a, method_b, changed, resamples=100)
 
 
 def written() -> list[str]:
@@ -258,7 +259,7 @@ def test_a_wrong_name_says_what_was_tried(project: Path) -> None:
 
 
 def test_help_is_quick_to_read() -> None:
-    command = [sys.executable, "-X", "importtime", "-m", "pipeline.compare", "--help"]
+    command = [sys.executable, "-X", "importtime", "-m", "rau", "compare", "--help"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert "Usage" in done.stdout
     loaded = {line.rsplit("|", 1)[1].strip() for line in done.stderr.splitlines() if "|" in line}
