@@ -2,20 +2,19 @@
 
 import base64
 import binascii
-import json
 from collections.abc import Mapping
-from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
-from mlflow.exceptions import INVALID_PARAMETER_VALUE, MlflowException
+from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
-from mlflow.pyfunc import PythonModel
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
+from mlflow.pyfunc.model import PythonModel
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
-from mlflow.types.schema import Array
+from mlflow.types.schema import Array, Map
 
 from rau import pictures
 from rau.errors import UserError
@@ -36,7 +35,11 @@ SIGNATURE = ModelSignature(
         ]
     ),
     outputs=Schema(
-        [ColSpec(Array(DataType.string), "ids"), ColSpec(Array(DataType.double), "scores")]
+        [
+            ColSpec(Array(DataType.string), "ids"),
+            ColSpec(Array(DataType.double), "scores"),
+            ColSpec(Map(DataType.double), "confidence"),
+        ]
     ),
     params=ParamSchema(
         [
@@ -54,11 +57,12 @@ def requirements() -> list[str]:
     return [f"{name}=={version(name)}" for name in PACKAGES]
 
 
-class ServedSearch(PythonModel):  # type: ignore[misc]
+class ServedSearch(PythonModel):
     """`rau search` behind MLflow's interface.
 
     `image` is an id of the index, or a picture's file in base64; either of image and caption may be
-    empty. A row's reference is no answer to it.
+    empty. A row's reference is no answer to it. `confidence` is the probability that what is wanted is
+    among the first k, by k; empty where it was never checked for such a query or gallery.
     """
 
     searcher: Searcher
@@ -81,14 +85,14 @@ class ServedSearch(PythonModel):  # type: ignore[misc]
         answers = []
         for number, row in enumerate(model_input.to_dict("records")):
             try:
-                answers.append(self._answer(row, asked))
+                given = {str(k): v for k, v in row.items() if not pd.isna(v)}
+                answers.append(self._answer(given, asked))
             except UserError as error:
                 raise MlflowException(f"row {number}: {error}", INVALID_PARAMETER_VALUE) from error
         return pd.DataFrame(answers)
 
     def _answer(self, row: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:
-        given = {name: value for name, value in row.items() if not pd.isna(value)}
-        image, caption = (str(given.get(name, "")).strip() for name in ("image", "caption"))
+        image, caption = (str(row.get(name, "")).strip() for name in ("image", "caption"))
         known = image in self.searcher.index.place
         reference = image if known else _decoded(image)
         query = Query(
@@ -103,7 +107,7 @@ class ServedSearch(PythonModel):  # type: ignore[misc]
         return {
             "ids": [hit.id for hit in found.hits],
             "scores": [hit.score for hit in found.hits],
-            "confidence": json.dumps(None if sure is None else asdict(sure)),
+            "confidence": {} if sure is None else {str(k): p for k, p in sure.within.items()},
         }
 
 

@@ -15,8 +15,8 @@ import yaml
 from PIL import Image
 
 from pipeline import workspace
-from rau.datasets.captions import all_texts
 from rau.cli import compare
+from rau.datasets.captions import all_texts
 from rau.errors import UserError
 from rau.evaluation import benchmark, comparison
 from rau.evaluation.comparison import read_side, trained
