@@ -19,6 +19,7 @@ FLOORS = (
     ("finetuning", "report"),
     ("studies",),
     ("search",),
+    ("service",),
     ("cli",),
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS, 1) for room in rooms}

@@ -7,6 +7,7 @@ from rau.cli.compare import compare
 from rau.cli.export import export
 from rau.cli.index import index
 from rau.cli.search import search
+from rau.cli.serve import serve
 from rau.cli.triplets import triplets
 
 app = typer.Typer(
@@ -27,6 +28,7 @@ app.command()(compare)
 app.command()(export)
 app.command()(index)
 app.command()(search)
+app.command()(serve)
 app.command()(triplets)
 
 

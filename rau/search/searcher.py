@@ -2,7 +2,7 @@
 
 What a service needs: `Searcher.open` loads all that a query takes, `reference` makes a picture (an
 id of the index, a file or its bytes) a feature, `search` answers with ids, scores and attributes,
-`Index.thumbnail` gives a picture's JPEG by id, and `Index.stale` says that the index was changed
+`Index.thumbnail` gives a picture's JPEG by id, and `Searcher.stale` says that the index was changed
 since: open it again, at once or behind the requests that are still running.
 """
 
@@ -58,22 +58,36 @@ class Searcher:
     calibration: Calibration | None
 
     @classmethod
-    def open(cls, folder: Path, device: torch.device, trust_remote_code: bool = False) -> Self:
+    def open(
+        cls,
+        folder: Path,
+        device: torch.device,
+        trust_remote_code: bool = False,
+        loaded: Model | None = None,
+    ) -> Self:
         """Open an index with the copy of the model that it carries.
 
         Args:
             trust_remote_code: as `encoder.trust_remote_code`: an index may come from elsewhere.
+            loaded: a model that takes the copy's place if it is the same.
 
         Raises:
             UserError: when either is missing or damaged.
         """
         index = Index.open(folder)
-        model = Model.open_copy(index.model_folder, device, trust_remote_code)
+        model = loaded
+        if model is None or model.key != index.manifest.model:
+            model = Model.open_copy(index.model_folder, device, trust_remote_code)
         if model.key != index.manifest.model:
             raise UserError(
                 f"{index.model_folder} is another model than made {folder}; run `rau index --renew`"
             )
         return cls(index, model, _calibration(index, model))
+
+    @property
+    def stale(self) -> bool:
+        """Whether the index or its calibration has changed since; open it again to see that."""
+        return self.index.stale or _calibration(self.index, self.model) != self.calibration
 
     def reference(self, picture: str | Path | bytes) -> Tensor:
         """Raw image feature (d_image,) of a picture of the index by its id, a file or its bytes.

@@ -1,0 +1,73 @@
+"""`rau serve`: an index over HTTP, with a page to search it."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rau.errors import UserError
+
+MIN_TOKEN, MAX_TOKEN_BYTES = 16, 1024
+
+
+def serve(
+    *,
+    index: Annotated[Path, typer.Option("--index", help="the index's folder")],
+    host: Annotated[str, typer.Option(help="the address to listen at")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 for any that is free")] = 8000,
+    feedback: Annotated[
+        Path | None, typer.Option(help="keep answers in this folder, as <dataset.root>/feedback")
+    ] = None,
+    token_file: Annotated[
+        Path | None, typer.Option(help="who answers has to know what this file says")
+    ] = None,
+    name: Annotated[
+        list[str] | None, typer.Option(help="a further host name that it is reached under")
+    ] = None,
+    threads: Annotated[int, typer.Option(min=1, max=64, help="searches at a time")] = 2,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps")] = "auto",
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="run code that the index's encoder brings")
+    ] = False,
+) -> None:
+    """Serve an index until Ctrl-C: a page to search it, an API, and answers kept for training."""
+    try:
+        from rau.service import server
+    except ImportError as error:
+        raise UserError("rau serve needs more packages: pip install 'rau[serve]'") from error
+    if feedback and not token_file and not server.is_loopback(host):
+        raise UserError(f"--host {host} lets others answer: give --token-file, or no --feedback")
+    token = _token(token_file) if token_file else None
+
+    from pipeline import stage
+    from rau import devices
+    from rau.service.app import create
+    from rau.service.feedback import Feedback
+    from rau.service.live import Live
+
+    listening = server.listen(host, port)
+    # A search's own threads: together they take every core once.
+    stage.limit_threads(max(1, stage.cores() // threads))
+    live = Live(index, devices.choose(device), trust_remote_code)
+    kept = Feedback(feedback) if feedback else None
+    app = create(live, server.names(host, name or ()), threads, feedback=kept, token=token)
+    address = f"[{host}]" if ":" in host else host
+    print(f"http://{address}:{listening.getsockname()[1]} searches {index}; Ctrl-C stops it")
+    server.run(app, listening)
+
+
+def _token(path: Path) -> str:
+    """The token in a file.
+
+    Raises:
+        UserError: when it is missing, too short to be secret, or cannot stand in a header.
+    """
+    from rau.files import read_bytes
+
+    found = read_bytes(path, MAX_TOKEN_BYTES, "write a token to it").strip()
+    if len(found) < MIN_TOKEN or not all(33 <= byte <= 126 for byte in found):
+        raise UserError(
+            f"{path} has to hold one word of {MIN_TOKEN} or more ASCII characters; "
+            "make one with `openssl rand -hex 32`"
+        )
+    return found.decode()

@@ -1,0 +1,1 @@
+"""An index served over HTTP: a page to search with, an API, and answers kept for training."""

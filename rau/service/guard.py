@@ -1,0 +1,131 @@
+"""What no request gets around: headers of every response, sizes and times, where it comes from."""
+
+import asyncio
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+# The page has its own files and nothing inline; no other page may hold or read what is here.
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+        "require-trusted-types-for 'script'; trusted-types 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+}
+SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+TOO_LARGE, TOO_SLOW = 413, 408
+
+
+def error(status: int, detail: str, **headers: str) -> JSONResponse:
+    """An error as every route answers it."""
+    return JSONResponse({"detail": detail}, status, headers)
+
+
+class Headed:
+    """Middleware that adds `HEADERS`; what is not said to be kept is not stored anywhere."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See ASGI."""
+
+        async def headed(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers.update(HEADERS)
+                headers.setdefault("Cache-Control", "no-store")
+            await send(message)
+
+        await self._app(scope, receive, headed)
+
+
+class SameOrigin:
+    """Middleware that refuses what another site's page makes a browser send.
+
+    Browsers say where a request comes from; other clients say nothing and are let through.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See ASGI."""
+        if scope["type"] == "http" and scope["method"] not in SAFE_METHODS:
+            headers = Headers(scope=scope)
+            site = headers.get("sec-fetch-site", "same-origin")
+            origin = headers.get("origin")
+            if site != "same-origin" or (
+                origin is not None and urlsplit(origin).netloc != headers.get("host")
+            ):
+                refusal = error(403, "requests of other sites are not answered")
+                await refusal(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
+class Limited:
+    """Middleware that bounds the body and the time of a request, while it is read.
+
+    Args:
+        sizes: the largest body in bytes by path; `size` for all other paths.
+        seconds: from the request's head to the end of the response: a client that sends or reads
+            slowly is left then.
+    """
+
+    def __init__(self, app: ASGIApp, sizes: Mapping[str, int], size: int, seconds: float) -> None:
+        self._app, self._sizes, self._size, self._seconds = app, sizes, size, seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See ASGI."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        limit = self._sizes.get(scope["path"], self._size)
+        length = Headers(scope=scope).get("content-length", "0")
+        if not length.isdecimal() or int(length) > limit:
+            await _too_large(limit)(scope, receive, send)
+            return
+        left, started = limit, False
+
+        async def counted() -> Message:
+            nonlocal left
+            message = await receive()
+            left -= len(message.get("body", b""))
+            if left < 0:
+                raise HTTPException(TOO_LARGE, _size_said(limit))
+            return message
+
+        async def noted(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            async with asyncio.timeout(self._seconds):
+                await self._app(scope, counted, noted)
+        except TimeoutError:
+            if started:
+                raise
+            await error(TOO_SLOW, "the request took too long", Connection="close")(
+                scope, receive, send
+            )
+
+
+def _size_said(limit: int) -> str:
+    return f"the request is larger than {limit:,} bytes"
+
+
+def _too_large(limit: int) -> JSONResponse:
+    return error(TOO_LARGE, _size_said(limit))

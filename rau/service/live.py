@@ -1,0 +1,75 @@
+"""The index that is served, opened again behind the running requests when it has changed."""
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from rau.search.model import Query
+from rau.search.searcher import Searcher
+from rau.service import filters
+from rau.service.messages import Filter
+from rau.service.uploads import Uploads
+
+EXAMPLES = 12
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One state of the index with what belongs to it; a request uses one from start to end.
+
+    Attributes:
+        uploads: features of the index's own encoder.
+        examples: ids of pictures from all over the index.
+    """
+
+    searcher: Searcher
+    uploads: Uploads
+    filters: list[Filter]
+    examples: list[str]
+
+
+class Live:
+    """`now` is the newest state that could be opened; `problem` says why a newer one could not."""
+
+    def __init__(self, folder: Path, device: torch.device, trust_remote_code: bool = False) -> None:
+        """Open the index and ask it once: the first request should not wait for what is lazy.
+
+        Raises:
+            UserError: when there is none, or it is damaged.
+        """
+        self._open = partial(Searcher.open, folder, device, trust_remote_code)
+        self.now = _snapshot(self._open(), Uploads())
+        self.problem: str | None = None
+
+    def refresh(self) -> None:
+        """Open the index again if it has changed; if that fails in any way the old state stays."""
+        old = self.now
+        try:
+            if old.searcher.stale:
+                searcher = self._open(loaded=old.searcher.model)
+                same = searcher.model is old.searcher.model
+                self.now = _snapshot(searcher, old.uploads if same else Uploads())
+        except Exception as error:
+            if str(error) != self.problem:
+                log.warning("still serving the index as it was: %s", error)
+            self.problem = str(error)
+        else:
+            self.problem = None
+
+    async def watch(self, seconds: float = 2) -> None:
+        """Refresh for ever."""
+        while True:
+            await asyncio.sleep(seconds)
+            await asyncio.to_thread(self.refresh)
+
+
+def _snapshot(searcher: Searcher, uploads: Uploads) -> Snapshot:
+    searcher.search(Query(caption="a"), 1)
+    names = list(searcher.index.place)
+    examples = names[:: max(1, len(names) // EXAMPLES)][:EXAMPLES]
+    return Snapshot(searcher, uploads, filters.of_index(searcher.index), examples)

@@ -1,0 +1,73 @@
+"""Figures for Prometheus: requests by route and status, their time, what is served."""
+
+import time
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+
+
+class Metrics:
+    """The figures of one service."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self.requests = Counter(
+            "rau_requests", "Requests.", ("route", "status"), registry=self._registry
+        )
+        self.errors = Counter(
+            "rau_errors", "Requests that the service failed.", ("route",), registry=self._registry
+        )
+        self.seconds = Histogram(
+            "rau_request_seconds",
+            "Time from a request's head to the end of its response.",
+            ("route",),
+            buckets=BUCKETS,
+            registry=self._registry,
+        )
+        self.answers = Counter(
+            "rau_answers", "Answers kept, by what they say.", ("accepted",), registry=self._registry
+        )
+
+    def watch(self, name: str, help_text: str, value: Callable[[], float]) -> None:
+        """Show a value as it is when it is asked for."""
+        Gauge(name, help_text, registry=self._registry).set_function(value)
+
+    def response(self) -> Response:
+        """All figures."""
+        return Response(generate_latest(self._registry), media_type=CONTENT_TYPE)
+
+
+class Measured:
+    """Middleware that counts requests and their time."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app, self._metrics = app, metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See ASGI."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        status = 500
+        started = time.perf_counter()
+
+        async def noted(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noted)
+        finally:
+            # Paths that are not ours would be labels without end.
+            route = getattr(scope.get("route"), "path", "other")
+            self._metrics.requests.labels(route, str(status)).inc()
+            self._metrics.seconds.labels(route).observe(time.perf_counter() - started)
+            if status >= 500:
+                self._metrics.errors.labels(route).inc()

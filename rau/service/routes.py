@@ -1,0 +1,178 @@
+"""The routes of the API."""
+
+import hmac
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
+from fastapi.security import HTTPBearer
+
+from rau.errors import UserError
+from rau.search.model import Query as SearchQuery
+from rau.service.feedback import Feedback
+from rau.service.live import Live, Snapshot
+from rau.service.messages import (
+    Answer,
+    Confidence,
+    Health,
+    Hit,
+    IndexInfo,
+    Kept,
+    SearchRequest,
+    SearchResponse,
+    Upload,
+    UploadId,
+)
+from rau.service.metrics import Metrics
+from rau.service.work import Busy, Work
+
+PREFIX, UPLOADS = "/api", "/uploads"
+# Bytes of all uploads that are being read.
+MAX_READING = 2**28
+KEPT = {"Cache-Control": "private, max-age=300"}
+WRONG: dict[int | str, dict[str, Any]] = {
+    422: {"description": "Asked wrongly."},
+    503: {"description": "Too many requests; ask again after Retry-After seconds."},
+}
+PICTURE: dict[str, Any] = {
+    "response_class": Response,
+    "responses": {200: {"content": {"image/jpeg": {}}}, 404: {"description": "Unknown."}},
+}
+
+
+class Routes:
+    """The routes of one service.
+
+    Args:
+        feedback: where answers are kept; None for nowhere, and then there is no route for them.
+        token: what who answers has to know; None for nothing.
+    """
+
+    def __init__(
+        self, live: Live, work: Work, metrics: Metrics, feedback: Feedback | None, token: str | None
+    ) -> None:
+        self._live, self._work, self._metrics = live, work, metrics
+        self._feedback, self._token = feedback, token
+        self._reading = 0
+
+    def router(self) -> APIRouter:
+        """All of them."""
+        api = APIRouter(prefix=PREFIX)
+        api.add_api_route("/index", self.index)
+        api.add_api_route("/search", self.search, methods=["POST"], responses=WRONG)
+        api.add_api_route(
+            UPLOADS,
+            self.upload,
+            methods=["POST"],
+            status_code=201,
+            responses=WRONG,
+            openapi_extra={"requestBody": {"required": True, "content": {"image/*": {}}}},
+        )
+        api.add_api_route(f"{UPLOADS}/{{name}}", self.uploaded, **PICTURE)
+        api.add_api_route("/picture", self.picture, **PICTURE)
+        if self._feedback is not None:
+            bearer = [Depends(HTTPBearer(auto_error=False))] if self._token else []
+            api.add_api_route(
+                "/feedback", self.feedback, methods=["POST"], status_code=201, dependencies=bearer
+            )
+        api.add_api_route("/health", self.health)
+        api.add_api_route("/metrics", self.metrics, response_class=Response)
+        return api
+
+    async def index(self) -> IndexInfo:
+        """The number of pictures, filters, examples, and whether answers are kept."""
+        now = self._live.now
+        return IndexInfo(
+            pictures=len(now.searcher.index),
+            filters=now.filters,
+            examples=now.examples,
+            feedback=self._feedback is not None,
+            token=self._token is not None,
+        )
+
+    async def search(self, asked: SearchRequest) -> SearchResponse:
+        """Search by pictures of the index, by uploads, by words, or by any of them together."""
+        return await self._work.run(_search, self._live.now, asked)
+
+    async def upload(self, request: Request) -> Upload:
+        """Send a picture to search with: its file is the body, its type image/*."""
+        if not request.headers.get("content-type", "").startswith("image/"):
+            raise HTTPException(415, "send a picture's file as the body, with its Content-Type")
+        content = await self._read(request)
+        now = self._live.now
+        held = await self._work.run(now.uploads.add, content, now.searcher.model)
+        return Upload(id=held.id, width=held.width, height=held.height)
+
+    async def _read(self, request: Request) -> bytes:
+        """The body; all that are read at once take a bounded memory, however slow they are."""
+        content = bytearray()
+        try:
+            async for chunk in request.stream():
+                content += chunk
+                self._reading += len(chunk)
+                if self._reading > MAX_READING:
+                    raise Busy
+            return bytes(content)
+        finally:
+            self._reading -= len(content)
+
+    async def uploaded(self, name: UploadId) -> Response:
+        """What was sent, as a small JPEG, as long as it is held."""
+        held = self._live.now.uploads.get(name)
+        if held is None:
+            raise HTTPException(404, "this picture is no longer held; send it again")
+        return Response(held.thumbnail, media_type="image/jpeg", headers=KEPT)
+
+    def picture(self, name: Annotated[str, Query(alias="id", max_length=1000)]) -> Response:
+        """A picture of the index, as a small JPEG."""
+        thumbnail = self._live.now.searcher.index.thumbnail(name)
+        if thumbnail is None:
+            raise HTTPException(404, "there is no such picture in the index")
+        return Response(thumbnail, media_type="image/jpeg", headers=KEPT)
+
+    def feedback(self, answer: Answer, request: Request) -> Kept:
+        """Keep whether a picture is what was meant; both pictures are of the index."""
+        assert self._feedback is not None
+        given = request.headers.get("authorization", "")
+        if self._token and not _same(given, f"Bearer {self._token}"):
+            raise HTTPException(
+                401, "the token is missing or wrong", {"WWW-Authenticate": "Bearer"}
+            )
+        known = self._live.now.searcher.index.place
+        for name in (answer.reference, answer.target):
+            if name not in known:
+                raise UserError(f"{name} is not a picture of the index")
+        self._feedback.add(answer.reference, answer.target, answer.caption, answer.accepted)
+        self._metrics.answers.labels(str(answer.accepted).lower()).inc()
+        return Kept()
+
+    async def health(self) -> Health:
+        """Whether it is up, and with what."""
+        pictures = len(self._live.now.searcher.index)
+        return Health(pictures=pictures, stale=self._live.problem is not None)
+
+    async def metrics(self) -> Response:
+        """Figures for Prometheus."""
+        return self._metrics.response()
+
+
+def _same(one: str, other: str) -> bool:
+    return hmac.compare_digest(one.encode(), other.encode())
+
+
+def _search(now: Snapshot, asked: SearchRequest) -> SearchResponse:
+    references = [now.searcher.reference(name) for name in asked.references]
+    for name in asked.uploads:
+        if (held := now.uploads.get(name)) is None:
+            raise HTTPException(404, "the picture that was sent is no longer held; send it again")
+        references.append(held.feature)
+    query = SearchQuery(
+        references, asked.caption.strip(), asked.without.strip(), asked.image_weight
+    )
+    left_out = [] if asked.keep_references else asked.references
+    answer = now.searcher.search(query, asked.k, asked.where, left_out)
+    sure = answer.confidence
+    return SearchResponse(
+        hits=[Hit(id=one.id, score=one.score, attributes=one.attributes) for one in answer.hits],
+        confidence=None if sure is None else Confidence(within=sure.within, enough=sure.enough),
+        doubt=answer.doubt,
+    )

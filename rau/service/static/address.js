@@ -1,0 +1,97 @@
+// What is asked for, as the page's address says it: back, forward, reload and a link repeat it.
+
+export const NEUTRAL = 50;
+export const PAGE = 24;
+
+// words: share of the words in percent. filters: by attribute a list of values for choices and
+// flags, { least, most } for numbers.
+export const NOTHING = Object.freeze({
+  reference: "",
+  upload: "",
+  caption: "",
+  without: "",
+  words: NEUTRAL,
+  count: PAGE,
+  filters: {},
+});
+
+function bounded(text, low, high, otherwise) {
+  const number = Number(text ?? NaN);
+  return number >= low && number <= high ? number : otherwise;
+}
+
+export function read(search) {
+  const given = new URLSearchParams(search);
+  const filters = {};
+  for (const [key, value] of given) {
+    const [, kind, attribute] = key.match(/^(is|least|most)\.(.*)$/s) ?? [];
+    if (kind === "is") (filters[attribute] ??= []).push(value);
+    else if (kind && Number.isFinite(Number(value))) {
+      filters[attribute] = { ...filters[attribute], [kind]: Number(value) };
+    }
+  }
+  return {
+    reference: given.get("picture") ?? "",
+    upload: given.get("upload") ?? "",
+    caption: given.get("caption") ?? "",
+    without: given.get("without") ?? "",
+    words: bounded(given.get("words"), 0, 100, NEUTRAL),
+    count: bounded(given.get("count"), 1, 1000, PAGE),
+    filters,
+  };
+}
+
+export function write(asked) {
+  const given = new URLSearchParams();
+  const say = (key, value, silent) => value !== silent && given.append(key, value);
+  say("picture", asked.reference, "");
+  say("upload", asked.upload, "");
+  say("caption", asked.caption, "");
+  say("without", asked.without, "");
+  say("words", asked.words, NEUTRAL);
+  say("count", asked.count, PAGE);
+  for (const [attribute, wanted] of Object.entries(asked.filters)) {
+    if (Array.isArray(wanted)) wanted.forEach((value) => given.append(`is.${attribute}`, value));
+    else for (const [end, number] of Object.entries(wanted)) given.append(`${end}.${attribute}`, number);
+  }
+  const text = given.toString();
+  return text ? `/?${text}` : "/";
+}
+
+export const isEmpty = (asked) => !asked.reference && !asked.upload && !asked.caption.trim();
+
+const quoted = (text, mark) => mark + text.replaceAll(mark, mark + mark) + mark;
+
+// The filters in the language of the API, for the attributes that the index has.
+function where(asked, known) {
+  const conditions = [];
+  for (const one of known) {
+    const wanted = asked.filters[one.attribute];
+    const column = quoted(one.attribute, '"');
+    if (wanted === undefined) continue;
+    if (one.kind === "number") {
+      if (wanted.least !== undefined) conditions.push(`${column} >= ${wanted.least}`);
+      if (wanted.most !== undefined) conditions.push(`${column} <= ${wanted.most}`);
+    } else if (one.kind === "boolean") {
+      if (wanted.length === 1) conditions.push(`${column} = ${wanted[0] === "true"}`);
+    } else {
+      const is = one.kind === "list" ? "contains" : "=";
+      const any = wanted.map((value) => `${column} ${is} ${quoted(value, "'")}`);
+      if (any.length) conditions.push(`(${any.join(" or ")})`);
+    }
+  }
+  return conditions.length ? conditions.join(" and ") : null;
+}
+
+// As the API takes it.
+export function request(asked, known) {
+  return {
+    references: asked.reference ? [asked.reference] : [],
+    uploads: asked.upload ? [asked.upload] : [],
+    caption: asked.caption.trim(),
+    without: asked.without.trim(),
+    image_weight: (100 - asked.words) / 100,
+    where: where(asked, known),
+    k: asked.count,
+  };
+}

@@ -1,0 +1,72 @@
+"""An index that changes while it is served."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from rau.search import build, catalogue
+from rau.search.model import Query
+from rau.service.live import Live
+from tests.search.world import CPU, load_model
+from tests.service.world import make_catalogue, make_index, make_world, square
+
+
+@pytest.fixture(name="world")
+def _world(tmp_path: Path, encoder_folder: Path) -> Path:
+    """A folder with a catalogue and an index that a test may change."""
+    make_world(tmp_path, encoder_folder)
+    return tmp_path
+
+
+def ids(live: Live) -> set[str]:
+    """Ids that a search gives."""
+    searcher = live.now.searcher
+    return {hit.id for hit in searcher.search(Query(caption="red"), 100).hits}
+
+
+def test_a_changed_index_is_opened_behind_what_runs(world: Path, encoder_folder: Path) -> None:
+    live = Live(world / "index", CPU)
+    old = live.now
+    held = old.uploads.add(square("red"), old.searcher.model)
+    live.refresh()
+    assert live.now is old
+    shutil.rmtree(world / "catalogue")
+    model = load_model(world / "head", encoder_folder)
+    make_index(world / "index", make_catalogue(world / "catalogue", 30), model)
+    assert len(ids(live)) == 40
+    live.refresh()
+    assert len(ids(live)) == 30
+    assert "shop/35" not in ids(live)
+    # The old state still answers, the model was not loaded again, uploads are still held.
+    assert len(old.searcher.search(Query([held.feature]), 100).hits) == 40
+    assert live.now.searcher.model is old.searcher.model
+    assert live.now.uploads.get(held.id) is held
+
+
+def test_another_model_takes_over_with_its_uploads_gone(world: Path, encoder_folder: Path) -> None:
+    live = Live(world / "index", CPU)
+    held = live.now.uploads.add(square("red"), live.now.searcher.model)
+    other = load_model(world / "other", encoder_folder, dim=12)
+    found = catalogue.of_folder(world / "catalogue")
+    build.build(world / "index", found, other, "exact", 8, 1, renew=True)
+    live.refresh()
+    assert live.now.searcher.model.key == other.key
+    assert live.now.uploads.get(held.id) is None
+
+
+def test_a_damaged_index_leaves_the_old_one_in_service(
+    world: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    live = Live(world / "index", CPU)
+    manifest = world / "index/index.json"
+    whole = manifest.read_text()
+    manifest.write_text(whole[:100])
+    live.refresh()
+    live.refresh()
+    assert live.problem is not None
+    assert len(ids(live)) == 40
+    assert len(caplog.records) == 1
+    manifest.write_text(whole)
+    live.refresh()
+    assert live.problem is None

@@ -1,0 +1,207 @@
+"""A real server on this machine and its clients: slow, broken, too many; and how it ends."""
+
+import json
+import queue
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from unittest.mock import patch
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+import pytest
+
+from rau.errors import UserError
+from rau.search.model import Model
+from rau.service import server
+from rau.service.app import MAX_UPLOAD
+from rau.service.live import Live
+from rau.service.uploads import Upload, Uploads
+from tests.places import ROOT
+from tests.project import command, environment
+from tests.service.world import served, square
+
+
+def post(url: str, path: str, body: bytes, kind: str) -> tuple[int, bytes, dict[str, str]]:
+    """Status, body and headers of a response."""
+    request = Request(f"{url}{path}", body, {"Content-Type": kind})
+    try:
+        with urlopen(request, timeout=60) as response:
+            return response.status, response.read(), dict(response.headers)
+    except HTTPError as error:
+        return error.code, error.read(), dict(error.headers)
+
+
+def search(url: str) -> int:
+    """The status of a search."""
+    return post(url, "/api/search", b'{"caption": "red", "k": 3}', "application/json")[0]
+
+
+@contextmanager
+def connected(url: str, sent: bytes = b"") -> Iterator[socket.socket]:
+    """A connection on which something was sent."""
+    port = int(url.rsplit(":", 1)[1])
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+        connection.sendall(sent)
+        yield connection
+
+
+def head(path: str, *lines: str) -> bytes:
+    """The head of a POST."""
+    return "\r\n".join([f"POST {path} HTTP/1.1", "Host: 127.0.0.1", *lines, "", ""]).encode()
+
+
+def test_a_body_is_counted_while_it_is_read(live: Live) -> None:
+    """Without a length, or with one that is not true, no more is taken than the limit."""
+    chunk = b"10000\r\n" + bytes(2**16) + b"\r\n"
+    chunked = head("/api/uploads", "Content-Type: image/png", "Transfer-Encoding: chunked")
+    with served(live) as url, connected(url, chunked) as connection:
+        for _ in range(MAX_UPLOAD // 2**16 + 1):
+            connection.sendall(chunk)
+        assert b" 413 " in connection.recv(100)
+        assert search(url) == 200
+    said = head("/api/search", "Content-Type: application/json", "Content-Length: 99999999999")
+    with served(live) as url, connected(url, said) as connection:
+        assert b" 413 " in connection.recv(100)
+
+
+def test_clients_that_stall_are_left_and_hold_nobody_up(live: Live) -> None:
+    upload = head("/api/uploads", "Content-Type: image/png", "Content-Length: 1000")
+    with (
+        served(live, patience=0.5, seconds=1.5) as url,
+        connected(url, b"GET / HT") as no_head,
+        connected(url) as silent,
+        connected(url, upload + b"\x89PNG") as no_body,
+    ):
+        assert search(url) == 200
+        assert no_head.recv(100) == b""
+        assert silent.recv(100) == b""
+        assert b" 408 " in no_body.recv(100)
+
+
+def test_clients_that_go_away_leave_nothing_behind(live: Live) -> None:
+    upload = head("/api/uploads", "Content-Type: image/png", "Content-Length: 1000")
+    with served(live, threads=1, waiting=1) as url:
+        for _ in range(20):
+            with connected(url, upload + b"\x89PNG"):
+                pass
+            with connected(url, b"\x00\xff nonsense\r\n\r\n") as odd:
+                assert b" 400 " in odd.recv(100)
+        assert search(url) == 200
+        assert post(url, "/api/uploads", square("red"), "image/png")[0] == 201
+
+
+def test_more_requests_than_may_wait_are_asked_to_come_again(live: Live) -> None:
+    """With one at work and one waiting others are refused at once, and then all goes on."""
+    go = threading.Event()
+    add = Uploads.add
+
+    def slow(held: Uploads, content: bytes, model: Model) -> Upload:
+        assert go.wait(30)
+        return add(held, content, model)
+
+    found: queue.Queue[int] = queue.Queue()
+
+    def send(url: str) -> None:
+        found.put(post(url, "/api/uploads", square("red"), "image/png")[0])
+
+    with served(live, threads=1, waiting=1) as url, patch.object(Uploads, "add", slow):
+        threads = [threading.Thread(target=send, args=(url,)) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        # One of the three had no place: the two others are taken now.
+        assert found.get(timeout=30) == 503
+        status, body, headers = post(url, "/api/search", b'{"caption": "a"}', "application/json")
+        assert (status, headers["Retry-After"]) == (503, "1")
+        assert "too many" in json.loads(body)["detail"]
+        # What does not compute is answered all the same.
+        with urlopen(f"{url}/api/health", timeout=30) as response:
+            assert response.status == 200
+        go.set()
+        for thread in threads:
+            thread.join()
+        assert [found.get(), found.get()] == [201, 201]
+        assert search(url) == 200
+
+
+def test_many_clients_at_once_have_no_errors(live: Live) -> None:
+    statuses: list[int] = []
+
+    def client(url: str) -> None:
+        statuses.extend(search(url) for _ in range(3))
+
+    with served(live) as url:
+        threads = [threading.Thread(target=client, args=(url,)) for _ in range(16)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert statuses == [200] * 48
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_serves_and_ends_with_a_signal(index: Path, tmp_path: Path, number: int) -> None:
+    arguments = ["serve", "--index", str(index), "--port", "0", "--feedback", str(tmp_path / "f")]
+    process = subprocess.Popen(
+        [sys.executable, "-u", "-m", "rau", *arguments],
+        cwd=ROOT,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    match = re.match(r"(http://127\.0\.0\.1:\d+) searches ", line)
+    assert match, line + process.communicate()[1]
+    assert search(match[1]) == 200
+    with connected(match[1], b"GET / HT"):
+        process.send_signal(number)
+        printed, errors = process.communicate(timeout=60)
+    assert (process.returncode, printed, errors) == (0, "", "")
+
+
+def test_names_that_it_goes_by() -> None:
+    assert server.names("127.0.0.1", ["search.example"]) == [
+        "127.0.0.1",
+        "[::1]",
+        "localhost",
+        "search.example",
+    ]
+    assert socket.gethostname() in server.names("0.0.0.0", [])
+    with pytest.raises(UserError, match="no address"):
+        server.is_loopback("no.such.host.invalid")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--host", "0.0.0.0", "--feedback", "f"), "give --token-file"),
+        (("--token-file", "short"), "16 or more"),
+        (("--token-file", "nowhere"), "nowhere is missing"),
+        (("--index", "nowhere"), "nowhere is not an index"),
+        (("--feedback", "short"), "name another"),
+        (("--port", "70000"), "70000"),
+    ],
+)
+def test_a_wrong_command_is_one_line(
+    index: Path, tmp_path: Path, arguments: tuple[str, ...], said: str
+) -> None:
+    (tmp_path / "short").write_text("secret\n")
+    given = ("--index", str(index), "--port", "0", *arguments)
+    printed = command(tmp_path, "serve", *given, code=1)
+    (line,) = [line for line in printed.splitlines() if line.startswith("error: ")]
+    assert said in line
+
+
+def test_a_port_that_is_taken_is_said_so(index: Path, tmp_path: Path) -> None:
+    with server.listen("127.0.0.1", 0) as taken:
+        port = str(taken.getsockname()[1])
+        printed = command(tmp_path, "serve", "--index", str(index), "--port", port, code=1)
+    assert f"port {port}: Address already in use; give --port" in printed

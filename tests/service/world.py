@@ -1,0 +1,75 @@
+"""A catalogue of squares of a few colours, its index, and the service that searches it."""
+
+import io
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+from PIL import Image
+
+from rau.search import build, catalogue
+from rau.search.model import Model
+from rau.service import server
+from rau.service.app import create
+from rau.service.live import Live
+from tests.search.world import CPU, load_model
+
+COLOURS = {"red": (200, 40, 40), "green": (40, 160, 70), "blue": (50, 80, 200)}
+# An id that a page must not take for its own text.
+HOSTILE = "<img src=x onerror=alert(1)>.png"
+
+
+def square(colour: str, size: int = 40) -> bytes:
+    """A PNG of one colour."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (size, size), COLOURS[colour]).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def make_catalogue(root: Path, count: int = 40) -> Path:
+    """A folder of pictures with a product table; the first has an odd id."""
+    root.mkdir(parents=True, exist_ok=True)
+    lines = ["image,id,colour,price,new,tags"]
+    for number in range(count):
+        colour = [*COLOURS][number % 3]
+        shade = Image.open(io.BytesIO(square(colour)))
+        shade.paste((number * 6, 255 - number * 6, 90), (8, 8, 24, 10 + number % 25))
+        shade.save(root / f"{number}.png")
+        name = HOSTILE if number == 0 else f"shop/{number:02}"
+        tags = "plain|small" if number % 2 else "plain"
+        lines.append(f'{number}.png,"{name}",{colour},{number + 0.5},{number % 4 == 0},{tags}')
+    (root / "products.csv").write_text("\n".join(lines) + "\n")
+    return root
+
+
+def make_index(folder: Path, root: Path, model: Model) -> Path:
+    """The index of such a folder."""
+    build.build(folder, catalogue.of_folder(root), model, "exact", 8, 1)
+    return folder
+
+
+def make_world(folder: Path, encoder_folder: Path) -> Path:
+    """A catalogue and its index, which is returned."""
+    model = load_model(folder / "head", encoder_folder)
+    return make_index(folder / "index", make_catalogue(folder / "catalogue"), model)
+
+
+@contextmanager
+def served(index: Path | Live, patience: float = server.PATIENCE, **options: Any) -> Iterator[str]:
+    """The address of a real server for the length of a block."""
+    live = index if isinstance(index, Live) else Live(index, CPU)
+    app = create(live, server.names("127.0.0.1", ()), **options)
+    listening = server.listen("127.0.0.1", 0)
+    port = listening.getsockname()[1]
+    running = server.configured(app)
+    with patch.object(server, "PATIENCE", patience):
+        thread = threading.Thread(target=running.run, args=([listening],))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            running.should_exit = True
+            thread.join()
