@@ -7,7 +7,7 @@ from rau.search.index import Index
 from rau.search.segments import taken
 from rau.service.messages import Choices, Filter, Flag, Range
 
-# An attribute with more values than this is no choice, and one that is all but an id no help.
+# More values than this are no choice, and values that most pictures have for themselves no help.
 MAX_VALUES = 200
 
 
@@ -32,8 +32,9 @@ def _filter(name: str, column: pa.ChunkedArray) -> Filter | None:
             return None
         return Range(attribute=name, low=ends["min"], high=ends["max"])
     several = pa.types.is_list(kind)
-    values = pc.unique(pc.list_flatten(column) if several else column).drop_null()
-    if not 2 <= len(values) <= MAX_VALUES:
+    known = (pc.list_flatten(column) if several else column).drop_null()
+    values = known.unique()
+    if not 2 <= len(values) <= min(MAX_VALUES, len(known) / 2):
         return None
     names = sorted(map(str, values.to_pylist()), key=str.casefold)
     return Choices(kind="list" if several else "text", attribute=name, values=names)

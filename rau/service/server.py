@@ -1,6 +1,7 @@
 """The server: where it listens, how long it waits for a client, and how it ends."""
 
 import ipaddress
+import os
 import signal
 import socket
 from collections.abc import Sequence
@@ -78,7 +79,8 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family, backlog=MAX_CONNECTIONS)
     except OSError as error:
-        reason = error.strerror or error
+        # Its own text says the address once more.
+        reason = os.strerror(error.errno) if error.errno else str(error)
         raise UserError(f"cannot listen at {host}, port {port}: {reason}; give --port") from error
 
 

@@ -47,7 +47,7 @@ class Uploads:
         if (held := self.get(name)) is not None:
             return held
         picture = open_rgb(content)
-        feature = model.encoder.encode_images(model.encoder.crop(picture)[None])[0]
+        feature = model.encoder.encode_images(model.encoder.load_images([picture]))[0]
         width, height = picture.size
         picture.thumbnail((SHOWN, SHOWN), reducing_gap=2.0)
         buffer = io.BytesIO()

@@ -1,6 +1,7 @@
 """Answers as files that a data set can be read with."""
 
 import csv
+import os
 import threading
 from datetime import UTC, datetime
 from pathlib import Path
@@ -108,8 +109,8 @@ def test_a_row_is_written_whole_or_not_at_all(
     kept.add("a", "b", "is red", True)
     (path,) = tmp_path.glob("*.csv")
     before = path.read_bytes()
-    write = feedback.os.write
-    monkeypatch.setattr(feedback.os, "write", lambda handle, row: write(handle, row[:5]))
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda handle, row: write(handle, row[:5]))
     with pytest.raises(NotKept, match="disk is full"):
         kept.add("a", "c", "is blue", True)
     assert path.read_bytes() == before

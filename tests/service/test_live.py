@@ -9,7 +9,7 @@ from rau.search import build, catalogue
 from rau.search.model import Query
 from rau.service.live import Live
 from tests.search.world import CPU, load_model
-from tests.service.world import make_catalogue, make_index, make_world, square
+from tests.service.world import calibrate, make_catalogue, make_index, make_world, square
 
 
 @pytest.fixture(name="world")
@@ -42,6 +42,18 @@ def test_a_changed_index_is_opened_behind_what_runs(world: Path, encoder_folder:
     assert len(old.searcher.search(Query([held.feature]), 100).hits) == 40
     assert live.now.searcher.model is old.searcher.model
     assert live.now.uploads.get(held.id) is held
+
+
+def test_a_new_calibration_is_seen(world: Path) -> None:
+    live = Live(world / "index", CPU)
+    model = live.now.searcher.model
+    calibrate(world / "index", 0.5)
+    live.refresh()
+    searcher = live.now.searcher
+    answer = searcher.search(Query([searcher.reference("shop/01")], "is red"))
+    assert answer.confidence is not None
+    assert answer.confidence.within[10] == 0.5
+    assert searcher.model is model
 
 
 def test_another_model_takes_over_with_its_uploads_gone(world: Path, encoder_folder: Path) -> None:

@@ -46,6 +46,17 @@ def test_a_search_is_the_searchers(client: TestClient, live: Live) -> None:
     assert [hit["id"] for hit in without] != [hit["id"] for hit in search(client, caption="red")]
 
 
+def test_an_answer_says_how_sure_it_is(client: TestClient) -> None:
+    asked = {"references": ["shop/04"], "caption": "is red"}
+    sure = client.post("/api/search", json=asked).json()
+    assert sure["confidence"]["within"] == {"1": 0.72, "5": 0.72, "10": 0.72, "50": 0.72}
+    assert 15 < sure["confidence"]["enough"] < 25
+    assert sure["doubt"] is None
+    unsure = client.post("/api/search", json=asked | {"without": "dots"}).json()
+    assert unsure["confidence"] is None
+    assert "only a picture with a caption" in unsure["doubt"]
+
+
 def test_a_filter_and_the_reference_itself(client: TestClient) -> None:
     asked = {"references": ["shop/04"], "where": "colour = 'green' and price < 20", "k": 40}
     found = {hit["id"] for hit in search(client, **asked)}
@@ -180,11 +191,11 @@ def test_feedback_takes_the_token(live: Live, answers: Path) -> None:
     app = create(live, ["127.0.0.1"], feedback=Feedback(answers), token=TOKEN)
     with TestClient(app, "http://127.0.0.1") as client:
         for said in ("", "Bearer", f"Bearer {TOKEN}x", f"Basic {TOKEN}", "Bearer \u00e9"):
-            headers = {"Authorization": said.encode("latin-1")}
+            headers = {b"Authorization": said.encode("latin-1")}
             refused = client.post("/api/feedback", json=given, headers=headers)
             assert refused.status_code == 401
         assert not [*answers.iterdir()]
-        headers = {"Authorization": f"Bearer {TOKEN}".encode()}
+        headers = {b"Authorization": f"Bearer {TOKEN}".encode()}
         assert client.post("/api/feedback", json=given, headers=headers).status_code == 201
         assert client.get("/api/index").json()["token"]
 

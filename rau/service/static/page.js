@@ -4,7 +4,7 @@ import * as api from "./api.js";
 import { NOTHING, PAGE, isEmpty, read, request, write } from "./address.js";
 import { build } from "./filters.js";
 import { again, send } from "./pictures.js";
-import { DRAGGED, card, example, turn } from "./results.js";
+import { DRAGGED, card, confidence, example, turn } from "./results.js";
 
 const MOST = 1000;
 const TURNS = 20;
@@ -149,6 +149,7 @@ function showStart() {
   at("status").textContent = "Show a picture, say what should be different";
   at("note").textContent = "Start with a picture of your own, with words, or from one of these.";
   at("further").hidden = at("unfilter").hidden = true;
+  at("sure").replaceChildren();
 }
 
 async function show() {
@@ -164,8 +165,9 @@ async function show() {
     return;
   }
   await attempt(async (signal) => {
-    const { hits } = await found(query, signal);
-    showHits(query, hits);
+    const answer = await found(query, signal);
+    showHits(query, answer.hits);
+    at("sure").replaceChildren(...(answer.hits.length ? confidence(answer) : []));
   });
 }
 
@@ -289,6 +291,7 @@ function listen() {
     event.preventDefault();
     go(NOTHING, []);
   });
+  at("cancel").addEventListener("click", () => at("ask-token").close(""));
   addEventListener("popstate", show);
   document.addEventListener("keydown", (event) => {
     const typing = event.target.matches?.("input, textarea, select");

@@ -52,8 +52,8 @@ function spoken(name, value) {
 }
 
 function attributes(hit) {
-  const said = Object.entries(hit.attributes).slice(0, ATTRIBUTES);
-  const items = said.map(([name, value]) => make("li", { title: name }, spoken(name, value)));
+  const said = Object.entries(hit.attributes).filter(([, value]) => value !== hit.id);
+  const items = said.slice(0, ATTRIBUTES).map(([name, value]) => make("li", { title: name }, spoken(name, value)));
   return make("ul", { className: "attributes" }, ...items);
 }
 
@@ -92,6 +92,19 @@ export function card(hit, place, said, from, answer) {
   item.dataset.id = hit.id;
   if (said !== undefined) item.dataset.said = said ? "yes" : "no";
   return item;
+}
+
+const percent = (share) => `${Math.round(100 * share)} %`;
+
+// How sure an answer is, in words.
+export function confidence({ confidence: sure, doubt }) {
+  if (!sure) return [`How sure this is, is not known: ${doubt}.`];
+  const all = Object.entries(sure.within).map(([k, share]) => `first ${k}: ${percent(share)}`);
+  const among = make("b", { title: all.join(", ") }, percent(sure.within[10]));
+  const enough = sure.enough
+    ? `; the first ${sure.enough} hold it with 90 %.`
+    : "; no short list holds it with 90 %.";
+  return [among, " that what you want is among the first 10", enough];
 }
 
 // One earlier turn: its picture and words, as a link back to it.
