@@ -61,8 +61,8 @@ class ServedSearch(PythonModel):
     """`rau search` behind MLflow's interface.
 
     `image` is an id of the index, or a picture's file in base64; either of image and caption may be
-    empty. A row's reference is no answer to it. `confidence` is the probability that what is wanted is
-    among the first k, by k; empty where it was never checked for such a query or gallery.
+    empty. A row's reference is no answer to it. `confidence` is the probability that what is wanted
+    is among the first k, by k; empty where it was never checked for such a query or gallery.
     """
 
     searcher: Searcher
