@@ -98,7 +98,7 @@ const percent = (share) => `${Math.round(100 * share)} %`;
 
 // How sure an answer is, in words.
 export function confidence({ confidence: sure, doubt }) {
-  if (!sure) return [`How sure this is, is not known: ${doubt}.`];
+  if (!sure) return [`Confidence is not known: ${doubt}.`];
   const all = Object.entries(sure.within).map(([k, share]) => `first ${k}: ${percent(share)}`);
   const among = make("b", { title: all.join(", ") }, percent(sure.within[10]));
   const enough = sure.enough
