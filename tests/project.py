@@ -6,6 +6,7 @@ import runpy
 import shutil
 import subprocess
 import sys
+import tempfile
 import warnings
 from contextlib import chdir, redirect_stderr, redirect_stdout
 from multiprocessing import get_context
@@ -51,18 +52,24 @@ def environment() -> dict[str, str]:
 
 
 def call(folder: Path, *command: str, code: int = 0, **extra: str) -> str:
-    """Run a command and return all it printed."""
-    done = subprocess.run(
-        command,
-        cwd=folder,
-        env=environment() | extra,
-        capture_output=True,
-        text=True,
-        timeout=400,
-        check=False,
-    )
-    assert done.returncode == code, f"{command}\n{done.stdout}\n{done.stderr}"
-    return done.stdout + done.stderr
+    """Run a command and return all it printed.
+
+    It prints to a file: a pipe would be open until whatever it leaves in the background ends.
+    """
+    with tempfile.TemporaryFile() as output:
+        done = subprocess.run(
+            command,
+            cwd=folder,
+            env=environment() | extra,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            timeout=400,
+            check=False,
+        )
+        output.seek(0)
+        printed = output.read().decode()
+    assert done.returncode == code, f"{command}\n{printed}"
+    return printed
 
 
 def dvc(folder: Path, *commands: str) -> str:
