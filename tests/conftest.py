@@ -51,6 +51,11 @@ def project_folder(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> 
     return (base if worker_id == "master" else base.parent) / "project"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of the built project come last, so that the others run while it is built."""
+    items.sort(key=lambda item: "built_project" in names(item))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def build_early(
     request: pytest.FixtureRequest, project_folder: Path, worker_id: str
