@@ -52,24 +52,14 @@ def _of_project(root: Path) -> Found:
     if params.features.source is not None:
         raise UserError(NO_ENCODER)
     name = params.dataset.name
-    return Found(_encoder(root, name), root / workspace.model(name))
-
-
-def _encoder(root: Path, dataset: str) -> Path:
-    """The encoder of a project that its features are made with."""
-    from rau.finetuning import record
-
-    folder = root / workspace.finetuned(dataset)
-    if record.Record.read(folder).towers == "none":
-        return root / workspace.ENCODER
-    return folder / record.ENCODER
+    return Found(workspace.encoder(name, root), root / workspace.model(name))
 
 
 def _of_revision(revision: Revision, into: Path) -> Found:
     name = revision.dataset()
     head = revision.folder(workspace.model(name), into)
     revision.folder(workspace.finetuned(name), into)
-    encoder = _encoder(into, name)
+    encoder = workspace.encoder(name, into)
     if encoder == into / workspace.ENCODER:
         revision.folder(workspace.ENCODER, into)
     return Found(encoder, head)

@@ -77,12 +77,13 @@ def finetuning_history(dataset: str) -> "dict[str, NDArray[np.float64]] | None":
     return read_history(path, "finetune") if path.exists() else None
 
 
-def encoder(dataset: str) -> Path:
-    """The encoder that features are made with: the fine-tuned one, where there is one."""
+def encoder(dataset: str, root: Path = Path()) -> Path:
+    """The encoder that the features of a project are made with: the fine-tuned one, if any."""
     from rau.finetuning import record
 
-    towers = record.Record.read(finetuned(dataset)).towers
-    return ENCODER if towers == "none" else finetuned(dataset) / record.ENCODER
+    folder = root / finetuned(dataset)
+    towers = record.Record.read(folder).towers
+    return root / ENCODER if towers == "none" else folder / record.ENCODER
 
 
 def model(dataset: str) -> Path:
