@@ -39,12 +39,11 @@ class Attribute(ABC):
 
 
 @dataclass(frozen=True)
-class Labels(Attribute):
-    """One of some values; `codes` (P,) are places in `values`, -1 unknown."""
+class Coded(Attribute):
+    """Products are alike where their `codes` (P,) are equal; -1 is unknown."""
 
     values: Sequence[str]
     codes: NDArray[np.int32]
-    kind: ClassVar[str] = "categorical"
 
     def __str__(self) -> str:
         return f"{self.kind}, {len(self.values):,} values"
@@ -55,11 +54,18 @@ class Labels(Attribute):
     def sort_key(self) -> NDArray[np.int64]:
         return self.codes.astype(np.int64)
 
-    def take(self, rows: NDArray[np.int64]) -> Self:
-        return replace(self, codes=self.codes[rows])
-
     def known(self, rows: Rows) -> Mask:
         return np.asarray(self.codes[rows] >= 0)
+
+
+@dataclass(frozen=True)
+class Labels(Coded):
+    """One of some values; codes are places in `values`."""
+
+    kind: ClassVar[str] = "categorical"
+
+    def take(self, rows: NDArray[np.int64]) -> Self:
+        return replace(self, codes=self.codes[rows])
 
 
 @dataclass(frozen=True)
@@ -109,28 +115,11 @@ class Numbers(Attribute):
 
 
 @dataclass(frozen=True)
-class Sets(Attribute):
-    """Several of some values.
+class Sets(Coded):
+    """Several of some values: `members` (P, V) says which; codes are equal where all are."""
 
-    `members` (P, V) says which, `codes` (P,) are equal where all are, -1 unknown.
-    """
-
-    values: Sequence[str]
     members: NDArray[np.bool_]
-    codes: NDArray[np.int32]
     kind: ClassVar[str] = "multi-valued"
-
-    def __str__(self) -> str:
-        return f"{self.kind}, {len(self.values):,} values"
-
-    def differs(self, product: int, rows: Rows) -> Mask:
-        return np.asarray(self.codes[rows] != self.codes[product])
-
-    def sort_key(self) -> NDArray[np.int64]:
-        return self.codes.astype(np.int64)
 
     def take(self, rows: NDArray[np.int64]) -> Self:
         return replace(self, members=self.members[rows], codes=self.codes[rows])
-
-    def known(self, rows: Rows) -> Mask:
-        return np.asarray(self.codes[rows] >= 0)

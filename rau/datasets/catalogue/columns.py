@@ -162,4 +162,4 @@ def _sets(name: str, words: str, cells: Sequence[str | None], given: Counter[str
             own = parsed[one]
             members[row, [place[value] for value in own if value in place]] = True
             codes[row] = known.setdefault(own, len(known))
-    return Sets(name, words, list(place), members, codes)
+    return Sets(name, words, list(place), codes, members)
