@@ -39,7 +39,7 @@ class Lance:
 
     def __init__(self, table: Any, name: str, columns: Sequence[str]) -> None:
         self._table, self._name = table, name
-        # Names of the user's own could not all be columns of LanceDB.
+        # LanceDB does not accept every column name that a product table may have.
         self._columns = {column: f"a{number}" for number, column in enumerate(columns)}
 
     @classmethod
