@@ -319,7 +319,7 @@ def log_model(
     run_name: str,
     registered: tuple[str, str],
     model: Mapping[str, Any],
-    size: int,
+    files: Path,
 ) -> LoggedModel:
     """Log a pyfunc model to a run and register it.
 
@@ -328,14 +328,14 @@ def log_model(
         run: id; None for a new one of `run_name`.
         registered: name and alias in the registry.
         model: arguments of `mlflow.pyfunc.log_model`.
-        size: of the model in bytes.
+        files: what the model carries.
     """
     name, alias = registered
     with _opened(uri, artifacts) as (client, experiment):
         if run is None:
             run = str(client.create_run(experiment, tags={"mlflow.runName": run_name}).info.run_id)
         client.get_run(run)
-        version = int(client._call(_log_model, uri, run, name, model, size=size))
+        version = int(client._call(_log_model, uri, run, name, model, size=_size(files)))
         client.set_registered_model_alias(name, alias, version)
         client.set_tag(run, MODEL, f"{name}/{version}")
     return LoggedModel(run, version)

@@ -48,6 +48,5 @@ def log(
         "input_example": pd.DataFrame([{"image": first, "caption": "in another colour"}]),
         "pip_requirements": served.requirements(),
     }
-    size = sum(path.stat().st_size for path in index.rglob("*") if path.is_file())
     source = f"search over {searcher.index.manifest.source}"
-    return tracking.log_model(uri, artifacts, run, source, (name, alias), model, size)
+    return tracking.log_model(uri, artifacts, run, source, (name, alias), model, index)
