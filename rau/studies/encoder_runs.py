@@ -73,11 +73,13 @@ class EncoderSource:
         """
         items = image_items(read_table(self.manifest, MANIFEST, "download"), self.images)
         queries, galleries = read_queries(self.queries), read_galleries(self.galleries)
-        return lambda params: self._execute(params, items, queries, galleries)
+        data = self.digest()
+        return lambda params: self._execute(params, data, items, queries, galleries)
 
     def _execute(
         self,
         params: Params,
+        data: str,
         items: list[Item],
         queries: list[QueryRow],
         galleries: list[GalleryRow],
@@ -85,7 +87,7 @@ class EncoderSource:
         """Fine-tune, and measure the composer on the holdout and on val."""
         device = devices.choose(self.device)
         material = run.prepare(params, items, queries, galleries, with_val=True)
-        state = self.parts / "finetune" / f"study-{self.key(params, self.digest(), device.type)}"
+        state = self.parts / "finetune" / f"study-{self.key(params, data, device.type)}"
         started = time.perf_counter()
         encoder = clip.load(self.encoder, device)
         processes = Processes(self.device, 1)
