@@ -3,6 +3,8 @@
 from typing import Any
 
 from rau.models.config import HeadConfig
+from rau.retrieval.protocols import weight_key
+from rau.training.model_selection import ALL_CHOICES
 
 SMALL: dict[str, Any] = {
     "name": "rau",
@@ -21,6 +23,19 @@ SMALL: dict[str, Any] = {
     "text_weight": 0.5,
     "temperature": 0.05,
     "learn_temperature": False,
+}
+
+# What `train` stores with a head.
+RECORD: dict[str, Any] = {
+    "features": {"key": "k"},
+    "select": "map",
+    "best_epoch": 1,
+    "best_value": 50.0,
+    "text_weights": {weight_key(*choice): 0.5 for choice in ALL_CHOICES},
+    "alignment": {"pairs": None},
+    "threads": 1,
+    "queries": {"train": 1},
+    "joins_captions": True,
 }
 
 

@@ -13,21 +13,7 @@ from rau.features.table import Features
 from rau.models import checkpoint
 from rau.models.head import ComposedHead
 from rau.retrieval.feature_set import FeatureSet
-from rau.retrieval.protocols import weight_key
-from rau.training.model_selection import ALL_CHOICES
-from tests.heads import small_config
-
-EXTRA: dict[str, Any] = {
-    "features": {"key": "k"},
-    "select": "map",
-    "best_epoch": 1,
-    "best_value": 50.0,
-    "text_weights": {weight_key(*choice): 0.5 for choice in ALL_CHOICES},
-    "alignment": {"pairs": None},
-    "threads": 1,
-    "queries": {"train": 1},
-    "joins_captions": True,
-}
+from tests.heads import RECORD, small_config
 
 
 def features(d_image: int, d_text: int) -> FeatureSet:
@@ -48,9 +34,9 @@ def features(d_image: int, d_text: int) -> FeatureSet:
 def test_record_of_a_head(tmp_path: Path, changed: dict[str, Any], said: str) -> None:
     config = small_config()
     own = features(config.d_image, config.d_text)
-    checkpoint.save(tmp_path, ComposedHead(config), EXTRA)
+    checkpoint.save(tmp_path, ComposedHead(config), RECORD)
     assert TrainedHead.load(tmp_path, own).record.best_value == 50
-    checkpoint.save(tmp_path, ComposedHead(config), EXTRA | changed)
+    checkpoint.save(tmp_path, ComposedHead(config), RECORD | changed)
     with pytest.raises(UserError, match=f"{said}.*run `python -m pipeline.train`"):
         TrainedHead.load(tmp_path, own)
 

@@ -11,10 +11,8 @@ from PIL import Image
 from rau.encoders import clip
 from rau.models import checkpoint
 from rau.models.head import ComposedHead
-from rau.retrieval.protocols import weight_key
 from rau.search.model import Model
-from rau.training.model_selection import ALL_CHOICES
-from tests.heads import small_config
+from tests.heads import RECORD, small_config
 
 CPU = torch.device("cpu")
 
@@ -28,15 +26,8 @@ def save_head(folder: Path, encoder: clip.Encoder, joins: bool = True, **changes
         for parameter in head.parameters():
             if parameter.ndim == 2:
                 parameter.add_(torch.randn_like(parameter) / width)
-    extra = {
+    extra = RECORD | {
         "features": {"key": encoder.key, "arithmetic": "float32", "encoder": encoder.name},
-        "select": "map",
-        "best_epoch": 1,
-        "best_value": 50.0,
-        "text_weights": {weight_key(*choice): 0.5 for choice in ALL_CHOICES},
-        "alignment": {"pairs": None},
-        "threads": 1,
-        "queries": {"train": 1},
         "joins_captions": joins,
     }
     checkpoint.save(folder, head, extra)
