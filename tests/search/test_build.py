@@ -253,7 +253,6 @@ def test_a_snapshot_goes_on_answering(root: Path, model: Model) -> None:
 
 
 def test_lancedb_follows_every_change(root: Path, model: Model) -> None:
-    pytest.importorskip("lancedb")
     run(root, model)
     index, changes = run(root, model, engine="lancedb")
     assert changes == Changes(kept=12)

@@ -115,7 +115,6 @@ def random_filter(rng: random.Random, depth: int = 3) -> str:
 
 
 def test_lancedb_reads_filters_alike(tmp_path: Path) -> None:
-    pytest.importorskip("lancedb")
     from rau.search.engines.lance import Lance
 
     engine = Lance.new(tmp_path, TABLE.schema, 4)

@@ -42,7 +42,6 @@ def flush(engine: Engine) -> None:
 def _make(request: pytest.FixtureRequest, tmp_path: Path) -> Make:
     if request.param == "exact":
         return Exact
-    pytest.importorskip("lancedb")
     from rau.search.engines.lance import Lance
 
     return lambda: Lance.new(tmp_path, SCHEMA, DIM)
