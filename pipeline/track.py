@@ -150,12 +150,22 @@ def main() -> None:
 
 def _log_search(dataset: str, uri: str, artifacts: Path, run: str) -> None:
     """Log a search over the val gallery as a model of the run, registered under the data set."""
-    from rau.cli.index import index
-    from rau.search import exported
+    import torch
 
+    from pipeline import galleries
+    from rau.search import exported
+    from rau.search.model import Model
+
+    params = workspace.load_params()
+    model = Model.load(
+        workspace.encoder(dataset),
+        workspace.model(dataset),
+        torch.device("cpu"),
+        params.encoder.trust_remote_code,
+    )
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "index"
-        index(None, into=folder, dataset=True, model=".", engine="exact", renew=False)
+        galleries.index(folder, model)
         name = f"rau-{dataset}"
         logged = exported.log(folder, uri, artifacts, run, name, NEWEST, False)
     print(f"model: models:/{name}@{NEWEST}, version {logged.version}")

@@ -11,7 +11,6 @@ from rau.errors import UserError
 
 if TYPE_CHECKING:
     from rau.params import Params
-    from rau.search.catalogue import Catalogue
 
 
 def index(
@@ -45,7 +44,7 @@ def index(
     """Make the index equal to FOLDER as it is now: new pictures are encoded, lost ones removed."""
     if (folder is None) != dataset:
         raise UserError("name a FOLDER of pictures, or give --dataset; one of both")
-    from pipeline import named_models
+    from pipeline import galleries, named_models
     from rau import devices
     from rau.params import Params
     from rau.search import build, catalogue
@@ -54,7 +53,7 @@ def index(
 
     params = workspace.load_params() if workspace.PARAMS.is_file() else Params()
     threads = stage.limit_threads(params.train.threads)
-    found = catalogue.of_folder(folder) if folder is not None else _gallery()
+    found = catalogue.of_folder(folder) if folder is not None else galleries.catalogue_of()
     if engine is None:
         engine = read_manifest(into).engine if (into / MANIFEST).is_file() else "exact"
     with tempfile.TemporaryDirectory() as temporary:
@@ -106,19 +105,3 @@ def _calibrate(index: Path, folder: Path | None, params: "Params") -> None:
     opened = Searcher.open(index, device, params.encoder.trust_remote_code)
     made = calibrate(opened, queries)
     print(f"calibrated on {made.queries:,} queries of {made.source}")
-
-
-def _gallery() -> "Catalogue":
-    """The val gallery of the project's data set."""
-    from rau.schemas import read_galleries, read_images
-    from rau.search import catalogue
-
-    params = workspace.load_params()
-    name = params.dataset.name
-    rows = read_galleries(workspace.table(name, "galleries"))
-    wanted = {row["image_id"] for row in rows if row["gallery"] == "original"}
-    root = workspace.store(params.dataset)
-    if name == "catalogue":
-        return catalogue.only(catalogue.of_products(root), name, wanted)
-    images = read_images(workspace.table(name, "images"))
-    return catalogue.of_images(name, root, [row for row in images if row["image_id"] in wanted])

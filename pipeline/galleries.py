@@ -1,0 +1,43 @@
+"""The val gallery of the project's data set, as what can be searched."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline import stage, workspace
+
+if TYPE_CHECKING:
+    from rau.search.catalogue import Catalogue
+    from rau.search.model import Model
+
+
+def catalogue_of() -> "Catalogue":
+    """Its pictures, with the attributes that are known of them.
+
+    Raises:
+        UserError: when the tables are missing, or a product table is malformed.
+    """
+    from rau.schemas import read_galleries, read_images
+    from rau.search import catalogue
+
+    params = workspace.load_params()
+    name = params.dataset.name
+    rows = read_galleries(workspace.table(name, "galleries"))
+    wanted = {row["image_id"] for row in rows if row["gallery"] == "original"}
+    root = workspace.store(params.dataset)
+    if name == "catalogue":
+        return catalogue.only(catalogue.of_products(root), name, wanted)
+    images = read_images(workspace.table(name, "images"))
+    return catalogue.of_images(name, root, [row for row in images if row["image_id"] in wanted])
+
+
+def index(folder: Path, model: "Model") -> None:
+    """Make the index in a folder that of the gallery as it is now, encoded by a model.
+
+    Raises:
+        UserError: as `rau.search.build.build` does.
+    """
+    from rau.search import build
+
+    params = workspace.load_params()
+    workers = params.features.workers or stage.limit_threads(params.train.threads)
+    build.build(folder, catalogue_of(), model, "exact", params.features.batch_size, workers)
