@@ -1,3 +1,53 @@
-"""Composed image retrieval with an uncertainty-augmented head (arXiv 2308.08131)."""
+"""Composed image retrieval: search by a picture and what should be different about it.
+
+The names of `__all__` are the Python interface (docs/python.md), imported when they are first used.
+Everything else may change between versions.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rau import datasets
+    from rau.api.evaluation import evaluate, needed_texts
+    from rau.api.frames import feature_set
+    from rau.api.heads import Head, fit
+    from rau.api.search import Found, Search, load
+    from rau.errors import UserError
 
 __version__ = "0.1.0"
+__all__ = [
+    "Found",
+    "Head",
+    "Search",
+    "UserError",
+    "datasets",
+    "evaluate",
+    "feature_set",
+    "fit",
+    "load",
+    "needed_texts",
+]
+_MODULES = {
+    "Found": "rau.api.search",
+    "Head": "rau.api.heads",
+    "Search": "rau.api.search",
+    "UserError": "rau.errors",
+    "evaluate": "rau.api.evaluation",
+    "feature_set": "rau.api.frames",
+    "fit": "rau.api.heads",
+    "load": "rau.api.search",
+    "needed_texts": "rau.api.evaluation",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "datasets":
+        return import_module("rau.datasets")
+    if name in _MODULES:
+        return getattr(import_module(_MODULES[name]), name)
+    raise AttributeError(f"module 'rau' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -81,17 +81,21 @@ class Annotations:
             | {"category": category_of[row["image_id"]]}
             for row in manifest.to_pylist()
         ]
+        return {
+            "images": pa.Table.from_pylist(images, schema=IMAGES),
+            "queries": pa.Table.from_pylist(self.queries, schema=QUERIES),
+            "galleries": self.gallery_table(),
+        }
+
+    def gallery_table(self) -> pa.Table:
+        """The table `galleries`."""
         members = [
             {"gallery": gallery, "category": category, "image_id": image_id}
             for gallery, categories in self.galleries.items()
             for category, ids in categories.items()
             for image_id in ids
         ]
-        return {
-            "images": pa.Table.from_pylist(images, schema=IMAGES),
-            "queries": pa.Table.from_pylist(self.queries, schema=QUERIES),
-            "galleries": pa.Table.from_pylist(members, schema=GALLERIES),
-        }
+        return pa.Table.from_pylist(members, schema=GALLERIES)
 
 
 def passed_over(folder: Path, read: Iterable[Path]) -> list[str]:

@@ -105,8 +105,8 @@ class _Rows:
                 has = ", ".join(file.schema_arrow.names)
                 raise UserError(f"{path} has no column {absent[0]}, but {has}; {REMEDY}")
             for batch in filter(len, file.iter_batches(ROWS, columns=columns)):
-                names = _names(batch.column(self._column), path, self._column)
-                self._put(names, _matrix(batch.column("feature"), path, names), path)
+                names = as_names(batch.column(self._column), path, self._column)
+                self._put(names, as_matrix(batch.column("feature"), path, names), path)
 
     def _put(self, names: list[str], features: Matrix, path: Path) -> None:
         if not self.matrix.shape[1]:
@@ -148,7 +148,7 @@ class _Rows:
                 )
 
 
-def _names(column: pa.Array, path: Path, name: str) -> list[str]:
+def as_names(column: pa.Array, path: Path | str, name: str) -> list[str]:
     """Names as text.
 
     Raises:
@@ -164,7 +164,7 @@ def _names(column: pa.Array, path: Path, name: str) -> list[str]:
     return [str(one) for one in column.to_pylist()]
 
 
-def _matrix(column: pa.Array, path: Path, names: list[str]) -> Matrix:
+def as_matrix(column: pa.Array, path: Path | str, names: list[str]) -> Matrix:
     """Features (N, d) of lists of numbers.
 
     Raises:

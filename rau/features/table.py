@@ -113,7 +113,7 @@ class Features:
         if absent := [name for name in dict.fromkeys(wanted) if name not in self.index]:
             raise UserError(
                 f"{len(absent):,} {what} have no feature: {', '.join(map(repr, absent[:3]))}; "
-                "run `python -m pipeline.features`"
+                "run `python -m pipeline.features`; in Python, encode what `rau.needed_texts` lists"
             )
         return np.array([self.index[name] for name in wanted], dtype=np.int64)
 

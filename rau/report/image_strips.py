@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from rau.errors import UserError
-from rau.pictures import open_rgb
+from rau.pictures import as_rgb
 
 TILE = 112
 GAP = 6
@@ -20,21 +20,21 @@ GONE = "#d0d0d0"
 
 @dataclass(frozen=True)
 class Strip:
-    """What a strip shows; images are files or their bytes, in rank order; perhaps no reference."""
+    """What a strip shows: files, their bytes or pictures in rank order; perhaps no reference."""
 
-    reference: Path | bytes | None
+    reference: Path | bytes | Image.Image | None
     caption: str
-    ranked: Sequence[Path | bytes]
+    ranked: Sequence[Path | bytes | Image.Image]
     target_at: int | None = None
     relevant_at: frozenset[int] = frozenset()
 
 
-def _tile(source: Path | bytes, frame: str | None) -> Image.Image:
+def _tile(source: Path | bytes | Image.Image, frame: str | None) -> Image.Image:
     tile = Image.new("RGB", (TILE, TILE), frame or PAPER)
     inner = TILE - 8
     backing = Image.new("RGB", (inner, inner), PAPER)
     try:
-        picture = ImageOps.contain(open_rgb(source), (inner, inner))
+        picture = ImageOps.contain(as_rgb(source), (inner, inner))
     except UserError:
         # It was whole when `download` looked: a strip is no reason to lose the report.
         picture = Image.new("RGB", (inner, inner), GONE)

@@ -48,6 +48,18 @@ def presets(dataset: str) -> tuple[Protocol, ...]:
     return PRESETS.get(dataset, FASHIONIQ)
 
 
+def named(name: str) -> Protocol:
+    """The published protocol of this name.
+
+    Raises:
+        UserError: listing the names that there are.
+    """
+    known = {one.name: one for own in (FASHIONIQ, *PRESETS.values()) for one in own}
+    if name not in known:
+        raise UserError(f"no protocol is called {name!r}; choose from {', '.join(known)}")
+    return known[name]
+
+
 def custom(dataset: str, gallery: Gallery, reference: Reference, join: Join) -> Protocol:
     """The protocol of three choices: a preset where there is one, else named by its choices.
 

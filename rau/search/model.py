@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Self
 
 import torch
+from PIL.Image import Image
 from pydantic import ValidationError
 from torch import Tensor
 from torch.nn import functional as F
@@ -102,8 +103,8 @@ class Model:
         """Read what `copy_to` wrote; arguments and errors as in `load`."""
         return cls.load(folder / ENCODER, folder, device, trust_remote_code)
 
-    def image_feature(self, source: Path | bytes) -> Tensor:
-        """Raw image feature (d_image,) of a picture.
+    def image_feature(self, source: Path | bytes | Image) -> Tensor:
+        """Raw image feature (d_image,) of a picture: a file, its bytes, or in RGB.
 
         Raises:
             UserError: when it cannot be decoded.

@@ -13,6 +13,7 @@ from typing import Any, Self
 
 import numpy as np
 import torch
+from PIL.Image import Image
 from torch import Tensor
 
 from rau.errors import UserError
@@ -89,8 +90,8 @@ class Searcher:
         """Whether the index or its calibration has changed since; open it again to see that."""
         return self.index.stale or _calibration(self.index, self.model) != self.calibration
 
-    def reference(self, picture: str | Path | bytes) -> Tensor:
-        """Raw image feature (d_image,) of a picture of the index by its id, a file or its bytes.
+    def reference(self, picture: str | Path | bytes | Image) -> Tensor:
+        """Raw image feature (d_image,) of a picture: its id in the index, a file, bytes, or in RGB.
 
         A string is an id and never a path: what a request says opens no file.
 

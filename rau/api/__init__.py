@@ -1,0 +1,1 @@
+"""The Python interface: what `rau` itself offers by name; everything else is internal."""

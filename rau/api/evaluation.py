@@ -1,0 +1,122 @@
+"""Any method on any features, measured under the protocols of the field."""
+
+from collections.abc import Iterable
+
+import pandas as pd
+
+from rau.api.frames import Rows, gallery_rows, query_rows
+from rau.datasets.captions import all_texts
+from rau.errors import UserError
+from rau.evaluation import benchmark
+from rau.models.baselines import RawSum, WeightedSum
+from rau.params import EvaluateParams
+from rau.retrieval import protocols
+from rau.retrieval.feature_set import FeatureSet
+from rau.retrieval.tasks import Method
+
+# Untrained methods, by the names of `rau.methods`.
+UNTRAINED: dict[str, Method] = {
+    "image_only": WeightedSum(0.0),
+    "text_only": WeightedSum(1.0),
+    "sum": WeightedSum(0.5),
+    "raw_sum": RawSum(),
+}
+COLUMNS = ["category", "metric", "value", "low", "high"]
+
+
+def needed_texts(queries: Rows) -> list[str]:
+    """Every text that needs a feature: captions as training and all protocols join them.
+
+    Args:
+        queries: rows with `captions`, as `rau.datasets.read` gives them.
+
+    >>> rau.needed_texts([{"captions": ["is red", "is long"]}])
+    ['Is red and is long', 'Is long and is red', 'Is red', 'Is long']
+    """
+    captions = pd.DataFrame(queries)["captions"]
+    listed = ([one] if isinstance(one, str) else list(one) for one in captions)
+    return list(dict.fromkeys(text for one in listed for text in all_texts(one)))
+
+
+def evaluate(
+    features: FeatureSet,
+    queries: Rows,
+    galleries: Rows | Iterable[str],
+    protocol: str = "original",
+    method: str | Method = "sum",
+    *,
+    split: str = "val",
+    top_k: int = 50,
+    bootstrap: int = 1000,
+    unusable: str = "miss",
+) -> pd.DataFrame:
+    """Measure a method under a protocol, by the code that measures every run of the pipeline.
+
+    Args:
+        features: result of `feature_set`.
+        queries: rows with `reference_id`, `target_id` and `captions` (one string or several), and
+            if there are such `query_id`, `category`, `split`, `members` (CIRR's set) and
+            `relevant` (all true answers).
+        galleries: rows of `gallery`, `category` and `image_id`, or the ids of one gallery.
+        protocol: `original` or `val` of FashionIQ, `cirr`, or another of docs/datasets.md.
+        method: `sum`, `raw_sum`, `image_only` or `text_only`, untrained, in a shared space; a
+            `Head`; or any object with `encode_query(reference, text)` and `encode_gallery(image)`,
+            each of which turns feature tensors (B, d_image) and (B, d_text) into vectors (B, d)
+            and uncertainties (B,).
+        split: the queries to measure, where `queries` has splits.
+        top_k: length of the ranked lists.
+        bootstrap: resamples over queries; 0 for no intervals.
+        unusable: queries without their images are a `miss` (score 0), or are `leave_out`.
+
+    Returns:
+        Percentages with their 95 % intervals, columns `value`, `low` and `high`, by category (the
+        mean over categories is `mean`) and metric.
+
+    Raises:
+        UserError: when a row or a feature is missing or malformed.
+
+    >>> features = rau.feature_set(
+    ...     images=(["a", "b", "c"], [[1.0, 0.0], [0.6, 0.8], [-1.0, 0.0]]),
+    ...     texts={"is red": [0.0, 1.0]},
+    ...     shared_space=True,
+    ... )
+    >>> queries = [{"reference_id": "a", "target_id": "b", "captions": "is red"}]
+    >>> found = rau.evaluate(features, queries, ["a", "b", "c"], method="sum")
+    >>> float(found.value["mean", "recall_at_1"])
+    100.0
+    """
+    measured = protocols.named(protocol)
+    chosen = _untrained(method, features) if isinstance(method, str) else method
+    rows = query_rows(queries, split, "val")
+    settings = EvaluateParams.model_validate(
+        {"top_k": top_k, "bootstrap": bootstrap, "unusable": unusable}
+    )
+    result, _ = benchmark.evaluate(
+        {measured: {"method": chosen}},
+        rows,
+        gallery_rows(galleries, sorted({row["category"] for row in rows}), measured.gallery),
+        features,
+        settings,
+        "method",
+    )
+    ends = result.intervals.get(measured.name, {})
+    lines = [
+        (category, metric, value, *ends.get(category, {}).get(metric, (float("nan"),) * 2))
+        for category, values in result.protocols[measured.name].items()
+        for metric, value in values.items()
+    ]
+    return pd.DataFrame(lines, columns=COLUMNS).set_index(COLUMNS[:2])
+
+
+def _untrained(name: str, features: FeatureSet) -> Method:
+    if name not in UNTRAINED:
+        raise UserError(
+            f"no untrained method is called {name!r}; choose from {', '.join(UNTRAINED)}, or give "
+            "the head that `rau.fit` returns"
+        )
+    if not features.images.shared_space and name != "image_only":
+        raise UserError(
+            f"{name} compares images with texts, whose features share no space; say "
+            "shared_space=True if they do, else train a head with `rau.fit`"
+        )
+    return UNTRAINED[name]

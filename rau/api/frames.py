@@ -1,0 +1,199 @@
+"""Frames, arrays and files of a user's own as the library's queries, galleries and features."""
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rau import devices
+from rau.errors import UserError
+from rau.features.precomputed import as_matrix, as_names
+from rau.features.table import SEPARATE, SHARED, Features
+from rau.files import digest
+from rau.retrieval.feature_set import FeatureSet
+from rau.schemas import GALLERIES, QUERIES, GalleryRow, QueryRow, fault, reading_parquet
+
+# Names with a vector each: a frame with the columns `image_id` or `text` and `feature`, or with
+# numbers alone under an index of names; a mapping; names beside a matrix (N, d); a Parquet file.
+Vectors: TypeAlias = (
+    pd.DataFrame | Mapping[str, Sequence[float]] | tuple[Sequence[str], Any] | pa.Table | str | Path
+)
+# Rows as `rau.datasets.read` gives them, or a frame or records of a user's own.
+Rows = pd.DataFrame | Sequence[Mapping[str, Any]]
+REMEDY = "see docs/python.md"
+
+
+def feature_set(
+    images: Vectors,
+    texts: Vectors,
+    *,
+    shared_space: bool = False,
+    device: str = "auto",
+) -> FeatureSet:
+    """Features of any encoder, from memory or from Parquet.
+
+    Args:
+        images: a vector (d_image) for each image id. A frame with the columns `image_id` and
+            `feature`, or with numbers alone under an index of ids; a mapping; a pair of ids and a
+            matrix (N, d_image); a Parquet file with these two columns, as pandas writes one.
+        texts: a vector (d_text) for each text, in the same ways, its column `text`;
+            `rau.needed_texts` lists what a data set needs.
+        shared_space: whether a text and the image that it describes lie close together, as with
+            CLIP; then both have one width.
+        device: `auto`, `cpu`, `cuda` or `mps`.
+
+    Raises:
+        UserError: when a name stands twice, or a vector is all zeros, not finite or of another
+            width.
+
+    >>> features = rau.feature_set(
+    ...     images=(["a", "b"], [[1.0, 0.0], [0.6, 0.8]]), texts={"is red": [0.0, 1.0]}
+    ... )
+    >>> features.image_matrix.shape, features.text_matrix.shape
+    (torch.Size([2, 2]), torch.Size([1, 2]))
+    """
+    found = _vectors(images, "image_id", "images"), _vectors(texts, "text", "texts")
+    widths = [matrix.shape[1] for _, matrix in found]
+    if shared_space and widths[0] != widths[1]:
+        raise UserError(
+            f"shared_space=True: images are {widths[0]} wide, texts {widths[1]}; a shared space "
+            "has one width"
+        )
+    metadata = {
+        "encoder": "own features",
+        "weights": "own",
+        "preprocess": "own",
+        "key": digest(
+            [[names, hashlib.sha256(matrix.data).hexdigest()] for names, matrix in found], 16
+        ),
+        "space": SHARED if shared_space else SEPARATE,
+    }
+    pair = (Features(names, matrix, metadata) for names, matrix in found)
+    return FeatureSet.on(devices.choose(device), *pair)
+
+
+def _vectors(given: Vectors, column: str, what: str) -> tuple[list[str], np.ndarray[Any, Any]]:
+    """Names and their matrix (N, d), float16 where it was that, else float32."""
+    match given:
+        case str() | Path():
+            with reading_parquet(Path(given), REMEDY):
+                names, values = _columns(pq.read_table(given), column, str(given))
+        case pa.Table():
+            names, values = _columns(given, column, what)
+        case pd.DataFrame():
+            names, values = _frame(given, column, what)
+        case tuple():
+            names, values = [str(name) for name in given[0]], given[1]
+        case Mapping():
+            names, values = [str(name) for name in given], list(given.values())
+        case _:
+            raise UserError(f"{what}: {type(given).__name__} holds no vectors; {REMEDY}")
+    try:
+        matrix = np.asarray(values)
+        matrix = matrix.astype(np.float16 if matrix.dtype == np.float16 else np.float32)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{what}: no matrix of numbers ({error}); {REMEDY}") from error
+    if matrix.ndim != 2 or len(matrix) != len(names) or not matrix.size:
+        raise UserError(
+            f"{what}: {len(names):,} names beside an array of shape {matrix.shape}; give a vector "
+            "of one width for each name"
+        )
+    if len(set(names)) < len(names):
+        raise UserError(f"{what}: a name stands twice; leave one of each")
+    bad = ~np.isfinite(matrix).all(1) | (matrix == 0).all(1)
+    if bad.any():
+        raise UserError(
+            f"{what}: {bad.sum():,} vectors are all zeros or not finite, the first that of "
+            f"{names[int(bad.argmax())]!r}; encode them again"
+        )
+    return names, np.ascontiguousarray(matrix)
+
+
+def _columns(table: pa.Table, column: str, place: str) -> tuple[list[str], Any]:
+    """Two columns of a table, lists of any kind."""
+    if absent := [name for name in (column, "feature") if name not in table.column_names]:
+        raise UserError(f"{place} has no column {absent[0]}, but {', '.join(table.column_names)}")
+    names, lists = (table[name].combine_chunks() for name in (column, "feature"))
+    found = as_names(names, place, column)
+    return found, as_matrix(lists, place, found)
+
+
+def _frame(frame: pd.DataFrame, column: str, what: str) -> tuple[list[str], Any]:
+    """A frame with these two columns, or with numbers alone."""
+    if column in frame or "feature" in frame:
+        named = frame if column in frame else frame.rename_axis(column).reset_index()
+        if "feature" not in named:
+            raise UserError(f"{what} has {column}, but no column feature; {REMEDY}")
+        return [str(name) for name in named[column]], [np.asarray(one) for one in named.feature]
+    return [str(name) for name in frame.index], frame.to_numpy()
+
+
+def query_rows(queries: Rows, split: str, role: str) -> list[QueryRow]:
+    """Queries as rows of schema `QUERIES`; columns that are not given have defaults.
+
+    Needed are `reference_id`, `target_id` and `captions`, a list or one string. Rows of other
+    splits than `split` are left out, where there are splits; the others' split is called `role`.
+
+    Raises:
+        UserError: when a column is missing or of another type, or no row is left.
+    """
+    frame = pd.DataFrame(queries)
+    for name in ("reference_id", "target_id", "captions"):
+        if name not in frame:
+            raise UserError(f"queries have no column {name}, but {', '.join(map(str, frame))}")
+    if "split" in frame:
+        frame = frame[frame["split"] == split]
+    if frame.empty:
+        raise UserError(f"there are no queries of the split {split!r}")
+    defaults: dict[str, Any] = {
+        "query_id": [f"{split}-{number}" for number in range(len(frame))],
+        "category": "all",
+        "members": None,
+        "relevant": None,
+    }
+    frame = frame.assign(
+        split=role,
+        captions=frame["captions"].map(lambda one: [one] if isinstance(one, str) else one),
+        **{name: v for name, v in defaults.items() if name not in frame},
+    )
+    return _rows(frame, QUERIES, "queries")
+
+
+def gallery_rows(
+    galleries: Rows | Iterable[str], categories: Iterable[str], gallery: str
+) -> list[GalleryRow]:
+    """Galleries as rows of schema `GALLERIES`.
+
+    Rows without a gallery's name are of `gallery`, those without a category, or mere image ids, of
+    every category.
+
+    Raises:
+        UserError: when a column is missing or of another type.
+    """
+    if not isinstance(galleries, pd.DataFrame):
+        listed = list(galleries)
+        ids = all(isinstance(one, str) for one in listed)
+        galleries = pd.DataFrame({"image_id": listed} if ids else listed)
+    if "gallery" not in galleries:
+        galleries = galleries.assign(gallery=gallery)
+    if "category" not in galleries:
+        every = pd.DataFrame({"category": list(categories)})
+        galleries = galleries.merge(every, how="cross")
+    return _rows(galleries, GALLERIES, "galleries")
+
+
+def _rows(frame: pd.DataFrame, schema: pa.Schema, what: str) -> list[Any]:
+    if absent := [name for name in schema.names if name not in frame]:
+        raise UserError(f"{what} have no column {absent[0]}; {REMEDY}")
+    try:
+        table = pa.Table.from_pandas(frame[schema.names], schema, preserve_index=False)
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise UserError(f"{what}: {str(error).splitlines()[0]}; {REMEDY}") from error
+    if wrong := fault(table, schema):
+        raise UserError(f"{what}: {wrong}; {REMEDY}")
+    return list(table.to_pylist())

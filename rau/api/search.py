@@ -1,0 +1,144 @@
+"""Search from Python: an index, or a trained run over the val gallery of its data set."""
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from PIL.Image import Image
+from torch import Tensor
+
+from pipeline import galleries, named_models, workspace
+from rau import devices
+from rau.evaluation.calibration import Confidence
+from rau.report.image_strips import Strip, draw
+from rau.search.index import MANIFEST
+from rau.search.model import NEUTRAL, Model, Query
+from rau.search.searcher import Hit, Searcher
+
+# An id of the index, a file, or a picture.
+Picture = str | Path | Image
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search found.
+
+    Attributes:
+        hits: best first, each with `id`, `score` (a cosine), `path` and `attributes`.
+        confidence: the probability that what is wanted is among the first k (`within`), and the
+            length of the shortest list that holds it with 90 % (`enough`); None where no number
+            was ever checked for such a query and gallery.
+        doubt: why, in words.
+        strip: the reference and its caption, then the pictures found.
+    """
+
+    hits: list[Hit]
+    confidence: Confidence | None
+    doubt: str | None
+    strip: Image
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """A row per picture: rank, id, score and attributes."""
+        rows = [
+            {"rank": rank, "id": hit.id, "score": hit.score, **hit.attributes}
+            for rank, hit in enumerate(self.hits, 1)
+        ]
+        return pd.DataFrame(rows).set_index("rank") if rows else pd.DataFrame()
+
+    def show(self) -> None:
+        """Open the strip in the system's viewer of pictures."""
+        self.strip.show()
+
+    def _repr_png_(self) -> bytes | None:
+        """In a notebook a result is shown as its strip."""
+        return self.strip._repr_png_()
+
+
+@dataclass(frozen=True)
+class Search:
+    """An index with its model, loaded once; any number of threads may ask it."""
+
+    searcher: Searcher
+
+    def __len__(self) -> int:
+        return len(self.searcher.index)
+
+    def search(
+        self,
+        image: Picture | Sequence[Picture] | None = None,
+        text: str = "",
+        k: int = 10,
+        *,
+        where: str | None = None,
+        without: str = "",
+        image_weight: float = NEUTRAL,
+        keep_reference: bool = False,
+    ) -> Found:
+        """The k pictures that best match what is shown and said.
+
+        Args:
+            image: an id of the index, a file or a picture; several; or none.
+            text: what should be different, or with no picture what is wanted.
+            where: a filter by attributes, as `category = 'dress' and price < 50`
+                (docs/catalogue.md).
+            without: what should not be there.
+            image_weight: towards the picture alone (1) or the text alone (0); 0.5 is the head.
+            keep_reference: let a picture of the index that is asked with be an answer.
+
+        Raises:
+            UserError: when nothing is asked for, a picture cannot be decoded, or the filter is
+                malformed.
+
+        >>> search = rau.load(index)
+        >>> found = search.search("a/000.png", "is red", k=3)
+        >>> len(found.hits), "a/000.png" in {hit.id for hit in found.hits}
+        (3, False)
+        """
+        given = [] if image is None else [image] if isinstance(image, Picture) else list(image)
+        given = [one.convert("RGB") if isinstance(one, Image) else one for one in given]
+        ids = [one for one in given if isinstance(one, str) and one in self.searcher.index.place]
+        query = Query([self._feature(one) for one in given], text, without, image_weight)
+        answer = self.searcher.search(query, k, where, [] if keep_reference else ids)
+        ranked = [self._picture(hit.id) for hit in answer.hits]
+        strip = draw(Strip(self._picture(given[0]) if given else None, text, ranked))
+        return Found(answer.hits, answer.confidence, answer.doubt, strip)
+
+    def _feature(self, picture: Picture) -> Tensor:
+        if isinstance(picture, str) and picture not in self.searcher.index.place:
+            return self.searcher.reference(Path(picture))
+        return self.searcher.reference(picture)
+
+    def _picture(self, picture: Picture) -> Path | bytes | Image:
+        if isinstance(picture, str):
+            return self.searcher.index.thumbnail(picture) or Path(picture)
+        return picture
+
+
+def load(
+    source: str | Path = ".", *, device: str = "auto", trust_remote_code: bool = False
+) -> Search:
+    """Open what can be searched.
+
+    Args:
+        source: the folder of an index that `rau index` made; or, with the project as the working
+            folder, its trained run by the project's folder, a git revision, a DVC experiment or an
+            MLflow run, which searches the val gallery of its data set. The gallery's pictures are
+            encoded the first time, and kept under `data/.parts`.
+        device: `auto`, `cpu`, `cuda` or `mps`.
+        trust_remote_code: run code that comes with an encoder of sentence-transformers.
+
+    Raises:
+        UserError: when it is none of these, or is damaged.
+    """
+    chosen = devices.choose(device)
+    if (Path(source) / MANIFEST).is_file():
+        return Search(Searcher.open(Path(source), chosen, trust_remote_code))
+    with tempfile.TemporaryDirectory() as temporary:
+        place = named_models.resolve(str(source), Path(temporary))
+        model = Model.load(place.encoder, place.head, chosen, trust_remote_code)
+        folder = workspace.parts() / "search" / model.key
+        galleries.index(folder, model)
+        return Search(Searcher.open(folder, chosen, trust_remote_code))

@@ -1,0 +1,42 @@
+"""A data set's annotations as pandas frames, for use outside the pipeline."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import get_args
+
+import pandas as pd
+import pyarrow as pa
+
+from rau.datasets.annotations import Annotations
+from rau.datasets.readers import reader
+from rau.errors import UserError
+from rau.params import DatasetParams
+from rau.schemas import QUERIES
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Annotations as frames.
+
+    Attributes:
+        queries: a row per query: `query_id`, `split`, `category`, `reference_id`, `target_id`,
+            `captions`, and where the data set has them `members` (CIRR's set) and `relevant` (all
+            true answers).
+        galleries: a row per image of a gallery: `gallery`, `category`, `image_id`.
+    """
+
+    queries: pd.DataFrame
+    galleries: pd.DataFrame
+
+
+def read_frames(name: str, root: Path) -> Dataset:
+    """See `rau.datasets.read`."""
+    names = get_args(DatasetParams.model_fields["name"].annotation)
+    if name not in names:
+        raise UserError(f"no data set is called {name!r}; choose from {', '.join(names)}")
+    if not root.is_dir():
+        raise UserError(f"no folder {root}; check the path")
+    found: Annotations = reader(name).read_annotations(root)
+    tables = found.gallery_table(), pa.Table.from_pylist(found.queries, schema=QUERIES)
+    galleries, queries = (table.to_pandas() for table in tables)
+    return Dataset(queries, galleries)

@@ -1,0 +1,68 @@
+"""What a caller of the interface can get wrong is one line that says what to do."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import rau
+
+TEXTS = {"is red": [1.0, 0.0]}
+IMAGES = {"a": [1.0, 0.0], "b": [0.0, 1.0]}
+QUERY = {"reference_id": "a", "target_id": "b", "captions": "is red"}
+
+
+def features(**changes: Any) -> Any:
+    """Three vectors in a shared space."""
+    given: dict[str, Any] = {"images": IMAGES, "texts": TEXTS, "shared_space": True}
+    return rau.feature_set(**given | changes)
+
+
+def evaluate(*queries: dict[str, Any], **changes: Any) -> pd.DataFrame:
+    """Measure queries against two images."""
+    own = {"features": features(), "galleries": ["a", "b"]} | changes
+    return rau.evaluate(queries=list(queries), **own)
+
+
+CASES: dict[str, Callable[[], Any]] = {
+    "a name stands twice": lambda: features(images=(["a", "a"], np.ones((2, 2)))),
+    "all zeros or not finite, the first that of 'b'": lambda: features(
+        images=(["a", "b"], [[1, 0], [0, 0]])
+    ),
+    "names beside an array of shape": lambda: features(images=(["a"], np.ones((2, 2)))),
+    "no matrix of numbers": lambda: features(images={"a": [1, 2], "b": [1, 2, 3]}),
+    "images are 2 wide, texts 3": lambda: features(texts={"is red": [1, 0, 0]}),
+    "int holds no vectors": lambda: features(images=3),
+    "no column feature": lambda: features(images=pd.DataFrame({"image_id": ["a"]})),
+    "queries have no column captions": lambda: evaluate({"reference_id": "a", "target_id": "b"}),
+    "no queries of the split 'val'": lambda: evaluate(QUERY | {"split": "train"}),
+    "1 texts have no feature: 'is blue'": lambda: evaluate(QUERY | {"captions": "is blue"}),
+    "target c of": lambda: evaluate(QUERY | {"target_id": "c"}),
+    "no protocol is called 'fiq'": lambda: evaluate(QUERY, protocol="fiq"),
+    "no untrained method is called 'rau'": lambda: evaluate(QUERY, method="rau"),
+    "share no space": lambda: evaluate(QUERY, features=features(shared_space=False)),
+    "galleries have no column image_id": lambda: evaluate(QUERY, galleries=[{"image": "a"}]),
+    "there is no ua.thet": lambda: rau.fit(features(), [QUERY], {"ua.thet": 1}),
+    "params: ua.theta": lambda: rau.fit(features(), [QUERY], {"ua.theta": 7.0}),
+    "usable train queries leave": lambda: rau.fit(features(), [QUERY], progress=False),
+    "no data set is called 'x'": lambda: rau.datasets.read("x", "."),
+    "no folder nowhere": lambda: rau.datasets.read("cirr", "nowhere"),
+    "nowhere": lambda: rau.load("nowhere"),
+}
+
+
+@pytest.mark.parametrize("message", CASES)
+def test_an_error_is_a_line(message: str) -> None:
+    with pytest.raises(rau.UserError) as caught:
+        CASES[message]()
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_damaged_index_is_a_line(tmp_path: Path) -> None:
+    (tmp_path / "index.json").write_text("{")
+    with pytest.raises(rau.UserError, match="index"):
+        rau.load(tmp_path)
