@@ -10,13 +10,18 @@ import typer
 from rau.errors import UserError
 
 LONGEST = 1000  # Characters of an error.
+LESS_MEMORY = (
+    "lower features.batch_size or train.batch_size, in fine-tuning set finetune.micro_batch or "
+    "finetune.checkpointing, or use train.device=cpu"
+)
 STOPPED = 130  # As shells say of a process that Ctrl-C ended.
 
 
 def run(app: typer.Typer, finished: Callable[[], None] = lambda: None) -> None:
     """Run a command line.
 
-    A `UserError`, a full disk or a file that cannot be used is one line on stderr and exit code 1.
+    A `UserError`, a full disk, a full GPU or a file that cannot be used is one line on stderr and
+    exit code 1.
 
     Args:
         finished: called after the command, unless it failed, was refused or only showed its help.
@@ -40,12 +45,20 @@ def run(app: typer.Typer, finished: Callable[[], None] = lambda: None) -> None:
         print("stopped; run it again to resume", file=sys.stderr)
         sys.exit(STOPPED)
     except Exception as error:
+        if _device_is_full(error):
+            _fail(f"the GPU's memory is full; {LESS_MEMORY}")
         if type(error).__module__.split(".")[0] not in ("click", "typer"):
             raise
         message = str(getattr(error, "message", error))
         if not message:
             sys.exit(2)  # Without arguments: typer printed the help.
         _fail(f"{message}; see --help")
+
+
+def _device_is_full(error: Exception) -> bool:
+    """Whether it is torch's error, without importing torch."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(error, torch.OutOfMemoryError)
 
 
 def _fail(message: str) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from pipeline import stage, workspace
 from rau.errors import UserError
@@ -21,6 +22,7 @@ from rau.memory import peak_memory_bytes
         (OSError(errno.ENOSPC, "No space left on device", "data/x"), "no space left on the disk"),
         (OSError(errno.ENOSPC, "No space left on device"), "no space left on the disk"),
         (FileNotFoundError(errno.ENOENT, "No such file or directory", "data/x"), "error: data/x: "),
+        (torch.OutOfMemoryError("CUDA out of memory"), "the GPU's memory is full; lower"),
         (UserError("x" * 9999 + "\x1b[2J; do this"), "?[2J; do this"),
         (PermissionError(errno.EACCES, "Permission denied", "data/x"), "Permission denied"),
     ],
