@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test fuzz lint bench ui clean
+.PHONY: help setup repro test fuzz lint bench docs ui clean
 
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -11,6 +11,7 @@ help:
 	@echo "make fuzz    run stages on 10,000 damaged and odd inputs; some 2 hours"
 	@echo "make lint    ruff and mypy"
 	@echo "make bench   measure ranking, training, features and fine-tuning; table in docs/performance.md"
+	@echo "make docs    this documentation as a site: data/site/index.html"
 	@echo "make ui      MLflow on http://127.0.0.1:5000"
 	@echo "make clean   remove the environment and everything the pipeline made"
 
@@ -38,6 +39,10 @@ lint: setup
 
 bench: setup
 	python -m bench
+
+docs: setup
+	mkdocs build --strict --quiet
+	@echo data/site/index.html
 
 ui: setup
 	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow server --workers 1 \
