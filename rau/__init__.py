@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rau.api.search import Found, Search, load
     from rau.errors import UserError
 
-__version__ = "0.1.0"
+__version__: str
 __all__ = [
     "Found",
     "Head",
@@ -42,6 +42,10 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("rau")
     if name == "datasets":
         return import_module("rau.datasets")
     if name in _MODULES:
