@@ -4,6 +4,7 @@
 in `params.yaml`.
 """
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -62,11 +63,11 @@ def parameters(text: str) -> str:
         lines = [f"## {section}", "", comments.get(section, ""), ""]
         lines += ["| parameter | default | allowed | |", "|---|---|---|---|"]
         for name, own in _rows(section, reference, schema["$defs"]):
-            default = str(own.get("default")).lower() if "default" in own else ""
+            default = json.dumps(own["default"]).strip('"') if "default" in own else ""
             cells = (f"`{name}`", f"`{default}`", _allowed(own), comments.get(name, ""))
             lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
         pages.append("\n".join(lines))
-    return "\n".join(pages)
+    return "\n\n".join(pages)
 
 
 def _comments(text: str) -> Iterator[tuple[str, str]]:

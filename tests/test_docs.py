@@ -80,5 +80,7 @@ def test_the_site_builds_and_its_links_lead_somewhere(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     start = (tmp_path / "index.html").read_text(encoding="utf-8")
     assert "Composed image retrieval" in start
+    parameters = (tmp_path / "parameters.html").read_text(encoding="utf-8")
+    assert all(f'<h2 id="{section}"' in parameters for section in Params.model_fields)
     # It opens from the disk, without a network.
     assert not re.findall(r"(?:src|href)=\"https?://[^\"]+\.(?:js|css|woff2?)\"", start)
