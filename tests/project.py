@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import warnings
+from collections.abc import Mapping
 from contextlib import chdir, redirect_stderr, redirect_stdout
 from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
@@ -134,8 +135,12 @@ def start(folder: Path, name: str, *arguments: str) -> BaseProcess:
     return process
 
 
-def make(folder: Path) -> Path:
-    """A tiny project after one `dvc repro`, in a git repository of its own."""
+def fresh(folder: Path, changes: Mapping[str, Mapping[str, Any]]) -> Path:
+    """A project before its first `dvc repro`, in a git repository of its own.
+
+    Args:
+        changes: of parameters, by section.
+    """
     for name in COPIED:
         source = ROOT / name
         copy = shutil.copytree if source.is_dir() else shutil.copy
@@ -144,12 +149,18 @@ def make(folder: Path) -> Path:
     shutil.copy(ROOT / ".dvc/config", folder / ".dvc/config")
     shutil.copy(ROOT / ".dvc/.gitignore", folder / ".dvc/.gitignore")
     params = yaml.safe_load((folder / "params.yaml").read_text())
-    for section, values in TINY.items():
+    for section, values in changes.items():
         params[section] |= values
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
     call(folder, "git", "init", "-q", "-b", "main")
     call(folder, "git", "add", "-A")
     call(folder, "git", "commit", "-qm", "start")
+    return folder
+
+
+def make(folder: Path) -> Path:
+    """A tiny project after one `dvc repro`."""
+    fresh(folder, TINY)
     call(folder, "dvc", "repro")
     call(folder, "git", "add", "-A")
     call(folder, "git", "commit", "-qm", "results")

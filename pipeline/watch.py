@@ -1,0 +1,20 @@
+"""Stage `watch`: what the user's own folder holds, so that DVC sees when that changes."""
+
+from pathlib import Path
+
+from pipeline import stage, workspace
+
+
+def main() -> None:
+    """Write `data/watched/<dataset>.txt`: a line a file of `dataset.root`; none without it."""
+    from rau.datasets.watched import listing
+    from rau.files import write_text
+
+    dataset = workspace.load_params().dataset
+    root = None if dataset.root is None else workspace.store(dataset)
+    lines = [] if root is None else listing(root)
+    write_text(Path("data/watched") / f"{dataset.name}.txt", "\n".join([*lines, ""]))
+
+
+if __name__ == "__main__":
+    stage.run(main)

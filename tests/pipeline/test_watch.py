@@ -1,0 +1,44 @@
+"""DVC notices by itself what changes in the user's own folder."""
+
+import re
+from pathlib import Path
+
+from rau.datasets.watched import listing
+from rau.schemas import read_queries
+from tests import catalogue
+from tests.project import dvc, fresh
+
+TABLES = Path("data/tables/catalogue/queries.parquet")
+
+
+def ran(printed: str) -> list[str]:
+    return re.findall("Running stage '(\\w+)'", printed)
+
+
+def test_answers_reach_the_tables_by_a_plain_repro(tmp_path: Path) -> None:
+    folder = fresh(tmp_path, {"dataset": {"name": "catalogue", "root": "shop"}})
+    rows = catalogue.write(folder / "shop", 40)
+    every = ["watch", "download", "tables"]
+    # Where nothing has changed the listing alone is written again.
+    assert ran(dvc(folder, "repro tables", "repro tables")) == [*every, "watch"]
+    before = (folder / TABLES).read_bytes()
+    one, other = [row["id"] for row in rows if row["category"] == "sign"][:2]
+    answer = {"reference": one, "target": other, "caption": "nicer", "accepted": "no"}
+    catalogue.write_table(folder / "shop/feedback", [answer], "1.csv")
+    assert ran(dvc(folder, "repro tables")) == every
+    # A refusal says nothing new: what follows is not run again.
+    assert (folder / TABLES).read_bytes() == before
+    catalogue.write_table(folder / "shop/feedback", [answer | {"accepted": "yes"}], "2.csv")
+    assert ran(dvc(folder, "repro tables")) == every
+    assert ["nicer"] in [query["captions"] for query in read_queries(folder / TABLES)]
+
+
+def test_listing_names_tables_by_content_and_pictures_by_size(tmp_path: Path) -> None:
+    rows = catalogue.write(tmp_path, 3)
+    (tmp_path / "notes.txt").write_text("not read")
+    before = listing(tmp_path)
+    assert len(before) == 4
+    (tmp_path / "products.csv").touch()
+    assert listing(tmp_path) == before
+    (tmp_path / rows[0]["image"]).write_bytes(b"other")
+    assert len(set(listing(tmp_path)) - set(before)) == 1
