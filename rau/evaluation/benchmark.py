@@ -8,7 +8,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from rau.errors import UserError
-from rau.evaluation import bootstrap
+from rau.evaluation import bootstrap, composition
 from rau.evaluation.bootstrap import PairedDifference
 from rau.evaluation.run_metrics import (
     BenchmarkResult,
@@ -166,6 +166,9 @@ def evaluate(
     for protocol, own in tasks.items():
         result.galleries[protocol.name] = {t.category: len(t.gallery) for t in own}
         by_name = lists[protocol]
+        composed = composition.of_protocol(own, by_name, protocol.metric, evaluate)
+        if composed is not None:
+            result.composition[protocol.name] = composed
         if reference_head is not None:
             result.against[protocol.name] = paired_differences(
                 own, by_name[head], by_name[reference_head], evaluate

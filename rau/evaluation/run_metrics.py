@@ -89,6 +89,42 @@ class TrainingSummary(Section):
     alignment: dict[str, float | None]
 
 
+class MethodComposition(Section):
+    """A method beside the single modalities.
+
+    Attributes:
+        gap: of the headline metric to the better single modality, paired by query, in points.
+        alone: share of the queries that it finds which one modality alone solves too; None where
+            it finds none.
+    """
+
+    gap: PairedDifference
+    alone: Share | None
+
+
+class Composition(Section):
+    """What the single modalities do alone under a protocol, and the methods beside them.
+
+    A query is solved, and found, where the target is among the first `cut`. Shares are means over
+    categories.
+
+    Attributes:
+        metric: the headline, of which the gaps are.
+        better: name of the single modality that has more of it.
+        reference, caption, either: share of the queries that the reference alone solves, the
+            caption alone, and at least one of them.
+        methods: by name.
+    """
+
+    metric: str
+    cut: PositiveInt
+    better: str
+    reference: Share
+    caption: Share
+    either: Share
+    methods: dict[str, MethodComposition]
+
+
 class BenchmarkResult(Section):
     """Every method under every protocol.
 
@@ -97,6 +133,7 @@ class BenchmarkResult(Section):
         baselines, baseline_intervals: of the others, by name and protocol.
         galleries: number of images by protocol and category.
         against: differences to the deterministic head by protocol, category and metric.
+        composition: by protocol.
     """
 
     protocols: dict[str, Scores] = Field(default_factory=dict)
@@ -105,6 +142,7 @@ class BenchmarkResult(Section):
     baseline_intervals: dict[str, dict[str, Intervals]] = Field(default_factory=dict)
     galleries: dict[str, dict[str, PositiveInt]] = Field(default_factory=dict)
     against: dict[str, dict[str, dict[str, PairedDifference]]] = Field(default_factory=dict)
+    composition: dict[str, Composition] = Field(default_factory=dict)
 
 
 class CalibrationFigures(Section):
@@ -171,6 +209,9 @@ class RunMetrics(BenchmarkResult):
                     raise ValueError(f"{where} has no intervals of {name}")
             if protocol not in self.intervals:
                 raise ValueError(f"{where} has no intervals")
+            own = self.composition.get(protocol)
+            if own and {*own.methods} != {*self.baselines, self.method}:
+                raise ValueError(f"{where}: the composition is of other methods")
             if self.against and _shape(self.against.get(protocol, {})).keys() != ours.keys():
                 raise ValueError(f"{where} has no differences to the deterministic head")
         head = self.headline

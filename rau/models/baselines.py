@@ -15,6 +15,8 @@ from rau.methods import METHODS, RAW_SUM
 
 WEIGHTS = tuple(round(0.05 * step, 2) for step in range(21))
 RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+# Names of the two that read one modality alone; that of the text may have a suffix.
+IMAGE_ONLY, TEXT_ONLY = "image only", "text only"
 
 
 class RawSum:
@@ -84,8 +86,8 @@ def untrained(text_weight: float, text_map: Tensor | None) -> dict[str, RawSum |
     suffix = "" if text_map is None else " (ridge map)"
     raw = {METHODS[RAW_SUM].label: RawSum()} if text_map is None else {}
     return raw | {
-        "image only": WeightedSum(0.0, text_map),
-        f"text only{suffix}": WeightedSum(1.0, text_map),
+        IMAGE_ONLY: WeightedSum(0.0, text_map),
+        f"{TEXT_ONLY}{suffix}": WeightedSum(1.0, text_map),
         f"sum{suffix}": WeightedSum(0.5, text_map),
         f"weighted sum{suffix}": WeightedSum(text_weight, text_map),
     }

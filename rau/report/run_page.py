@@ -8,7 +8,7 @@ from typing import Any
 from PIL import Image
 
 from rau.evaluation.bootstrap import Interval, PairedDifference
-from rau.evaluation.run_metrics import RunMetrics, Scores
+from rau.evaluation.run_metrics import Composition, RunMetrics, Scores
 from rau.report import published_results
 from rau.report.html import embed, jpeg, mark, page_template, style
 from rau.report.published_results import Published
@@ -45,6 +45,8 @@ class ProtocolTable:
         rows: the baselines, then the run's own method.
         against: differences to the deterministic head, paired by query; None where there are none.
         published: results of papers.
+        composition: the methods beside the single modalities; None where it is not known, and in
+            the tables of categories.
     """
 
     protocol: Protocol
@@ -54,6 +56,7 @@ class ProtocolTable:
     rows: Sequence[MethodRow]
     against: Mapping[str, PairedDifference] | None
     published: Sequence[Published]
+    composition: Composition | None
 
     @property
     def chance(self) -> float:
@@ -80,7 +83,7 @@ def tables(metrics: RunMetrics, protocols: Sequence[Protocol]) -> list[ProtocolT
     for protocol in protocols:
         name = protocol.name
         ours, against = metrics.protocols[name], metrics.against.get(name)
-        for category in _categories(ours):
+        for number, category in enumerate(_categories(ours)):
             rows = [
                 MethodRow(
                     method,
@@ -99,6 +102,7 @@ def tables(metrics: RunMetrics, protocols: Sequence[Protocol]) -> list[ProtocolT
                 [*rows, MethodRow(metrics.method, ours[category], intervals)],
                 None if against is None else against[category],
                 published_results.select(reported, name, category),
+                metrics.composition.get(name) if number == 0 else None,
             )
             found.append(table)
     return found
@@ -127,6 +131,7 @@ def render(
         figures=figures,
         groups=groups,
         mark=mark,
+        single=single,
         embed=embed,
         jpeg=jpeg,
     )
@@ -137,15 +142,40 @@ def text_table(metrics: RunMetrics) -> str:
     lines = []
     for protocol, values in metrics.protocols.items():
         names = columns(values["mean"])
-        lines.append(f"{'protocol ' + protocol:<31}" + "".join(f"{name:>17}" for name in names))
+        composition = metrics.composition.get(protocol)
+        header = "".join(f"{name:>17}" for name in names)
+        header += f"{'over single':>17}{'found alone':>17}" if composition else ""
+        lines.append(f"{'protocol ' + protocol:<31}{header}")
         rows = {n: b[protocol]["mean"] for n, b in metrics.baselines.items()}
         rows[metrics.method] = values["mean"]
         for method, row in rows.items():
-            lines.append(f"  {method:<29}" + "".join(f"{row[name]:>17.2f}" for name in names))
+            cells = "".join(f"{row[name]:>17.2f}" for name in names)
+            lines.append(f"  {method:<29}{cells}{_composed(composition, method)}")
         if protocol in metrics.against:
             gaps = metrics.against[protocol]["mean"]
             cells = "".join(f"{gaps[name].difference:>+17.2f}" for name in names)
             lines.append(f"{'  difference to deterministic':<31}{cells}")
+        if composition:
+            lines.append(f"  {single(composition)}")
     lines += [f"warning: {caution}" for caution in metrics.cautions]
     lines += [f"{one.name}: {one.evidence}; {one.remedy}" for one in metrics.diagnostics]
     return "\n".join(lines)
+
+
+def single(composition: Composition) -> str:
+    """What the single modalities solve, in words."""
+    one = composition
+    return (
+        f"with the target among the first {one.cut}, the reference alone solves "
+        f"{one.reference:.1%} of the queries, the caption alone {one.caption:.1%}, one of them "
+        f"{one.either:.1%}; the better one in {one.metric} is {one.better}"
+    )
+
+
+def _composed(composition: Composition | None, method: str) -> str:
+    """The gap to the better single modality and what one alone finds too, as table cells."""
+    if composition is None:
+        return ""
+    own = composition.methods[method]
+    alone = "–" if own.alone is None else f"{own.alone:.1%}"
+    return f"{own.gap.difference:>+17.2f}{alone:>17}"

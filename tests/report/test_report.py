@@ -23,6 +23,10 @@ ROW = {"recall_at_1": 5.0, "recall_at_10": 41.25, "mean_of_r10_r50": 60.0}
 PAIRED = {"difference": -0.75, "interval": [-1.5, -0.1], "p": 0.004}
 PARAMS = {"ua.theta": 0.7, "ua.theta_quantile": None, "ua.n": 1}
 ENDS = {"recall_at_10": [39.0, 43.0]}
+ALONE = {
+    **{"metric": "mean_of_r10_r50", "cut": 10, "better": "image only"},
+    **{"reference": 0.25, "caption": 0.125, "either": 0.3125, "methods": {}},
+}
 
 
 def document() -> dict[str, Any]:
@@ -95,6 +99,7 @@ def metrics(**changed: Any) -> RunMetrics:
         ({"headline": {**document()["headline"], "value": 101.0}}, "headline.value"),
         ({"protocols": {"original": {"mean": {"recall_at_1": -1.0}}}}, "recall_at_1"),
         ({"relevance": {"median": 1.0, "mean": 1.0, "queries": -1}}, "relevance.queries"),
+        ({"composition": {"original": ALONE}}, "the composition is of other methods"),
     ],
 )
 def test_metrics_that_no_page_can_be_made_of(
@@ -183,6 +188,25 @@ def test_terminal_table_has_every_method() -> None:
     assert text.count("difference to deterministic") == 2
     assert "-0.75" in text
     assert "CSU starved: 0.01 extra; lower it" in text
+
+
+def test_composition_is_on_the_page_in_the_terminal_and_in_mlflow() -> None:
+    own = {"image only": {"gap": PAIRED | {"difference": 0.0}, "alone": 1.0}}
+    own["RAU head"] = {"gap": PAIRED | {"difference": 12.25}, "alone": 0.375}
+    found = metrics(composition={"original": ALONE | {"methods": own}})
+    words = "the reference alone solves 25.0% of the queries, the caption alone 12.5%, one of them"
+    text = run_page.text_table(found)
+    page = run_page.render(found, FASHIONIQ, PARAMS, {}, {})
+    assert all(f"{words} 31.2%" in whole for whole in (text, page))
+    assert "+12.25            37.5%" in text
+    assert "<td>+12.25 <small>[-1.5, -0.1]</small></td><td>37.5 %</td>" in page
+    # Once, under the mean of the protocol that has it; the better modality has no gap to itself.
+    assert page.count("over image only, mean_of_r10_r50") == 1
+    assert "<td></td><td>100.0 %</td>" in page
+    tracked = final_metrics(found)
+    assert tracked["original.mean_of_r10_r50.over_single_modality"] == 12.25
+    assert tracked["original.solved_by_one_modality"] == 31.25
+    assert tracked["original.found_by_one_modality"] == 37.5
 
 
 @pytest.fixture

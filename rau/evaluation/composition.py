@@ -1,0 +1,105 @@
+"""Whether a figure means composition at all: methods beside what one modality does alone.
+
+The reference alone and the caption alone are the untrained baselines `image only` and `text only`.
+A modality solves a query when it ranks the target among the first `CUT`. Where one solves most of
+what a method finds, or is hardly behind it, the method's recall says little of composition.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rau.evaluation import bootstrap
+from rau.evaluation.bootstrap import MEAN, PairedDifference
+from rau.evaluation.run_metrics import Composition, MethodComposition
+from rau.models.baselines import IMAGE_ONLY, TEXT_ONLY
+from rau.params import EvaluateParams
+from rau.retrieval.metrics import Values
+from rau.retrieval.tasks import Ranked, Task, measured
+
+CUT = 10
+HIT = f"recall_at_{CUT}"
+ByCategory = Mapping[str, Values]
+Clusters = Mapping[str, NDArray[np.int64]]
+
+
+def of_protocol(
+    tasks: Sequence[Task],
+    by_name: Mapping[str, Sequence[Ranked]],
+    metric: str,
+    evaluate: EvaluateParams,
+) -> Composition | None:
+    """The composition of every method of a protocol; None without both single modalities.
+
+    Args:
+        by_name: what each method ranked, those of the single modalities among them.
+        metric: the protocol's headline, of which the gap is measured.
+    """
+    single = [_first(by_name, label) for label in (IMAGE_ONLY, TEXT_ONLY)]
+    reference, caption = single
+    if reference is None or caption is None:
+        return None
+    found = {name: measured(tasks, ranked, evaluate) for name, ranked in by_name.items()}
+    values = {name: own for name, (own, _) in found.items()}
+    clusters = found[reference][1]
+    return measure(values, clusters, (reference, caption), metric, evaluate.bootstrap)
+
+
+def measure(
+    values: Mapping[str, ByCategory],
+    clusters: Clusters,
+    single: tuple[str, str],
+    metric: str,
+    resamples: int,
+) -> Composition:
+    """The composition of methods from their metrics, means over categories.
+
+    Args:
+        values: metrics in percent, (R,) each, by method and category.
+        clusters: index of the query of each row, (R,), by category.
+        single: names of the methods that read the reference alone and the caption alone.
+        resamples: of the intervals; 0 for none.
+    """
+    better = max(single, key=lambda name: _mean(_column(values[name], metric)))
+    hits = {name: {c: own[HIT] > 0 for c, own in values[name].items()} for name in values}
+    reference, caption = (hits[name] for name in single)
+    either = {c: reference[c] | caption[c] for c in reference}
+    methods = {}
+    for name, own in values.items():
+        gap = bootstrap.paired_differences(
+            _column(own, metric), _column(values[better], metric), clusters, resamples
+        )[MEAN][metric]
+        both = _mean({c: {HIT: hits[name][c] & either[c]} for c in either})
+        every = _mean({c: {HIT: hits[name][c]} for c in either})
+        methods[name] = MethodComposition(
+            gap=PairedDifference.of(gap),
+            alone=round(both / every, 4) if every else None,
+        )
+    return Composition(
+        metric=metric,
+        cut=CUT,
+        better=better,
+        reference=_share(reference),
+        caption=_share(caption),
+        either=_share(either),
+        methods=methods,
+    )
+
+
+def _first(names: Mapping[str, object], label: str) -> str | None:
+    """The untrained baseline of a modality: it is named by it, and listed before any head."""
+    return next((name for name in names if name.startswith(label)), None)
+
+
+def _column(values: ByCategory, metric: str) -> dict[str, Values]:
+    return {category: {metric: own[metric]} for category, own in values.items()}
+
+
+def _mean(values: Mapping[str, Mapping[str, NDArray[np.bool_] | NDArray[np.float64]]]) -> float:
+    """The mean over categories of the mean of the only column."""
+    return float(np.mean([column.mean() for own in values.values() for column in own.values()]))
+
+
+def _share(hits: Mapping[str, NDArray[np.bool_]]) -> float:
+    return round(_mean({category: {HIT: own} for category, own in hits.items()}), 4)

@@ -1,0 +1,39 @@
+"""Methods beside the single modalities, against figures worked out by hand."""
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from rau.evaluation.composition import HIT, measure
+
+METRIC = "mean_of_r10_r50"
+
+
+def ranked(**hits: list[int]) -> dict[str, dict[str, NDArray[np.float64]]]:
+    """Metrics by category, from whether each query is found."""
+    found = {category: 100.0 * np.array(own) for category, own in hits.items()}
+    return {category: {HIT: own, METRIC: own / 2} for category, own in found.items()}
+
+
+def test_gaps_and_shares_by_hand() -> None:
+    values = {
+        "image only": ranked(dress=[1, 0, 0, 0], shirt=[0, 0]),
+        "text only": ranked(dress=[1, 1, 0, 0], shirt=[0, 1]),
+        "head": ranked(dress=[1, 0, 1, 1], shirt=[1, 1]),
+        "none": ranked(dress=[0, 0, 0, 0], shirt=[0, 0]),
+    }
+    clusters = {"dress": np.arange(4), "shirt": np.arange(2)}
+    found = measure(values, clusters, ("image only", "text only"), METRIC, 200)
+    assert (found.better, found.cut) == ("text only", 10)
+    # Categories weigh the same: dress 1/4, 2/4, 2/4 and shirt 0, 1/2, 1/2.
+    assert (found.reference, found.caption, found.either) == (0.125, 0.5, 0.5)
+    head = found.methods["head"]
+    # Half of the headline: dress 37.5 - 25, shirt 50 - 25.
+    assert head.gap.difference == pytest.approx(18.75)
+    assert head.gap.interval is not None
+    low, high = head.gap.interval
+    assert low < 18.75 < high
+    # Of (3/4 + 1) / 2 found, one modality alone finds (1/4 + 1/2) / 2.
+    assert head.alone == pytest.approx(0.375 / 0.875, abs=1e-4)
+    assert found.methods["text only"].gap.difference == 0
+    assert found.methods["none"].alone is None
