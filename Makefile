@@ -41,7 +41,7 @@ bench: setup
 	python -m bench
 
 docs: setup
-	mkdocs build --strict --quiet
+	python -m sphinx -W --keep-going -q -d data/.site docs data/site
 	@echo data/site/index.html
 
 ui: setup

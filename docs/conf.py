@@ -1,64 +1,70 @@
-"""Pages of the site that are made from the project, so that they are never stale: a hook of mkdocs.
+"""The documentation as a site that opens from the disk, by Sphinx: `make docs`.
 
-`index.md` is the README, `parameters.md` comes from the models in `rau/params.py` and the comments
-in `params.yaml`.
+The first page is the README; that of the parameters comes from the models in `rau/params.py` and
+the comments in `params.yaml`, so that it is never stale.
 """
 
 import json
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from mkdocs.config.defaults import MkDocsConfig
-from mkdocs.structure.files import File, Files
-
-from rau.params import Params
+from sphinx.application import Sphinx
 
 ROOT = Path(__file__).parents[1]
-LINE = re.compile(r"(?P<indent> *)(?P<name>\w+):(?P<value>[^#]*)(#\s*(?P<comment>.*))?")
+sys.path.insert(0, str(ROOT))
+
+from rau.params import Params  # noqa: E402
+
+project = "rau"
+html_title = "rau"
+extensions = ["myst_parser"]
+exclude_patterns = ["_static"]
+html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_copy_source = False
+myst_heading_anchors = 4
+# The README's sections are of one level below its title, which the site repeats.
+suppress_warnings = ["myst.header"]
+
 # Links of the README, and what they are on the site.
 LINKS = {
     "](docs/": "](",
     "](params.yaml)": "](parameters.md)",
     "[`CITATION.cff`](CITATION.cff)": "`CITATION.cff`",
 }
-INTRODUCTION = """# Parameters
-
-Every parameter of `params.yaml`, with its default, what it may be and what it does.
-`dvc exp run -S name=value` sets one for an experiment. An unknown name or a value out of range
-stops before any work.
-"""
+LINE = re.compile(r"(?P<indent> *)(?P<name>\w+):(?P<value>[^#]*)(#\s*(?P<comment>.*))?")
 
 
-def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add both pages."""
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    for written, there in LINKS.items():
-        readme = readme.replace(written, there)
-    own = {
-        "index.md": readme,
-        "parameters.md": parameters((ROOT / "params.yaml").read_text(encoding="utf-8")),
-    }
-    for name, content in own.items():
-        files.append(File.generated(config, name, content=content))
-    return files
+def setup(app: Sphinx) -> None:
+    """Sphinx calls it."""
+    app.connect("source-read", read)
 
 
-def on_page_markdown(markdown: str, **_: Any) -> str:
-    """The README is the first page."""
-    return markdown.replace("](../README.md", "](index.md")
+def read(app: Sphinx, page: str, source: list[str]) -> None:
+    """Fill the pages that come from the project; the README is the first page for all others."""
+    if page == "index":
+        readme = (ROOT / "README.md").read_text(encoding="utf-8")
+        for written, there in LINKS.items():
+            readme = readme.replace(written, there)
+        source[0] = readme + "\n" + source[0]
+    if page == "parameters":
+        source[0] += "\n" + parameters((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    source[0] = source[0].replace("](../README.md", "](index.md")
 
 
 def parameters(text: str) -> str:
-    """The page of all parameters.
+    """The tables of all parameters.
 
     Args:
         text: of `params.yaml`, whose comments say what each does.
     """
     comments = dict(_comments(text))
     schema = Params.model_json_schema()
-    pages = [INTRODUCTION]
+    pages = []
     for section, reference in schema["properties"].items():
         lines = [f"## {section}", "", comments.get(section, ""), ""]
         lines += ["| parameter | default | allowed | |", "|---|---|---|---|"]
