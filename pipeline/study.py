@@ -1,50 +1,53 @@
-"""Studies: `python -m pipeline.study`, or one of tune, methods, ablation, theta, n and finetune."""
+"""Studies: `python -m pipeline.study`, or `tune` and the names of studies."""
 
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pipeline import stage, workspace
 from rau.errors import UserError
+from rau.studies.registry import STUDIES, USUAL
 
 if TYPE_CHECKING:
     from rau.params import Params
-    from rau.studies.plan import Study
     from rau.studies.run_store import RunStore
 
-OF_HEADS = ("tune", "methods", "ablation", "theta", "n")
-NAMES = (*OF_HEADS, "finetune")
+TUNE = "tune"
+NAMES = (TUNE, *STUDIES)
 
 
 def main(
-    study: Annotated[
-        str | None, typer.Argument(help=f"{', '.join(NAMES)}; default: all but finetune")
+    studies: Annotated[
+        list[str] | None,
+        typer.Argument(help=f"of {', '.join(NAMES)}; default: {TUNE}, {', '.join(USUAL)}"),
     ] = None,
 ) -> None:
-    """Execute the runs of a study that are not stored yet, and write its tables."""
-    if study not in (None, *NAMES):
-        raise UserError(f"study {study}: choose from {', '.join(NAMES)}")
+    """Execute the runs of studies that are not stored yet, and write their tables."""
+    for name in studies or ():
+        if name not in NAMES:
+            raise UserError(f"study {name}: choose from {', '.join(NAMES)}")
     from rau.files import read_json, write_json, write_text
-    from rau.studies import study as studies
+    from rau.studies import registry
+    from rau.studies import study as running
 
     params = workspace.load_params()
     folder = workspace.studies(params.dataset.name)
-    store = _store(params, study == "finetune")
     tuned = folder / "tune/tuned.json"
-    if study is None:
-        studies.announce(params, store)
-    for name in [study] if study else OF_HEADS:
-        if name == "tune":
-            trials, chosen = studies.tune(params, store)
+    if not studies:
+        running.announce(USUAL, params, _store(params))
+    for name in studies or (TUNE, *USUAL):
+        if name == TUNE:
+            trials, chosen = running.tune(params, _store(params))
             write_text(folder / "tune/trials.csv", trials.to_csv(index=False))
             write_json(tuned, chosen)
         else:
-            changes = read_json(tuned, "tuning") if name == "methods" else {}
-            tables = studies.run_study(cast("Study", name), params, changes, store)
-            tables.write(folder / name)
+            study = registry.load(name)
+            changes = read_json(tuned, "tuning") if study.tuned else {}
+            store = _store(params, study.encoders)
+            running.run_study(name, params, changes, store).write(folder / name)
 
 
-def _store(params: "Params", encoders: bool) -> "RunStore":
+def _store(params: "Params", encoders: bool = False) -> "RunStore":
     """The runs that all studies share, with what they read."""
     from rau.studies.encoder_runs import EncoderSource
     from rau.studies.run_store import RunStore
@@ -57,6 +60,7 @@ def _store(params: "Params", encoders: bool) -> "RunStore":
         texts=workspace.features(name, "texts"),
         **tables,
         device=params.train.device,
+        listed=workspace.table(name, "images"),
     )
     if encoders:
         source = EncoderSource(

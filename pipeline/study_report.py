@@ -11,19 +11,20 @@ def main() -> None:
     from rau.files import write_bytes, write_json, write_text
     from rau.report.html import png
     from rau.schemas import read_csv, read_galleries, read_images, read_queries
-    from rau.studies import figures, study_page
+    from rau.studies import registry, study_page
     from rau.studies.tables import StudyTables
 
     params = workspace.load_params()
     name = params.dataset.name
     folder, target = workspace.studies(name), workspace.study_page(name).parent
     remedy = "run `python -m pipeline.study tune` again"
-    tried = read_csv(folder / "tune/trials.csv", study_page.TRIALS, remedy)
     sections = []
-    for study in workspace.finished_studies(name):
-        tables = StudyTables.read(folder / study)
-        picture = png(figures.DRAWN[study](tables))
-        write_bytes(target / f"{study}.png", picture)
+    for finished in workspace.finished_studies(name):
+        study, tables = registry.load(finished), StudyTables.read(folder / finished)
+        picture = png(study.figure(tables))
+        write_bytes(target / f"{finished}.png", picture)
+        trials = folder / "tune/trials.csv"
+        tried = read_csv(trials, study_page.TRIALS, remedy) if study.tuned else None
         sections.append(study_page.section(tables, picture, tried))
     galleries = read_galleries(workspace.table(name, "galleries"))
     val = {row["image_id"] for row in galleries if row["gallery"] == "original"}

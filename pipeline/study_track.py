@@ -6,11 +6,8 @@ from typing import Any
 from pipeline import stage, workspace
 from pipeline.track import diagnostic_tags, git_state
 
-# Params of a nested run, by the name of its column.
-VARIED = (
-    *("head", "theta", "theta_quantile", "n", "seed"),
-    *("ISU", "CSU", "DR", "fraction", "noise"),
-)
+# Params of a nested run beside its place on the study's axes, by the name of its column.
+VARIED = ("head", "theta", "theta_quantile", "n", "seed")
 
 
 def main() -> None:
@@ -59,32 +56,40 @@ def _records(dataset: str, study: str) -> tuple[Any, list[Any]]:
         for label, by_seed in document.diagnostics.items()
         for seed, found in enumerate(by_seed)
     }
+    varied = {*VARIED, *(name for variant in document.variants for name in variant.x)}
     children = [
-        _child(own, study, row.dropna().to_dict(), diagnostics[row["variant"], row["seed"]])
+        _child(own, study, varied, row.dropna().to_dict(), diagnostics)
         for _, row in tables.runs.iterrows()
     ]
     return parent, children
 
 
-def _child(parent: str, study: str, row: dict[Any, Any], diagnostics: dict[str, str]) -> Any:
+def _child(
+    parent: str,
+    study: str,
+    varied: set[str],
+    row: dict[Any, Any],
+    diagnostics: dict[tuple[str, int], dict[str, str]],
+) -> Any:
     """One run, a row without missing values: what varied as parameters, the rest as metrics."""
     from rau.files import digest
     from rau.tracking import Record
 
     label, seed = row["variant"], row["seed"]
+    told = {"failure": row["failure"]} if "failure" in row else diagnostics[label, seed]
     metrics = {
         _grouped(key): float(value)
         for key, value in row.items()
-        if key not in (*VARIED, "variant", "run") and _is_shown(key)
+        if key not in {*varied, "variant", "run", "failure"} and _is_shown(key)
     }
     # MLflow plots the metric that was logged first.
     metrics = dict(sorted(metrics.items(), key=lambda item: item[0].startswith("run.")))
     return Record(
         digest=digest([parent, label, seed], 32),
         name=f"{label}, seed {seed}",
-        params={key: row[key] for key in VARIED if key in row},
+        params={key: row[key] for key in sorted(varied) if key in row},
         metrics=metrics,
-        tags={"study": study, "variant": label, "run": row["run"], **diagnostics},
+        tags={"study": study, "variant": label, "run": row["run"], **told},
     )
 
 

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from rau.studies.plan import Study
-
 PARAMS = Path("params.yaml")
 ENCODER = Path("data/encoder")
 METRICS = Path("reports/metrics.json")
@@ -101,12 +99,12 @@ def studies(dataset: str) -> Path:
     return Path("data/studies") / dataset
 
 
-def finished_studies(dataset: str) -> "list[Study]":
+def finished_studies(dataset: str) -> list[str]:
     """The studies whose tables are there, in the order of the page."""
-    from rau.studies import plan
+    from rau.studies.registry import STUDIES
     from rau.studies.tables import DOCUMENT
 
-    return [study for study in plan.STUDIES if (studies(dataset) / study / DOCUMENT).exists()]
+    return [study for study in STUDIES if (studies(dataset) / study / DOCUMENT).exists()]
 
 
 def study_page(dataset: str) -> Path:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from rau import devices
 from rau.encoders import clip, label
@@ -41,6 +42,16 @@ class EncoderSource:
     images: Path
     parts: Path
     device: str
+
+    def measuring(self, measures: tuple[str, ...]) -> Self:
+        """Itself: nothing is measured on encoders in addition.
+
+        Raises:
+            ValueError: when something is asked for.
+        """
+        if measures:
+            raise ValueError("studies of encoders have no measures")
+        return self
 
     def digest(self) -> str:
         """Digest of the encoder and the tables; the manifest has that of every picture."""
@@ -95,7 +106,7 @@ class EncoderSource:
         try:
             found = run.finetune(params, encoder, material, processes, pictures, state, quiet=True)
         except NotFinite as error:
-            return Result(flat(params), {}, [], {}, {}, {}, str(error))
+            return Result(flat(params), {}, [], {}, {}, {}, failure=str(error))
         seconds = time.perf_counter() - started
         features = found.measure.features(material.holdout)
         alignment = pair_distances.measure(found.composer, material.holdout, features)

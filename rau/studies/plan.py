@@ -1,24 +1,20 @@
-"""The runs of each study: variants of the parameters, and the sizes of the presets."""
+"""What all studies share: the sizes of the presets, variants of the parameters, tuning trials."""
 
 import random
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from itertools import product
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rau.methods import DETERMINISTIC, METHODS, RAW_SUM
-from rau.models.config import canonical, without_uncertainty
+from rau.methods import DETERMINISTIC, METHODS
+from rau.models.config import canonical
 from rau.params import Params, StudyParams, UaParams
 
-Study = Literal["methods", "ablation", "theta", "n", "finetune"]
-STUDIES: tuple[Study, ...] = get_args(Study)
-# Those on the features of one encoder; in `finetune` every run trains an encoder of its own.
-OF_HEADS: tuple[Study, ...] = tuple(study for study in STUDIES if study != "finetune")
-# Methods with an uncertainty of another kind that `finetune` compares.
-OTHERS = ("mur", "pcmepp")
+Preset = Literal["smoke", "quick", "full"]
+# Changes that the tuning chose, by method.
+Tuned = Mapping[str, Mapping[str, Any]]
 # Bins of the histograms of cosines.
 EDGES: NDArray[np.float64] = np.linspace(-1, 1, 101)
 # Metrics that tables show, in order.
@@ -36,49 +32,26 @@ SHOWN = (
 
 @dataclass(frozen=True)
 class Plan:
-    """Sizes of the studies.
+    """Sizes that all studies share; those of one study are in its module, by preset.
 
     Attributes:
-        seeds: number of seeds of every configuration in the other studies.
+        seeds: number of seeds of every configuration in studies of heads.
         epochs: epochs of every run; None for `train.epochs` and `finetune.epochs`.
         trials: configurations that the tuning of a method tries; the first is unchanged.
-        thetas, quantiles: thresholds of the θ study.
-        blocks: values of `ua.n` in the n study.
-        regimes: `train.fraction` and `train.noise` in the finetune study.
-        encoder_seeds: number of seeds in the finetune study.
+        encoder_seeds: number of seeds in studies of encoders.
     """
 
+    preset: Preset
     seeds: int
     epochs: int | None
     trials: int
-    thetas: tuple[float, ...]
-    quantiles: tuple[float, ...]
-    blocks: tuple[int, ...]
-    regimes: tuple[tuple[float, float], ...] = ((1.0, 0.0),)
     encoder_seeds: int = 3
 
 
-PRESETS: Mapping[str, Plan] = {
-    "smoke": Plan(2, 2, 2, (0.3, 0.8), (0.99,), (0, 1, 2), ((1.0, 0.0), (0.5, 0.4)), 1),
-    "quick": Plan(
-        5,
-        None,
-        6,
-        (0.1, 0.3, 0.5, 0.7, 0.9),
-        (0.98, 0.995),
-        (0, 1, 2, 4, 6),
-        ((1.0, 0.0), (0.1, 0.0), (0.1, 0.4)),
-    ),
-    "full": Plan(
-        5,
-        None,
-        12,
-        tuple(round(0.1 * step, 1) for step in range(1, 10)),
-        (0.9, 0.95, 0.98, 0.99, 0.995, 0.998),
-        tuple(range(7)),
-        ((1.0, 0.0), (0.3, 0.0), (0.1, 0.0), (1.0, 0.2), (1.0, 0.4), (0.1, 0.4)),
-        5,
-    ),
+PRESETS: Mapping[Preset, Plan] = {
+    "smoke": Plan("smoke", 2, 2, 2, 1),
+    "quick": Plan("quick", 5, None, 6),
+    "full": Plan("full", 5, None, 12, 5),
 }
 
 
@@ -102,7 +75,7 @@ class Variant:
 
     label: str
     params: Params
-    x: Mapping[str, float | bool | None]
+    x: Mapping[str, float | bool | str | None]
     partner: str | None = None
 
     def with_seed(self, seed: int) -> Params:
@@ -119,8 +92,17 @@ def changed(params: Params, changes: Mapping[str, Any]) -> Params:
     return Params.model_validate(values)
 
 
-def _variant(label: str, params: Params, changes: Mapping[str, Any], **x: Any) -> Variant:
+def variant(label: str, params: Params, changes: Mapping[str, Any], **x: Any) -> Variant:
+    """A variant that changes these values of dotted names, at a position on the study's axes."""
     return Variant(label, canonical(changed(params, changes)), x)
+
+
+def distinct(found: Iterable[Variant]) -> list[Variant]:
+    """Variants without those that train the same head as an earlier one."""
+    unique: dict[Params, Variant] = {}
+    for one in found:
+        unique.setdefault(one.params, one)
+    return list(unique.values())
 
 
 def base(params: Params, sizes: Plan) -> Params:
@@ -136,60 +118,7 @@ def base(params: Params, sizes: Plan) -> Params:
     return changed(own, changes | {"finetune.epochs": sizes.epochs or params.finetune.epochs})
 
 
-def variants(
-    study: Study, params: Params, sizes: Plan, tuned: Mapping[str, Mapping[str, Any]]
-) -> list[Variant]:
-    """The configurations of a study, without those that train the same head as an earlier one.
-
-    Args:
-        params: result of `base`.
-        tuned: changes that the tuning chose, by method; used by `methods` only.
-    """
-    match study:
-        case "methods":
-            found = [
-                _variant(method.label, params, {"head.name": name, **tuned.get(name, {})})
-                for name, method in METHODS.items()
-            ]
-        case "ablation":
-            found = _ablation(params)
-        case "theta":
-            found = _theta(params, sizes)
-        case "n":
-            found = [
-                _variant(f"n = {n}", params, {"head.name": "rau", "ua.n": n}, n=n)
-                for n in sizes.blocks
-            ]
-        case "finetune":
-            found = _finetune(params, sizes)
-    unique: dict[Params, Variant] = {}
-    for variant in found:
-        unique.setdefault(variant.params, variant)
-    return list(unique.values())
-
-
-REFERENCE: Mapping[Study, str] = {
-    "methods": METHODS[DETERMINISTIC].label,
-    "ablation": METHODS[DETERMINISTIC].label,
-    "theta": METHODS[DETERMINISTIC].label,
-    "n": "n = 0",
-    "finetune": METHODS[DETERMINISTIC].label,
-}
-
-
-def _ablation(params: Params) -> list[Variant]:
-    """All on/off combinations of ISU, CSU and DR.
-
-    A part that is on has the weight that the parameters give it, the default where that is 0.
-    """
-    rows = []
-    for isu, csu, dr in product((False, True), repeat=3):
-        label, changes = _parts(params, isu, csu, dr)
-        rows.append(_variant(label, params, changes, ISU=isu, CSU=csu, DR=dr))
-    return rows
-
-
-def _parts(params: Params, isu: bool, csu: bool, dr: bool) -> tuple[str, dict[str, Any]]:
+def parts(params: Params, isu: bool, csu: bool, dr: bool) -> tuple[str, dict[str, Any]]:
     """RAU with these parts alone: its label and what it changes."""
     defaults = UaParams()
     on = [name for name, there in (("ISU", isu), ("CSU", csu), ("DR", dr)) if there]
@@ -202,51 +131,27 @@ def _parts(params: Params, isu: bool, csu: bool, dr: bool) -> tuple[str, dict[st
     return " + ".join(on) or METHODS[DETERMINISTIC].label, changes
 
 
-def _finetune(params: Params, sizes: Plan) -> list[Variant]:
-    """Composers trained along with the towers, in every regime of data.
+def regime(params: Params, fraction: float, noise: float) -> tuple[str, dict[str, Any]]:
+    """Less data or wrong targets for heads: what labels say of it, and the changes.
 
     Less data gets more epochs, by the square root of what is missing, so that it is not only less
-    training: all composers of a regime have the same number of steps.
+    training.
     """
-    deterministic = METHODS[DETERMINISTIC].label
-    parts = [(True, False, False), (True, True, False), (True, False, True), (True, True, True)]
-    composers = {
-        METHODS[name].label: {"head.name": name} for name in (RAW_SUM, DETERMINISTIC, *OTHERS)
-    } | dict(_parts(params, *own) for own in parts)
-    rows = []
-    for fraction, noise in sizes.regimes:
-        less = [f"{fraction:.0%} of the queries"] if fraction < 1 else []
-        where = ", ".join(less + ([f"{noise:.0%} wrong"] if noise else []))
-        changes = {
-            "finetune.composer": "head",
-            "finetune.epochs": round(params.finetune.epochs / fraction**0.5),
-            "train.fraction": fraction,
-            "train.noise": noise,
-        }
-        for label, own in composers.items():
-            variant = _variant(
-                f"{label} ({where})" if where else label,
-                params,
-                {**changes, **own},
-                fraction=fraction,
-                noise=noise,
-            )
-            partner = f"{deterministic} ({where})" if where else deterministic
-            rows.append(replace(variant, partner=partner))
-    return rows
+    longer = fraction**-0.5
+    changes = {
+        "train.fraction": fraction,
+        "train.noise": noise,
+        "train.epochs": round(params.train.epochs * longer),
+        "train.patience": round(params.train.patience * longer),
+    }
+    return where(fraction, noise), changes
 
 
-def _theta(params: Params, sizes: Plan) -> list[Variant]:
-    """Absolute thresholds, then quantiles, then the deterministic head as the baseline."""
-    weight = params.ua.csu_weight or UaParams().csu_weight
-    common = {"head.name": "rau", "ua.csu_weight": weight, "ua.theta_quantile": None}
-    thresholds = [("θ =", "theta", value) for value in sizes.thetas]
-    thresholds += [("quantile", "theta_quantile", value) for value in sizes.quantiles]
-    rows = [
-        _variant(f"{word} {value:g}", params, {**common, f"ua.{name}": value}, **{name: value})
-        for word, name, value in thresholds
-    ]
-    return [*rows, Variant(METHODS[DETERMINISTIC].label, without_uncertainty(params), {})]
+def where(fraction: float, noise: float) -> str:
+    """A regime of data in brackets behind a space, nothing for all queries as they are."""
+    less = [f"{fraction:.0%} of the queries"] if fraction < 1 else []
+    told = less + ([f"{noise:.0%} wrong"] if noise else [])
+    return f" ({', '.join(told)})" if told else ""
 
 
 # Hyperparameters that are tuned for every method, so that budgets are equal.

@@ -12,7 +12,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, Self
 
 import torch
 from tqdm import tqdm
@@ -34,6 +34,10 @@ class Source(Protocol):
     @property
     def device(self) -> str:
         """As `train.device` names it."""
+        ...
+
+    def measuring(self, measures: tuple[str, ...]) -> Self:
+        """The same, where these are measured on every head."""
         ...
 
     def digest(self) -> str:
@@ -77,6 +81,13 @@ class RunStore:
         self.jobs = jobs or (cores if self._device == "cpu" else 1)
         self._costs: dict[Kind, tuple[float, float]] = {}
 
+    def measuring(self, measures: tuple[str, ...]) -> "RunStore":
+        """The same store, where these are measured on every head; such runs are kept apart."""
+        if not measures:
+            return self
+        source = self.source.measuring(measures)
+        return RunStore(self.folder, source, jobs=self.jobs, cores=self.jobs)
+
     def key(self, params: Params) -> str:
         """Name of a run in the store."""
         return self.source.key(params, self._data, self._device)
@@ -97,12 +108,7 @@ class RunStore:
 
     def forecast(self, title: str, wanted: Sequence[Params]) -> None:
         """Print how many runs are not stored, and how long they will take."""
-        count = len({self.path(params) for params in wanted})
-        if todo := self.missing(wanted):
-            print(
-                f"{title}: {count} runs, {count - len(todo)} stored; at most "
-                f"{self.seconds(todo) / 60:.0f} minutes for the rest, {self.jobs} at once"
-            )
+        forecast(title, [(self, wanted)])
 
     def seconds(self, wanted: Sequence[Params]) -> float:
         """Predicted duration of runs, from one epoch of each kind of run on this machine."""
@@ -144,6 +150,18 @@ class RunStore:
                         "are stored, run it again with a smaller study.jobs"
                     ) from error
                 bar.update()
+
+
+def forecast(title: str, parts: Sequence[tuple[RunStore, Sequence[Params]]]) -> None:
+    """Print how many runs are not stored, and how long they will take, in stores of one kind."""
+    count = sum(len({store.path(params) for params in wanted}) for store, wanted in parts)
+    todo = [(store, store.missing(wanted)) for store, wanted in parts]
+    if left := sum(len(missing) for _, missing in todo):
+        seconds = sum(store.seconds(missing) for store, missing in todo)
+        print(
+            f"{title}: {count} runs, {count - left} stored; at most {seconds / 60:.0f} minutes "
+            f"for the rest, {parts[0][0].jobs} at once"
+        )
 
 
 def _cost(params: Params, runner: Runner) -> tuple[float, float]:

@@ -1,11 +1,13 @@
 """One run of a study: a head trained and measured, stored under a digest so that it runs once."""
 
+import inspect
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from pkgutil import resolve_name
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -23,7 +25,7 @@ from rau.retrieval.feature_set import FeatureSet
 from rau.retrieval.metrics import stack
 from rau.retrieval.protocols import Protocol, select
 from rau.retrieval.tasks import Task, measured, protocol_tasks, run
-from rau.schemas import GALLERIES, QUERIES, GalleryRow, QueryRow, read_table
+from rau.schemas import GALLERIES, QUERIES, GalleryRow, QueryRow, read_images, read_table
 from rau.studies.plan import EDGES, changed
 from rau.training import fit, model_selection, pair_distances
 from rau.training.history import columns
@@ -45,6 +47,7 @@ class Result:
         values: metrics of every row, (R, M), by protocol, the headline's first, and category.
         clusters: index of the query of each row, (R,), by the same keys.
         cosines: fractions of pairs in `EDGES`' bins, by kind of pair.
+        extra: what a study measured in addition, by measure and name.
         failure: why the training failed and the rest is empty; None where it did not.
     """
 
@@ -54,6 +57,7 @@ class Result:
     values: dict[str, dict[str, NDArray[np.float64]]]
     clusters: dict[str, dict[str, NDArray[np.int64]]]
     cosines: dict[str, NDArray[np.float64]]
+    extra: dict[str, NDArray[Any]] = field(default_factory=dict)
     failure: str | None = None
 
 
@@ -62,11 +66,15 @@ class StudyData:
     """Features, queries and protocols that all runs of a study share.
 
     The split and weights that the runs of a seed share are prepared once.
+
+    Attributes:
+        listed: ids of all images of the data set, by category; empty where not known.
     """
 
     features: FeatureSet
     queries: Sequence[QueryRow]
     galleries: Sequence[GalleryRow]
+    listed: Mapping[str, Sequence[str]] = field(default_factory=dict)
     _prepared: dict[tuple[Any, ...], fit.Prepared] = field(default_factory=dict)
     _tasks: dict[str, list[Task]] = field(default_factory=dict)
 
@@ -89,14 +97,44 @@ class StudyData:
 
 
 @dataclass(frozen=True)
+class Trained:
+    """What a measure reads: a trained head and what it was trained on.
+
+    Attributes:
+        protocol: the headline's.
+    """
+
+    params: Params
+    head: ComposedHead
+    data: StudyData
+    prepared: fit.Prepared
+    protocol: Protocol
+
+
+# Arrays by name, kept in `Result.extra` under `<function>/<name>`.
+Measure = Callable[[Trained], Mapping[str, NDArray[Any]]]
+
+
+@dataclass(frozen=True)
 class Source:
-    """Files of the study data, tables and features of one data set, and the device."""
+    """Files of the study data, tables and features of one data set, and the device.
+
+    Attributes:
+        listed: the table of images, which is read for measures.
+        measures: `module:function` of what is measured on every head in addition.
+    """
 
     images: Path
     texts: Path
     queries: Path
     galleries: Path
     device: str
+    listed: Path | None = None
+    measures: tuple[str, ...] = ()
+
+    def measuring(self, measures: tuple[str, ...]) -> Self:
+        """The same files, where these are measured on every head."""
+        return replace(self, measures=measures)
 
     def read(self) -> StudyData:
         """Read the files.
@@ -109,15 +147,24 @@ class Source:
             features,
             read_table(self.queries, QUERIES, "tables").to_pylist(),
             read_table(self.galleries, GALLERIES, "tables").to_pylist(),
+            self._listed(),
         )
+
+    def _listed(self) -> dict[str, list[str]]:
+        """Ids of all images by category."""
+        found: dict[str, list[str]] = {}
+        for row in read_images(self.listed) if self.listed else ():
+            found.setdefault(row["category"], []).append(row["image_id"])
+        return found
 
     def digest(self) -> str:
         """Digest of the files' contents."""
-        return digest_files([self.images, self.texts, self.queries, self.galleries])
+        files = [self.images, self.texts, self.queries, self.galleries]
+        return digest_files(files + ([self.listed] if self.listed else []))
 
     def key(self, params: Params, data: str, device: str) -> str:
         """`key`."""
-        return key(params, data, device)
+        return key(params, data, device, self.measures)
 
     def kind(self, params: Params) -> tuple[str, float]:
         """Heads of one kind take equally long."""
@@ -134,20 +181,29 @@ class Source:
     def runner(self) -> Callable[[Params], Result]:
         """Read the files; what is returned executes runs on them."""
         data = self.read()
-        return lambda params: execute(params, data)
+        measures = {name: load_measure(name) for name in self.measures}
+        return lambda params: execute(params, data, measures)
 
 
-def key(params: Params, data: str, device: str) -> str:
+def load_measure(name: str) -> Measure:
+    """The function that a `module:function` names."""
+    found: Measure = resolve_name(name)
+    return found
+
+
+def key(params: Params, data: str, device: str, measures: Sequence[str] = ()) -> str:
     """Name of a run in the store; it changes with the code that the metrics depend on.
 
     Args:
         params: canonical.
         data: digest of features, queries and galleries.
         device: type of the device.
+        measures: by `module:function`; of their code the module counts, not what it imports.
     """
     kept = params.model_dump(include={"ua", "head", "train"})
     del kept["train"]["device"]
-    return digest([kept, measured_rows(params), data, _code_digest(params.head.name), device], 24)
+    own = [kept, measured_rows(params), data, _code_digest(params.head.name), device]
+    return digest(own + [(name, _module_digest(name)) for name in measures], 24)
 
 
 def measured_rows(params: Params) -> dict[str, Any]:
@@ -161,7 +217,15 @@ def _code_digest(method: str) -> tuple[str, str]:
     return fit.code_digest(method), digest_file(Path(__file__))
 
 
-def execute(params: Params, data: StudyData) -> Result:
+@cache
+def _module_digest(measure: str) -> str:
+    """Of the module that a measure is in."""
+    return digest_file(Path(inspect.getfile(load_measure(measure))))
+
+
+def execute(
+    params: Params, data: StudyData, measures: Mapping[str, Measure] | None = None
+) -> Result:
     """Train a head and measure it on the holdout and on val.
 
     A training whose loss becomes non-finite is stored as a failure: it would fail again.
@@ -174,7 +238,7 @@ def execute(params: Params, data: StudyData) -> Result:
     try:
         fitted = fit.fit(params, data.features, prepared, None, quiet=True)
     except NotFinite as error:
-        return Result(flat(params), {}, [], {}, {}, {}, str(error))
+        return Result(flat(params), {}, [], {}, {}, {}, failure=str(error))
     seconds, training = time.perf_counter() - started, fitted.training
     summary: dict[str, float | None] = {
         **of_training(seconds, training.history, training.best_epoch),
@@ -186,6 +250,10 @@ def execute(params: Params, data: StudyData) -> Result:
     protocols = select(params.dataset.name, params.evaluate)
     val = {protocol.name: data.tasks(protocol) for protocol in protocols}
     add_val(result, params, fitted.head, data.features, val)
+    trained = Trained(params, fitted.head, data, prepared, protocols[0])
+    for name, measure in (measures or {}).items():
+        own = measure(trained).items()
+        result.extra.update({f"{name.split(':')[1]}/{part}": value for part, value in own})
     return result
 
 
@@ -233,6 +301,7 @@ def save(path: Path, result: Result) -> None:
     arrays: dict[str, NDArray[Any]] = {
         f"cosines/{kind}": value for kind, value in result.cosines.items()
     }
+    arrays |= {f"extra/{name}": value for name, value in result.extra.items()}
     for protocol, rows in result.clusters.items():
         values = result.values[protocol]
         arrays |= {f"values/{protocol}/{c}": values[c].astype(np.float32) for c in values}
@@ -252,8 +321,9 @@ def load(path: Path) -> Result:
     remedy = "remove it and run `python -m pipeline.study` again"
     tensors, meta = checkpoint.load_state(path, "a run of a study", remedy)
 
-    def arrays(prefix: str, kind: type) -> dict[str, Any]:
-        return {k: v.numpy().astype(kind) for k, v in checkpoint.under(tensors, prefix).items()}
+    def arrays(prefix: str, kind: type | None) -> dict[str, Any]:
+        found = {k: v.numpy() for k, v in checkpoint.under(tensors, prefix).items()}
+        return found if kind is None else {k: v.astype(kind) for k, v in found.items()}
 
     try:
         plain = _Plain.model_validate(meta)
@@ -265,4 +335,5 @@ def load(path: Path) -> Result:
         values={p: arrays(f"values/{p}/", np.float64) for p in plain.protocols},
         clusters={p: arrays(f"clusters/{p}/", np.int64) for p in plain.protocols},
         cosines=arrays("cosines/", np.float64),
+        extra=arrays("extra/", None),
     )

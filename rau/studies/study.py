@@ -9,27 +9,30 @@ import pandas as pd
 
 from rau.errors import UserError
 from rau.params import Params
-from rau.studies import plan, summary, tuning
-from rau.studies.run_store import RunStore
+from rau.studies import plan, registry, summary, tuning
+from rau.studies.run_store import RunStore, forecast
 from rau.studies.runs import Result
 from rau.studies.tables import StudyDocument, StudyTables, VariantRecord
 
 
-def announce(params: Params, store: RunStore) -> None:
-    """Print how long the tuning and all studies of heads will take, as far as runs tell it."""
+def announce(names: Sequence[str], params: Params, store: RunStore) -> None:
+    """Print how long the tuning and these studies will take, as far as runs tell it."""
     sizes = plan.plan(params.study)
     base = plan.base(params, sizes)
-    wanted: list[Params] = []
+    tuning_runs: list[Params] = []
 
     def stored(asked: Sequence[Params]) -> list[float]:
-        wanted.extend(asked)
+        tuning_runs.extend(asked)
         results = [store.load(one) for one in asked]
         return [0.0 if result is None else _score(params, result) for result in results]
 
     tuned = tuning.chosen(tuning.tune(base, sizes, stored))
-    for study in plan.OF_HEADS:
-        wanted += _seeded(plan.variants(study, base, sizes, tuned), sizes.seeds)
-    store.forecast(f"preset {params.study.preset}, tuning and all studies of heads", wanted)
+    wanted: dict[tuple[str, ...], list[Params]] = {(): tuning_runs}
+    for study in map(registry.load, names):
+        found = plan.distinct(study.variants(base, sizes, tuned))
+        wanted.setdefault(study.measures, []).extend(_seeded(found, sizes.seeds))
+    parts = [(store.measuring(measures), own) for measures, own in wanted.items()]
+    forecast(f"preset {params.study.preset}, tuning and {', '.join(names)}", parts)
 
 
 def _score(params: Params, result: Result) -> float:
@@ -60,55 +63,59 @@ def tune(params: Params, store: RunStore) -> tuple[pd.DataFrame, dict[str, dict[
     return pd.DataFrame(rows), tuning.chosen(found)
 
 
-def run_study(
-    study: plan.Study, params: Params, tuned: Mapping[str, Mapping[str, Any]], store: RunStore
-) -> StudyTables:
+def run_study(name: str, params: Params, tuned: plan.Tuned, store: RunStore) -> StudyTables:
     """Execute the runs of a study that are not stored yet, and summarise all of them.
 
     Args:
-        tuned: changes that the tuning chose, by method; only the study of methods uses them.
+        tuned: changes that the tuning chose, by method; only studies that are `tuned` use them.
 
     Raises:
-        UserError: when a run failed.
+        UserError: when a run failed, unless the study counts failures, or one of a reference did.
     """
-    sizes = plan.plan(params.study)
-    seeds = sizes.encoder_seeds if study == "finetune" else sizes.seeds
-    variants = plan.variants(study, plan.base(params, sizes), sizes, tuned)
-    by_variant = _results(study, variants, seeds, store)
-    reference = plan.REFERENCE[study]
-    groups: dict[str, list[str]] = {}
-    for variant in variants:
-        groups.setdefault(variant.partner or reference, []).append(variant.label)
+    study, sizes = registry.load(name), plan.plan(params.study)
+    store = store.measuring(study.measures)
+    seeds = sizes.encoder_seeds if study.encoders else sizes.seeds
+    variants = plan.distinct(study.variants(plan.base(params, sizes), sizes, tuned))
+    results = _results(name, variants, seeds, store)
+    whole = _whole(name, study, variants, results)
+    by_variant = {v.label: results[v.label] for v in whole}
+    partners = {v.label: v.partner or study.reference for v in variants}
     rows = [
         summary.run_row(variant, seed, store.key(variant.with_seed(seed)), result)
         for variant in variants
-        for seed, result in enumerate(by_variant[variant.label])
+        for seed, result in enumerate(results[variant.label])
     ]
-    diagnostics = {
-        variant.label: [
-            summary.seed_diagnostics(variant, result, theirs)
-            for result, theirs in zip(
-                by_variant[variant.label], by_variant[variant.partner or reference], strict=True
-            )
-        ]
-        for variant in variants
-    }
+    own = study.own(whole, by_variant)
     document = StudyDocument(
-        study=study,
+        study=name,
         preset=params.study.preset,
         seeds=seeds,
-        reference=reference,
+        reference=study.reference,
         variants=[
-            VariantRecord(label=v.label, x=dict(v.x), params=store.key(v.params)) for v in variants
+            VariantRecord(label=v.label, x=dict(v.x), params=store.key(v.params), partner=v.partner)
+            for v in variants
         ],
-        diagnostics=diagnostics,
+        diagnostics={
+            v.label: [
+                summary.seed_diagnostics(v, result, theirs)
+                for result, theirs in zip(
+                    by_variant[v.label], by_variant[partners[v.label]], strict=True
+                )
+            ]
+            for v in whole
+        },
         cosines=summary.mean_cosines(by_variant),
+        own=list(own),
     )
+    groups: dict[str, list[str]] = {}
+    for v in whole:
+        groups.setdefault(partners[v.label], []).append(v.label)
     lines = [
         summary.lines({label: by_variant[label] for label in labels}, partner)
         for partner, labels in groups.items()
     ]
-    return StudyTables(pd.DataFrame(rows), pd.concat(lines, ignore_index=True), document)
+    table = pd.concat(lines, ignore_index=True)
+    return StudyTables(pd.DataFrame(rows), table, document, own)
 
 
 def _seeded(variants: Sequence[plan.Variant], seeds: int) -> list[Params]:
@@ -117,16 +124,38 @@ def _seeded(variants: Sequence[plan.Variant], seeds: int) -> list[Params]:
 
 
 def _results(
-    study: plan.Study, variants: Sequence[plan.Variant], seeds: int, store: RunStore
+    title: str, variants: Sequence[plan.Variant], seeds: int, store: RunStore
 ) -> dict[str, list[Result]]:
     """Every variant's results in the order of their seeds."""
     wanted = _seeded(variants, seeds)
-    store.forecast(study, wanted)
-    found = store.complete(study, wanted)
-    if failed := [result for result in found if result.failure is not None]:
-        raise UserError(
-            f"study {study}: {len(failed)} of {len(found)} runs failed, the first with seed "
-            f"{failed[0].params['train.seed']}: {failed[0].failure}"
-        )
-    results = iter(found)
+    store.forecast(title, wanted)
+    results = iter(store.complete(title, wanted))
     return {variant.label: [next(results) for _ in range(seeds)] for variant in variants}
+
+
+def _whole(
+    name: str,
+    study: registry.Study,
+    variants: Sequence[plan.Variant],
+    results: Mapping[str, Sequence[Result]],
+) -> list[plan.Variant]:
+    """The variants of which no run failed.
+
+    Raises:
+        UserError: when a run failed that the study cannot do without.
+    """
+    failed = {v.label: [r for r in results[v.label] if r.failure is not None] for v in variants}
+    partners = {v.partner or study.reference for v in variants}
+    fatal = [
+        result
+        for label, own in failed.items()
+        for result in own
+        if label in partners or not study.counts_failures
+    ]
+    if fatal:
+        count = sum(map(len, results.values()))
+        raise UserError(
+            f"study {name}: {len(fatal)} of {count} runs failed, the first with seed "
+            f"{fatal[0].params['train.seed']}: {fatal[0].failure}"
+        )
+    return [v for v in variants if not failed[v.label]]

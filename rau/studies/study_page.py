@@ -2,9 +2,8 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import pandas as pd
 
@@ -14,30 +13,17 @@ from rau.evaluation.run_metrics import DatasetLabel
 from rau.methods import METHODS
 from rau.params import Params
 from rau.report.html import embed, mark, page_template, style
-from rau.studies import plan
+from rau.studies import plan, registry
+from rau.studies.grid import Columns, Grid
 from rau.studies.tables import StudyTables
 
 TEMPLATE = Path(__file__).with_name("study_page.html")
-TITLES: Mapping[plan.Study, str] = {
-    "methods": "Methods side by side",
-    "ablation": "Ablation: ISU, CSU and DR on and off",
-    "theta": "The threshold θ",
-    "n": "The number n of blocks",
-    "finetune": "Encoders trained along: which composer",
-}
 TRIALS = ("method", "chosen", "mean", "first", "changes")
-# Header and format of every column.
-Columns = Mapping[str, tuple[str, str]]
-CSU: Columns = {
-    "csu_added_per_row": ("extra positives per query", "{:.2f}"),
-    "csu_share": ("share of all pairs", "{:.1%}"),
-    "csu_precision": ("precision", "{:.1%}"),
-    "csu_recall": ("recall", "{:.1%}"),
-}
-COSTS: Columns = {
-    "parameters": ("parameters", "{:,.0f}"),
-    "seconds": ("seconds of training", "{:.1f}"),
-}
+TUNING = (
+    "Every method that has something to train tries the same number of random configurations on "
+    "the holdout, equal ones once; the first is that of params.yaml. The mean is over the "
+    "finalists' seeds."
+)
 CHOSEN: Columns = {
     "tried": ("tried", "{}"),
     "start": ("params.yaml, seed 0", "{:.2f}"),
@@ -47,48 +33,26 @@ CHOSEN: Columns = {
 }
 
 
-@dataclass(frozen=True)
-class Grid:
-    """A table of formatted cells; the first column is the row's name."""
-
-    header: Sequence[str]
-    rows: Sequence[Sequence[str]]
-
-    @classmethod
-    def of(cls, corner: str, frame: pd.DataFrame, columns: Columns) -> Self:
-        """Format these columns of a frame, a missing value as a dash."""
-        forms = [form for _, form in columns.values()]
-        rows = [
-            [
-                name,
-                *(
-                    "–" if pd.isna(v) else form.format(v)
-                    for form, v in zip(forms, row, strict=True)
-                ),
-            ]
-            for name, *row in frame[list(columns)].itertuples()
-        ]
-        return cls([corner, *(header for header, _ in columns.values())], rows)
-
-
-def section(tables: StudyTables, figure: bytes, tried: pd.DataFrame) -> dict[str, Any]:
+def section(tables: StudyTables, figure: bytes, tried: pd.DataFrame | None) -> dict[str, Any]:
     """What the page shows of a study, by the template's names.
 
     Args:
         figure: PNG.
-        tried: the tuning's trials, shown with the study of methods.
+        tried: the tuning's trials, for a study that depends on them.
     """
-    study = tables.document.study
+    study = registry.load(tables.document.study)
+    grids = dict(study.grids(tables))
+    if tried is not None:
+        grids["What the tuning chose"] = trials(tried)
     summary = tables.summary
     return {
-        "title": TITLES[study],
+        "title": study.title,
         "document": tables.document,
         "figure": embed(figure),
         "tables": {p: table(own) for p, own in summary.groupby("protocol", sort=False)},
         "diagnostics": {k: _diagnostics(v) for k, v in tables.document.diagnostics.items()},
-        "csu": csu(tables) if study == "theta" else None,
-        "costs": costs(tables) if study in ("n", "methods", "finetune") else None,
-        "trials": trials(tried) if study == "methods" else None,
+        "paired": any(v.partner for v in tables.document.variants),
+        "grids": grids,
     }
 
 
@@ -125,23 +89,6 @@ def _diagnostics(by_seed: Sequence[Sequence[Diagnostic]]) -> dict[str, str]:
     }
 
 
-def _by_variant(tables: StudyTables, columns: Columns, statistic: str) -> Grid:
-    """Statistics over seeds."""
-    labels = [variant.label for variant in tables.document.variants]
-    frame = tables.runs.groupby("variant")[list(columns)].agg(statistic)
-    return Grid.of("variant", frame.loc[labels], columns)
-
-
-def csu(tables: StudyTables) -> Grid:
-    """Extra positives of each variant in the kept epoch, the mean over seeds."""
-    return _by_variant(tables, CSU, "mean")
-
-
-def costs(tables: StudyTables) -> Grid:
-    """Number of parameters and seconds of training, the median over seeds."""
-    return _by_variant(tables, COSTS, "median")
-
-
 def trials(found: pd.DataFrame) -> Grid:
     """What each method's tuning tried and chose."""
     own = found.groupby("method", sort=False)
@@ -149,7 +96,8 @@ def trials(found: pd.DataFrame) -> Grid:
     changes = [", ".join(f"{k}={v}" for k, v in json.loads(c).items()) for c in won.changes]
     frame = won.assign(tried=own.size(), start=own["first"].first(), changes=changes)
     frame = frame.replace({"changes": {"": "none"}})
-    return Grid.of("method", frame.rename(index=lambda name: METHODS[name].label), CHOSEN)
+    named = frame.rename(index=lambda name: METHODS[name].label)
+    return Grid.of("method", named, CHOSEN, TUNING)
 
 
 def render(about: Mapping[str, str], sections: Sequence[Mapping[str, Any]]) -> str:

@@ -96,6 +96,8 @@ def run_row(variant: Variant, seed: int, key: str, result: Result) -> dict[str, 
     row |= {"head": variant.params.head.name, "theta": variant.params.ua.theta}
     row |= {"theta_quantile": variant.params.ua.theta_quantile, "n": variant.params.ua.n}
     row |= result.summary
+    if result.failure is not None:
+        return row | {"failure": result.failure}
     for protocol in result.values:
         side, rows = stacked([result], protocol), result.clusters[protocol]
         means = bootstrap.means(side, rows)

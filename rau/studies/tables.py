@@ -1,16 +1,17 @@
 """What a study writes and its report reads: tables of runs and of means, and a typed record."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
 import pandas as pd
+from pydantic import Field
 
 from rau.evaluation.diagnostics import Diagnostic
 from rau.files import write_json, write_text
 from rau.params import Section
 from rau.schemas import read_csv
-from rau.studies.plan import Study
 
 MAX_BYTES = 64 * 2**20
 RUN_COLUMNS = ("variant", "seed", "run", "head", "theta", "theta_quantile", "n")
@@ -26,11 +27,13 @@ class VariantRecord(Section):
         label: as tables print it.
         x: its position on the study's axes, by name.
         params: name of its run with seed 0 in the run store.
+        partner: label of the variant that it is compared with, where it is not the reference.
     """
 
     label: str
-    x: dict[str, bool | int | float | None]
+    x: dict[str, bool | int | float | str | None]
     params: str
+    partner: str | None = None
 
 
 class StudyDocument(Section):
@@ -38,19 +41,20 @@ class StudyDocument(Section):
 
     Attributes:
         seeds: how many every variant is trained with.
-        reference: label of the variant that the others are compared with; in `finetune` that of
-            the whole data, and each regime has its own.
+        reference: label of the variant that those without a partner are compared with.
         diagnostics: by variant and seed.
+        own: names of the study's own tables.
         cosines: by variant and kind of pair, the fraction of pairs in each of `plan.EDGES`' bins.
     """
 
-    study: Study
+    study: str
     preset: str
     seeds: int
     reference: str
     variants: list[VariantRecord]
     diagnostics: dict[str, list[list[Diagnostic]]]
     cosines: dict[str, dict[str, list[float]]]
+    own: list[str] = Field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -60,16 +64,20 @@ class StudyTables:
     Attributes:
         runs: one row per run.
         summary: one row per variant, protocol and metric.
+        own: the study's own tables, by name.
     """
 
     runs: pd.DataFrame
     summary: pd.DataFrame
     document: StudyDocument
+    own: Mapping[str, pd.DataFrame] = field(default_factory=dict)
 
     def write(self, folder: Path) -> None:
-        """Write all three files, each whole or not at all."""
+        """Write all files, each whole or not at all."""
         write_text(folder / RUNS, self.runs.to_csv(index=False))
         write_text(folder / SUMMARY, self.summary.to_csv(index=False))
+        for name, table in self.own.items():
+            write_text(folder / f"{name}.csv", table.to_csv(index=False))
         write_json(folder / DOCUMENT, self.document.model_dump(mode="json"))
 
     @classmethod
@@ -83,4 +91,5 @@ class StudyTables:
         document = StudyDocument.read_json(folder / DOCUMENT, MAX_BYTES, remedy)
         runs = read_csv(folder / RUNS, RUN_COLUMNS, remedy)
         summary = read_csv(folder / SUMMARY, SUMMARY_COLUMNS, remedy)
-        return cls(runs, summary, document)
+        own = {name: read_csv(folder / f"{name}.csv", (), remedy) for name in document.own}
+        return cls(runs, summary, document, own)

@@ -17,12 +17,13 @@ from rau.schemas import (
     ManifestRow,
     write_table,
 )
-from rau.studies import figures, plan, study
+from rau.studies import plan, registry, study
 from rau.studies.encoder_runs import EncoderSource
 from rau.studies.run_store import RunStore
 from tests.finetuning.world import params, pictures, queries
 
-SIZES = plan.Plan(1, 1, 1, (), (), (), ((1.0, 0.0), (0.25, 0.4)), 1)
+SIZES = plan.Plan("smoke", 1, 1, 1, 1)
+FINETUNE = registry.load("finetune")
 
 
 @pytest.fixture
@@ -67,7 +68,7 @@ def small(**finetune: object) -> Params:
 
 
 def test_every_regime_has_every_composer_with_as_many_steps() -> None:
-    found = plan.variants("finetune", plan.base(small(), SIZES), SIZES, {})
+    found = FINETUNE.variants(plan.base(small(), SIZES), SIZES, {})
     labels = [variant.label for variant in found]
     assert len(set(labels)) == len(labels) == 2 * 8
     composers = labels[:8]
@@ -87,7 +88,7 @@ def test_every_regime_has_every_composer_with_as_many_steps() -> None:
 
 def test_a_run_trains_its_encoder_and_measures_val(source: EncoderSource) -> None:
     base = plan.base(small(composer="head"), SIZES)
-    found = plan.variants("finetune", base, SIZES, {})
+    found = FINETUNE.variants(base, SIZES, {})
     rau = next(v for v in found if v.label == "ISU + CSU + DR (25% of the queries, 40% wrong)")
     chosen = rau.with_seed(1)
     result = source.runner()(chosen)
@@ -148,4 +149,4 @@ def test_the_study_pairs_each_regime_with_its_own_deterministic_composer(
     deterministic = METHODS["deterministic"].label
     assert alone == {deterministic, f"{deterministic} (25% of the queries, 40% wrong)"}
     assert set(tables.runs.fraction) == {1.0, 0.25}
-    assert len(figures.regimes(tables).axes) == 2 * 2
+    assert len(FINETUNE.figure(tables).axes) == 2 * 2

@@ -16,7 +16,7 @@ from rau.models.config import canonical
 from rau.models.head import ComposedHead
 from rau.params import Params, StudyParams, UaParams
 from rau.schemas import GalleryRow, ends
-from rau.studies import figures, plan, runs, study_page, summary, tuning
+from rau.studies import figures, grid, plan, registry, runs, study, study_page, summary, tuning
 from rau.studies.run_store import RunStore
 from rau.studies.tables import StudyDocument, StudyTables, VariantRecord
 from rau.training import fit
@@ -26,12 +26,16 @@ from tests.report.test_report import Links
 from tests.training.test_trainer import params as small
 from tests.training.test_trainer import world
 
-SIZES = plan.Plan(2, 1, 3, (0.3, 0.8), (0.9,), (0, 1))
+SIZES = plan.Plan("smoke", 2, 1, 3)
 
 
 def tiny(**train: Any) -> Params:
     chosen = small(epochs=1, **train)
     return plan.changed(chosen, {"dataset.name": "fashioniq", "evaluate.bootstrap": 0})
+
+
+def variants(study: str, params: Params) -> list[plan.Variant]:
+    return plan.distinct(registry.load(study).variants(params, SIZES, {}))
 
 
 def small_world() -> runs.StudyData:
@@ -55,13 +59,13 @@ def test_the_code_digest_of_a_run_covers_its_imports() -> None:
 
 
 def test_ablation_has_all_eight_and_ends_where_it_should() -> None:
-    found = plan.variants("ablation", plan.base(tiny(), SIZES), SIZES, {})
+    found = variants("ablation", plan.base(tiny(), SIZES))
     assert len({variant.params for variant in found}) == 8
     assert len({tuple(variant.x.values()) for variant in found}) == 8
     row = summary.run_row(found[-1], 0, "key", results(0, 0)[0])
     assert (row["ISU"], row["CSU"], row["DR"]) == (True, True, True)
     none, everything = found[0], found[-1]
-    assert none.label == plan.REFERENCE["ablation"]
+    assert none.label == registry.load("ablation").reference
     assert none.params.head.name == "deterministic"
     assert everything.label == "ISU + CSU + DR"
     ua = everything.params.ua
@@ -72,34 +76,34 @@ def test_ablation_has_all_eight_and_ends_where_it_should() -> None:
 
 def test_a_part_that_the_parameters_switch_off_has_its_default_weight() -> None:
     off = plan.changed(tiny(), {"ua.csu_weight": 0.0, "ua.dr_weight": 0.0})
-    ablation = plan.variants("ablation", plan.base(off, SIZES), SIZES, {})[-1].params.ua
-    theta = plan.variants("theta", plan.base(off, SIZES), SIZES, {})[0].params.ua
+    ablation = variants("ablation", plan.base(off, SIZES))[-1].params.ua
+    theta = variants("theta", plan.base(off, SIZES))[0].params.ua
     assert (ablation.csu_weight, ablation.dr_weight) == (0.3, 0.2)
     assert theta.csu_weight == 0.3
 
 
 def test_variants_that_train_the_same_head_are_listed_once() -> None:
     no_blocks = plan.changed(tiny(), {"ua.n": 0})
-    found = plan.variants("ablation", plan.base(no_blocks, SIZES), SIZES, {})
+    found = variants("ablation", plan.base(no_blocks, SIZES))
     # Without a Gaussian there is nothing to sample: ISU changes nothing.
     assert [v.label for v in found] == ["deterministic head", "DR", "CSU", "CSU + DR"]
 
 
 def test_studies_share_configurations() -> None:
     base = plan.base(tiny(), SIZES)
-    all_of = {s: plan.variants(s, base, SIZES, {}) for s in plan.STUDIES}
+    all_of = {s: variants(s, base) for s in registry.STUDIES}
     by_label = {s: {v.label: v.params for v in found} for s, found in all_of.items()}
     deterministic = METHODS[DETERMINISTIC].label
     assert by_label["methods"][deterministic] == by_label["ablation"][deterministic]
     assert by_label["theta"][deterministic] == by_label["ablation"][deterministic]
     assert by_label["n"]["n = 1"] == by_label["methods"]["RAU head"]
-    for study, found in by_label.items():
-        assert plan.REFERENCE[study] in found
+    for name, found in by_label.items():
+        assert registry.load(name).reference in found
         assert all(params == canonical(params) for params in found.values())
 
 
 def test_every_method_tries_as_many_and_the_same_common_values() -> None:
-    sizes = plan.Plan(2, 1, 8, (), (), ())
+    sizes = plan.Plan("smoke", 2, 1, 8)
     base = plan.base(tiny(), sizes)
     tried = {name: plan.trials(name, base, sizes) for name in ("rau", "deterministic", "tirg")}
     assert {len(rows) for rows in tried.values()} == {8}
@@ -110,7 +114,7 @@ def test_every_method_tries_as_many_and_the_same_common_values() -> None:
 
 
 def test_a_method_with_nothing_to_train_is_tried_once() -> None:
-    sizes = plan.Plan(2, 1, 6, (), (), ())
+    sizes = plan.Plan("smoke", 2, 1, 6)
     base = plan.base(tiny(), sizes)
     apart = plan.base(plan.changed(tiny(), {"features.source": "own"}), sizes)
     for name, method in METHODS.items():
@@ -130,9 +134,6 @@ def test_presets_and_what_the_parameters_say() -> None:
     for preset in ("quick", "full"):
         sizes = plan.plan(StudyParams(preset=preset))
         assert sizes.seeds >= 5
-    full = plan.plan(StudyParams(preset="full"))
-    assert full.blocks == tuple(range(7))
-    assert full.thetas == pytest.approx([k / 10 for k in range(1, 10)])
     sizes = plan.plan(StudyParams(seeds=7, epochs=3, trials=4))
     assert (sizes.seeds, sizes.epochs, sizes.trials) == (7, 3, 4)
     assert plan.plan(StudyParams(seeds=7)).seeds == 7
@@ -178,7 +179,7 @@ def test_a_training_that_fails_is_kept_as_one(tmp_path: Path) -> None:
 
 
 def test_trials_of_a_methods_own_do_not_follow_the_common_ones() -> None:
-    sizes = plan.Plan(2, 1, 400, (), (), ())
+    sizes = plan.Plan("smoke", 2, 1, 400)
     rows = plan.trials("rau", plan.base(tiny(), sizes), sizes)[1:]
     for own in METHODS["rau"].space:
         for common in plan.COMMON:
@@ -192,6 +193,57 @@ def test_the_headlines_protocol_stays_first(tmp_path: Path) -> None:
     runs.save(tmp_path / "run.safetensors", made)
     back = runs.load(tmp_path / "run.safetensors")
     assert list(back.values) == list(back.clusters) == ["val", "original"]
+
+
+def count_queries(trained: runs.Trained) -> dict[str, Any]:
+    """A measure: of a name that a study gives, in the worker that trained the head."""
+    tasks = trained.data.tasks(trained.protocol)
+    return {"queries": np.array([len(task.target) for task in tasks]), "half": np.float16([0.5])}
+
+
+COUNT = f"{__name__}:count_queries"
+
+
+def test_what_a_study_measures_is_kept_with_the_run_and_apart_from_others(tmp_path: Path) -> None:
+    plain = RunStore(tmp_path / "runs", write_source(tmp_path), jobs=1, cores=1)
+    store, params = plain.measuring((COUNT,)), canonical(tiny())
+    assert plain.measuring(()).key(params) == plain.key(params) != store.key(params)
+    runs.save(store.path(params), store.source.runner()(params))
+    found = store.load(params)
+    assert found is not None
+    assert found.extra["count_queries/queries"].tolist() == [24]
+    assert found.extra["count_queries/half"].dtype == np.float16
+    assert plain.missing([params]) == [params]
+
+
+def failing(*wild: str) -> registry.Study:
+    """A study of two heads, those named with weights of DR that no training survives."""
+
+    def made(params: Params, sizes: plan.Plan, tuned: plan.Tuned) -> list[plan.Variant]:
+        return [
+            plan.variant(label, params, {"ua.dr_weight": 1e38 if label in wild else weight})
+            for label, weight in (("a", 0.1), ("b", 0.2))
+        ]
+
+    return registry.Study("x", "a", made, lambda tables: figures.panels(1)[0], counts_failures=True)
+
+
+def test_a_study_that_counts_failures_pairs_what_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = RunStore(tmp_path / "runs", write_source(tmp_path), jobs=1, cores=1)
+    monkeypatch.setattr(store, "forecast", lambda title, wanted: None)
+    execute = store.source.runner()
+    monkeypatch.setattr(store, "complete", lambda title, wanted: [execute(p) for p in wanted])
+    monkeypatch.setattr(registry, "load", lambda name: failing(name))
+    params = plan.changed(tiny(), {"study.preset": "smoke", "study.epochs": 1})
+    tables = study.run_study("b", params, {}, store)
+    assert set(tables.summary.variant) == {"a"}
+    assert tables.runs.set_index("variant").failure.notna().tolist() == [False, False, True, True]
+    tables.write(tmp_path / "b")
+    assert StudyTables.read(tmp_path / "b").runs.failure.notna().sum() == 2
+    with pytest.raises(UserError, match=r"study a: 2 of 4 runs failed, the first with seed 0: not"):
+        study.run_study("a", params, {}, store)
 
 
 def test_key_knows_what_matters() -> None:
@@ -296,7 +348,7 @@ def test_tuning_spends_as_much_on_each_and_takes_the_best() -> None:
             for params in wanted
         ]
 
-    sizes = plan.Plan(2, 1, 8, (), (), ())
+    sizes = plan.Plan("smoke", 2, 1, 8)
     found = tuning.tune(plan.base(tiny(), sizes), sizes, measure)
     counts = {name: sum(p.head.name == name for p in asked) for name in METHODS}
     trained = [name for name in METHODS if METHODS[name].blocks] + ["tirg", "combiner"]
@@ -310,7 +362,7 @@ def test_tuning_spends_as_much_on_each_and_takes_the_best() -> None:
 
 
 def test_tuning_chooses_by_the_mean_of_all_seeds_and_not_by_the_first() -> None:
-    sizes = plan.Plan(2, 1, 5, (), (), ())
+    sizes = plan.Plan("smoke", 2, 1, 5)
     place: dict[tuple[str, str], int] = {}
 
     def measure(wanted: Any) -> list[float]:
@@ -385,7 +437,7 @@ def test_lines_pair_variants_and_adjust_for_their_number() -> None:
 
 def test_rows_say_what_varied() -> None:
     base = plan.base(tiny(), SIZES)
-    variant = plan.variants("theta", base, SIZES, {})[0]
+    variant = variants("theta", base)[0]
     row = summary.run_row(variant, 3, "key", results(0, 0)[0])
     assert (row["variant"], row["seed"], row["theta"]) == ("θ = 0.3", 3, 0.3)
     assert row["original.recall_at_1"] == pytest.approx(40, abs=2)
@@ -400,21 +452,21 @@ def test_diagnostics_of_a_study_name_the_flood() -> None:
 
 def study_tables() -> StudyTables:
     base = plan.base(tiny(), SIZES)
-    variants = plan.variants("theta", base, SIZES, {})
-    by_variant = {v.label: results(0.2 * i, i) for i, v in enumerate(variants)}
-    lines = summary.lines(by_variant, plan.REFERENCE["theta"])
+    found = variants("theta", base)
+    by_variant = {v.label: results(0.2 * i, i) for i, v in enumerate(found)}
+    lines = summary.lines(by_variant, registry.load("theta").reference)
     rows = pd.DataFrame(
-        [summary.run_row(v, s, "k", r) for v in variants for s, r in enumerate(by_variant[v.label])]
+        [summary.run_row(v, s, "k", r) for v in found for s, r in enumerate(by_variant[v.label])]
     )
     document = StudyDocument(
         study="theta",
         seeds=3,
         preset="smoke",
-        reference=plan.REFERENCE["theta"],
-        variants=[VariantRecord(label=v.label, x=dict(v.x), params="k") for v in variants],
+        reference=registry.load("theta").reference,
+        variants=[VariantRecord(label=v.label, x=dict(v.x), params="k") for v in found],
         diagnostics={
             v.label: [summary.seed_diagnostics(v, r, None) for r in by_variant[v.label]]
-            for v in variants
+            for v in found
         },
         cosines=summary.mean_cosines(by_variant),
     )
@@ -435,10 +487,10 @@ def test_tables_round_trip_and_damage(tmp_path: Path) -> None:
 
 def test_page_stands_alone_and_shows_every_variant() -> None:
     tables = study_tables()
-    figure = figures.theta(tables)
+    figure = registry.load("theta").figure(tables)
     assert len(figure.axes) >= 5
-    section = study_page.section(tables, b"png", pd.DataFrame())
-    section |= {"title": "θ<b>", "costs": study_page.costs(tables)}
+    section = study_page.section(tables, b"png", None)
+    section |= {"title": "θ<b>", "grids": {**section["grids"], "costs": grid.costs(tables)}}
     text = study_page.render({"data": "d<script>"}, [section])
     links = Links()
     links.feed(text)

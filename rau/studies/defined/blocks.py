@@ -1,0 +1,65 @@
+"""The number n of UA blocks."""
+
+from collections.abc import Mapping
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from rau.params import Params
+from rau.studies.figures import axis_places, panels, pick
+from rau.studies.grid import costs
+from rau.studies.plan import Plan, Preset, Tuned, Variant, variant
+from rau.studies.registry import Study
+from rau.studies.tables import StudyTables
+
+BLOCKS: Mapping[Preset, tuple[int, ...]] = {
+    "smoke": (0, 1, 2),
+    "quick": (0, 1, 2, 4, 6),
+    "full": tuple(range(7)),
+}
+
+
+def variants(params: Params, sizes: Plan, tuned: Tuned) -> list[Variant]:
+    """RAU with n blocks."""
+    return [
+        variant(f"n = {n}", params, {"head.name": "rau", "ua.n": n}, n=n)
+        for n in BLOCKS[sizes.preset]
+    ]
+
+
+def figure(tables: StudyTables) -> Figure:
+    """R@1 against R@50 by n, and the number of parameters and training time by n."""
+    protocol = tables.summary.protocol.iloc[0]
+    drawn, axes = panels(3)
+    first, deep = (pick(tables.summary, protocol, f"recall_at_{k}") for k in (1, 50))
+    labels, n = axis_places(tables, "n")
+    axes[0].errorbar(
+        first.loc[labels, "mean"],
+        deep.loc[labels, "mean"],
+        xerr=_ends(first.loc[labels]),
+        yerr=_ends(deep.loc[labels]),
+        fmt="o",
+        elinewidth=0.6,
+    )
+    for label in labels:
+        axes[0].annotate(label, (first.loc[label, "mean"], deep.loc[label, "mean"]))
+    axes[0].set(xlabel="R@1", ylabel="R@50", title=f"protocol {protocol}")
+    means = tables.runs.groupby("variant")[["parameters", "seconds"]].median().loc[labels]
+    axes[1].plot(n, means.parameters / 1e6, "o-")
+    axes[1].set(xlabel="n", ylabel="million parameters", title="size", ylim=(0, None))
+    axes[2].plot(n, means.seconds, "o-")
+    axes[2].set(xlabel="n", ylabel="seconds", title="training, median of seeds", ylim=(0, None))
+    return drawn
+
+
+def _ends(rows: pd.DataFrame) -> list[pd.Series]:
+    return [rows["mean"] - rows.low, rows.high - rows["mean"]]
+
+
+STUDY = Study(
+    "The number n of blocks",
+    "n = 0",
+    variants,
+    figure,
+    grids=lambda tables: {"Size and training time": costs(tables)},
+)

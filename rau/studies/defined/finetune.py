@@ -1,0 +1,80 @@
+"""Encoders trained along: which composer, in every regime of data."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from matplotlib.figure import Figure
+
+from rau.methods import DETERMINISTIC, METHODS, RAW_SUM
+from rau.params import Params
+from rau.studies.figures import intervals, pick
+from rau.studies.grid import costs
+from rau.studies.plan import Plan, Preset, Tuned, Variant, parts, variant, where
+from rau.studies.registry import Study
+from rau.studies.tables import StudyTables
+
+# Methods with an uncertainty of another kind.
+OTHERS = ("mur", "pcmepp")
+# Pairs of `train.fraction` and `train.noise`.
+REGIMES: Mapping[Preset, tuple[tuple[float, float], ...]] = {
+    "smoke": ((1.0, 0.0), (0.25, 0.4)),
+    "quick": ((1.0, 0.0), (0.1, 0.0), (0.1, 0.4)),
+    "full": ((1.0, 0.0), (0.3, 0.0), (0.1, 0.0), (1.0, 0.2), (1.0, 0.4), (0.1, 0.4)),
+}
+
+
+def variants(params: Params, sizes: Plan, tuned: Tuned) -> list[Variant]:
+    """Composers trained along with the towers, in every regime of data.
+
+    Less data gets more epochs, by the square root of what is missing, so that it is not only less
+    training: all composers of a regime have the same number of steps.
+    """
+    deterministic = METHODS[DETERMINISTIC].label
+    combined = [(True, False, False), (True, True, False), (True, False, True), (True, True, True)]
+    composers = {
+        METHODS[name].label: {"head.name": name} for name in (RAW_SUM, DETERMINISTIC, *OTHERS)
+    } | dict(parts(params, *own) for own in combined)
+    rows = []
+    for fraction, noise in REGIMES[sizes.preset]:
+        place = where(fraction, noise)
+        changes = {
+            "finetune.composer": "head",
+            "finetune.epochs": round(params.finetune.epochs / fraction**0.5),
+            "train.fraction": fraction,
+            "train.noise": noise,
+        }
+        for label, own in composers.items():
+            changed = {**changes, **own}
+            found = variant(f"{label}{place}", params, changed, fraction=fraction, noise=noise)
+            rows.append(replace(found, partner=f"{deterministic}{place}"))
+    return rows
+
+
+def figure(tables: StudyTables) -> Figure:
+    """Differences to the deterministic composer, one panel per regime of data and metric."""
+    summary, document = tables.summary, tables.document
+    protocol = summary.protocol.iloc[0]
+    places = {v.label: (v.x["fraction"], v.x["noise"]) for v in document.variants}
+    known = set(summary.metric)
+    shown = [name for name in ("mean_of_r10_r50", "mean_of_r5_rs1", "map") if name in known]
+    kinds = list(dict.fromkeys(places.values()))
+    drawn = Figure(figsize=(4.6 * len(kinds), 2.9 * len(shown)), layout="constrained")
+    grid = drawn.subplots(len(shown), len(kinds), squeeze=False, sharex=True)
+    for metric, axes in zip(shown, grid, strict=True):
+        for (fraction, noise), axis in zip(kinds, axes, strict=True):
+            rows = pick(summary, protocol, metric).dropna(subset="difference")
+            rows = rows[[places[label] == (fraction, noise) for label in rows.index]]
+            intervals(axis, rows, [label.split(" (")[0] for label in rows.index])
+            axis.set(title=f"{fraction:.0%} of the queries, {noise:.0%} wrong", xlabel=metric)
+    drawn.suptitle(f"{protocol}: difference to {document.reference}, points")
+    return drawn
+
+
+STUDY = Study(
+    "Encoders trained along: which composer",
+    METHODS[DETERMINISTIC].label,
+    variants,
+    figure,
+    grids=lambda tables: {"Size and training time": costs(tables)},
+    encoders=True,
+)

@@ -1,0 +1,53 @@
+"""Tables of formatted cells, as the page shows them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import pandas as pd
+
+from rau.studies.tables import StudyTables
+
+# Header and format of every column.
+Columns = Mapping[str, tuple[str, str]]
+COSTS: Columns = {
+    "parameters": ("parameters", "{:,.0f}"),
+    "seconds": ("seconds of training", "{:.1f}"),
+}
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Cells, of which the first of a row is its name, below a note."""
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    note: str = ""
+
+    @classmethod
+    def of(cls, corner: str, frame: pd.DataFrame, columns: Columns, note: str = "") -> Self:
+        """Format these columns of a frame, a missing value as a dash."""
+        forms = [form for _, form in columns.values()]
+        rows = [
+            [
+                name,
+                *(
+                    "–" if pd.isna(v) else form.format(v)
+                    for form, v in zip(forms, row, strict=True)
+                ),
+            ]
+            for name, *row in frame[list(columns)].itertuples()
+        ]
+        return cls([corner, *(header for header, _ in columns.values())], rows, note)
+
+
+def by_variant(tables: StudyTables, columns: Columns, statistic: str) -> Grid:
+    """A statistic over seeds of columns of the runs' table."""
+    labels = [variant.label for variant in tables.document.variants]
+    frame = tables.runs.groupby("variant")[list(columns)].agg(statistic)
+    return Grid.of("variant", frame.loc[labels], columns)
+
+
+def costs(tables: StudyTables) -> Grid:
+    """Number of parameters and seconds of training, the median over seeds."""
+    return by_variant(tables, COSTS, "median")
