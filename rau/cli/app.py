@@ -4,6 +4,7 @@ import typer
 
 from rau import console
 from rau.cli.compare import compare
+from rau.cli.example import example
 from rau.cli.export import export
 from rau.cli.index import index
 from rau.cli.search import search
@@ -25,6 +26,7 @@ def _commands() -> None:
 
 
 app.command()(compare)
+app.command()(example)
 app.command()(export)
 app.command()(index)
 app.command()(search)

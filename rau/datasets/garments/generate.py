@@ -197,8 +197,12 @@ def _map(
         return list(bar(pool.map(work, *zip(*jobs, strict=True), chunksize=CHUNK)))
 
 
-def _claim(root: Path, spec: GarmentsSpec) -> None:
-    """Mark the folder with what is drawn in it."""
+def claim(root: Path, spec: GarmentsSpec) -> None:
+    """Mark a folder with what is drawn in it.
+
+    Raises:
+        UserError: when it holds garments drawn from another spec.
+    """
     if not (root / MARKER).exists():
         write_json(root / MARKER, asdict(spec))
     elif (other := read_json(root / MARKER, "garments")) != asdict(spec):
@@ -214,21 +218,28 @@ def generate(root: Path, spec: GarmentsSpec, workers: int = 2) -> None:
     Raises:
         UserError: when `root` holds garments drawn from another spec.
     """
-    _claim(root, spec)
+    claim(root, spec)
     parts = plan(spec)
-    images = root / "images"
-    images.mkdir(parents=True, exist_ok=True)
-    for old in abandoned(images.glob("*.tmp")):
-        old.unlink(missing_ok=True)
+    draw_files(spec, parts, [root / "images"] * len(parts), workers)
+    _write_annotations(root, parts)
+
+
+def draw_files(
+    spec: GarmentsSpec, parts: Sequence[Part], folders: Sequence[Path], workers: int
+) -> None:
+    """Draw the pictures of each part in a folder of its own, `<id>.jpg`; existing ones stay."""
+    for folder in dict.fromkeys(folders):
+        folder.mkdir(parents=True, exist_ok=True)
+        for old in abandoned(folder.glob("*.tmp")):
+            old.unlink(missing_ok=True)
     jobs = [
         (garment, path, (PICTURES, spec.seed, s, row))
-        for s, part in enumerate(parts)
+        for s, (part, folder) in enumerate(zip(parts, folders, strict=True))
         for row, (garment, name) in enumerate(zip(part.garments, part.ids, strict=True))
-        if not (path := images / f"{name}.jpg").exists()
+        if not (path := folder / f"{name}.jpg").exists()
     ]
     if jobs:
         _map(partial(_draw_file, spec.image_size), jobs, workers, "draw images")
-    _write_annotations(root, parts)
 
 
 def draw_pairs(
