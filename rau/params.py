@@ -211,6 +211,7 @@ class UaParams(Section):
     isu: bool = True
     csu_weight: Weight = 0.3
     dr_weight: Weight = 0.2
+    dr: Literal["wasserstein", "kl", "jeffreys", "bhattacharyya", "mmd", "means"] = "wasserstein"
     dr_blocks: Literal["last", "all"] = "last"
     shared: bool = False
     sigma_init: Annotated[float, Field(gt=0, le=10)] = 0.6

@@ -3,14 +3,14 @@
 B is the batch, d the width. Sets of pairs are matrices of 1 and 0 in float.
 """
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 
 from rau.losses.criterion import Criterion, LossContext, Terms
 from rau.losses.info_nce import cosines, same_target, sampled_info_nce
+from rau.nn.divergences import DIVERGENCES
 from rau.nn.gaussian import PathOutput, squared_distance
+from rau.params import UaParams
 
 
 @torch.no_grad()
@@ -59,11 +59,11 @@ def _threshold(values: Tensor, others: Tensor, quantile: float) -> Tensor:
     return ordered.gather(0, rank[None] - 1)[0]
 
 
-def dr_loss(source: PathOutput, target: PathOutput, which: Literal["last", "all"]) -> Tensor:
-    """Distribution regularisation: mean squared 2-Wasserstein distance of the pairs, a scalar.
+def dr_loss(source: PathOutput, target: PathOutput, ua: UaParams) -> Tensor:
+    """Distribution regularisation: the mean of `ua.dr` over the pairs, a scalar.
 
-    Of the last block or averaged over all blocks; without blocks (n = 0) the squared distance of
-    the means.
+    RAU's is the squared 2-Wasserstein distance. Of the last block or averaged over all blocks
+    (`ua.dr_blocks`); without blocks (n = 0) the squared distance of the means.
 
     Raises:
         ValueError: when the two paths have different numbers of blocks.
@@ -71,8 +71,9 @@ def dr_loss(source: PathOutput, target: PathOutput, which: Literal["last", "all"
     pairs = list(zip(source.blocks, target.blocks, strict=True))
     if not pairs:
         return squared_distance(source.mean, target.mean).mean()
-    used = pairs if which == "all" else pairs[-1:]
-    return torch.stack([left.wasserstein2(right).mean() for left, right in used]).mean()
+    used = pairs if ua.dr_blocks == "all" else pairs[-1:]
+    distance = DIVERGENCES[ua.dr]
+    return torch.stack([distance(left, right).mean() for left, right in used]).mean()
 
 
 class RauLoss(Criterion):
@@ -97,6 +98,6 @@ class RauLoss(Criterion):
             csu = losses[1]
             total = total + ua.csu_weight * csu
         if ua.dr_weight > 0:
-            dr = dr_loss(source, target, ua.dr_blocks)
+            dr = dr_loss(source, target, ua)
             total = total + ua.dr_weight * dr
         return Terms(total, base, csu, dr, sets[-1], base_positives)

@@ -116,6 +116,8 @@ def canonical(params: Params) -> Params:
         change["theta"] = defaults.theta
     if dr_weight == 0 or n <= 1:
         change["dr_blocks"] = defaults.dr_blocks
+    if dr_weight == 0 or n == 0:  # Without a Gaussian the means are all there is.
+        change["dr"] = defaults.dr
     if not isu:
         change["samples"] = defaults.samples
     if n == 0 or (not isu and dr_weight == 0 and not method.reads_variance):

@@ -11,6 +11,7 @@ from rau.losses import rau_loss
 from rau.losses.criterion import LossContext, Terms
 from rau.losses.info_nce import same_target, sampled_info_nce
 from rau.losses.rau_loss import RauLoss, csu_positives, dr_loss
+from rau.nn.divergences import DIVERGENCES
 from rau.nn.gaussian import Gaussian, PathOutput
 from rau.nn.noise import Noise
 from rau.params import UaParams
@@ -106,10 +107,25 @@ def slow_dr(source: Gaussian, target: Gaussian) -> float:
 def test_dr_by_loop() -> None:
     source, target = output(0, blocks=3), output(50, blocks=3)
     each = [slow_dr(s, t) for s, t in zip(source.blocks, target.blocks, strict=True)]
-    assert float(dr_loss(source, target, "last")) == pytest.approx(each[-1])
-    assert float(dr_loss(source, target, "all")) == pytest.approx(sum(each) / 3)
+    assert float(dr_loss(source, target, UaParams())) == pytest.approx(each[-1])
+    assert float(dr_loss(source, target, UaParams(dr_blocks="all"))) == pytest.approx(sum(each) / 3)
     with pytest.raises(ValueError, match="zip"):
-        dr_loss(source, output(1, blocks=2), "all")
+        dr_loss(source, output(1, blocks=2), UaParams(dr_blocks="all"))
+
+
+@pytest.mark.parametrize("name", DIVERGENCES)
+def test_dr_is_the_divergence_that_is_asked_for(name: str) -> None:
+    source, target = output(0), output(50)
+    ua = UaParams.model_validate({"dr": name})
+    rows = [
+        DIVERGENCES[name](Gaussian(s[0], s[1]), Gaussian(t[0], t[1])).item()
+        for s, t in zip(
+            zip(source.blocks[-1].mean, source.blocks[-1].log_var, strict=True),
+            zip(target.blocks[-1].mean, target.blocks[-1].log_var, strict=True),
+            strict=True,
+        )
+    ]
+    assert float(dr_loss(source, target, ua)) == pytest.approx(sum(rows) / len(rows))
 
 
 def test_without_blocks_all_terms_work() -> None:
@@ -130,7 +146,7 @@ def test_total_is_the_weighted_sum(blocks: str) -> None:
     mask = csu_positives(source.mean, target.mean, same_target(IDS), 0.2)
     assert torch.equal(terms.positives, mask)
     csu = sampled_info_nce(source.samples, target.samples, mask, 0.1, False)
-    dr = dr_loss(source, target, ua.dr_blocks)
+    dr = dr_loss(source, target, ua)
     base = sampled_info_nce(source.samples, target.samples, same_target(IDS), 0.1, False)
     assert torch.allclose(terms.total, base + 0.7 * csu + 0.3 * dr)
     assert torch.allclose(terms.csu, csu)
