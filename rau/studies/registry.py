@@ -65,6 +65,11 @@ STUDIES: Mapping[str, str] = {
         "theta": "theta",
         "n": "blocks",
         "finetune": "finetune",
+        "distributions": "distributions",
+        "regularisers": "regularisers",
+        "scale": "scale",
+        "dropout": "dropout",
+        "scenarios": "scenarios",
     }.items()
 }
 # Those that `python -m pipeline.study` executes without a name, after the tuning.

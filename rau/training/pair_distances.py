@@ -15,7 +15,7 @@ from rau.retrieval.tasks import Task
 Floats = NDArray[np.float64]
 
 
-def _outputs(
+def outputs(
     head: ComposedHead, task: Task, features: FeatureSet
 ) -> tuple[PathOutput, PathOutput, Tensor]:
     """Both paths for the usable rows of a task, and the rows' targets as places, (B,)."""
@@ -33,7 +33,7 @@ def _outputs(
     return source, goal, target.to(device)
 
 
-def _gaussian(output: PathOutput) -> Gaussian:
+def gaussian(output: PathOutput) -> Gaussian:
     """The last block's; without blocks a point with next to no variance."""
     if output.blocks:
         return output.blocks[-1]
@@ -54,11 +54,11 @@ def measure(
     """
     columns: list[Tensor] = []
     for task in tasks:
-        source, goal, target = _outputs(head, task, features)
+        source, goal, target = outputs(head, task, features)
         # Half-way round: far from the query's own pool, where queries are listed by pool.
         shift = max(1, len(target) // 2)
         other = target.roll(shift) != target
-        left, right = _gaussian(source), _gaussian(goal)
+        left, right = gaussian(source), gaussian(goal)
         moved = Gaussian(right.mean.roll(shift, 0), right.log_var.roll(shift, 0))
         values = [
             left.wasserstein2(right),
@@ -85,7 +85,7 @@ def cosine_histogram(
     """
     counts = {name: np.zeros(len(edges) - 1) for name in ("pairs", "others", "true")}
     for task in tasks:
-        source, goal, target = _outputs(head, task, features)
+        source, goal, target = outputs(head, task, features)
         cosines = (source.mean @ goal.mean.T).float().cpu().numpy()
         own = (target[:, None] == target[None]).cpu().numpy()
         counts["pairs"] += np.histogram(cosines[own], edges)[0]

@@ -1,0 +1,184 @@
+"""How methods scale: with train queries, galleries, captions and true answers."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from rau.evaluation import bootstrap
+from rau.methods import DETERMINISTIC, METHODS
+from rau.params import Params
+from rau.studies import breakdown
+from rau.studies.galleries import METRICS
+from rau.studies.grid import Grid
+from rau.studies.plan import Plan, Preset, Tuned, Variant, regime, variant
+from rau.studies.registry import Study
+from rau.studies.runs import Result
+from rau.studies.summary import stacked
+from rau.studies.tables import StudyTables
+
+FRACTIONS: Mapping[Preset, tuple[float, ...]] = {
+    "smoke": (1.0, 0.5),
+    "quick": (1.0, 0.3, 0.1),
+    "full": (1.0, 0.5, 0.2, 0.1, 0.05),
+}
+NAMES = (DETERMINISTIC, "rau")
+RESAMPLES = 4000
+COLUMNS = ["over", "method", "variant", "x", "metric", "mean", "low", "high"]
+FITS = (
+    "Points per doubling of the train queries (protocol and holdout unchanged) or of the gallery: "
+    "least squares on the logarithm, refitted in every resample of queries and seeds, 95 % "
+    "interval; and how much steeper RAU is than the deterministic head."
+)
+KINDS = (
+    "All train queries; the mean of R@10 and R@50 (or the data set's own) among some of the val "
+    "queries, then the paired difference to the deterministic head, not adjusted."
+)
+Floats = NDArray[np.float64]
+Clusters = Mapping[str, NDArray[np.int64]]
+
+
+def variants(params: Params, sizes: Plan, tuned: Tuned) -> list[Variant]:
+    """The deterministic head and RAU on every share of the train queries."""
+    rows = []
+    for fraction in FRACTIONS[sizes.preset]:
+        place, changes = regime(params, fraction, 0.0)
+        partner = f"{METHODS[DETERMINISTIC].label}{place}"
+        for name in NAMES:
+            label = f"{METHODS[name].label}{place}"
+            own_changes = {**changes, "head.name": name}
+            made = variant(label, params, own_changes, fraction=fraction, method=name)
+            rows.append(replace(made, partner=partner))
+    return rows
+
+
+def own(
+    found: Sequence[Variant], results: Mapping[str, Sequence[Result]]
+) -> dict[str, pd.DataFrame]:
+    """Curves over train queries and galleries, their fits, and kinds of queries."""
+    first = results[found[0].label][0]
+    clusters = next(iter(first.clusters.values()))
+    curves, fits = [], []
+    by_queries = {}
+    for name in NAMES:
+        some = [v for v in found if v.x["method"] == name]
+        by_queries[name] = [(float(v.x["fraction"] or 0), results[v.label]) for v in some]
+    factors = first.extra["growing/factors"]
+    whole = {name: own_results[0][1] for name, own_results in by_queries.items()}
+    for metric in (name for name in METRICS if name in first.names):
+        series = {
+            "train queries": {
+                name: ([x for x, _ in line], _stack([r for _, r in line], metric))
+                for name, line in by_queries.items()
+            },
+            "gallery": {
+                name: (list(factors), _grown(own_results, metric))
+                for name, own_results in whole.items()
+            },
+        }
+        for over, lines in series.items():
+            made = {name: _drawn(values, clusters) for name, (_, values) in lines.items()}
+            x = np.array(next(iter(lines.values()))[0])
+            for name, (means, drawn) in made.items():
+                ends = np.quantile(drawn, [0.025, 0.975], axis=0)
+                curves += [
+                    (over, name, METHODS[name].label, *point[:1], metric, *point[1:])
+                    for point in zip(x, means, *ends, strict=True)
+                ]
+                other = made[NAMES[0]]
+                if len(x) > 1:
+                    steeper = _slope(x, means - other[0], drawn - other[1])
+                    fits.append((over, METHODS[name].label, metric, *_slope(x, means, drawn)))
+                    fits[-1] += steeper if name != NAMES[0] else (np.nan,) * 3
+    ends_of = [f"{name}{end}" for name in ("slope", "steeper") for end in ("", "_low", "_high")]
+    full = [v for v in found if v.x["fraction"] == found[0].x["fraction"]]
+    return {
+        "curves": pd.DataFrame(curves, columns=COLUMNS),
+        "fits": pd.DataFrame(fits, columns=["over", "method", "metric", *ends_of]),
+        "kinds": breakdown.table(full, results, found[0].label, breakdown.headline(first)),
+    }
+
+
+def _stack(by_x: Sequence[Sequence[Result]], metric: str) -> dict[str, Floats]:
+    """One metric of results at several places, (S, R, places), by category."""
+    protocol = next(iter(by_x[0][0].values))
+    place = by_x[0][0].names.index(metric)
+    sides = [stacked(results, protocol) for results in by_x]
+    return {c: np.stack([side[c][..., place] for side in sides], axis=-1) for c in sides[0]}
+
+
+def _grown(results: Sequence[Result], metric: str) -> dict[str, Floats]:
+    """One metric of the grown galleries, (S, R, factors), by category."""
+    place, start = METRICS.index(metric), "growing/values/"
+    categories = [n.removeprefix(start) for n in results[0].extra if n.startswith(start)]
+    return {
+        c: np.stack([result.extra[f"{start}{c}"][..., place].T for result in results])
+        for c in categories
+    }
+
+
+def _drawn(values: Mapping[str, Floats], clusters: Clusters) -> tuple[Floats, Floats]:
+    """Means over seeds, queries and categories, (places,), and resampled ones."""
+    options = clusters, RESAMPLES, bootstrap.SEED
+    return bootstrap.means(values, clusters), bootstrap.draws(values, *options)[bootstrap.MEAN]
+
+
+def _slope(x: Floats, means: Floats, drawn: Floats) -> tuple[float, float, float]:
+    """Points per doubling of x with their interval."""
+    steps = np.log2(x) - np.log2(x).mean()
+    weights = steps / (steps**2).sum()
+    low, high = np.quantile(drawn @ weights, [0.025, 0.975])
+    return float(means @ weights), float(low), float(high)
+
+
+def grids(tables: StudyTables) -> dict[str, Grid]:
+    """Fits, and kinds of queries."""
+    rows = []
+    for one in tables.own["fits"].itertuples():
+        slope = f"{one.slope:+.2f} [{one.slope_low:+.2f}, {one.slope_high:+.2f}]"
+        steeper = f"{one.steeper:+.2f} [{one.steeper_low:+.2f}, {one.steeper_high:+.2f}]"
+        known = not pd.isna(one.steeper)
+        rows.append([f"{one.over}: {one.method}", str(one.metric), slope, steeper * known])
+    kinds = []
+    for one in tables.own["kinds"].itertuples():
+        gap = f"{one.difference:+.2f} [{one.difference_low:+.2f}, {one.difference_high:+.2f}]"
+        known = not pd.isna(one.difference)
+        mean = f"{one.mean:.2f} [{one.low:.2f}, {one.high:.2f}]"
+        kinds.append([str(one.variant), str(one.group), f"{one.queries:,}", mean, gap * known])
+    return {
+        "Per doubling": Grid(["over", "metric", "points", "steeper by"], rows, FITS),
+        "By kind of query": Grid(
+            ["variant", "queries of", "number", "mean", "difference"], kinds, KINDS
+        ),
+    }
+
+
+def figure(tables: StudyTables) -> Figure:
+    """Curves over train queries and galleries with their intervals."""
+    table = tables.own["curves"]
+    metrics = list(dict.fromkeys(table.metric))
+    drawn = Figure(figsize=(10, 3.4 * len(metrics)), layout="constrained")
+    grid = drawn.subplots(len(metrics), 2, squeeze=False)
+    for axes, metric in zip(grid, metrics, strict=True):
+        for axis, over in zip(axes, ("train queries", "gallery"), strict=True):
+            some = table[(table.over == over) & (table.metric == metric)]
+            for label, line in some.groupby("variant", sort=False):
+                ends = [line["mean"] - line.low, line.high - line["mean"]]
+                axis.errorbar(line.x, line["mean"], yerr=ends, fmt="o-", capsize=2, label=label)
+            axis.set(xscale="log", xlabel=f"{over}, relative", ylabel=metric)
+    grid[0, 0].legend(fontsize="small")
+    return drawn
+
+
+STUDY = Study(
+    "Scale: train queries, galleries, captions, true answers",
+    METHODS[DETERMINISTIC].label,
+    variants,
+    figure,
+    own=own,
+    grids=grids,
+    measures=("rau.studies.breakdown:kinds", "rau.studies.galleries:growing"),
+)

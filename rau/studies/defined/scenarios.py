@@ -1,0 +1,171 @@
+"""Where θ and n help or hurt: by amount of data, wrong targets and ambiguity."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from rau.methods import DETERMINISTIC, METHODS
+from rau.params import Params
+from rau.studies import breakdown
+from rau.studies.figures import pick
+from rau.studies.grid import Grid
+from rau.studies.plan import Plan, Preset, Tuned, Variant, parts, regime, variant
+from rau.studies.registry import Study
+from rau.studies.runs import Result
+from rau.studies.tables import StudyTables
+
+REGIMES: Mapping[Preset, tuple[tuple[float, float], ...]] = {
+    "smoke": ((1.0, 0.0), (0.5, 0.4)),
+    "quick": ((1.0, 0.0), (0.1, 0.0), (0.1, 0.4)),
+    "full": tuple((f, noise) for f in (1.0, 0.3, 0.1) for noise in (0.0, 0.2, 0.4)),
+}
+# Values of θ, of its quantile, and of n.
+SETTINGS: Mapping[Preset, Mapping[str, tuple[float, ...]]] = {
+    "smoke": {"theta": (0.7,), "theta_quantile": (0.99,), "n": (2,)},
+    "quick": {"theta": (0.6, 0.8), "theta_quantile": (0.98, 0.995), "n": (0, 2)},
+    "full": {
+        "theta": (0.5, 0.6, 0.7, 0.8, 0.9),
+        "theta_quantile": (0.95, 0.98, 0.99, 0.995, 0.998),
+        "n": (0, 1, 2, 4),
+    },
+}
+NAMES = {"theta": "θ", "theta_quantile": "quantile", "n": "n"}
+NOTE = (
+    "Headline metric on val, difference to the deterministic head of the same regime, with the "
+    "95 % interval by bootstrap over queries and seeds. A setting helps or hurts where p, adjusted "
+    "for all settings of the regime, is below 0.05."
+)
+
+
+def variants(params: Params, sizes: Plan, tuned: Tuned) -> list[Variant]:
+    """In every regime the deterministic head, CSU at every threshold, ISU at every n.
+
+    A threshold is varied with CSU alone, n with ISU alone: each is the part that reads it.
+    """
+    rows = []
+    for fraction, noise in REGIMES[sizes.preset]:
+        place, changes = regime(params, fraction, noise)
+        partner = f"{METHODS[DETERMINISTIC].label}{place}"
+        x = {"fraction": fraction, "noise": noise}
+        _, none = parts(params, False, False, False)
+        rows.append(replace(variant(partner, params, changes | none, **x), partner=partner))
+        for name, values in SETTINGS[sizes.preset].items():
+            _, on = parts(params, name == "n", name != "n", False)
+            for value in values:
+                setting = {f"ua.{name}": int(value) if name == "n" else value}
+                if name == "theta":
+                    setting["ua.theta_quantile"] = None
+                label = f"{NAMES[name]} {value:g}{place}"
+                made = variant(label, params, changes | on | setting, **x, **{name: value})
+                rows.append(replace(made, partner=partner))
+    return rows
+
+
+def own(
+    found: Sequence[Variant], results: Mapping[str, Sequence[Result]]
+) -> dict[str, pd.DataFrame]:
+    """Differences by the number of true answers and by what captions say."""
+    metric = breakdown.headline(results[found[0].label][0])
+    table = breakdown.table(found, results, found[0].label, metric)
+    return {"ambiguity": table.dropna(subset="difference")}
+
+
+def cells(tables: StudyTables) -> pd.DataFrame:
+    """The map: a row per setting and regime, its difference and whether it helps or hurts."""
+    known = set(tables.summary.metric)
+    metric = "mean_of_r5_rs1" if "mean_of_r5_rs1" in known else "mean_of_r10_r50"
+    rows = pick(tables.summary, tables.summary.protocol.iloc[0], metric)
+    found = []
+    for one in tables.document.variants:
+        setting = [name for name in NAMES if one.x.get(name) is not None]
+        if setting and one.label in rows.index:
+            row = rows.loc[one.label]
+            clear = row.p_holm < 0.05
+            says = ("helps" if row.difference > 0 else "hurts") if clear else ""
+            found.append(
+                {
+                    "setting": f"{NAMES[setting[0]]} {one.x[setting[0]]:g}",
+                    "fraction": one.x["fraction"],
+                    "noise": one.x["noise"],
+                    "difference": row.difference,
+                    "low": row.difference_low,
+                    "high": row.difference_high,
+                    "says": says,
+                }
+            )
+    return pd.DataFrame(found)
+
+
+def rule(table: pd.DataFrame) -> Grid:
+    """Per regime what may be used and what must not; the rule is what the intervals leave."""
+    rows = []
+    for (fraction, noise), there in table.groupby(["fraction", "noise"], sort=False):
+        helps, hurts = (there[there.says == word] for word in ("helps", "hurts"))
+        best = there.loc[there.difference.idxmax()]
+        rows.append(
+            [
+                f"{fraction:.0%} of the queries, {noise:.0%} wrong",
+                ", ".join(helps.setting) or "none",
+                ", ".join(hurts.setting) or "none",
+                f"{best.setting}: {best.difference:+.2f} [{best.low:+.2f}, {best.high:+.2f}]",
+            ]
+        )
+    return Grid(["regime", "help", "hurt", "largest"], rows, NOTE)
+
+
+def grids(tables: StudyTables) -> dict[str, Grid]:
+    """The rule, and the differences by ambiguity."""
+    ambiguity = tables.own["ambiguity"]
+    groups = list(dict.fromkeys(ambiguity.group))
+    rows = []
+    for label, there in ambiguity.groupby("variant", sort=False):
+        by_group = there.set_index("group")
+        found = [
+            "{:+.2f} [{:+.2f}, {:+.2f}]".format(
+                *by_group.loc[group, ["difference", "difference_low", "difference_high"]]
+            )
+            for group in groups
+        ]
+        rows.append([str(label), *found])
+    note = "The same differences among some of the val queries; intervals are not adjusted."
+    return {
+        "Where a setting helps or hurts": rule(cells(tables)),
+        "By ambiguity": Grid(["variant", *groups], rows, note),
+    }
+
+
+def figure(tables: StudyTables) -> Figure:
+    """The map: settings by regimes, coloured by the difference, * where it is clear of 0."""
+    table = cells(tables)
+    table["regime"] = [
+        f"{f:.0%}\n{n:.0%} wrong" for f, n in zip(table.fraction, table.noise, strict=True)
+    ]
+    settings, places = (list(dict.fromkeys(table[name])) for name in ("setting", "regime"))
+    wide = table.pivot(index="setting", columns="regime", values="difference")
+    values = wide.loc[settings, places].to_numpy(np.float64)
+    drawn = Figure(figsize=(2 + 1.1 * len(places), 1.5 + 0.4 * len(settings)), layout="constrained")
+    axis = drawn.subplots()
+    most = max(1.0, float(np.nanmax(np.abs(values))))
+    image = axis.imshow(values, cmap="RdBu", vmin=-most, vmax=most, aspect="auto")
+    for row in table.itertuples():
+        at = places.index(str(row.regime)), settings.index(str(row.setting))
+        axis.text(*at, f"{row.difference:+.1f}{'*' if row.says else ''}", ha="center", va="center")
+    axis.set_xticks(range(len(places)), places)
+    axis.set_yticks(range(len(settings)), settings)
+    axis.set(title="difference to the deterministic head")
+    drawn.colorbar(image, label="points")
+    return drawn
+
+
+STUDY = Study(
+    "Scenarios: where θ and n help or hurt",
+    METHODS[DETERMINISTIC].label,
+    variants,
+    figure,
+    own=own,
+    grids=grids,
+    measures=("rau.studies.breakdown:kinds",),
+)
