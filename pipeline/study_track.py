@@ -112,7 +112,7 @@ def _grouped(name: str) -> str:
 
 def _safe(name: str) -> str:
     """A name as MLflow accepts it: letters, digits and a few other characters."""
-    plain = name.replace("θ", "theta").replace("+", "and").replace("=", "")
+    plain = name.replace("θ", "theta").replace("σ", "sigma").replace("+", "and").replace("=", "")
     return " ".join("".join(c if c.isalnum() or c in "_-. /" else " " for c in plain).split())
 
 

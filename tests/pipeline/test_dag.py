@@ -22,8 +22,10 @@ PLUMBING = frozenset(
     {
         "pipeline/stage.py",
         "pipeline/workspace.py",
+        "rau/__init__.py",
         "rau/ahead.py",
         "rau/console.py",
+        "rau/datasets/__init__.py",
         "rau/datasets/store.py",
         "rau/devices.py",
         "rau/errors.py",

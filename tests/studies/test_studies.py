@@ -97,9 +97,10 @@ def test_studies_share_configurations() -> None:
     assert by_label["methods"][deterministic] == by_label["ablation"][deterministic]
     assert by_label["theta"][deterministic] == by_label["ablation"][deterministic]
     assert by_label["n"]["n = 1"] == by_label["methods"]["RAU head"]
-    for name, found in by_label.items():
-        assert registry.load(name).reference in found
-        assert all(params == canonical(params) for params in found.values())
+    for name, found in all_of.items():
+        partners = {v.partner or registry.load(name).reference for v in found}
+        assert partners <= set(by_label[name])
+        assert all(v.params == canonical(v.params) for v in found)
 
 
 def test_every_method_tries_as_many_and_the_same_common_values() -> None:
