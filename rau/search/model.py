@@ -175,15 +175,19 @@ def query_vector(model: Model, query: Query, centre: Tensor) -> Tensor:
         raise UserError("nothing to search for: give a picture, a caption or both")
     given = bool(query.references)
     reference = torch.stack(list(query.references)).float().mean(0) if given else centre.float()
-    picture = model.encode_gallery(reference[None])[0]
-    found = picture
-    if query.caption:
+
+    def picture() -> Tensor:
+        return model.encode_gallery(reference[None])[0]
+
+    if not query.caption:
+        found = picture()
+    else:
         found = model.encode_query(reference, [query.caption])[0]
         if given and query.image_weight > NEUTRAL:
-            found = torch.lerp(found, picture, 2 * query.image_weight - 1)
+            found = torch.lerp(found, picture(), 2 * query.image_weight - 1)
         elif given and query.image_weight < NEUTRAL:
             words = model.encode_query(centre, [query.caption])[0]
             found = torch.lerp(words, found, 2 * query.image_weight)
     if query.without:
-        found = found - NEUTRAL * (model.encode_query(reference, [query.without])[0] - picture)
+        found = found - NEUTRAL * (model.encode_query(reference, [query.without])[0] - picture())
     return F.normalize(found, dim=-1)

@@ -105,7 +105,10 @@ class _Best:
 
     def take(self, block: int, start: int, scores: Floats) -> None:
         """See a chunk's scores (C,), -inf for rows that do not count."""
-        rows = _top(scores, self.k)
+        # Few of a later chunk are better than the last of k: comparing is cheaper than sorting.
+        level = self.scores[-1] if len(self.scores) == self.k else -np.inf
+        better = np.flatnonzero(scores > level)
+        rows = better[_top(scores[better], self.k)]
         scores = np.concatenate([self.scores, scores[rows]])
         blocks = np.concatenate([self.blocks, np.full(len(rows), block)])
         # Earlier chunks stand first, and a chunk's rows ascend: a stable sort keeps that.
@@ -115,12 +118,10 @@ class _Best:
 
 
 def _top(scores: Floats, k: int) -> NDArray[np.int64]:
-    """Rows of the k highest finite scores, ascending; of those equal to the last, the first."""
+    """Rows of the k highest scores, ascending; of those equal to the last, the first."""
     if len(scores) <= k:
-        return np.flatnonzero(scores > -np.inf)
+        return np.arange(len(scores))
     level = np.partition(scores, len(scores) - k)[len(scores) - k]
-    if level == -np.inf:
-        return np.flatnonzero(scores > -np.inf)
     above = np.flatnonzero(scores > level)
     equal = np.flatnonzero(scores == level)[: k - len(above)]
     return np.sort(np.concatenate([above, equal]))
