@@ -50,6 +50,7 @@ def index(
     from rau.search import build, catalogue
     from rau.search.index import MANIFEST, read_manifest
     from rau.search.model import Model
+    from rau.search.recall import recall
 
     params = workspace.load_params() if workspace.PARAMS.is_file() else Params()
     threads = stage.limit_threads(params.train.threads)
@@ -79,7 +80,7 @@ def index(
     if changes.unreadable:
         print(f"all that were left out: {into / build.UNREADABLE}")
     if not made.engine.exact:
-        print(f"recall at 10 beside the exact answer, on a sample: {build.recall(made):.3f}")
+        print(f"recall at 10 beside the exact answer, on a sample: {recall(made):.3f}")
     if calibrate:
         _calibrate(into, folder, params)
 

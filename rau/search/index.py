@@ -88,10 +88,12 @@ class Manifest(Section):
 class Index:
     """A snapshot of an index, to read: any number of threads may."""
 
-    def __init__(self, folder: Path, manifest: Manifest) -> None:
+    def __init__(self, folder: Path, manifest: Manifest, old: "Index | None" = None) -> None:
         self.folder, self.manifest = folder, manifest
+        opened = {one.folder.name: one for one in old.segments} if old else {}
         self.segments = [
-            Segment(folder / SEGMENTS / one.name, one.rows, manifest.dim, manifest.d_image)
+            opened.get(one.name)
+            or Segment(folder / SEGMENTS / one.name, one.rows, manifest.dim, manifest.d_image)
             for one in manifest.segments
         ]
         self.deleted = [_read_deleted(folder, one) for one in manifest.segments]
@@ -291,12 +293,13 @@ def commit(
         rows = write_segment(folder / SEGMENTS / name, chain(copied, added))
         kept.append(SegmentEntry(name=name, rows=rows))
     new = manifest().model_copy(update={"segments": kept})
-    if old is None or new.model_copy(update={"lance": old.manifest.lance}) != old.manifest:
-        if new.engine == "lancedb":
-            state = _update_lance(folder, old, new, removed, count)
-            new = new.model_copy(update={"lance": state})
-        write_json(folder / MANIFEST, new.model_dump())
-    return Index.open(folder)
+    if old is not None and new.model_copy(update={"lance": old.manifest.lance}) == old.manifest:
+        return old
+    if new.engine == "lancedb":
+        state = _update_lance(folder, old, new, removed, count)
+        new = new.model_copy(update={"lance": state})
+    write_json(folder / MANIFEST, new.model_dump())
+    return Index(folder, new, old)
 
 
 def _to_merge(entries: Sequence[SegmentEntry], alive: Sequence[Rows], count: int) -> list[int]:
@@ -318,7 +321,7 @@ def _update_lance(
     """Bring LanceDB's table to what the new manifest names."""
     from rau.search.engines.lance import Lance, State
 
-    index = Index(folder, new)
+    index = Index(folder, new, old)
     if old is None or old.manifest.lance is None or old.schema != index.schema:
         engine = Lance.new(folder, index.schema, new.dim)
         for number, segment in enumerate(index.segments):

@@ -1,7 +1,6 @@
 """Pictures that clients sent: held in memory for their searches, never written to disk."""
 
 import hashlib
-import io
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from torch import Tensor
 
 from rau.pictures import open_rgb
 from rau.search.model import Model
+from rau.search.thumbnails import thumbnail
 
 # The longer side of what is shown of one.
 SHOWN = 512
@@ -48,11 +48,7 @@ class Uploads:
             return held
         picture = open_rgb(content)
         feature = model.encoder.encode_images(model.encoder.load_images([picture]))[0]
-        width, height = picture.size
-        picture.thumbnail((SHOWN, SHOWN), reducing_gap=2.0)
-        buffer = io.BytesIO()
-        picture.save(buffer, "JPEG", quality=85)
-        upload = Upload(name, width, height, feature, buffer.getvalue())
+        upload = Upload(name, *picture.size, feature, thumbnail(picture, SHOWN))
         with self._lock:
             self._held[name] = upload
             while len(self._held) > self._capacity:

@@ -11,13 +11,14 @@ import pytest
 from filelock import FileLock
 
 from rau.errors import UserError
-from rau.search import build as building
 from rau.search import index as indexing
-from rau.search.build import Changes, build
+from rau.search.build import build
 from rau.search.catalogue import of_folder
+from rau.search.difference import Changes
 from rau.search.index import Index, writing
 from rau.search.model import Model, Query
 from rau.search.parts import Parts
+from rau.search.recall import recall
 from rau.search.searcher import Searcher
 from tests.search.world import CPU, draw, draw_folder, load_model
 
@@ -256,7 +257,7 @@ def test_lancedb_follows_every_change(root: Path, model: Model) -> None:
     run(root, model)
     index, changes = run(root, model, engine="lancedb")
     assert changes == Changes(kept=12)
-    assert building.recall(index) == 1
+    assert recall(index) == 1
     draw(root / "new.png", 100)
     (root / "a/000.png").unlink()
     draw(root / "a/002.png", 102)

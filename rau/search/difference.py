@@ -1,0 +1,170 @@
+"""A catalogue beside an index: what is new, changed or gone, told by whole columns at a time."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import NamedTuple, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from rau.search.catalogue import Catalogue
+from rau.search.index import Index, Rows
+from rau.search.model import Model
+from rau.search.segments import PICTURE, taken
+
+Mask = NDArray[np.bool_]
+_ROWS = 4096
+
+
+class File(NamedTuple):
+    """What is known of a picture's file."""
+
+    sha256: str
+    bytes: int
+    mtime_ns: int
+
+
+@dataclass
+class Changes:
+    """What a build did, in numbers of pictures; `unreadable` says why by path."""
+
+    added: int = 0
+    changed: int = 0
+    removed: int = 0
+    kept: int = 0
+    encoded: int = 0
+    unreadable: dict[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        left = f", {len(self.unreadable):,} cannot be read" if self.unreadable else ""
+        return (
+            f"{self.added:,} added, {self.changed:,} changed, {self.removed:,} removed, "
+            f"{self.kept:,} as they were{left}; {self.encoded:,} encoded"
+        )
+
+
+@dataclass(frozen=True)
+class Before:
+    """The N pictures of an index as it is, one after another, beside M of a catalogue.
+
+    Attributes:
+        same: whether its vectors are this model's, and may stay.
+        known: whether its features are this encoder's, and may be used.
+        pictures, attributes: N rows.
+        places: segment and row of each, (N, 2).
+        row: where each of the catalogue is among them, (M,); -1 for nowhere.
+    """
+
+    index: Index | None
+    same: bool
+    known: bool
+    pictures: pa.Table
+    attributes: pa.Table
+    places: Rows
+    row: Rows
+
+    @classmethod
+    def of(cls, old: Index | None, model: Model, catalogue: Catalogue) -> Self:
+        """Of the index, where there is one."""
+        if old is None:
+            none, nowhere = np.empty((0, 2), np.int64), np.full(len(catalogue), -1)
+            return cls(None, False, False, PICTURE.empty_table(), pa.table({}), none, nowhere)
+        alive = [(n, one, old.alive(n)) for n, one in enumerate(old.segments)]
+        tables = [taken(one.pictures, rows) for _, one, rows in alive]
+        pictures = pa.concat_tables(tables).combine_chunks()
+        row = pc.index_in(pa.array(catalogue.ids, pa.string()), pictures["id"])
+        return cls(
+            old,
+            old.manifest.model == model.key,
+            old.manifest.features == model.features_key,
+            pictures,
+            pa.concat_tables([taken(one.attributes, rows) for _, one, rows in alive]),
+            np.concatenate([np.stack([np.full(len(rows), n), rows], 1) for n, _, rows in alive]),
+            row.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64),
+        )
+
+    @cached_property
+    def by_digest(self) -> dict[str, int]:
+        """A picture with this content whose features may be used."""
+        digests = self.pictures["sha256"].to_pylist() if self.known else []
+        return dict(zip(digests, range(len(digests)), strict=True))
+
+    def files(self, rows: Rows) -> list[File]:
+        """The files of some, as they were."""
+        columns = taken(self.pictures.select(File._fields), rows).to_pydict().values()
+        return [File(*one) for one in zip(*columns, strict=True)]
+
+    def unchanged(self, catalogue: Catalogue) -> Mask:
+        """Which of the catalogue have a file of the size and time that it had, (M,)."""
+        places = np.flatnonzero((self.row >= 0) & self.known)
+        root, paths = os.fspath(catalogue.root), catalogue.paths
+        stats = [_stat(f"{root}/{paths[place]}") for place in places.tolist()]
+        rows = self.row[places]
+        seen = [self.pictures[name].to_numpy()[rows] for name in File._fields[1:]]
+        found = np.zeros(len(catalogue), np.bool_)
+        found[places] = (np.array(stats, np.int64).reshape(-1, 2) == np.stack(seen, 1)).all(1)
+        return found
+
+
+def _stat(path: str) -> tuple[int, int]:
+    """Size and time of a file; of a missing one what no file has."""
+    try:
+        found = os.stat(path)  # noqa: PTH116
+    except OSError:
+        return -1, -1
+    return found.st_size, found.st_mtime_ns
+
+
+def compare(
+    catalogue: Catalogue,
+    before: Before,
+    unchanged: Mask,
+    files: Mapping[int, File],
+    changes: Changes,
+) -> tuple[Rows, list[str]]:
+    """Places of the catalogue to be written, and ids of the index that no longer count.
+
+    Args:
+        unchanged: which files were not even read, (M,).
+        files: those that were, by their place.
+        changes: are counted here.
+    """
+    there = unchanged.copy()
+    there[list(files)] = True
+    both = np.flatnonzero(there & (before.row >= 0))
+    rows = before.row[both]
+    same_content = unchanged[both]
+    same_file = same_content.copy()
+    read = np.flatnonzero(~same_content)
+    for n, seen in zip(read.tolist(), before.files(rows[read]), strict=True):
+        now = files[int(both[n])]
+        same_content[n], same_file[n] = now.sha256 == seen.sha256, now == seen
+    like = _like(taken(catalogue.attributes, both), taken(before.attributes, rows), len(both))
+    changes.kept = int((same_content & like).sum())
+    changes.changed = len(both) - changes.kept
+    changes.removed = len(before.pictures) - len(both)
+    changes.added = int(there.sum()) - len(both)
+    paths = pa.array(catalogue.paths, pa.string()).take(pa.array(both))
+    same_path = pc.equal(paths, before.pictures["path"].take(pa.array(rows)))
+    stays = same_file & like & same_path.to_numpy() & before.same
+    there[both[stays]] = False
+    gone = np.full(len(before.pictures), True)
+    gone[rows[stays]] = False
+    return np.flatnonzero(there), before.pictures["id"].filter(pa.array(gone)).to_pylist()
+
+
+def _like(new: pa.Table, old: pa.Table, count: int) -> Mask:
+    """Which of `count` rows of two tables of attributes are equal."""
+    like = np.full(count, new.schema == old.schema)
+    if not like.all() or not new.column_names:
+        return like
+    for start in range(0, count, _ROWS):
+        ours, theirs = new.slice(start, _ROWS), old.slice(start, _ROWS)
+        if not ours.equals(theirs):
+            pairs = zip(ours.to_pylist(), theirs.to_pylist(), strict=True)
+            like[start : start + _ROWS] = [a == b for a, b in pairs]
+    return like

@@ -1,0 +1,16 @@
+"""Small JPEG files of pictures, to be shown."""
+
+import io
+
+from PIL import Image
+
+QUALITY = 85
+
+
+def thumbnail(picture: Image.Image, side: int) -> bytes:
+    """A picture as a JPEG file, its longer side at most `side` pixels."""
+    small = picture.copy()
+    small.thumbnail((side, side), Image.Resampling.BICUBIC, reducing_gap=2.0)
+    buffer = io.BytesIO()
+    small.save(buffer, "JPEG", quality=QUALITY)
+    return buffer.getvalue()
