@@ -20,6 +20,7 @@ from rau.params import Params  # noqa: E402
 
 project = "rau"
 html_title = "rau"
+copyright = "the rau authors, MIT licence"
 extensions = ["myst_parser"]
 exclude_patterns = ["_static"]
 html_theme = "furo"
