@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from rau.evaluation.diagnostics import Diagnostic
     from rau.evaluation.run_metrics import RunMetrics
+    from rau.tracking import Data
 
 # Alias of the model that was logged last.
 NEWEST = "newest"
@@ -52,7 +53,42 @@ def final_metrics(metrics: "RunMetrics") -> dict[str, float]:
         values[f"{protocol}.solved_by_one_modality"] = 100 * one.either
         if own.alone is not None:
             values[f"{protocol}.found_by_one_modality"] = 100 * own.alone
-    return values
+    return values | first_metrics(metrics)
+
+
+# Names that MLflow lists before all others, being capitals: of the headline's protocol, the mean.
+FIRST = {
+    "MAP": "map",
+    "R1": "recall_at_1",
+    "R5": "recall_at_5",
+    "R10": "recall_at_10",
+    "R50": "recall_at_50",
+    "Rs1": "subset_recall_at_1",
+}
+
+
+def first_metrics(metrics: "RunMetrics") -> dict[str, float]:
+    """The few metrics that a table of runs begins with."""
+    own = metrics.protocols[metrics.headline.protocol]["mean"]
+    return {short: own[name] for short, name in FIRST.items() if name in own}
+
+
+def note(metrics: "RunMetrics") -> str:
+    """The run's description, in Markdown: the headline and what it means."""
+    head = metrics.headline
+    between = f" [{head.interval[0]:.2f}, {head.interval[1]:.2f}]" if head.interval else ""
+    lines = [f"**{head.value:.2f}**{between} {head.metric}, protocol {head.protocol}"]
+    gap = metrics.against.get(head.protocol, {}).get("mean", {}).get(head.metric)
+    if gap is not None:
+        low, high = gap.interval
+        clear = "clear of 0" if low > 0 or high < 0 else "0 lies in the interval"
+        lines.append(
+            f"{gap.difference:+.2f} [{low:+.2f}, {high:+.2f}] against the same head without "
+            f"uncertainty: {clear}"
+        )
+    lines.append(f"{metrics.dataset}, {metrics.coverage}")
+    lines += [f"**{one.name}**: {one.evidence}; {one.remedy}" for one in metrics.diagnostics]
+    return "\n\n".join([*lines, "Report: `index.html`; ranked pictures: `figures/` (artifacts)"])
 
 
 def diagnostic_tags(found: "list[Diagnostic]") -> dict[str, str]:
@@ -92,10 +128,26 @@ def git_state() -> dict[str, str]:
         return done.stdout.strip()
 
     changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!dvc.lock")
-    return {
-        "git_commit": git("rev-parse", "HEAD") or "unknown",
+    commit = git("rev-parse", "HEAD")
+    standard = {
+        "mlflow.source.name": "dvc repro",
+        "mlflow.source.type": "PROJECT",
+        "mlflow.source.git.commit": commit,
+        "mlflow.source.git.branch": git("branch", "--show-current"),
+        "mlflow.user": git("config", "user.name"),
+    }
+    return {name: value for name, value in standard.items() if value} | {
+        "git_commit": commit or "unknown",
         "git_dirty": str(bool(changed)).lower(),
     }
+
+
+def data(dataset: str, queries: Path) -> "Data":
+    """The data set that was trained and measured on."""
+    from rau.files import digest_file
+    from rau.tracking import Data
+
+    return Data(dataset, digest_file(queries)[:32], queries.parent.as_posix(), "train, val")
 
 
 def main() -> None:
@@ -113,6 +165,7 @@ def main() -> None:
     history = read_history(workspace.model(name) / workspace.HISTORY)
     finetuning = workspace.finetuning_history(name) or {}
     values = of_a_run(params)
+    measured = dict(timings())
     head = workspace.model(name) / workspace.WEIGHTS
     results = [workspace.METRICS, workspace.rankings(name), head]
     experiment = os.environ.get("DVC_EXP_NAME", "")
@@ -120,7 +173,9 @@ def main() -> None:
         digest=digest([values, digest_files(results)], 32),
         name=experiment or f"{name} {params.head.name} theta={params.ua.theta} n={params.ua.n}",
         params=values | {"theta": params.ua.theta, "n": params.ua.n},
-        metrics=final_metrics(metrics) | dict(timings()),
+        metrics=final_metrics(metrics)
+        | {"theta": params.ua.theta, "n": float(params.ua.n)}
+        | measured,
         history=[*curves("epoch.", history), *curves("finetune_", finetuning)],
         tags=git_state()
         | diagnostic_tags(metrics.diagnostics)
@@ -132,6 +187,7 @@ def main() -> None:
             "coverage": str(metrics.coverage),
             "cautions": "; ".join(metrics.cautions) or "none",
             "headline_protocol": metrics.headline.protocol,
+            "mlflow.note.content": note(metrics),
         },
         artifacts={
             workspace.PAGE: "",
@@ -140,6 +196,9 @@ def main() -> None:
             workspace.rankings(name): "rankings",
             workspace.model(name): "model",
         },
+        seconds=sum(value for key, value in measured.items() if key.startswith("time.")),
+        data=data(name, workspace.table(name, "queries")),
+        model=(params.head.name, workspace.model(name)),
     )
     root = workspace.main_checkout()
     uri = tracking.store_uri(root)

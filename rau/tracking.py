@@ -6,6 +6,7 @@ what `MLFLOW_EXPERIMENT_ID` or `MLFLOW_EXPERIMENT_NAME` names. Every function th
 URI raises `TrackingUnavailable` where the store does not answer or cannot be used.
 """
 
+import json
 import os
 import re
 import threading
@@ -50,6 +51,16 @@ class _NotFound(TrackingUnavailable):
 
 
 @dataclass(frozen=True)
+class Data:
+    """A data set that a run read: its name, the digest of its queries, and what it was used for."""
+
+    name: str
+    digest: str
+    source: str
+    context: str
+
+
+@dataclass(frozen=True)
 class Record:
     """Everything that is tracked of a run.
 
@@ -60,6 +71,9 @@ class Record:
         history: (name, epoch, value).
         tags: by name.
         artifacts: target folder of every file or folder.
+        seconds: that the run took, up to now.
+        data: what it read; None for nothing.
+        model: name and folder of what it trained; None for nothing.
     """
 
     digest: str
@@ -69,6 +83,9 @@ class Record:
     history: Sequence[tuple[str, int, float]] = ()
     tags: Mapping[str, str] = field(default_factory=dict)
     artifacts: Mapping[Path, str] = field(default_factory=dict)
+    seconds: float = 0.0
+    data: Data | None = None
+    model: tuple[str, Path] | None = None
 
 
 class _Client:
@@ -214,16 +231,19 @@ def _track(
     found = client.search_runs([experiment], f"tags.`{DIGEST}` = '{record.digest}'")
     complete = [run.info.run_id for run in found if run.data.tags.get(COMPLETE) == "true"]
     for broken in {run.info.run_id for run in found} - {*complete}:
-        client.delete_run(broken)  # resuming it could log points twice
+        _delete(client, experiment, broken)  # resuming it could log points twice
     if complete:
         return complete[0], True
     tags = {**record.tags, DIGEST: record.digest, "mlflow.runName": record.name}
     if parent is not None:
         tags["mlflow.parentRunId"] = parent
-    run_id: str = client.create_run(experiment, tags=tags).info.run_id
+    now = int(time.time() * 1000)
+    started = now - round(1000 * record.seconds)
+    run_id: str = client.create_run(experiment, started, tags).info.run_id
     params = [Param(key, str(value)) for key, value in record.params.items()]
     client.log_batch(run_id, params=params)
-    now = int(time.time() * 1000)
+    if record.data is not None:
+        _log_data(client, run_id, record.data)
     points = [*((key, 0, value) for key, value in record.metrics.items()), *record.history]
     metrics = [Metric(_plain(key), value, now, step) for key, step, value in points]
     for start in range(0, len(metrics), BATCH):
@@ -231,9 +251,37 @@ def _track(
     for path, folder in record.artifacts.items():
         log = client.log_artifacts if path.is_dir() else client.log_artifact
         log(run_id, str(path), folder or None, size=sizes[path])
-    client.set_terminated(run_id, "FINISHED")
+    if record.model is not None:
+        _log_head(client, experiment, run_id, *record.model)
+    client.set_terminated(run_id, "FINISHED", max(now, started))
     client.set_tag(run_id, COMPLETE, "true")
     return run_id, False
+
+
+def _delete(client: _Client, experiment: str, run_id: str) -> None:
+    """Delete a run and what it logged as a model."""
+    models = client.search_logged_models([experiment], f"source_run_id = '{run_id}'")
+    for model in models:
+        client.delete_logged_model(model.model_id)
+    client.delete_run(run_id)
+
+
+def _log_data(client: _Client, run_id: str, data: Data) -> None:
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    dataset = Dataset(data.name, data.digest, "local", json.dumps({"uri": data.source}))
+    context = [InputTag("mlflow.data.context", data.context)]
+    client.log_inputs(run_id, [DatasetInput(dataset, context)])
+
+
+def _log_head(client: _Client, experiment: str, run_id: str, name: str, folder: Path) -> None:
+    """What the run trained as a model of the run's column and of the page of models."""
+    from mlflow.entities import LoggedModelOutput, LoggedModelStatus
+
+    made = client.create_logged_model(experiment, name, run_id, model_type="rau")
+    client.log_model_artifacts(made.model_id, str(folder), size=_size(folder))
+    client.finalize_logged_model(made.model_id, LoggedModelStatus.READY)
+    client.log_outputs(run_id, [LoggedModelOutput(made.model_id, 0)])
 
 
 def _plain(name: str) -> str:

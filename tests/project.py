@@ -192,6 +192,7 @@ def runs(project: Path, database: str = "mlflow.db") -> dict[str, dict[str, Any]
             "metrics": run.data.metrics,
             "tags": run.data.tags,
             "files": {f.path for f in client.list_artifacts(run.info.run_id)},
+            "seconds": (run.info.end_time - run.info.start_time) / 1000,
         }
         for run in client.search_runs([experiment.experiment_id])
     }

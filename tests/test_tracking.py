@@ -19,6 +19,7 @@ from rau import tracking
 from rau.tracking import (
     COMPLETE,
     EXPERIMENT,
+    Data,
     Record,
     TrackingUnavailable,
     find_by_tag,
@@ -135,6 +136,49 @@ def test_run_that_broke_off_is_made_afresh(
     history = MlflowClient(uri).get_metric_history(run, "time.train_seconds")
     assert [point.value for point in history] == [2.0]
     assert track(record, uri, tmp_path / "mlruns") == (run, [True])
+
+
+def test_a_run_has_its_data_its_model_and_the_time_it_took(uri: str, tmp_path: Path) -> None:
+    from mlflow import MlflowClient
+
+    head = tmp_path / "head"
+    head.mkdir()
+    (head / "head.safetensors").write_bytes(b"weights")
+    data = Data("garments", "d1", "data/tables/garments", "train, val")
+    record = replace(RECORD, seconds=90.0, data=data, model=("rau", head))
+    run, _ = track(record, uri, tmp_path / "mlruns")
+    client = MlflowClient(uri)
+    found = client.get_run(run)
+    assert found.info.end_time - found.info.start_time == 90_000
+    (given,) = found.inputs.dataset_inputs
+    assert (given.dataset.name, given.dataset.digest) == ("garments", "d1")
+    assert [tag.value for tag in given.tags] == ["train, val"]
+    (output,) = found.outputs.model_outputs
+    model = client.get_logged_model(output.model_id)
+    assert (model.name, model.source_run_id, model.status.value) == ("rau", run, "READY")
+    files = client.list_logged_model_artifacts(output.model_id)
+    assert [file.path for file in files] == ["head.safetensors"]
+
+
+def test_a_run_that_broke_off_takes_its_model_with_it(
+    uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow import MlflowClient
+
+    def killed(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    head = tmp_path / "head"
+    head.mkdir()
+    (head / "head.safetensors").write_bytes(b"weights")
+    record = replace(RECORD, model=("rau", head))
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, "set_terminated", killed)
+        with pytest.raises(KeyboardInterrupt):
+            track(record, uri, tmp_path / "mlruns")
+    run, _ = track(record, uri, tmp_path / "mlruns")
+    models = MlflowClient(uri).search_logged_models(["1"])
+    assert [model.source_run_id for model in models] == [run]
 
 
 def test_nested_runs_are_found_again(uri: str, tmp_path: Path) -> None:

@@ -58,6 +58,16 @@ def test_one_command_makes_everything(built_project: Path) -> None:
         metrics["protocols"]["original"]["mean"]["recall_at_10"]
     )
     assert run["metrics"]["headline"] == pytest.approx(value)
+    assert (run["metrics"]["theta"], run["metrics"]["n"]) == (0.8, 1)
+    assert sorted(run["metrics"])[:5] == ["MAP", "R1", "R10", "R5", "R50"]
+    assert run["metrics"]["R10"] == pytest.approx(ours)
+    note = run["tags"]["mlflow.note.content"]
+    assert f"**{value:.2f}** [{low:.2f}, {high:.2f}]" in note
+    assert f"{metrics['against']['original']['mean']['mean_of_r10_r50']['difference']:+.2f}" in note
+    assert run["tags"]["mlflow.source.git.commit"] == run["tags"]["git_commit"]
+    assert run["seconds"] == pytest.approx(
+        sum(v for k, v in run["metrics"].items() if k.startswith("time.")), abs=0.01
+    )
     for name in STAGES:
         assert run["metrics"][f"time.{name}_seconds"] > 0
         assert run["metrics"][f"memory.{name}_bytes"] > 1e6
