@@ -10,7 +10,7 @@ help:
 	@echo "make test    run the tests"
 	@echo "make fuzz    run stages on 10,000 damaged and odd inputs; some 2 hours"
 	@echo "make lint    ruff and mypy"
-	@echo "make bench   measure ranking, training, features and fine-tuning; table in docs/performance.md"
+	@echo "make bench   measure the library and its search; table in docs/performance.md"
 	@echo "make docs    this documentation as a site: data/site/index.html"
 	@echo "make ui      MLflow on http://127.0.0.1:5000"
 	@echo "make clean   remove the environment and everything the pipeline made"
@@ -38,7 +38,7 @@ lint: setup
 	mypy
 
 bench: setup
-	python -m bench
+	python -m bench --write
 
 docs: setup
 	python -m sphinx -W --keep-going -q -d data/.site docs data/site

@@ -1,5 +1,6 @@
 """`python -m bench`: measure, write the figures as JSON and their table into the documentation."""
 
+import os
 import tempfile
 from importlib import import_module
 from pathlib import Path
@@ -9,7 +10,8 @@ import typer
 
 from pipeline import stage
 
-GROUPS = ("ranking", "training", "features", "finetuning")
+GROUPS = ("ranking", "training", "features", "finetuning", "search", "service", "lance")
+LONG = "lance"
 RESULTS = Path(__file__).parent / "results"
 PAGE = Path(__file__).parents[1] / "docs/performance.md"
 
@@ -18,33 +20,39 @@ def main(
     groups: Annotated[list[str] | None, typer.Argument(help=", ".join(GROUPS))] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
     repeats: Annotated[int, typer.Option(min=1, help="timed runs of every case")] = 3,
-    scale: Annotated[float, typer.Option(help="of the real sizes; less only to try it")] = 1.0,
+    scale: Annotated[float, typer.Option(help="of the real sizes")] = 1.0,
+    load_seconds: Annotated[float, typer.Option(help="of each number of clients")] = 60.0,
+    write: Annotated[bool, typer.Option("--write", help="keep the figures")] = False,
 ) -> None:
     """Measure and print.
 
-    All groups at the real sizes are also written: to bench/results/<device>.json, and as the table
-    of docs/performance.md.
+    With --write the figures take the place of their group's in bench/results/<device>.json and in
+    docs/performance.md. Without groups all are measured but `lance`, which takes hours.
     """
     from bench.harness import Bench, Result, report
     from bench.table import inserted, lines
     from rau import devices
-    from rau.files import write_json, write_text
+    from rau.files import read_json, write_json, write_text
 
-    chosen = groups or list(GROUPS)
+    chosen = groups or [group for group in GROUPS if group != LONG]
     if unknown := [group for group in chosen if group not in GROUPS]:
         raise typer.BadParameter(f"{unknown[0]} is not one of {', '.join(GROUPS)}")
     place = devices.choose(device)
-    results: list[Result] = []
-    with tempfile.TemporaryDirectory(prefix="rau-bench-") as scratch:
-        bench = Bench(place, repeats, scale, Path(scratch))
-        for group in chosen:
+    path = RESULTS / f"{place.type}.json"
+    load = os.getloadavg()[0]
+    for group in chosen:
+        results: list[Result] = []
+        with tempfile.TemporaryDirectory(prefix="rau-bench-") as scratch:
+            bench = Bench(place, repeats, scale, Path(scratch), load_seconds)
             for result in import_module(f"bench.{group}").cases(bench):
                 print(lines([result])[-1], flush=True)
                 results.append(result)
-    if groups is None and scale == 1:
-        document = report(bench, results)
-        write_json(RESULTS / f"{place.type}.json", document)
-        write_text(PAGE, inserted(PAGE.read_text(), place.type, document))
+        if write and results:
+            known = read_json(path, "results") if path.exists() else {}
+            known[group] = report(bench, results, load)
+            known = {name: known[name] for name in GROUPS if name in known}
+            write_json(path, known)
+            write_text(PAGE, inserted(PAGE.read_text(), place.type, known))
 
 
 if __name__ == "__main__":

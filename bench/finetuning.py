@@ -139,8 +139,7 @@ def make_world(
 def cases(bench: Bench, sizes: Sized = SIZES) -> Iterator[Result]:
     """Steps, whole and micro-batched, of the default composer; epochs of the plain sum."""
     scale = bench.scale * (GPU_SCALE if bench.device.type == "cuda" else 1)
-    bench = replace(bench, scale=scale, scratch=bench.scratch / "finetuning")
-    bench.scratch.mkdir()
+    bench = replace(bench, scale=scale)
     for name, *own in sizes:
         world = make_world(bench, random_encoder(bench, name), *own)
         half = max(1, world.batch // 2)

@@ -17,6 +17,7 @@ from torch.utils.benchmark import timer
 
 PACKAGES = ("torch", "open_clip_torch", "numpy", "pyarrow", "pillow")
 Work = Callable[[], object]
+Unit = Literal["x", "s", "/s", "bytes", ""]
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Result:
     Attributes:
         name: `<group>/<case>/<size>`.
         value: in `unit`.
-        unit: `x` for a multiple of the floor, or bytes.
+        unit: `x` for a multiple of the floor, seconds, per second, bytes, or a plain number.
         floor: what the floor is, in words; empty where there is none.
         limit: the largest acceptable value; None where any is.
         seconds: median time of the case, where it was timed.
@@ -35,7 +36,7 @@ class Result:
 
     name: str
     value: float
-    unit: Literal["x", "bytes"]
+    unit: Unit
     floor: str = ""
     limit: float | None = None
     seconds: float | None = None
@@ -56,12 +57,14 @@ class Bench:
         repeats: timed runs of every case and floor.
         scale: of the real sizes; less than 1 only tries the cases out.
         scratch: a folder for temporary files.
+        load_seconds: how long a service is asked by each number of clients.
     """
 
     device: torch.device
     repeats: int
     scale: float
     scratch: Path
+    load_seconds: float = 60.0
 
     def size(self, count: int) -> int:
         """A number of rows at this scale, at least 8."""
@@ -73,30 +76,32 @@ class Bench:
         """Median time of the case over that of the floor; a first run of each is not counted."""
         case()
         floor()
-        turns = [(_seconds(case), _seconds(floor)) for _ in range(self.repeats)]
-        seconds, floor_seconds = map(statistics.median, zip(*turns, strict=True))
-        ratio = seconds / floor_seconds
-        return Result(name, ratio, "x", floor_name, limit, seconds, floor_seconds)
+        turns = [(seconds(case), seconds(floor)) for _ in range(self.repeats)]
+        own, bare = map(statistics.median, zip(*turns, strict=True))
+        return Result(name, own / bare, "x", floor_name, limit, own, bare)
 
 
-def _seconds(work: Work) -> float:
+def seconds(work: Work) -> float:
+    """The time that it takes once."""
     # torch's timer waits for what was started on an accelerator.
     started = timer()
     work()
     return timer() - started
 
 
-def report(bench: Bench, results: list[Result]) -> dict[str, Any]:
-    """The results with what they were measured on, JSON-able."""
+def report(bench: Bench, results: list[Result], load: float) -> dict[str, Any]:
+    """The results with what they were measured on, JSON-able; `load` is what ran there besides."""
     return {
         "machine": {
             "processor": _processor(bench.device),
             "threads": torch.get_num_threads(),
             "system": f"{platform.system()} {platform.release()}",
+            "load": round(load, 1),
         },
         "versions": {"python": platform.python_version()}
         | {name: version(name) for name in PACKAGES},
         "repeats": bench.repeats,
+        "scale": bench.scale,
         "results": [asdict(result) for result in results],
     }
 

@@ -1,10 +1,13 @@
 """The figures as a Markdown table in docs/performance.md."""
 
+from itertools import groupby
 from typing import Any
 
 from bench.harness import Result
 
 HEADER = ("case", "figure", "limit", "floor", "time", "time of floor")
+# A load of others from which on times say little, and ratios less.
+BUSY = 0.5
 
 
 def lines(results: list[Result]) -> list[str]:
@@ -13,8 +16,10 @@ def lines(results: list[Result]) -> list[str]:
     return [f"| {' | '.join(row)} |" for row in rows]
 
 
-def inserted(page: str, device: str, document: dict[str, Any]) -> str:
-    """The page with machine, versions and table between the markers of the kind of device.
+def inserted(page: str, device: str, groups: dict[str, dict[str, Any]]) -> str:
+    """The page with machine, versions and figures between the markers of the kind of device.
+
+    Groups that were measured one after another under the same conditions share a table.
 
     Raises:
         ValueError: when the page has no such markers.
@@ -24,13 +29,23 @@ def inserted(page: str, device: str, document: dict[str, Any]) -> str:
     _, closed, after = rest.partition(end)
     if not found or not closed:
         raise ValueError(f"the page has no line {start.strip()} followed by {end}")
+    written = []
+    for about, documents in groupby(groups.values(), _about):
+        results = [Result(**result) for one in documents for result in one["results"]]
+        written += [about, "", *lines(results), ""]
+    return "\n".join([before + start, *written, end + after])
+
+
+def _about(document: dict[str, Any]) -> str:
     machine = document["machine"]
     versions = ", ".join(f"{name} {version}" for name, version in document["versions"].items())
-    about = (
-        f"{machine['processor']}, {machine['threads']} threads, {machine['system']}; {versions}."
+    busy = f", busy with a load of {machine['load']}" if machine.get("load", 0) >= BUSY else ""
+    scale = document.get("scale", 1)
+    sizes = "" if scale == 1 else f" Sizes are {scale:g} of the usual ones."
+    return (
+        f"{machine['processor']}, {machine['threads']} threads{busy}, {machine['system']}; "
+        f"{versions}.{sizes}"
     )
-    results = [Result(**result) for result in document["results"]]
-    return "\n".join([before + start, about, "", *lines(results), "", end + after])
 
 
 def _row(result: Result) -> list[str]:
@@ -46,7 +61,11 @@ def _row(result: Result) -> list[str]:
 
 
 def _figure(value: float, unit: str) -> str:
-    return f"{value / 2**20:,.0f} MiB" if unit == "bytes" else f"{value:.2f} ×"
+    if unit == "s":
+        return _time(value)
+    if unit == "bytes":
+        return f"{value / 2**20:,.0f} MiB"
+    return {"x": f"{value:.2f} ×", "/s": f"{value:.1f} /s"}.get(unit, f"{value:.3g}")
 
 
 def _time(seconds: float | None) -> str:

@@ -1,6 +1,7 @@
 """Benchmarks: their arithmetic, and that floors and the usual loop compute what ours computes."""
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -14,9 +15,10 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench import __main__ as command
-from bench import features, finetuning, harness, plain, ranking, training
+from bench import features, finetuning, harness, lance, plain, ranking, search, service, training
 from bench.harness import Bench, Result
 from bench.table import inserted, lines
+from rau.encoders import small_clip
 from rau.encoders.clip import load
 from rau.models.head import ComposedHead
 from rau.params import UaParams
@@ -24,6 +26,7 @@ from tests.places import ROOT
 
 CPU = torch.device("cpu")
 WIDTH = 24
+SMALL = small_clip.NAME
 
 
 class Clock:
@@ -55,7 +58,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def bench(folder: Path, scale: float = 1.0, repeats: int = 3) -> Bench:
-    return Bench(CPU, repeats, scale, folder)
+    return Bench(CPU, repeats, scale, folder, load_seconds=0.2)
 
 
 def test_a_ratio_is_of_medians_of_turns_after_a_first_run(clock: Clock, tmp_path: Path) -> None:
@@ -83,11 +86,17 @@ def test_the_table_says_which_limits_are_exceeded() -> None:
         Result("g/kept", 1.25, "x", "product", 1.3, 2.5, 2.0),
         Result("g/exceeded", 1.5, "x", "product", 1.3, 0.0123, 0.0082),
         Result("g/free", 3 * 2**20, "bytes"),
+        Result("g/start", 9, "s", limit=8),
+        Result("g/answers", 40, "/s"),
+        Result("g/errors", 1, "", limit=0),
     ]
     assert lines(results)[2:] == [
         "| `g/kept` | 1.25 × | ≤ 1.30 × | product | 2.50 s | 2.00 s |",
         "| `g/exceeded` | 1.50 × | ≤ 1.30 ×, exceeded | product | 12.3 ms | 8.2 ms |",
         "| `g/free` | 3 MiB |  |  |  |  |",
+        "| `g/start` | 9.00 s | ≤ 8.00 s, exceeded |  |  |  |",
+        "| `g/answers` | 40.0 /s |  |  |  |  |",
+        "| `g/errors` | 1 | ≤ 0, exceeded |  |  |  |",
     ]
 
 
@@ -108,27 +117,36 @@ def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_one_run_writes_figures_and_page(written: Path) -> None:
-    command.main(None, "cpu", 1, 1.0)
-    document = json.loads((written / "cpu.json").read_text())
-    assert [result["name"] for result in document["results"]] == [
-        f"bench.{name}" for name in command.GROUPS
-    ]
-    assert document["versions"]["torch"] == torch.__version__.split("+")[0]
+def test_figures_that_are_kept_take_the_place_of_their_groups(
+    written: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "getloadavg", lambda: (0.1, 0, 0))
+    command.main(None, "cpu", 1, 1.0, write=True)
+    first = json.loads((written / "cpu.json").read_text())
+    assert [*first] == [group for group in command.GROUPS if group != command.LONG]
+    assert first["training"]["versions"]["torch"] == torch.__version__.split("+")[0]
     page = (written / "page.md").read_text()
-    assert page == inserted(page, "cpu", document)
-    assert "| `bench.training` | 1.00 × |" in page
     assert page.startswith("Before.\n")
     assert page.endswith("<!-- end -->\nAfter.\n")
     assert "old" not in page
+    assert "| `bench.training` | 1.00 × |" in page
+    assert page.count("threads, Linux") == page.count("| case |") == 1
+    monkeypatch.setattr(os, "getloadavg", lambda: (3.25, 0, 0))
+    command.main(["training"], "cpu", 1, 0.5, write=True)
+    second = json.loads((written / "cpu.json").read_text())
+    assert {name for name in first if first[name] != second[name]} == {"training"}
+    page = (written / "page.md").read_text()
+    assert page == inserted(page, "cpu", second)
+    assert "threads, busy with a load of 3.2, " in page
+    assert "Sizes are 0.5 of the usual ones." in page
+    assert page.count("| case |") == 3
 
 
-@pytest.mark.parametrize(("groups", "scale"), [(["training"], 1.0), (None, 0.5)])
-def test_a_part_is_only_printed(
-    groups: list[str] | None, scale: float, written: Path, capsys: pytest.CaptureFixture[str]
+def test_figures_are_only_printed_unless_they_are_to_be_kept(
+    written: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = (written / "page.md").read_text()
-    command.main(groups, "cpu", 1, scale)
+    command.main(["training"], "cpu", 1, 1.0)
     assert "| `bench.training` | 1.00 × |" in capsys.readouterr().out
     assert (written / "page.md").read_text() == before
     assert not (written / "cpu.json").exists()
@@ -162,6 +180,9 @@ def test_the_page_shows_the_figures_that_are_kept_and_no_others(device: str) -> 
         (features.cases, 4),
         # The large encoder runs the same code.
         (partial(finetuning.cases, sizes=finetuning.SIZES[:1]), 3),
+        (partial(search.cases, encoder=SMALL, galleries=(2000,), pictures=search.SIZES[:1]), 4),
+        (partial(lance.cases, encoder=SMALL, sizes=(80_000,)), 4),
+        (partial(service.cases, encoder=SMALL, clients=(2,)), 6),
     ],
 )
 def test_every_case_runs(
@@ -169,7 +190,7 @@ def test_every_case_runs(
 ) -> None:
     results = list(cases(bench(tmp_path, 0.004, 1)))
     assert len({result.name for result in results}) == count
-    assert all(result.value > 0 for result in results)
+    assert all(result.value > 0 or result.limit is not None for result in results)
 
 
 def test_the_floor_of_ranking_is_every_score() -> None:

@@ -1,0 +1,101 @@
+"""An index of random vectors, written as a build writes it, and a model of random weights."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from torch.nn import functional as F
+
+from bench.data import random_features
+from bench.features import random_encoder
+from bench.harness import Bench
+from rau.files import new_folder
+from rau.models import checkpoint
+from rau.models.config import HeadConfig
+from rau.models.head import ComposedHead
+from rau.params import Params
+from rau.retrieval.protocols import weight_key
+from rau.search.index import MODELS, EngineName, Index, Manifest, commit
+from rau.search.model import Model
+from rau.search.segments import PICTURE, Block
+from rau.training.model_selection import ALL_CHOICES
+
+BLOCK = 65_536
+
+
+def random_model(bench: Bench, name: str) -> Model:
+    """An encoder of random weights with a head of the default parameters, untrained."""
+    encoder, params = random_encoder(bench, name), Params()
+    width = encoder.encode_texts(["a"]).shape[1]
+    given = {"d_image": width, "d_text": width, "shared_space": True, "text_weight": 0.5}
+    config = HeadConfig.from_params(params.head, params.ua, params.train, **given)
+    about = {
+        "features": {"key": encoder.key, "arithmetic": "auto", "encoder": name},
+        "select": params.train.select,
+        "best_epoch": 1,
+        "best_value": 0.0,
+        "text_weights": {weight_key(*choice): 0.5 for choice in ALL_CHOICES},
+        "alignment": {"pairs": None},
+        "threads": 1,
+        "queries": {"train": 1},
+        "joins_captions": False,
+    }
+    head = bench.scratch / f"{name}-head"
+    checkpoint.save(head, ComposedHead(config), about)
+    return Model.load(bench.scratch / name, head, bench.device)
+
+
+def names(count: int) -> list[str]:
+    """Ids of pictures, in order."""
+    return [f"{number:08}" for number in range(count)]
+
+
+def attributes(rows: range) -> pa.Table:
+    """The one attribute of some pictures."""
+    return pa.table({"price": pa.array(rows, pa.int64())})
+
+
+def random_index(
+    folder: Path, model: Model, count: int, file: Path, engine: EngineName = "exact"
+) -> Index:
+    """An index of `count` pictures, all in the same file; its vectors are unit Gaussians.
+
+    What stands for the SHA-256 of the files is different for each, features are the vectors and
+    thumbnails a few bytes.
+    """
+    width, stat, ids = model.head.config.d_image, file.stat(), names(count)
+    # A build would find the file as `rau.search.build` does, relative to the scratch folder.
+    place = f"{file.parent.name}/{file.name}"
+
+    def blocks() -> Iterator[Block]:
+        for start in range(0, count, BLOCK):
+            rows = range(start, min(start + BLOCK, count))
+            drawn = random_features(len(rows), width, seed=start)
+            vectors = F.normalize(drawn, dim=1).numpy().astype(np.float16)
+            columns = {
+                "id": ids[start : rows.stop],
+                "path": [place] * len(rows),
+                "sha256": [f"{row:064x}" for row in rows],
+                "bytes": [stat.st_size] * len(rows),
+                "mtime_ns": [stat.st_mtime_ns] * len(rows),
+            }
+            pictures = pa.table(columns, PICTURE)
+            yield Block(pictures, attributes(rows), vectors, vectors, [b"thumbnail"] * len(rows))
+
+    with new_folder(folder / MODELS / model.key) as copy:
+        model.copy_to(copy)
+
+    def manifest() -> Manifest:
+        return Manifest(
+            model=model.key,
+            features=model.features_key,
+            dim=model.dim,
+            d_image=width,
+            source="random",
+            engine=engine,
+            feature_sum=[1.0] * width,
+            feature_count=count,
+        )
+
+    return commit(folder, None, manifest, (), blocks(), count)

@@ -1,0 +1,128 @@
+"""`rau serve` as a process of its own: how soon it answers, and clients that ask all the time."""
+
+import http.client
+import json
+import random
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+import numpy as np
+import psutil
+
+from bench.features import captions, image_items
+from bench.harness import Bench, Result, seconds
+from bench.random_index import names, random_index, random_model
+from bench.search import ENCODER
+
+PICTURES, CLIENTS = 100_000, (1, 8, 32)
+START_LIMIT, GROWTH_LIMIT = 8.0, 32 * 2**20
+CAPTIONS = 1000
+ROOT = Path(__file__).parents[1]
+
+
+class Load(NamedTuple):
+    """What clients saw: the time of every answer, and how many were none; bytes it grew by."""
+
+    seconds: list[float]
+    errors: int
+    growth: int
+
+
+def cases(
+    bench: Bench, encoder: str = ENCODER, clients: Sequence[int] = CLIENTS
+) -> Iterator[Result]:
+    """Start; answers a second and their times by clients; errors and memory of all of them."""
+    count = bench.size(PICTURES)
+    file = Path(image_items(bench.scratch / "photo", 400, 600, 1)[0].content)
+    index = random_index(bench.scratch / "index", random_model(bench, encoder), count, file)
+    size = f"{count}x{index.manifest.dim}"
+    starts = [seconds(partial(_start, index.folder, bench)) for _ in range(bench.repeats)]
+    yield Result(f"service/start/{size}", statistics.median(starts), "s", limit=START_LIMIT)
+    errors = growth = 0
+    with serving(index.folder, bench) as (process, url):
+        for number in clients:
+            load = asked(process, url, number, count, bench.load_seconds)
+            name = f"service/{number} clients for {bench.load_seconds:g} s/{size}"
+            yield Result(f"{name}/answers", len(load.seconds) / bench.load_seconds, "/s")
+            for percent in (50, 99):
+                yield Result(f"{name}/p{percent}", float(np.percentile(load.seconds, percent)), "s")
+            errors, growth = errors + load.errors, max(growth, load.growth)
+    yield Result("service/errors", errors, "", limit=0)
+    # Beyond what the first half of a load has taken.
+    yield Result("service/growth of memory", growth, "bytes", limit=GROWTH_LIMIT)
+
+
+def _start(index: Path, bench: Bench) -> None:
+    with serving(index, bench):
+        pass
+
+
+@contextmanager
+def serving(index: Path, bench: Bench) -> Iterator[tuple[psutil.Process, str]]:
+    """A service that answers, and its address."""
+    command = [sys.executable, "-m", "rau", "serve", "--index", str(index), "--port", "0"]
+    process = subprocess.Popen(
+        [*command, "--device", bench.device.type], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        if not line.startswith("http"):
+            raise RuntimeError("rau serve did not start; see above")
+        url = line.split()[0]
+        connection = _connected(url)
+        # It listens before it answers: this waits until it does.
+        connection.request("GET", "/api/health")
+        connection.getresponse().read()
+        connection.close()
+        yield psutil.Process(process.pid), url
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _connected(url: str) -> http.client.HTTPConnection:
+    address = urlsplit(url)
+    return http.client.HTTPConnection(str(address.hostname), address.port, timeout=120)
+
+
+def asked(process: psutil.Process, url: str, clients: int, count: int, span: float) -> Load:
+    """Let clients ask for `span` seconds, each with a new question as soon as it is answered."""
+    start = time.perf_counter()
+    with ThreadPoolExecutor(clients) as pool:
+        running = [pool.submit(_client, url, n, count, start + span) for n in range(clients)]
+        time.sleep(span / 2)
+        before = process.memory_info().rss
+        found = [one.result() for one in running]
+    growth = process.memory_info().rss - before
+    return Load([t for times, _ in found for t in times], sum(e for _, e in found), growth)
+
+
+def _client(url: str, number: int, count: int, until: float) -> tuple[list[float], int]:
+    rng, connection = random.Random(number), _connected(url)
+    ids, texts = names(count), captions(CAPTIONS)
+    times, errors = [], 0
+    while (start := time.perf_counter()) < until:
+        question = {"references": [rng.choice(ids)], "caption": rng.choice(texts), "k": 10}
+        headers = {"Content-Type": "application/json"}
+        try:
+            connection.request("POST", "/api/search", json.dumps(question), headers)
+            answer = connection.getresponse()
+            right = answer.status == 200 and len(json.loads(answer.read())["hits"]) > 0
+        except (OSError, http.client.HTTPException):
+            connection.close()
+            right = False
+        if right:
+            times.append(time.perf_counter() - start)
+        errors += not right
+    connection.close()
+    return times, errors
