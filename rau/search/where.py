@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -111,7 +112,7 @@ class Contains:
         column = table[self.column].combine_chunks()
         found = pc.equal(pc.list_flatten(column), pa.scalar(self.value))
         rows = pc.list_parent_indices(column).filter(found)
-        inside = pc.is_in(pa.array(range(len(column)), pa.int64()), rows.cast(pa.int64()))
+        inside = pc.is_in(pa.array(np.arange(len(column))), rows.cast(pa.int64()))
         return pc.if_else(pc.is_null(column), pa.scalar(None, pa.bool_()), inside)
 
     def sql(self, names: Mapping[str, str]) -> str:
