@@ -58,7 +58,8 @@ def _store(params: "Params", encoders: bool = False) -> "RunStore":
     source: Source | EncoderSource = Source(
         images=workspace.features(name, "images"),
         texts=workspace.features(name, "texts"),
-        **tables,
+        queries=tables["queries"],
+        galleries=tables["galleries"],
         device=params.train.device,
         listed=workspace.table(name, "images"),
     )

@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from rau.evaluation import bootstrap
-from rau.studies.grid import Grid
+from rau.studies.grid import Grid, interval
 
 RESAMPLES = 10_000
 COLUMNS = ["variant", "name", "mean", "low", "high"]
@@ -53,21 +54,19 @@ def grid(table: pd.DataFrame, forms: Mapping[str, tuple[str, str]], note: str) -
     """
     rows = []
     for label, own in table.groupby("variant", sort=False):
-        by_name = own.set_index("name")
-        cells = [_cell(by_name.loc[name], form) for name, (_, form) in forms.items()]
+        by_name = own.set_index("name").to_dict("index")
+        cells = [_cell(by_name[name], form) for name, (_, form) in forms.items()]
         rows.append([str(label), *cells])
     return Grid(["variant", *(heading for heading, _ in forms.values())], rows, note)
 
 
-def _cell(row: "pd.Series[float]", form: str) -> str:
+def _cell(row: Mapping[Any, Any], form: str) -> str:
     """A mean, and its difference to the partner where it has one."""
     if pd.isna(row["mean"]):
         return "–"
     mean = form.format(row["mean"])
     if pd.isna(row["difference"]):
         return mean
-    signed = form.replace(":", ":+")
-    ends = (signed.format(row[f"difference{end}"]) for end in ("", "_low", "_high"))
-    value, low, high = ends
+    ends = (row[f"difference{end}"] for end in ("", "_low", "_high"))
     stars = "*" * sum(row["p_holm"] < level for level in (0.05, 0.01, 0.001))
-    return f"{mean}; {value} [{low}, {high}]{stars}"
+    return f"{mean}; {interval(ends, form.replace(':', ':+'))}{stars}"

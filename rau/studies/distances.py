@@ -54,7 +54,7 @@ def spread(trained: Trained) -> Mapping[str, NDArray[Any]]:
     rows, counts, sigmas = [], np.zeros((2, len(EDGES) - 1)), []
     plane: Arrays = {}
     for task in tasks:
-        source, goal, target = (x for x in outputs(trained.head, task, trained.data.features))
+        source, goal, target = outputs(trained.head, task, trained.data.features)
         left, right = gaussian(source), gaussian(goal)
         distances = _distances(left, right)
         negative = ~_answers(task, target.cpu().numpy())

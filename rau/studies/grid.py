@@ -1,8 +1,8 @@
 """Tables of formatted cells, as the page shows them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import pandas as pd
 
@@ -39,6 +39,14 @@ class Grid:
             for name, *row in frame[list(columns)].itertuples()
         ]
         return cls([corner, *(header for header, _ in columns.values())], rows, note)
+
+
+def interval(ends: Iterable[Any], form: str = "{:+.2f}") -> str:
+    """A value and the ends of its interval; nothing where the value is missing."""
+    value, low, high = ends
+    return (
+        "" if pd.isna(value) else f"{form.format(value)} [{form.format(low)}, {form.format(high)}]"
+    )
 
 
 def by_variant(tables: StudyTables, columns: Columns, statistic: str) -> Grid:

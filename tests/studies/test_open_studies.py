@@ -10,8 +10,10 @@ import pytest
 import torch
 
 from rau.datasets.garments.captions import ORDER_PHRASES
+from rau.models.config import canonical
 from rau.params import Params
 from rau.report.html import png
+from rau.retrieval.protocols import select
 from rau.studies import (
     breakdown,
     by_seed,
@@ -27,6 +29,7 @@ from rau.studies import (
 from rau.studies.defined import distributions, dropout, scale, scenarios
 from rau.studies.run_store import RunStore
 from rau.studies.tables import StudyTables
+from rau.training import fit
 from tests.nn.test_gaussian import make
 from tests.studies.test_studies import results, small_world, tiny, write_source
 
@@ -76,10 +79,10 @@ def test_a_study_runs_from_its_variants_to_its_page(
 
 def trained(**train: Any) -> runs.Trained:
     """A head after an epoch on the small world."""
-    params, data = plan.canonical(tiny(**train)), small_world()
+    params, data = canonical(tiny(**train)), small_world()
     prepared = data.prepared(params)
-    protocol = runs.select("fashioniq", params.evaluate)[0]
-    head = runs.fit.fit(params, data.features, prepared, None, quiet=True).head
+    protocol = select("fashioniq", params.evaluate)[0]
+    head = fit.fit(params, data.features, prepared, None, quiet=True).head
     return runs.Trained(params, head, data, prepared, protocol)
 
 
@@ -155,10 +158,10 @@ def test_verdict_by_its_thresholds(found: pd.DataFrame, expected: str) -> None:
 def test_numbers_of_runs_are_paired_by_seed() -> None:
     base = np.array([[1.0], [5.0], [9.0]])
     table = by_seed.paired({"a": base, "b": base + 1}, ["x"], {"a": "a", "b": "a"})
-    own = table.set_index("variant")
-    assert np.isnan(own.loc["a", "difference"])
-    assert own.loc["b", "difference_low"] == pytest.approx(1) == own.loc["b", "difference_high"]
-    assert own.loc["b", "low"] < 4 < own.loc["b", "high"]
+    first, second = table.to_dict("records")
+    assert np.isnan(first["difference"])
+    assert second["difference_low"] == pytest.approx(1) == second["difference_high"]
+    assert second["low"] < 4 < second["high"]
     grid = by_seed.grid(table, {"x": ("X", "{:.1f}")}, "note")
     assert grid.rows == [["a", "5.0"], ["b", "6.0; +1.0 [+1.0, +1.0]***"]]
 

@@ -199,7 +199,10 @@ def test_the_headlines_protocol_stays_first(tmp_path: Path) -> None:
 def count_queries(trained: runs.Trained) -> dict[str, Any]:
     """A measure: of a name that a study gives, in the worker that trained the head."""
     tasks = trained.data.tasks(trained.protocol)
-    return {"queries": np.array([len(task.target) for task in tasks]), "half": np.float16([0.5])}
+    return {
+        "queries": np.array([len(task.target) for task in tasks]),
+        "half": np.array([0.5], np.float16),
+    }
 
 
 COUNT = f"{__name__}:count_queries"
@@ -299,8 +302,10 @@ def write_source(folder: Path) -> runs.Source:
         write_table(
             folder / f"{name}.parquet", pa.Table.from_pylist(list(rows), schema=schema), schema
         )
-    names = ("images", "texts", "queries", "galleries")
-    return runs.Source(**{name: folder / f"{name}.parquet" for name in names}, device="cpu")
+    images, texts, queries, galleries = (
+        folder / f"{name}.parquet" for name in ("images", "texts", "queries", "galleries")
+    )
+    return runs.Source(images, texts, queries, galleries, "cpu")
 
 
 def test_finished_runs_are_not_repeated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,7 +14,7 @@ from rau.methods import DETERMINISTIC, METHODS
 from rau.params import Params
 from rau.studies import by_seed
 from rau.studies.distances import EDGES, NUMBERS
-from rau.studies.grid import Columns, Grid
+from rau.studies.grid import Columns, Grid, interval
 from rau.studies.plan import Plan, Tuned, Variant, parts, variant
 from rau.studies.registry import Study
 from rau.studies.runs import Result
@@ -140,7 +140,7 @@ def _plane(label: str, result: Result) -> pd.DataFrame:
 _CORNERS = tuple(((i, "xy"[i]), (j, "xy"[j])) for i, j in ((0, 0), (0, 1), (1, 1)))
 
 
-def verdict(changes: "pd.DataFrame") -> str:
+def verdict(changes: pd.DataFrame) -> str:
     """Of one variant's rows of `changes`, by name: aligned, oversmoothed or neither."""
 
     def falls(name: str, limit: float, sign: int = 1) -> bool:
@@ -161,12 +161,8 @@ def verdicts(tables: StudyTables) -> Grid:
             continue
         found = own_rows.set_index("name")
         cells = [
-            form.format(*(found.loc[name, column] for column in ("mean", "low", "high")))
-            for name, form in (
-                ("relative", "{:+.1%} [{:+.1%}, {:+.1%}]"),
-                ("rank", "{:+.1%} [{:+.1%}, {:+.1%}]"),
-                ("uniformity", "{:+.3f} [{:+.3f}, {:+.3f}]"),
-            )
+            interval((found.loc[name, column] for column in ("mean", "low", "high")), form)
+            for name, form in zip(RATES, ("{:+.1%}", "{:+.1%}", "{:+.3f}"), strict=True)
         ]
         rows.append([str(label), verdict(found), *cells])
     return Grid(["variant", "verdict", "pairs", "rank", "uniformity"], rows, VERDICT)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from rau.evaluation import bootstrap
 from rau.params import Params
 from rau.studies.breakdown import headline
-from rau.studies.grid import Grid
+from rau.studies.grid import Grid, interval
 from rau.studies.plan import Plan, Preset, Tuned, Variant, regime, variant, where
 from rau.studies.registry import Study
 from rau.studies.runs import Result
@@ -139,7 +139,7 @@ def grids(tables: StudyTables) -> dict[str, Grid]:
         for name in ("difference", "loss", "flatter"):
             ends = [one[f"{name}{end}"] for end in ENDS]
             own_reference = one["sigma"] == 0 and name != "loss"
-            cells.append("" if own_reference else "{:+.2f} [{:+.2f}, {:+.2f}]".format(*ends))
+            cells.append("" if own_reference else interval(ends))
         rows.append([f"σ {one['sigma']:g}{where(one['fraction'], one['noise'])}", *cells])
     header = ["", "dropout", "holdout", "val", "difference", "wrong dropout loses", "less by"]
     return {"Each with the dropout that the holdout chose": Grid(header, rows, NOTE)}

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from rau.params import Params, UaParams
 from rau.studies.defined import distributions
 from rau.studies.figures import pick
-from rau.studies.grid import Columns, Grid
+from rau.studies.grid import Columns, Grid, interval
 from rau.studies.plan import Plan, Preset, Tuned, Variant, variant
 from rau.studies.registry import Study
 from rau.studies.runs import Result
@@ -71,16 +71,16 @@ def chosen(tables: StudyTables) -> Grid:
     protocol = tables.summary.protocol.iloc[0]
     known = set(tables.summary.metric)
     metrics = [m for m in ("mean_of_r10_r50", "mean_of_r5_rs1", "map") if m in known]
-    by_label = tables.own["changes"].groupby("variant")
+    changes = tables.own["changes"]
     rows = []
-    for one in best.itertuples():
-        cells = [f"{one.dr_weight:g}", f"{one.holdout:.2f}"]
+    for one in best.to_dict("records"):
+        cells = [f"{one['dr_weight']:g}", f"{one['holdout']:.2f}"]
         for metric in metrics:
-            gap = pick(tables.summary, protocol, metric).loc[one.variant]
+            gap = pick(tables.summary, protocol, metric).loc[one["variant"]]
             ends = (gap.difference, gap.difference_low, gap.difference_high)
-            cells.append("{:+.2f} [{:+.2f}, {:+.2f}]".format(*ends) + f" p {gap.p_holm:.2g}")
-        changes = by_label.get_group(one.variant).set_index("name")
-        rows.append([str(one.dr), *cells, distributions.verdict(changes)])
+            cells.append(f"{interval(ends)} p {gap.p_holm:.2g}")
+        found = changes[changes.variant == one["variant"]].set_index("name")
+        rows.append([one["dr"], *cells, distributions.verdict(found)])
     header = ["divergence", "weight", "holdout", *metrics, "distributions"]
     return Grid(header, rows, CHOSEN)
 

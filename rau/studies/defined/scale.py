@@ -13,7 +13,7 @@ from rau.methods import DETERMINISTIC, METHODS
 from rau.params import Params
 from rau.studies import breakdown
 from rau.studies.galleries import METRICS
-from rau.studies.grid import Grid
+from rau.studies.grid import Grid, interval
 from rau.studies.plan import Plan, Preset, Tuned, Variant, regime, variant
 from rau.studies.registry import Study
 from rau.studies.runs import Result
@@ -27,6 +27,7 @@ FRACTIONS: Mapping[Preset, tuple[float, ...]] = {
 }
 NAMES = (DETERMINISTIC, "rau")
 RESAMPLES = 4000
+ENDS = ("", "_low", "_high")
 COLUMNS = ["over", "method", "variant", "x", "metric", "mean", "low", "high"]
 FITS = (
     "Points per doubling of the train queries (protocol and holdout unchanged) or of the gallery: "
@@ -91,9 +92,10 @@ def own(
                 other = made[NAMES[0]]
                 if len(x) > 1:
                     steeper = _slope(x, means - other[0], drawn - other[1])
-                    fits.append((over, METHODS[name].label, metric, *_slope(x, means, drawn)))
-                    fits[-1] += steeper if name != NAMES[0] else (np.nan,) * 3
-    ends_of = [f"{name}{end}" for name in ("slope", "steeper") for end in ("", "_low", "_high")]
+                    own_slope = _slope(x, means, drawn)
+                    steeper = steeper if name != NAMES[0] else (np.nan,) * 3
+                    fits.append((over, METHODS[name].label, metric, *own_slope, *steeper))
+    ends_of = [f"{name}{end}" for name in ("slope", "steeper") for end in ENDS]
     full = [v for v in found if v.x["fraction"] == found[0].x["fraction"]]
     return {
         "curves": pd.DataFrame(curves, columns=COLUMNS),
@@ -137,17 +139,14 @@ def _slope(x: Floats, means: Floats, drawn: Floats) -> tuple[float, float, float
 def grids(tables: StudyTables) -> dict[str, Grid]:
     """Fits, and kinds of queries."""
     rows = []
-    for one in tables.own["fits"].itertuples():
-        slope = f"{one.slope:+.2f} [{one.slope_low:+.2f}, {one.slope_high:+.2f}]"
-        steeper = f"{one.steeper:+.2f} [{one.steeper_low:+.2f}, {one.steeper_high:+.2f}]"
-        known = not pd.isna(one.steeper)
-        rows.append([f"{one.over}: {one.method}", str(one.metric), slope, steeper * known])
+    for one in tables.own["fits"].to_dict("records"):
+        slopes = [interval(one[f"{name}{end}"] for end in ENDS) for name in ("slope", "steeper")]
+        rows.append([f"{one['over']}: {one['method']}", one["metric"], *slopes])
     kinds = []
-    for one in tables.own["kinds"].itertuples():
-        gap = f"{one.difference:+.2f} [{one.difference_low:+.2f}, {one.difference_high:+.2f}]"
-        known = not pd.isna(one.difference)
-        mean = f"{one.mean:.2f} [{one.low:.2f}, {one.high:.2f}]"
-        kinds.append([str(one.variant), str(one.group), f"{one.queries:,}", mean, gap * known])
+    for one in tables.own["kinds"].to_dict("records"):
+        mean = interval((one[name] for name in ("mean", "low", "high")), "{:.2f}")
+        gap = interval(one[f"difference{end}"] for end in ENDS)
+        kinds.append([one["variant"], one["group"], f"{one['queries']:,}", mean, gap])
     return {
         "Per doubling": Grid(["over", "metric", "points", "steeper by"], rows, FITS),
         "By kind of query": Grid(

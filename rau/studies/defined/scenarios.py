@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ from rau.methods import DETERMINISTIC, METHODS
 from rau.params import Params
 from rau.studies import breakdown
 from rau.studies.figures import pick
-from rau.studies.grid import Grid
+from rau.studies.grid import Grid, interval
 from rau.studies.plan import Plan, Preset, Tuned, Variant, parts, regime, variant
 from rau.studies.registry import Study
 from rau.studies.runs import Result
@@ -23,7 +24,7 @@ REGIMES: Mapping[Preset, tuple[tuple[float, float], ...]] = {
     "full": tuple((f, noise) for f in (1.0, 0.3, 0.1) for noise in (0.0, 0.2, 0.4)),
 }
 # Values of θ, of its quantile, and of n.
-SETTINGS: Mapping[Preset, Mapping[str, tuple[float, ...]]] = {
+SETTINGS: Mapping[Preset, Mapping[str, tuple[int, ...] | tuple[float, ...]]] = {
     "smoke": {"theta": (0.7,), "theta_quantile": (0.99,), "n": (2,)},
     "quick": {"theta": (0.6, 0.8), "theta_quantile": (0.98, 0.995), "n": (0, 2)},
     "full": {
@@ -32,6 +33,7 @@ SETTINGS: Mapping[Preset, Mapping[str, tuple[float, ...]]] = {
         "n": (0, 1, 2, 4),
     },
 }
+ENDS = ("", "_low", "_high")
 NAMES = {"theta": "θ", "theta_quantile": "quantile", "n": "n"}
 NOTE = (
     "Headline metric on val, difference to the deterministic head of the same regime, with the "
@@ -55,9 +57,7 @@ def variants(params: Params, sizes: Plan, tuned: Tuned) -> list[Variant]:
         for name, values in SETTINGS[sizes.preset].items():
             _, on = parts(params, name == "n", name != "n", False)
             for value in values:
-                setting = {f"ua.{name}": int(value) if name == "n" else value}
-                if name == "theta":
-                    setting["ua.theta_quantile"] = None
+                setting: dict[str, Any] = {"ua.theta_quantile": None, f"ua.{name}": value}
                 label = f"{NAMES[name]} {value:g}{place}"
                 made = variant(label, params, changes | on | setting, **x, **{name: value})
                 rows.append(replace(made, partner=partner))
@@ -102,15 +102,17 @@ def cells(tables: StudyTables) -> pd.DataFrame:
 def rule(table: pd.DataFrame) -> Grid:
     """Per regime what may be used and what must not; the rule is what the intervals leave."""
     rows = []
-    for (fraction, noise), there in table.groupby(["fraction", "noise"], sort=False):
+    for fraction, noise in dict.fromkeys(zip(table.fraction, table.noise, strict=True)):
+        there = table[(table.fraction == fraction) & (table.noise == noise)]
         helps, hurts = (there[there.says == word] for word in ("helps", "hurts"))
-        best = there.loc[there.difference.idxmax()]
+        best = max(there.to_dict("records"), key=lambda row: row["difference"])
+        ends = interval(best[name] for name in ("difference", "low", "high"))
         rows.append(
             [
                 f"{fraction:.0%} of the queries, {noise:.0%} wrong",
                 ", ".join(helps.setting) or "none",
                 ", ".join(hurts.setting) or "none",
-                f"{best.setting}: {best.difference:+.2f} [{best.low:+.2f}, {best.high:+.2f}]",
+                f"{best['setting']}: {ends}",
             ]
         )
     return Grid(["regime", "help", "hurt", "largest"], rows, NOTE)
@@ -122,14 +124,9 @@ def grids(tables: StudyTables) -> dict[str, Grid]:
     groups = list(dict.fromkeys(ambiguity.group))
     rows = []
     for label, there in ambiguity.groupby("variant", sort=False):
-        by_group = there.set_index("group")
-        found = [
-            "{:+.2f} [{:+.2f}, {:+.2f}]".format(
-                *by_group.loc[group, ["difference", "difference_low", "difference_high"]]
-            )
-            for group in groups
-        ]
-        rows.append([str(label), *found])
+        by_group = there.set_index("group").to_dict("index")
+        ends = [[by_group[group][f"difference{end}"] for end in ENDS] for group in groups]
+        rows.append([str(label), *map(interval, ends)])
     note = "The same differences among some of the val queries; intervals are not adjusted."
     return {
         "Where a setting helps or hurts": rule(cells(tables)),
