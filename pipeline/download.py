@@ -41,7 +41,8 @@ def main() -> None:
     coverage.check(table, dataset.allow_missing, root, listing)
     label = workspace.dataset_label(dataset)
     if card is not None:
-        comparison = verification.compare(card, annotations.files)
+        gallery = annotations.galleries.get("original", {})
+        comparison = verification.compare(card, annotations.files, gallery)
         label |= asdict(comparison)
         if comparison.copy == "official":
             for note in verification.unexpected(card, annotations.queries):

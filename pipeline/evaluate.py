@@ -52,9 +52,9 @@ def main() -> None:
         )
         metrics = metrics.model_copy(update={"calibration": found})
     metrics.write(workspace.METRICS)
-    write_json(workspace.SUMMARY, benchmark.compact(metrics))
-    hidden = submissions.truth(queries, galleries)
-    status = submissions.submit(workspace.SUBMISSIONS, hidden, head.head, features)
+    write_json(workspace.SUMMARY, benchmark.compact(metrics, metrics.headline.metric))
+    folder = workspace.SUBMISSIONS
+    status = submissions.submit(folder, name, queries, galleries, head.head, features)
     print(f"submissions: {', '.join(status['files']) or status['reason']}")
 
 

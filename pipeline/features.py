@@ -32,7 +32,8 @@ def main(
     queries = read_table(workspace.table(name, "queries"), QUERIES, "tables")
     rows = manifest.select(["image_id", "status"]).to_pylist()
     images = [row["image_id"] for row in rows if row["status"] == "ok"]
-    texts = sorted({t for captions in queries["captions"].to_pylist() for t in all_texts(captions)})
+    asked = queries.select(["captions", "concept"]).to_pylist()
+    texts = sorted({text for query in asked for text in all_texts(**query)})
     if listed is not None:
         write_json(listed / "image_ids.json", images)
         write_json(listed / "texts.json", texts)

@@ -44,6 +44,9 @@ def final_metrics(metrics: "RunMetrics") -> dict[str, float]:
         for category, row in categories.items():
             place = protocol if category == "mean" else f"{protocol}.{category}"
             values |= {f"{place}.{name}": value for name, value in row.items()}
+    for protocol, methods in metrics.aspects.items():
+        for aspect, value in methods[metrics.method].items():
+            values[f"{protocol}.{aspect}.map_at_10"] = value
     for protocol, differences in metrics.against.items():
         for name, found in differences["mean"].items():
             values[f"{protocol}.{name}.over_deterministic"] = found.difference

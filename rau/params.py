@@ -88,7 +88,7 @@ class DatasetParams(Section):
     Without it the data set is fetched; `images` is a folder with images that complete either.
     """
 
-    name: Literal["garments", "fashioniq", "cirr", "catalogue"] = "garments"
+    name: Literal["garments", "fashioniq", "cirr", "circo", "catalogue"] = "garments"
     root: Line | None = None
     images: Line | None = None
     accept_terms: bool = False

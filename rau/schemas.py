@@ -12,6 +12,7 @@ from typing import (
     TYPE_CHECKING,
     Annotated,
     Any,
+    NotRequired,
     Self,
     TypedDict,
     cast,
@@ -67,8 +68,9 @@ class ImageRow(TypedDict):
 class QueryRow(TypedDict):
     """A row of `QUERIES`; `target_id` is None where it is hidden.
 
-    `members` is CIRR's image set without the reference, `relevant` every true answer, each None
-    where the data set has no such thing.
+    `members` is CIRR's image set without the reference, `relevant` every true answer, `concept`
+    what CIRCO's reference and target have in common, `aspects` the kinds of change that its caption
+    asks for; each is None where the data set has no such thing.
     """
 
     query_id: str
@@ -79,6 +81,8 @@ class QueryRow(TypedDict):
     captions: list[str]
     members: list[str] | None
     relevant: list[str] | None
+    concept: NotRequired[str | None]
+    aspects: NotRequired[list[str] | None]
 
 
 def ends(query: QueryRow) -> tuple[str, str]:
@@ -141,15 +145,19 @@ def _arrow_type(annotation: Any) -> pa.DataType:
     return pa.list_(inner) if origin is list else inner
 
 
-def _schema(row: type) -> pa.Schema:
+def _hints(row: type) -> dict[str, Any]:
+    """The type of each column."""
     hints = get_type_hints(row, include_extras=True)
-    return pa.schema([(name, _arrow_type(kind)) for name, kind in hints.items()])
+    return {n: get_args(k)[0] if get_origin(k) is NotRequired else k for n, k in hints.items()}
+
+
+def _schema(row: type) -> pa.Schema:
+    return pa.schema([(name, _arrow_type(kind)) for name, kind in _hints(row).items()])
 
 
 def _required(row: type) -> list[str]:
     """The columns that have a value in every row."""
-    hints = get_type_hints(row, include_extras=True)
-    return [name for name, kind in hints.items() if type(None) not in get_args(kind)]
+    return [name for name, kind in _hints(row).items() if type(None) not in get_args(kind)]
 
 
 MANIFEST = _schema(ManifestRow)

@@ -53,6 +53,20 @@ def training_texts(captions: Sequence[str]) -> list[str]:
     return both + singles
 
 
-def all_texts(captions: Sequence[str]) -> list[str]:
+def with_concept(captions: Sequence[str], concept: str) -> list[str]:
+    """CIRCO's captions with what they are said of: "a double bed" and "is in a room with wooden
+    walls" are one sentence."""
+    return [f"{concept.strip()} {caption.strip()}" for caption in captions]
+
+
+def asked_texts(captions: Sequence[str], concept: str | None = None) -> list[str]:
+    """Every distinct text that a protocol may ask for."""
+    texts = query_texts(captions, "both")
+    if concept is not None:
+        texts += query_texts(with_concept(captions, concept), "both")
+    return list(dict.fromkeys(texts))
+
+
+def all_texts(captions: Sequence[str], concept: str | None = None) -> list[str]:
     """Every distinct text that a protocol or the training may ask for."""
-    return list(dict.fromkeys(query_texts(captions, "both") + training_texts(captions)))
+    return list(dict.fromkeys(asked_texts(captions, concept) + training_texts(captions)))

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Protocol
 
-from rau.datasets import cirr, fashioniq
+from rau.datasets import circo, cirr, fashioniq
 from rau.datasets.annotations import Annotations
 from rau.datasets.catalogue.reader import CatalogueReader
 from rau.params import CatalogueParams
@@ -27,6 +27,7 @@ def reader(dataset: str, catalogue: CatalogueParams | None = None) -> Reader:
         "garments": fashioniq,
         "fashioniq": fashioniq,
         "cirr": cirr,
+        "circo": circo,
         "catalogue": CatalogueReader(catalogue or CatalogueParams()),
     }
     return readers[dataset]

@@ -57,6 +57,18 @@ class Mirror:
 
 
 @dataclass(frozen=True)
+class Archive:
+    """A zip file of images, or of annotation files that are taken out of it.
+
+    Attributes:
+        files: path in the store by the member's name; empty for an archive of images.
+    """
+
+    url: str
+    files: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class DatasetCard:
     """One published data set.
 
@@ -66,6 +78,7 @@ class DatasetCard:
         images: distinct images of all splits.
         queries: expected by (category, split).
         gallery: expected size of the val gallery `original`, by category.
+        archives: official zip files, of annotations and of images.
         mirrors: sources of images, in the order to try.
         url_tables: tables of image ids and URLs, the last resort.
         consent: page of the terms that the user must have agreed to before images are fetched.
@@ -82,6 +95,7 @@ class DatasetCard:
     images: int
     queries: Mapping[tuple[str, str], int]
     gallery: Mapping[str, int]
+    archives: tuple[Archive, ...] = ()
     mirrors: tuple[Mirror, ...] = ()
     url_tables: Files | None = None
     consent: str | None = None
@@ -197,4 +211,35 @@ CIRR = DatasetCard(
     optional=frozenset({"captions/cap.rc2.test1.json", "image_splits/split.rc2.test1.json"}),
 )
 
-CARDS: Mapping[str, DatasetCard] = {card.name: card for card in (FASHIONIQ, CIRR)}
+COCO = "COCO2017_unlabeled"
+IMAGE_LIST = "annotations/image_info_unlabeled2017.json"
+CIRCO = DatasetCard(
+    name="circo",
+    homepage="https://github.com/miccunifi/CIRCO",
+    licence="annotations: CC BY-NC 4.0; images: COCO 2017's, each under its Flickr licence",
+    terms="The images are photos of Flickr's users, collected by COCO; Flickr's terms of use hold, "
+    "and COCO does not own their copyright.",
+    citation="Baldrati et al., Zero-Shot Composed Image Retrieval with Textual Inversion, "
+    "ICCV 2023 (arXiv 2303.15247)",
+    annotations=Files(
+        "miccunifi/CIRCO",
+        ("267b5c9", "HEAD"),
+        {
+            "annotations/test.json": "2f7c37e89220c990b6b0525d6f3ed63d3fc02e03ce336aa42a3b822841b14886",
+            "annotations/val.json": "6b31a1dbc3c85627501d9a250f87708f24a27d74d6a65360b6ddd2537a154d04",
+        },
+    ),
+    images=123403,
+    queries={("all", "val"): 220, ("all", "test"): 800},
+    gallery={"all": 123403},
+    archives=(
+        Archive(
+            "http://images.cocodataset.org/annotations/image_info_unlabeled2017.zip",
+            {IMAGE_LIST: f"{COCO}/{IMAGE_LIST}"},
+        ),
+        Archive("http://images.cocodataset.org/zips/unlabeled2017.zip"),
+    ),
+    optional=frozenset({"annotations/test.json"}),
+)
+
+CARDS: Mapping[str, DatasetCard] = {card.name: card for card in (FASHIONIQ, CIRR, CIRCO)}

@@ -1,7 +1,7 @@
 """Whether a copy of a data set is the published one."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,17 +38,26 @@ def unexpected(card: DatasetCard, queries: Iterable[Mapping[str, Any]]) -> list[
     ]
 
 
-def compare(card: DatasetCard, files: Mapping[str, Path]) -> Comparison:
+def compare(
+    card: DatasetCard,
+    files: Mapping[str, Path],
+    gallery: Mapping[str, Collection[str]] | None = None,
+) -> Comparison:
     """Compare the annotation files of a folder with a card, by SHA-256.
 
     Args:
         files: those that the reader reads, by their path in the official layout; any that the card
             does not list makes the copy custom.
+        gallery: the val gallery `original` by category, where its number is to be compared too: a
+            list of images without a known digest may lack some.
     """
     known = card.annotations.digests
     found = {name: digest_file(path) for name, path in files.items()}
     differs = [path for path, value in found.items() if (known.get(path) or value) != value]
     differs += sorted(set(found) - set(known))
     differs += sorted(set(known) - set(found) - card.optional)
+    sizes = {category: len(ids) for category, ids in (gallery or {}).items()}
+    if gallery is not None and not differs and sizes != card.gallery:
+        differs.append("the gallery's number of images")
     unverified = {path: found[path] for path in found if path in known and known[path] is None}
     return Comparison("custom" if differs else "official", differs, unverified)

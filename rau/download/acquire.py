@@ -10,7 +10,7 @@ from huggingface_hub import HfApi
 from rau.datasets.manifest import COMPLETED
 from rau.datasets.readers import reader
 from rau.datasets.registry import DatasetCard
-from rau.download import annotation_files, huggingface, local_folder, url_tables
+from rau.download import annotation_files, archives, huggingface, local_folder, url_tables
 from rau.download.http_client import Client
 from rau.download.image_store import ImageStore
 from rau.download.journal import Journal
@@ -44,7 +44,10 @@ def acquire(
     """
     with _alone(root, card.name):
         annotation_files.fetch_files(card.annotations, root, client)
+        for archive in card.archives:
+            archives.fetch_files(archive, root, client)
         found = reader(card.name).read_annotations(root)
+        _check_count(card, len(found.image_ids), root)
         with closing(Journal(root / JOURNAL)) as journal:
             store = ImageStore(root, found.image_ids, found.places, card.placeholders, journal)
             if store.missing and images is not None:
@@ -87,7 +90,24 @@ def _may_fetch(card: DatasetCard, store: ImageStore, accept_terms: bool) -> bool
     )
 
 
+def _check_count(card: DatasetCard, listed: int, root: Path) -> None:
+    """Refuse a list of images out of an archive, of which no digest is known, with another number.
+
+    Raises:
+        UserError: naming the file.
+    """
+    lists = [root / path for archive in card.archives for path in archive.files.values()]
+    if lists and listed != card.images:
+        raise UserError(
+            f"{lists[0]} lists {listed:,} images, {card.name} has {card.images:,}; remove it and "
+            "run again"
+        )
+
+
 def _fetch_images(card: DatasetCard, store: ImageStore, client: Client, hub: HfApi) -> None:
+    for archive in card.archives:
+        if not archive.files:
+            print(f"{archive.url}: {archives.fetch_images(archive, store, client)}")
     for mirror in card.mirrors:
         if not store.askable(mirror.repository):
             continue

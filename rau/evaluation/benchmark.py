@@ -74,6 +74,25 @@ def paired_differences(
     }
 
 
+def by_aspect(
+    tasks: Sequence[Task],
+    ranked: Sequence[Ranked],
+    queries: Sequence[QueryRow],
+    evaluate: EvaluateParams,
+) -> dict[str, float]:
+    """mAP@10 of the queries of each semantic aspect, of which a query may have several (CIRCO)."""
+    aspects = {query["query_id"]: query.get("aspects") or () for query in queries}
+    found: dict[str, list[float]] = defaultdict(list)
+    values, clusters = measured(tasks, ranked, evaluate)
+    for task in tasks:
+        owner = dict(zip(task.clusters.tolist(), task.query_ids, strict=True))
+        precisions = values[task.category]["map_at_10"].tolist()
+        for cluster, precision in zip(clusters[task.category].tolist(), precisions, strict=True):
+            for aspect in aspects[owner[cluster]]:
+                found[aspect].append(precision)
+    return {aspect: round(float(np.mean(found[aspect])), 4) for aspect in sorted(found)}
+
+
 def ranking_rows(method: str, protocol: str, task: Task, ranked: Ranked) -> pa.Table:
     """The rankings of a task, one row per query text, of schema `RANKINGS`."""
     ranking = ranked.ranking
@@ -161,6 +180,7 @@ def evaluate(
         raise UserError("the data set has no val queries; nothing can be measured")
     result = BenchmarkResult()
     tables = []
+    has_aspects = any(query.get("aspects") for query in val)
     tasks = {p: protocol_tasks(p, val, galleries, features) for p in methods}
     lists = _rank_all(methods, tasks, features, evaluate.top_k)
     for protocol, own in tasks.items():
@@ -173,6 +193,10 @@ def evaluate(
             result.against[protocol.name] = paired_differences(
                 own, by_name[head], by_name[reference_head], evaluate
             )
+        if has_aspects:
+            result.aspects[protocol.name] = {
+                name: by_aspect(own, ranked, val, evaluate) for name, ranked in by_name.items()
+            }
         for name, (means, ends) in summaries(own, by_name, evaluate).items():
             if name == head:
                 result.protocols[protocol.name] = means
@@ -221,10 +245,21 @@ def headline(result: BenchmarkResult, protocol: Protocol) -> Headline:
     )
 
 
-def compact(result: BenchmarkResult) -> dict[str, dict[str, float]]:
-    """The main metrics for comparing runs: `<protocol>.<metric>`, the mean over categories."""
+def compact(result: BenchmarkResult, headline: str) -> dict[str, dict[str, float]]:
+    """The main metrics for comparing runs: `<protocol>.<metric>`, the mean over categories.
+
+    Args:
+        headline: name of the headline metric, which is among them.
+    """
     recalls = [f"recall_at_{k}" for k in CUTS]
-    wanted = [*recalls, "mean_of_r10_r50", "subset_recall_at_1", "mean_of_r5_rs1", "map"]
+    wanted = [
+        *recalls,
+        "mean_of_r10_r50",
+        "subset_recall_at_1",
+        "mean_of_r5_rs1",
+        "map_at_5",
+        "map",
+    ]
     return {
         protocol: {name: values["mean"][name] for name in wanted if name in values["mean"]}
         for protocol, values in result.protocols.items()

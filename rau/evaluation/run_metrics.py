@@ -134,6 +134,7 @@ class BenchmarkResult(Section):
         galleries: number of images by protocol and category.
         against: differences to the deterministic head by protocol, category and metric.
         composition: by protocol.
+        aspects: mAP@10 by protocol, method and semantic aspect; empty where queries have none.
     """
 
     protocols: dict[str, Scores] = Field(default_factory=dict)
@@ -143,6 +144,7 @@ class BenchmarkResult(Section):
     galleries: dict[str, dict[str, PositiveInt]] = Field(default_factory=dict)
     against: dict[str, dict[str, dict[str, PairedDifference]]] = Field(default_factory=dict)
     composition: dict[str, Composition] = Field(default_factory=dict)
+    aspects: dict[str, dict[str, dict[str, Percent]]] = Field(default_factory=dict)
 
 
 class CalibrationFigures(Section):

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pyarrow import feather
 from tqdm import tqdm
 
-from rau.datasets.captions import query_texts
+from rau.datasets.captions import asked_texts
 from rau.encoders.encoder import Encoder
 from rau.errors import UserError
 from rau.features.extraction import (
@@ -58,7 +58,7 @@ def val_pairs(queries: Iterable[QueryRow], images: Sequence[Item]) -> list[Pair]
         Pair(by_name[query["reference_id"]], text)
         for query in queries
         if query["split"] == "val" and query["reference_id"] in by_name
-        for text in query_texts(query["captions"], "both")
+        for text in asked_texts(query["captions"], query.get("concept"))
     }
     return sorted(found, key=lambda pair: (pair.image.name, pair.text))
 

@@ -19,6 +19,8 @@ RECALLS = ("recall_at_1", "recall_at_5", "recall_at_10", "recall_at_50")
 SUBSET = ("subset_recall_at_1", "subset_recall_at_2", "subset_recall_at_3", "mean_of_r5_rs1")
 # CIRR's own metrics where there are any, FashionIQ's mean elsewhere.
 COLUMNS = (*RECALLS, "mean_of_r10_r50", *SUBSET, "map")
+# CIRCO's.
+BY_ANSWERS = tuple(f"{name}_at_{k}" for name in ("map", "recall") for k in (5, 10, 25, 50))
 
 
 def chance(gallery_size: int, k: int) -> float:
@@ -47,6 +49,7 @@ class ProtocolTable:
         published: results of papers.
         composition: the methods beside the single modalities; None where it is not known, and in
             the tables of categories.
+        aspects: mAP@10 by method and semantic aspect; empty where queries have none.
     """
 
     protocol: Protocol
@@ -57,6 +60,7 @@ class ProtocolTable:
     against: Mapping[str, PairedDifference] | None
     published: Sequence[Published]
     composition: Composition | None
+    aspects: Mapping[str, Mapping[str, float]]
 
     @property
     def chance(self) -> float:
@@ -64,8 +68,14 @@ class ProtocolTable:
         return sum(chance(size, 10) for size in self.galleries) / len(self.galleries)
 
 
-def columns(values: Mapping[str, float]) -> list[str]:
-    """The metrics that are shown, in order."""
+def columns(values: Mapping[str, float], headline: str) -> list[str]:
+    """The metrics that are shown, in order.
+
+    Args:
+        headline: name of the headline metric.
+    """
+    if headline in BY_ANSWERS:
+        return [name for name in BY_ANSWERS if name in values]
     skipped = {"mean_of_r10_r50"} if SUBSET[-1] in values else set()
     return [name for name in COLUMNS if name in values and name not in skipped]
 
@@ -98,11 +108,12 @@ def tables(metrics: RunMetrics, protocols: Sequence[Protocol]) -> list[ProtocolT
                 protocol,
                 category,
                 list(sizes.values()) if category == "mean" else [sizes[category]],
-                columns(ours[category]),
+                columns(ours[category], protocol.metric),
                 [*rows, MethodRow(metrics.method, ours[category], intervals)],
                 None if against is None else against[category],
                 published_results.select(reported, name, category),
                 metrics.composition.get(name) if number == 0 else None,
+                metrics.aspects.get(name, {}),
             )
             found.append(table)
     return found
@@ -141,7 +152,7 @@ def text_table(metrics: RunMetrics) -> str:
     """A compact table of the means for the terminal."""
     lines = []
     for protocol, values in metrics.protocols.items():
-        names = columns(values["mean"])
+        names = columns(values["mean"], metrics.headline.metric)
         composition = metrics.composition.get(protocol)
         header = "".join(f"{name:>17}" for name in names)
         header += f"{'over single':>17}{'found alone':>17}" if composition else ""

@@ -28,8 +28,8 @@ def from_ranks(
 
     `mean_of_r10_r50` is the mean of recall at 10 and 50 (FashionIQ's headline). Where queries have
     a subset also `subset_recall_at_K` and `mean_of_r5_rs1` (CIRR's headline). Where relevance is
-    known also `map` over the whole gallery, `map_at_K`, divided by min(K, relevant), and
-    `r_precision`.
+    known also `map` over the whole gallery, `map_at_K`, divided by min(K, relevant), recall at the
+    same K, and `r_precision`.
     """
     values = {f"recall_at_{k}": recall_at_k(target_rank, k) for k in CUTS}
     values["mean_of_r10_r50"] = (values["recall_at_10"] + values["recall_at_50"]) / 2
@@ -39,6 +39,8 @@ def from_ranks(
         values["mean_of_r5_rs1"] = (values["recall_at_5"] + values["subset_recall_at_1"]) / 2
     for cut, precision in (average_precision or {}).items():
         values["map" if cut is None else f"map_at_{cut}"] = 100 * precision
+        if cut is not None:
+            values[f"recall_at_{cut}"] = recall_at_k(target_rank, cut)
     if r_precision is not None:
         values["r_precision"] = 100 * r_precision
     return values

@@ -9,23 +9,28 @@ from rau.params import EvaluateParams
 
 Gallery = Literal["original", "val-union"]
 Reference = Literal["kept", "removed"]
-Metric = Literal["mean_of_r10_r50", "mean_of_r5_rs1"]
+Metric = Literal["mean_of_r10_r50", "mean_of_r5_rs1", "map_at_5"]
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """One way to evaluate; `name` is shown with every number, `metric` is the headline."""
+    """One way to evaluate; `name` is shown with every number, `metric` is the headline.
+
+    `concept` puts what reference and target have in common before the caption (CIRCO).
+    """
 
     name: str
     gallery: Gallery
     reference: Reference
     join: Join
     metric: Metric = "mean_of_r10_r50"
+    concept: bool = False
 
     @property
     def choices(self) -> str:
-        """The three choices in words."""
-        return f"{self.gallery} / {self.reference} / {self.join}"
+        """The choices in words."""
+        words = f"{self.gallery} / {self.reference} / {self.join}"
+        return f"{words} / concept and caption" if self.concept else words
 
 
 FASHIONIQ = (
@@ -35,7 +40,12 @@ FASHIONIQ = (
 CIRR = (Protocol("cirr", "original", "removed", "forward", "mean_of_r5_rs1"),)
 # A search does not answer with what it was asked about.
 CATALOGUE = (Protocol("catalogue", "original", "removed", "forward"),)
-PRESETS = {"cirr": CIRR, "catalogue": CATALOGUE}
+# CIRCO's own evaluation ranks the reference like any other image.
+CIRCO = (
+    Protocol("circo", "original", "kept", "forward", "map_at_5"),
+    Protocol("circo-concept", "original", "kept", "forward", "map_at_5", concept=True),
+)
+PRESETS = {"cirr": CIRR, "circo": CIRCO, "catalogue": CATALOGUE}
 
 
 def weight_key(reference: Reference, join: Join) -> str:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from rau.datasets.captions import Join, query_texts
+from rau.datasets.captions import Join, query_texts, with_concept
 from rau.errors import UserError
 from rau.params import EvaluateParams
 from rau.retrieval import protocols
@@ -151,10 +151,24 @@ def protocol_tasks(
             for row in galleries
             if (row["gallery"], row["category"]) == (protocol.gallery, category)
         ]
-        own = [query for query in queries if query["category"] == category]
+        own = [asked(query, protocol) for query in queries if query["category"] == category]
         removed = protocol.reference == "removed"
         tasks.append(build_task(category, own, members, protocol.join, removed, features))
     return tasks
+
+
+def asked(query: QueryRow, protocol: protocols.Protocol) -> QueryRow:
+    """A query as a protocol asks it.
+
+    Raises:
+        UserError: when it lacks the concept that the protocol puts before the caption.
+    """
+    if not protocol.concept:
+        return query
+    concept = query.get("concept")
+    if concept is None:
+        raise UserError(f"{query['query_id']} has no concept, which {protocol.name} asks for")
+    return {**query, "captions": with_concept(query["captions"], concept)}
 
 
 def _row_texts(captions: list[str], join: Join) -> list[tuple[str, ...]]:

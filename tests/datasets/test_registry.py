@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from rau.datasets import verification
 from rau.datasets.readers import reader
 from rau.datasets.registry import CARDS, CIRR, FASHIONIQ, DatasetCard
 from rau.files import digest_file
-from tests import world
+from tests import circo_world, world
 from tests.places import SHARED
 
 real = pytest.mark.skipif(not SHARED.is_dir(), reason="shared/data is not here")
@@ -37,6 +38,12 @@ def test_digests_and_counts_are_those_of_the_files(card: DatasetCard) -> None:
     for files in filter(None, (card.annotations, card.url_tables)):
         for path, known in files.digests.items():
             assert path in ABSENT or digest_file(root / path) == known
+    if card.archives:  # COCO's list of images is not at hand.
+        splits = {
+            s: json.loads((root / f"annotations/{s}.json").read_text()) for _, s in card.queries
+        }
+        assert {("all", split): len(rows) for split, rows in splits.items()} == card.queries
+        return
     annotations = reader(card.name).read_annotations(root)
     assert len(annotations.image_ids) == card.images
     queries = Counter((q["category"], q["split"]) for q in annotations.queries)
@@ -81,6 +88,15 @@ def test_cirr_without_its_train_captions_is_custom_and_with_them_unverified(
     found = verification.compare(CIRR, reader("cirr").read_annotations(root).files)
     assert found.copy == "official"
     assert found.unverified == {"captions/cap.rc2.train.json": digest_file(train)}
+
+
+def test_a_list_of_images_that_lacks_some_makes_a_copy_custom(tmp_path: Path) -> None:
+    circo_world.write_annotations(tmp_path, images=20)
+    made = replace(circo_world.card("", tmp_path, 20), gallery={"all": 20})
+    read = reader("circo").read_annotations(tmp_path)
+    assert verification.compare(made, read.files, read.galleries["original"]).copy == "official"
+    one = {"all": read.image_ids[1:]}
+    assert verification.compare(made, read.files, one).differs == ["the gallery's number of images"]
 
 
 def test_another_number_of_queries_is_said(tmp_path: Path) -> None:

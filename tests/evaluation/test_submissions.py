@@ -11,8 +11,8 @@ import torch
 
 from rau.datasets import cirr
 from rau.errors import UserError
-from rau.evaluation import submissions
-from rau.evaluation.submissions import Truth
+from rau.evaluation import cirr_submission, submissions
+from rau.evaluation.hidden_split import HiddenSplit
 from rau.features.table import Features
 from rau.models.baselines import WeightedSum
 from rau.retrieval.feature_set import FeatureSet
@@ -20,6 +20,7 @@ from rau.schemas import GalleryRow, QueryRow
 from tests.places import SHARED
 
 REAL = SHARED / "cirr"
+RECALL, SUBSET = "cirr_test1_recall.json", "cirr_test1_recall_subset.json"
 NAMES = [f"test1-{i}-0-img0" for i in range(60)]
 
 
@@ -31,7 +32,7 @@ def features(names: list[str], texts: list[str]) -> FeatureSet:
     return FeatureSet.on(torch.device("cpu"), images, words)
 
 
-def small() -> Truth:
+def small() -> HiddenSplit:
     queries: list[QueryRow] = [
         {
             "query_id": str(i),
@@ -48,20 +49,25 @@ def small() -> Truth:
     rows: list[GalleryRow] = [
         {"gallery": "test1", "category": "all", "image_id": name} for name in NAMES
     ]
-    found = submissions.truth(queries, rows)
+    return split(queries, rows)
+
+
+def split(queries: list[QueryRow], rows: list[GalleryRow]) -> HiddenSplit:
+    found = HiddenSplit.of("test1", "test1", queries, rows)
     assert found is not None
     return found
+
+
+def write(folder: Path, documents: dict[str, Any], hidden: HiddenSplit) -> list[Path]:
+    return submissions.write(folder, documents, hidden, cirr_submission)
 
 
 def test_written_files_pass(tmp_path: Path) -> None:
     hidden = small()
     made = features(NAMES, ["turn it"])
-    documents = submissions.build(hidden, WeightedSum(0.0), made)
-    paths = submissions.write(tmp_path, documents, hidden)
-    assert [path.name for path in paths] == [
-        "cirr_test1_recall.json",
-        "cirr_test1_recall_subset.json",
-    ]
+    documents = cirr_submission.build(hidden, WeightedSum(0.0), made)
+    paths = write(tmp_path, documents, hidden)
+    assert [path.name for path in paths] == [RECALL, SUBSET]
     recall, subset = (json.loads(path.read_text()) for path in paths)
     assert (recall["version"], recall["metric"]) == ("rc2", "recall")
     unit = made.image_matrix / made.image_matrix.norm(dim=1, keepdim=True)
@@ -74,10 +80,10 @@ def test_written_files_pass(tmp_path: Path) -> None:
 
 def test_missing_images_are_refused() -> None:
     with pytest.raises(UserError, match=r"1 of 60 test1 images are missing \(test1-0-0-img0\)"):
-        submissions.build(small(), WeightedSum(0.0), features(NAMES[1:], ["turn it"]))
+        small().check_whole(features(NAMES[1:], ["turn it"]))
 
 
-BREAKS: list[tuple[Callable[[Any, Truth], Any], str]] = [
+BREAKS: list[tuple[Callable[[Any, HiddenSplit], Any], str]] = [
     (lambda d, t: d.update(metric="recall_subset"), "begins with"),
     (lambda d, t: d.update(version="rc1"), "begins with"),
     (lambda d, t: d.pop("0"), "1 pair ids are missing"),
@@ -90,36 +96,42 @@ BREAKS: list[tuple[Callable[[Any, Truth], Any], str]] = [
 
 
 @pytest.mark.parametrize(("damage", "said"), BREAKS)
-def test_damage_is_found(damage: Callable[[Any, Truth], Any], said: str) -> None:
+def test_damage_is_found(damage: Callable[[Any, HiddenSplit], Any], said: str) -> None:
     hidden = small()
-    document = submissions.build(hidden, WeightedSum(0.0), features(NAMES, ["turn it"]))["recall"]
-    submissions.check(document, "recall", hidden)
+    document = cirr_submission.build(hidden, WeightedSum(0.0), features(NAMES, ["turn it"]))[RECALL]
+    cirr_submission.check(RECALL, document, hidden)
     damage(document, hidden)
     with pytest.raises(UserError, match=said):
-        submissions.check(document, "recall", hidden)
+        cirr_submission.check(RECALL, document, hidden)
 
 
 def test_subset_names_come_from_the_set() -> None:
     hidden = small()
-    documents = submissions.build(hidden, WeightedSum(0.0), features(NAMES, ["turn it"]))
-    document: Any = documents["recall_subset"]
+    documents = cirr_submission.build(hidden, WeightedSum(0.0), features(NAMES, ["turn it"]))
+    document: Any = documents[SUBSET]
     document["0"][0] = NAMES[40]
     with pytest.raises(UserError, match=r"pair 0: .*not among the images"):
-        submissions.check(document, "recall_subset", hidden)
+        cirr_submission.check(SUBSET, document, hidden)
 
 
 def test_too_large_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hidden = small()
-    documents = submissions.build(hidden, WeightedSum(0.0), features(NAMES, ["turn it"]))
+    documents = cirr_submission.build(hidden, WeightedSum(0.0), features(NAMES, ["turn it"]))
     monkeypatch.setattr(submissions, "MAX_BYTES", 100)
     with pytest.raises(UserError, match="larger than 100 bytes"):
-        submissions.write(tmp_path, documents, hidden)
+        write(tmp_path, documents, hidden)
     assert not list(tmp_path.iterdir())
 
 
-def test_no_hidden_split_no_submission() -> None:
-    val: QueryRow = {**small().queries[0], "split": "val", "members": None}
-    assert submissions.truth([val], []) is None
+@pytest.mark.parametrize("dataset", ["cirr", "fashioniq"])
+def test_no_hidden_split_no_submission(tmp_path: Path, dataset: str) -> None:
+    val: QueryRow = {**small().queries[0], "split": "val"}
+    method, made = WeightedSum(0.0), features(NAMES, ["turn it"])
+    status = submissions.submit(tmp_path, dataset, [val], [], method, made)
+    said = {"cirr": "has no queries of test1", "fashioniq": "no server measures"}[dataset]
+    assert status["files"] == []
+    assert said in status["reason"]
+    assert [path.name for path in tmp_path.iterdir()] == ["status.json"]
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="CIRR's annotations are missing")
@@ -129,11 +141,10 @@ def test_real_split(tmp_path: Path) -> None:
         {"gallery": "test1", "category": "all", "image_id": i}
         for i in annotations.galleries["test1"]["all"]
     ]
-    hidden = submissions.truth(annotations.queries, rows)
-    assert hidden is not None
+    hidden = split(annotations.queries, rows)
     texts = sorted({query["captions"][0].strip() for query in hidden.queries})
     made = features(sorted(hidden.gallery), texts)
-    paths = submissions.write(tmp_path, submissions.build(hidden, WeightedSum(0.5), made), hidden)
+    paths = write(tmp_path, cirr_submission.build(hidden, WeightedSum(0.5), made), hidden)
     for path in paths:
         assert len(json.loads(path.read_text())) == 4148 + 2
         assert path.stat().st_size <= 5_000_000
