@@ -1,7 +1,8 @@
 """Results that papers report, shown with ours where the protocol is the same.
 
-The figures were gathered from the survey arXiv 2409.05405 and WeiMoCIR's repository, as each row
-says. Most of them were selected on the val split that they are measured on.
+The figures were gathered from papers, surveys and repositories, as each row says. `chosen_on` is
+the split that an epoch was chosen on, as the method's own code does it: `val` of FashionIQ is the
+split that it is measured on.
 """
 
 import csv
@@ -14,7 +15,9 @@ from rau.evaluation.run_metrics import RunMetrics
 FIGURES = Path(__file__).with_name("published.csv")
 # The paper's own text names no protocol: the survey lists its figures under VAL.
 INFERRED = "val (as the survey lists it)"
-MEASURED_SPLIT = {"fashioniq": "val set", "cirr": "val"}
+MEASURED_SPLIT = {"fashioniq": "val set", "cirr": "val", "circo": "val"}
+# What else distinguishes rows.
+ABOUT = ("category", "method", "backbone", "source", "encoders", "chosen_on")
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,8 @@ class Published:
     """One method's figures under one protocol and category.
 
     Attributes:
+        encoders: which of them were trained.
+        chosen_on: what the epoch was chosen on.
         values: by metric, in percent.
         notes: how the row differs from ours, each a few words; empty where it does not.
     """
@@ -31,6 +36,8 @@ class Published:
     method: str
     backbone: str
     source: str
+    encoders: str
+    chosen_on: str
     values: Mapping[str, float]
     notes: tuple[str, ...]
 
@@ -47,14 +54,14 @@ def comparable(metrics: RunMetrics) -> list[Published]:
     if dataset.copy_kind != "official":
         return []
     found: dict[tuple[str, ...], dict[str, float]] = {}
-    keys = ("split", "protocol", "category", "method", "backbone", "source")
     for row in read():
         if row["dataset"] == dataset.name:
-            values = found.setdefault(tuple(row[key] for key in keys), {})
+            values = found.setdefault(tuple(row[key] for key in ("split", "protocol", *ABOUT)), {})
             values[row["metric"]] = float(row["value"])
     there = metrics.coverage
     result = []
-    for (split, protocol, category, method, backbone, source), values in found.items():
+    for key, values in found.items():
+        split, protocol, *about = key
         notes: list[str] = []
         if protocol == INFERRED:
             protocol = "val"
@@ -65,7 +72,8 @@ def comparable(metrics: RunMetrics) -> list[Published]:
             notes.append("not comparable: val images are missing here")
         elif there.images < there.images_expected:
             notes.append("images outside val are missing here")
-        result.append(Published(protocol, category, method, backbone, source, values, tuple(notes)))
+        named = dict(zip(ABOUT, about, strict=True))
+        result.append(Published(protocol=protocol, values=values, notes=tuple(notes), **named))
     return result
 
 

@@ -360,14 +360,15 @@ def test_figures_of_another_split_are_marked() -> None:
     rows = published_results.select(published_results.comparable(cirr), "cirr", "all")
     assert len(rows) > 5
     assert {note for row in rows for note in row.notes} == {"not comparable: measured on test1"}
+    assert all(row.encoders and row.chosen_on for row in rows)
 
 
 def test_every_published_row_is_used() -> None:
     counted = 0
-    for name in ("fashioniq", "cirr"):
+    for name in ("fashioniq", "cirr", "circo"):
         of = metrics(dataset=OFFICIAL | {"name": name}, coverage=WHOLE)
         counted += sum(len(row.values) for row in published_results.comparable(of))
-    assert counted == len(published_results.read()) == 157
+    assert counted == len(published_results.read()) == 275
 
 
 def test_a_picture_that_became_junk_or_a_bomb_is_a_placeholder(
