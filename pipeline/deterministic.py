@@ -3,24 +3,38 @@
 from pathlib import Path
 
 from pipeline import stage, workspace
-from pipeline.train import train
+from pipeline.train import take, train, without
 
 
 def main() -> None:
     """Write `data/models/<dataset>-deterministic/`.
 
-    With `train.start=finetuned` it starts from the composer where that has its architecture.
+    With `train.start=finetuned` it starts from the composer where that has its architecture. With
+    `train.head` it is the one beside that head. Where there is none the folder says why.
     """
     from rau.models.config import without_uncertainty
+    from rau.training import fit
+    from rau.training.triplets import TooFew
 
     params = workspace.load_params()
     folder = workspace.deterministic(params.dataset.name)
-    train(without_uncertainty(params), folder, must_start=False)
+    if params.train.head is not None:
+        take(params, folder, deterministic=True)
+        return
+    try:
+        train(without_uncertainty(params), folder, must_start=False)
+    except TooFew:
+        if fit.needs_training(params):
+            raise
+        without(folder, "there are too few train queries for one")
 
 
 def outputs() -> list[Path]:
-    """The head."""
-    return [workspace.deterministic(workspace.load_params().dataset.name) / workspace.WEIGHTS]
+    """The head, or why there is none."""
+    folder = workspace.deterministic(workspace.load_params().dataset.name)
+    return [
+        path for name in (workspace.WEIGHTS, workspace.NO_HEAD) if (path := folder / name).exists()
+    ]
 
 
 if __name__ == "__main__":

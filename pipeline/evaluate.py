@@ -30,7 +30,10 @@ def main() -> None:
         text_map = run.read_text_map(path, features)
     composed = workspace.features(name, "pairs")
     pairs = table.read_pairs(composed, pair[0]) if composed.exists() else None
-    history = read_history(workspace.model(name) / workspace.HISTORY)
+    partner, training = workspace.deterministic(name), None
+    if params.train.head is None and head.record.queries["train"]:
+        history = read_history(workspace.model(name) / workspace.HISTORY)
+        training = summary(history, head.record.best_epoch)
     metrics, rankings = run.evaluate_run(
         params,
         DatasetLabel.of_table(workspace.table(name, "queries")),
@@ -39,10 +42,10 @@ def main() -> None:
         galleries,
         features,
         head,
-        run.TrainedHead.load(workspace.deterministic(name), features),
+        None if (partner / workspace.NO_HEAD).exists() else run.TrainedHead.load(partner, features),
         text_map,
         pairs,
-        summary(history, head.record.best_epoch),
+        training,
     )
     write_table(workspace.rankings(name), rankings, RANKINGS, run.rankings_metadata(metrics))
     fitted = workspace.model(name) / calibration.FILE

@@ -31,7 +31,11 @@ def main() -> None:
     params = workspace.load_params()
     name = params.dataset.name
     folder = workspace.finetuned(name)
-    if params.finetune.towers == "none" or params.features.source is not None:
+    if params.features.source is not None:
+        record.pass_on(folder)
+        return
+    if params.finetune.towers == "none":
+        _check_head(params)
         record.pass_on(folder)
         return
     tables = digest_files(workspace.table(name, table) for table in ("queries", "galleries"))
@@ -50,6 +54,24 @@ def main() -> None:
         print("fine-tuned before with these parameters: taken from the store")
     if known or not processes.first:
         raise typer.Exit  # The time of a copy is not that of fine-tuning.
+
+
+def _check_head(params: "Params") -> None:
+    """Say before anything is encoded that there will be no head to measure."""
+    from pipeline import named_models
+    from rau.finetuning import run
+    from rau.schemas import MANIFEST, read_queries, read_table
+    from rau.training import fit, triplets
+
+    if params.train.head is not None:
+        named_models.check_encoder(params.train.head)
+    elif fit.needs_training(params):
+        name = params.dataset.name
+        images = read_table(workspace.manifest(name), MANIFEST, "download").to_pylist()
+        there = (row["image_id"] for row in images if row["status"] == "ok")
+        queries = read_queries(workspace.table(name, "queries"))
+        share, seed = params.train.holdout, params.train.seed
+        triplets.divide(queries, run.vocabulary(there, ()), share, seed)
 
 
 def _finetune(

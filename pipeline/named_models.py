@@ -4,17 +4,38 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Self
 
 from pipeline import workspace
 from pipeline.named_rankings import RUN_ID
 from pipeline.revisions import Revision
 from rau import params as parameters
 from rau.errors import UserError
+from rau.files import user_path
 
 MAX_BYTES = 2**32
 NO_ENCODER = (
     "features.source names features, not an encoder: neither a picture nor a caption has a feature"
 )
+SAME_ENCODER = (
+    "a head needs its own encoder: set encoder.name (local-dir:… of one that was fine-tuned) and "
+    "finetune.towers=none"
+)
+
+
+@dataclass(frozen=True)
+class Head:
+    """Folders of a trained head and, where it is known, of the deterministic head beside it."""
+
+    folder: Path
+    deterministic: Path | None
+
+    @classmethod
+    def of(cls, folder: Path) -> Self:
+        """The head of a folder, with its neighbour."""
+        beside = folder.with_name(workspace.deterministic(folder.name).name)
+        return cls(folder, beside if (beside / workspace.WEIGHTS).is_file() else None)
 
 
 @dataclass(frozen=True)
@@ -41,7 +62,48 @@ def resolve(name: str, into: Path) -> Found:
         return found
     if revision := Revision.find(name):
         return _of_revision(revision, into)
-    raise UserError(
+    raise _unknown(name)
+
+
+def head(name: str, into: Path) -> Head:
+    """Find a head alone, in a folder of its own too; arguments and errors as in `resolve`."""
+    place = user_path(name, workspace.main_checkout(), "train.head")
+    if (place / workspace.PARAMS).is_file():
+        dataset = parameters.load(place / workspace.PARAMS).dataset.name
+        return Head.of(place / workspace.model(dataset))
+    if (place / workspace.WEIGHTS).is_file():
+        return Head.of(place)
+    if RUN_ID.fullmatch(name) and (folder := _head_of_run(name, into)):
+        return Head(folder, None)
+    if revision := Revision.find(name):
+        dataset = revision.dataset()
+        folder = revision.folder(workspace.model(dataset), into)
+        with suppress(UserError):  # An older revision may not have it.
+            revision.folder(workspace.deterministic(dataset), into)
+        return Head.of(folder)
+    raise _unknown(name)
+
+
+def check_encoder(name: str) -> None:
+    """Refuse a head of another encoder than the working folder's, before anything is encoded.
+
+    Raises:
+        UserError: also where there is no such head.
+    """
+    from rau.models import checkpoint
+
+    with TemporaryDirectory() as temporary:
+        found = checkpoint.load(head(name, Path(temporary)).folder, "cpu")[1].get("features", {})
+    own = _key(workspace.ENCODER)
+    if found.get("key") != own:
+        raise UserError(
+            f"train.head={name}: it was trained on features of {found.get('encoder')} (key "
+            f"{found.get('key')}), data/encoder has the key {own}; {SAME_ENCODER}"
+        )
+
+
+def _unknown(name: str) -> UserError:
+    return UserError(
         f"{name}: no project's folder, no MLflow run id, no DVC experiment and no git revision of "
         "this project has this name; see `dvc exp show` and the MLflow page"
     )
@@ -68,18 +130,11 @@ def _of_revision(revision: Revision, into: Path) -> Found:
 def _of_run(run: str, into: Path) -> Found | None:
     """The head of an MLflow run with its encoder, which is not among the run's artifacts: one of
     this project's that has its key. None where there is no such run."""
-    from rau import tracking
     from rau.models import checkpoint
 
-    uri = tracking.store_uri(workspace.main_checkout())
-    head = into / "head"
-    head.mkdir()
-    try:
-        if not tracking.fetch_artifact(uri, run, "model", workspace.WEIGHTS, head, MAX_BYTES):
-            return None
-    except tracking.TrackingUnavailable as error:
-        raise UserError(f"{run}: {error}; name a folder or a revision instead") from error
-    folder = next(head.rglob(workspace.WEIGHTS)).parent
+    folder = _head_of_run(run, into)
+    if folder is None:
+        return None
     key = checkpoint.load(folder, "cpu")[1]["features"]["key"]
     for encoder in _encoders():
         with suppress(UserError):
@@ -89,6 +144,30 @@ def _of_run(run: str, into: Path) -> Found | None:
         f"{run}: its encoder (key {key}) is not in this folder; check out the run's commit, or "
         "name the revision instead"
     )
+
+
+def _head_of_run(run: str, into: Path) -> Path | None:
+    """A copy of the head of an MLflow run, with the map that it has in separate spaces; None where
+    there is no such run."""
+    from rau import tracking
+    from rau.models import checkpoint
+
+    uri = tracking.store_uri(workspace.main_checkout())
+    place = into / "head"
+    place.mkdir()
+
+    def fetch(name: str) -> Path | None:
+        return tracking.fetch_artifact(uri, run, "model", name, place, MAX_BYTES)
+
+    try:
+        weights = fetch(workspace.WEIGHTS)
+        if weights is None:
+            return None
+        if not checkpoint.load(weights.parent, "cpu")[0].config.shared_space:
+            fetch(workspace.TEXT_MAP)
+    except tracking.TrackingUnavailable as error:
+        raise UserError(f"{run}: {error}; name a folder or a revision instead") from error
+    return weights.parent
 
 
 def _encoders() -> Iterator[Path]:

@@ -15,10 +15,12 @@ def main() -> None:
 
     params = workspace.load_params()
     name = params.dataset.name
+    metrics = RunMetrics.read(workspace.METRICS)
+    history = workspace.model(name) / workspace.HISTORY
     report = run_report.make(
         params,
-        RunMetrics.read(workspace.METRICS),
-        read_history(workspace.model(name) / workspace.HISTORY),
+        metrics,
+        read_history(history) if metrics.trained_here else None,
         workspace.finetuning_history(name),
         read_table(workspace.rankings(name), RANKINGS, "evaluate"),
         image_paths(workspace.store(params.dataset), read_manifest(workspace.manifest(name))),

@@ -53,6 +53,8 @@ def _store(params: "Params", encoders: bool = False) -> "RunStore":
     from rau.studies.run_store import RunStore
     from rau.studies.runs import Source
 
+    if params.train.head is not None:
+        raise UserError("train.head: a study trains heads of its own; set it to null")
     name = params.dataset.name
     tables = {kind: workspace.table(name, kind) for kind in ("queries", "galleries")}
     source: Source | EncoderSource = Source(

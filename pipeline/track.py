@@ -145,12 +145,13 @@ def git_state() -> dict[str, str]:
     }
 
 
-def data(dataset: str, queries: Path) -> "Data":
-    """The data set that was trained and measured on."""
+def data(dataset: str, queries: Path, trained: bool) -> "Data":
+    """The data set that was measured on, and `trained`."""
     from rau.files import digest_file
     from rau.tracking import Data
 
-    return Data(dataset, digest_file(queries)[:32], queries.parent.as_posix(), "train, val")
+    context = "train, val" if trained else "val"
+    return Data(dataset, digest_file(queries)[:32], queries.parent.as_posix(), context)
 
 
 def main() -> None:
@@ -165,20 +166,23 @@ def main() -> None:
     params = workspace.load_params()
     name = params.dataset.name
     metrics = RunMetrics.read(workspace.METRICS)
-    history = read_history(workspace.model(name) / workspace.HISTORY)
+    history = {}
+    if metrics.trained_here:
+        history = read_history(workspace.model(name) / workspace.HISTORY)
     finetuning = workspace.finetuning_history(name) or {}
-    values = of_a_run(params)
+    values, short = of_a_run(params), {"theta": params.ua.theta, "n": float(params.ua.n)}
+    how = f"{params.head.name} theta={params.ua.theta} n={params.ua.n}"
+    if params.train.head is not None:
+        short, how = {}, f"{metrics.method} of {params.train.head}"
     measured = dict(timings())
     head = workspace.model(name) / workspace.WEIGHTS
     results = [workspace.METRICS, workspace.rankings(name), head]
     experiment = os.environ.get("DVC_EXP_NAME", "")
     record = tracking.Record(
         digest=digest([values, digest_files(results)], 32),
-        name=experiment or f"{name} {params.head.name} theta={params.ua.theta} n={params.ua.n}",
-        params=values | {"theta": params.ua.theta, "n": params.ua.n},
-        metrics=final_metrics(metrics)
-        | {"theta": params.ua.theta, "n": float(params.ua.n)}
-        | measured,
+        name=experiment or f"{name} {how}",
+        params=values | {"theta": params.ua.theta, "n": params.ua.n} if short else values,
+        metrics=final_metrics(metrics) | short | measured,
         history=[*curves("epoch.", history), *curves("finetune_", finetuning)],
         tags=git_state()
         | diagnostic_tags(metrics.diagnostics)
@@ -186,6 +190,7 @@ def main() -> None:
             "method": metrics.method,
             "dvc_experiment": experiment or "workspace",
             "dataset": str(metrics.dataset),
+            "trained_on": metrics.training.dataset or ("unknown" if metrics.head else "nothing"),
             "encoder": f"{metrics.encoder['encoder']} / {metrics.encoder['weights']}",
             "coverage": str(metrics.coverage),
             "cautions": "; ".join(metrics.cautions) or "none",
@@ -200,8 +205,8 @@ def main() -> None:
             workspace.model(name): "model",
         },
         seconds=sum(value for key, value in measured.items() if key.startswith("time.")),
-        data=data(name, workspace.table(name, "queries")),
-        model=(params.head.name, workspace.model(name)),
+        data=data(name, workspace.table(name, "queries"), metrics.trained_here),
+        model=(params.head.name, workspace.model(name)) if metrics.trained_here else None,
     )
     root = workspace.main_checkout()
     uri = tracking.store_uri(root)

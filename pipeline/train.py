@@ -1,23 +1,69 @@
 """Stage `train`: the head, trained on cached features."""
 
+import shutil
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from pipeline import stage, workspace
+from rau.files import new_folder, write_json
+from rau.methods import METHODS
 
 if TYPE_CHECKING:
     from rau.params import Params
 
 
 def main() -> None:
-    """Write `data/models/<dataset>/`: head.safetensors, calibration.json, history.csv."""
+    """Write `data/models/<dataset>/`: head.safetensors, calibration.json, history.csv; of a head
+    that was not trained here the weights alone."""
     from rau.retrieval import protocols
 
     params = workspace.load_params()
     protocols.select(
         params.dataset.name, params.evaluate
     )  # A wrong headline fails before training.
-    train(params, workspace.model(params.dataset.name))
+    folder = workspace.model(params.dataset.name)
+    if params.train.head is not None:
+        take(params, folder)
+    else:
+        train(params, folder)
+
+
+def take(params: "Params", folder: Path, deterministic: bool = False) -> None:
+    """Copy the head that `train.head` names, or the deterministic head beside it, to `folder`.
+
+    Raises:
+        UserError: when there is none, or it was trained on other features.
+    """
+    from pipeline import named_models
+    from rau.features import table
+    from rau.models import checkpoint
+
+    name, own = params.dataset.name, str(params.train.head)
+    pair = table.read_pair(*(workspace.features(name, kind) for kind in ("images", "texts")))
+    with TemporaryDirectory() as temporary:
+        found = named_models.head(own, Path(temporary))
+        source = found.deterministic if deterministic else found.folder
+        if source is None:
+            without(folder, f"train.head={own} has no deterministic head beside it")
+            return
+        remedy = f"{named_models.SAME_ENCODER}, for train.head={own}"
+        head, extra = checkpoint.load(source, "cpu")
+        made_for = dict(extra.get("features") or {})
+        table.check_made_for(pair, made_for, head.config.d_image, head.config.d_text, remedy)
+        with new_folder(folder) as new:
+            shutil.copy(source / workspace.WEIGHTS, new)
+            if not head.config.shared_space and not deterministic:
+                shutil.copy(source / workspace.TEXT_MAP, new)
+    label, origin = METHODS[head.config.name].label, extra.get("dataset") or "other data"
+    print(f"{label} of {own}, trained on {origin}")
+
+
+def without(folder: Path, reason: str) -> None:
+    """Write why a folder has no head."""
+    with new_folder(folder) as new:
+        write_json(new / workspace.NO_HEAD, {"reason": reason})
+    print(f"no head: {reason}")
 
 
 def train(params: "Params", folder: Path, must_start: bool = True) -> None:
@@ -37,7 +83,7 @@ def train(params: "Params", folder: Path, must_start: bool = True) -> None:
     from rau.schemas import QUERIES, read_table
     from rau.training import fit
     from rau.training.history import to_csv
-    from rau.training.triplets import holdout_tasks
+    from rau.training.triplets import TooFew, holdout_tasks
 
     stage.limit_threads(params.train.threads)
     name = params.dataset.name
@@ -61,7 +107,16 @@ def train(params: "Params", folder: Path, must_start: bool = True) -> None:
     )
     on_device = FeatureSet.on(devices.choose(params.train.device), *pair)
     state = workspace.parts() / "train" / f"{run}.safetensors"
-    prepared = fit.prepare(params.train, on_device, queries)
+    try:
+        prepared = fit.prepare(params.train, on_device, queries)
+    except TooFew:
+        if fit.needs_training(params):
+            raise
+        untrained = fit.untrained(params, on_device, queries)
+        with new_folder(folder) as new:
+            checkpoint.save(new, *untrained)
+        print(f"{params.head.name}: nothing to train, and no holdout to measure it on")
+        return
     print(prepared.split.summary())
     start = checkpoint.load(composer.parent, on_device.device)[0] if started else None
     fitted = fit.fit(params, on_device, prepared, state, start=start, must_start=must_start)

@@ -25,6 +25,8 @@ FIGURES = Path("reports/figures")
 WEIGHTS = "head.safetensors"
 HISTORY = "history.csv"
 TEXT_MAP = "text_map.safetensors"
+# In place of weights: why there is no deterministic head.
+NO_HEAD = "no_head.json"
 
 
 def load_params() -> parameters.Params:

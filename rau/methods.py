@@ -27,6 +27,7 @@ class Method:
         plain: the method that is left of it with ISU, CSU and DR off.
         fixed: nothing of it is trained in a shared space, where no projection is needed.
         raw: fuses features as they are, where others normalise them first.
+        chosen: has a weight that is chosen on the holdout.
         reads_text: fuses the caption in; it decides no weights, so that it is not part of a digest.
         space: values that tuning may try in addition to the common ones, by parameter.
     """
@@ -40,6 +41,7 @@ class Method:
     plain: str | None = None
     fixed: bool = False
     raw: bool = False
+    chosen: bool = field(default=False, repr=False)
     reads_text: bool = field(default=True, repr=False)
     space: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
 
@@ -63,7 +65,9 @@ METHODS: dict[str, Method] = {
     "text_only": Method("text only", "rau.models.fusion:text_only", fixed=True),
     "sum": Method("sum", "rau.models.fusion:plain_sum", fixed=True),
     RAW_SUM: Method("raw sum", "rau.models.fusion:plain_sum", fixed=True, raw=True),
-    "weighted_sum": Method("weighted sum", "rau.models.fusion:weighted_sum", fixed=True),
+    "weighted_sum": Method(
+        "weighted sum", "rau.models.fusion:weighted_sum", fixed=True, chosen=True
+    ),
     "tirg": Method("TIRG gated residual", "rau.models.fusion:Tirg"),
     "combiner": Method("CLIP4Cir Combiner", "rau.models.fusion:Combiner"),
     DETERMINISTIC: Method("deterministic head", blocks=True),

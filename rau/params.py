@@ -228,8 +228,10 @@ class HeadParams(Section):
 
 
 class TrainParams(Section):
-    """Optimisation and model selection."""
+    """Optimisation and model selection; `head` names one that was trained before, which is taken
+    instead: a folder, a git revision, a DVC experiment or an MLflow run."""
 
+    head: Line | None = None
     seed: Seed = 0
     start: Literal["fresh", "finetuned"] = "fresh"
     epochs: Count = 60
@@ -367,8 +369,13 @@ def _short(value: object) -> str:
 
 
 def of_a_run(params: Params) -> dict[str, Any]:
-    """`flat` without the sections that no result depends on."""
-    return {k: v for k, v in flat(params).items() if not k.startswith(("study.", "track."))}
+    """`flat` without what no result depends on: with a head that was trained elsewhere, also
+    without what says how one is trained here."""
+    unused: tuple[str, ...] = ("study.", "track.")
+    if params.train.head is not None:
+        unused += ("ua.", "head.", "train.")
+    values = {k: v for k, v in flat(params).items() if not k.startswith(unused)}
+    return values | {"train.head": params.train.head}
 
 
 def flat(params: Params) -> dict[str, Any]:

@@ -11,6 +11,10 @@ from rau.schemas import QueryRow
 
 # A holdout and a batch of two.
 MIN_TRAIN = 3
+UNTRAINED = (
+    "fewer than a training needs; set finetune.towers=none, and train.head or a head.name that "
+    "needs none"
+)
 
 
 def check(found: Annotations, valid: Collection[str]) -> list[str]:
@@ -30,14 +34,11 @@ def check(found: Annotations, valid: Collection[str]) -> list[str]:
     if not val:
         raise UserError("the data set has no val queries; nothing can be measured")
     train = [q for q in found.queries if q["split"] == "train" and is_usable(q, valid)]
-    if len(train) < MIN_TRAIN:
-        raise UserError(
-            f"{len(train)} train queries have their images, and {MIN_TRAIN} are the least; add "
-            "train queries or complete the images"
-        )
     by_category = Counter(query["category"] for query in val)
     usable = Counter(query["category"] for query in val if is_usable(query, valid))
     notes = []
+    if len(train) < MIN_TRAIN:
+        notes.append(f"{len(train)} train queries have their images, {UNTRAINED}")
     for category, count in sorted(by_category.items()):
         targets = {query["target_id"] for query in val if query["category"] == category}
         for name, members in found.galleries.items():

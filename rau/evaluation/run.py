@@ -51,6 +51,8 @@ class HeadRecord(TrainingSummary):
 
     @model_validator(mode="after")
     def _weights(self) -> Self:
+        if self.queries.get("train") == 0:
+            return self
         choices = itertools.product(get_args(protocols.Reference), get_args(Join))
         if absent := {weight_key(*choice) for choice in choices} - {*self.text_weights}:
             raise ValueError(f"text_weights lacks {min(absent)}")
@@ -79,7 +81,7 @@ class TrainedHead:
             key, message = first_error(error)
             raise UserError(f"{folder}: the head's {key}: {message}; {REMEDY}") from error
         pair = features.images, features.texts
-        check_made_for(pair, record.features, head.config.d_image, head.config.d_text)
+        check_made_for(pair, record.features, head.config.d_image, head.config.d_text, REMEDY)
         return cls(head, record, METHODS[head.config.name].label)
 
 
@@ -104,19 +106,21 @@ def evaluate_run(
     galleries: list[GalleryRow],
     features: FeatureSet,
     trained: TrainedHead,
-    deterministic: TrainedHead,
+    deterministic: TrainedHead | None,
     text_map: Tensor | None,
     pairs: Features | None,
-    training: Mapping[str, float | None],
+    training: Mapping[str, float | None] | None,
 ) -> tuple[RunMetrics, pa.Table]:
     """Rank and measure a head, the deterministic head and the untrained baselines.
 
     Args:
         images, queries, galleries: rows of the data set's tables.
-        deterministic: the head that the trained one is paired with by query.
+        deterministic: the head that the trained one is paired with by query; None where there is
+            none.
         text_map: the baselines' ridge map; None in a shared space.
         pairs: features of reference and text in one pass; None where the encoder has no such pass.
-        training: result of `training.history.summary`.
+        training: result of `training.history.summary`; None where the head was not trained here,
+            which leaves nothing to diagnose.
 
     Returns:
         The metrics, and a table of schema `RANKINGS`.
@@ -125,13 +129,11 @@ def evaluate_run(
         UserError: when there are no val queries, or a target is not in its gallery.
     """
     measured = protocols.select(params.dataset.name, params.evaluate)
-    heads: dict[str, Method] = {
-        deterministic.label: deterministic.head,
-        trained.label: trained.head,
-    }
+    known = [trained] if deterministic is None else [deterministic, trained]
+    heads: dict[str, Method] = {one.label: one.head for one in known}
     weights = trained.record.text_weights
     composed = {COMPOSED: Composed(pairs)} if pairs is not None else {}
-    paired = deterministic.label if deterministic.label != trained.label else None
+    paired = known[0].label if known[0].label != trained.label else None
     result, rankings = benchmark.evaluate(
         {
             protocol: with_baselines(
@@ -151,6 +153,7 @@ def evaluate_run(
     metrics = RunMetrics(
         **dict(result),
         method=trained.label,
+        head=params.train.head,
         dataset=dataset,
         encoder=features.texts.metadata | features.images.metadata,
         coverage=coverage.measure(images, queries, val_gallery, params.evaluate.unusable),
@@ -159,7 +162,9 @@ def evaluate_run(
         training=TrainingSummary(
             **trained.record.model_dump(include={*TrainingSummary.model_fields})
         ),
-        diagnostics=diagnose(canonical(params), training, trained.record.alignment, differences),
+        diagnostics=[]
+        if training is None
+        else diagnose(canonical(params), training, trained.record.alignment, differences),
     )
     return metrics, rankings
 
@@ -167,8 +172,8 @@ def evaluate_run(
 def untrained(
     protocol: Protocol, weights: Mapping[str, float], text_map: Tensor | None
 ) -> dict[str, Method]:
-    """The untrained baselines of a protocol, with its weight chosen on the holdout."""
-    weight = weights[weight_key(protocol.reference, protocol.join)]
+    """The untrained baselines of a protocol, with its weight chosen on the holdout, if any."""
+    weight = weights.get(weight_key(protocol.reference, protocol.join))
     return dict(baselines.untrained(weight, text_map))
 
 

@@ -80,13 +80,18 @@ class Headline(Section):
 
 
 class TrainingSummary(Section):
-    """Choices made on the holdout, and numbers of queries."""
+    """Choices made on the holdout, and numbers of queries.
+
+    `dataset` is what was trained on: None where nothing was, or where an older version trained. The
+    weights are empty where there was no holdout.
+    """
 
     select: str
     best_epoch: NonNegativeInt
     text_weights: dict[str, Annotated[float, Field(ge=0, le=1)]]
     queries: dict[str, NonNegativeInt]
     alignment: dict[str, float | None]
+    dataset: str | None = None
 
 
 class MethodComposition(Section):
@@ -183,9 +188,11 @@ class CalibrationFigures(Section):
 
 
 class RunMetrics(BenchmarkResult):
-    """All of `metrics.json`; `encoder` is the metadata of both feature tables."""
+    """All of `metrics.json`; `encoder` is the metadata of both feature tables, `head` names a head
+    that was trained elsewhere."""
 
     method: str
+    head: str | None = None
     dataset: DatasetLabel
     encoder: dict[str, str]
     coverage: Coverage
@@ -220,6 +227,11 @@ class RunMetrics(BenchmarkResult):
         if head.metric not in self.protocols.get(head.protocol, {}).get(MEAN, {}):
             raise ValueError("the headline is none of the metrics")
         return self
+
+    @property
+    def trained_here(self) -> bool:
+        """Whether there was a training, of which there is a history."""
+        return self.head is None and self.training.queries["train"] > 0
 
     @property
     def cautions(self) -> list[str]:

@@ -209,9 +209,17 @@ def read_pairs(path: Path, images: Features) -> Features:
 
 
 def check_made_for(
-    pair: tuple[Features, Features], metadata: dict[str, str], d_image: int, d_text: int
+    pair: tuple[Features, Features],
+    metadata: dict[str, str],
+    d_image: int,
+    d_text: int,
+    remedy: str,
 ) -> None:
     """Refuse features of another encoder than the one that a head was trained on.
+
+    Args:
+        metadata, d_image, d_text: of the features that it was trained on, and their widths.
+        remedy: what the error ends with.
 
     Raises:
         UserError: when key or widths differ.
@@ -223,5 +231,5 @@ def check_made_for(
             f"the head was trained on features of {metadata.get('encoder')} ({d_image} and "
             f"{d_text} wide, key {metadata.get('key')}), these are of "
             f"{images.metadata.get('encoder')} ({widths[0]} and {widths[1]} wide, key "
-            f"{images.metadata.get('key')}); run `python -m pipeline.train` again"
+            f"{images.metadata.get('key')}); {remedy}"
         )

@@ -81,13 +81,21 @@ def best_weight(score: Callable[[WeightedSum], float], text_map: Tensor | None) 
     return max(WEIGHTS, key=lambda weight: (score(WeightedSum(weight, text_map)), -weight))
 
 
-def untrained(text_weight: float, text_map: Tensor | None) -> dict[str, RawSum | WeightedSum]:
-    """All by the names that reports use; `text_weight` was chosen on the holdout."""
+def untrained(
+    text_weight: float | None, text_map: Tensor | None
+) -> dict[str, RawSum | WeightedSum]:
+    """All by the names that reports use.
+
+    Args:
+        text_weight: chosen on a holdout; None where there was none, and no weighted sum.
+    """
     suffix = "" if text_map is None else " (ridge map)"
     raw = {METHODS[RAW_SUM].label: RawSum()} if text_map is None else {}
-    return raw | {
+    found = raw | {
         IMAGE_ONLY: WeightedSum(0.0, text_map),
         f"{TEXT_ONLY}{suffix}": WeightedSum(1.0, text_map),
         f"sum{suffix}": WeightedSum(0.5, text_map),
-        f"weighted sum{suffix}": WeightedSum(text_weight, text_map),
     }
+    if text_weight is not None:
+        found[f"weighted sum{suffix}"] = WeightedSum(text_weight, text_map)
+    return found

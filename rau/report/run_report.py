@@ -39,7 +39,7 @@ class RunReport:
 def make(
     params: Params,
     metrics: RunMetrics,
-    history: figures.Columns,
+    history: figures.Columns | None,
     finetuning: figures.Columns | None,
     rankings: pa.Table,
     paths: Mapping[str, Path],
@@ -48,7 +48,7 @@ def make(
     """Draw the figures and strips of a run and render its page.
 
     Args:
-        history: columns of the training history.
+        history: columns of the training history; None where the head was not trained here.
         finetuning: columns of the encoder's, where it was fine-tuned.
         rankings: of schema `RANKINGS`; the run's method under the headline's protocol is shown.
         paths: image files by id.
@@ -58,15 +58,16 @@ def make(
         pc.field("protocol") == metrics.headline.protocol
     )
     rows = cast(list[RankingRow], rankings.filter(own).to_pylist())
-    drawn = {
-        "Loss terms by epoch": figures.losses(history),
-        "Recall on the holdout by epoch": figures.recalls(history, metrics.training.best_epoch),
-    }
+    drawn = {}
+    if history is not None:
+        drawn["Loss terms by epoch"] = figures.losses(history)
+        best = metrics.training.best_epoch
+        drawn["Recall on the holdout by epoch"] = figures.recalls(history, best)
     if finetuning is not None:
         measured_val = "val_map" in finetuning or "val_mean_of_r10_r50" in finetuning
         note = "; val, dotted, chose nothing" if measured_val else ""
         drawn[f"Finetuning of the encoder by epoch{note}"] = figures.finetuning(finetuning)
-    if is_uncertain(params):
+    if history is not None and is_uncertain(params):
         known = [(row["uncertainty"], row["target_uncertainty"]) for row in rows]
         drawn["σ of source and target"] = figures.sigmas(
             history,

@@ -139,8 +139,47 @@ def fit(
         "threads": torch.get_num_threads(),
         "queries": prepared.split.counts,
         "joins_captions": joins_captions(q["captions"] for q in prepared.split.train),
+        "dataset": params.dataset.name,
     }
     return Fitted(head.eval(), training, prepared.text_map, extra)
+
+
+def needs_training(params: Params) -> bool:
+    """Whether something of the method is trained, or chosen on a holdout, in a shared space."""
+    method = METHODS[canonical(params).head.name]
+    return method.chosen or not method.fixed
+
+
+def untrained(
+    params: Params, features: FeatureSet, queries: Sequence[QueryRow]
+) -> tuple[ComposedHead, dict[str, Any]]:
+    """The head of a method that needs no training, and what is saved with it.
+
+    Args:
+        queries: of all splits.
+
+    Raises:
+        UserError: in separate spaces, where every method has projections to train.
+    """
+    own = canonical(params)
+    if not features.images.shared_space:
+        raise UserError(
+            f"head.name={own.head.name} has projections to train, because the features of images "
+            "and texts lie in spaces of their own; add train queries or set train.head"
+        )
+    head = _made(own, features, shared_space=True, text_weight=0.5)
+    return head.eval(), {
+        "features": features.images.metadata,
+        "select": own.train.select,
+        "best_epoch": 0,
+        "best_value": 0.0,
+        "text_weights": {},
+        "alignment": {},
+        "threads": torch.get_num_threads(),
+        "queries": {"train": 0, "holdout": 0},
+        "joins_captions": joins_captions(query["captions"] for query in queries),
+        "dataset": None,
+    }
 
 
 def take_over(head: ComposedHead, start: ComposedHead) -> bool:
@@ -162,22 +201,30 @@ def take_over(head: ComposedHead, start: ComposedHead) -> bool:
 def make_trainer(params: Params, features: FeatureSet, prepared: Prepared) -> Trainer:
     """A trainer of the head that `head.name` asks for, its weights drawn from the seed."""
     own = canonical(params)
-    config = HeadConfig.from_params(
-        own.head,
-        own.ua,
-        own.train,
-        d_image=features.images.matrix.shape[1],
-        d_text=features.texts.matrix.shape[1],
-        shared_space=prepared.text_map is None,
-        text_weight=prepared.weights[weight_key(*model_selection.TRAINED_FOR)],
-    )
+    weight = prepared.weights[weight_key(*model_selection.TRAINED_FOR)]
 
     def validate(head: ComposedHead) -> Metrics:
         values = model_selection.score(prepared.tasks, head, features)
         model_selection.pick(values, own.train.select)
         return values
 
+    head = _made(own, features, prepared.text_map is None, weight)
+    return Trainer(head, own.ua, own.train, prepared.rows, features, validate)
+
+
+def _made(
+    own: Params, features: FeatureSet, shared_space: bool, text_weight: float
+) -> ComposedHead:
+    """A head on the features' device, its weights drawn from the seed of canonical parameters."""
+    config = HeadConfig.from_params(
+        own.head,
+        own.ua,
+        own.train,
+        d_image=features.images.matrix.shape[1],
+        d_text=features.texts.matrix.shape[1],
+        shared_space=shared_space,
+        text_weight=text_weight,
+    )
     with torch.random.fork_rng([]):
         torch.default_generator.manual_seed(own.train.seed)
-        head = ComposedHead(config).to(features.device)
-    return Trainer(head, own.ua, own.train, prepared.rows, features, validate)
+        return ComposedHead(config).to(features.device)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from rau.datasets.captions import Join, training_texts
 from rau.errors import UserError
+from rau.methods import RAW_SUM
 from rau.retrieval.feature_set import FeatureSet
 from rau.retrieval.tasks import Task, build_task, padded
 from rau.schemas import QueryRow, ends
@@ -17,6 +18,10 @@ from rau.training.holdout import Edge, carve
 
 # Images of a category that the holdout's gallery takes from the rest of train, at most.
 DISTRACTORS = 250
+
+
+class TooFew(UserError):
+    """Train queries that a holdout cannot be carved from."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +103,7 @@ def divide(queries: Sequence[QueryRow], features: FeatureSet, share: float, seed
     """Carve the holdout from the train queries whose images are available.
 
     Raises:
-        UserError: when too few queries are left for training or for the holdout.
+        TooFew: when too few queries are left for training or for the holdout.
     """
     present = features.images.index.keys()
     train = [q for q in queries if q["split"] == "train"]
@@ -106,9 +111,11 @@ def divide(queries: Sequence[QueryRow], features: FeatureSet, share: float, seed
     edges = [Edge(q["category"], *ends(q)) for q in usable]
     split = carve(edges, share, seed)
     if len(split.train) < 2 or not split.holdout:
-        raise UserError(
+        raise TooFew(
             f"{len(usable)} usable train queries leave {len(split.train)} to train on and "
-            f"{len(split.holdout)} to choose by; add queries or change train.holdout"
+            f"{len(split.holdout)} to choose by; add queries or change train.holdout, or train "
+            "nothing: finetune.towers=none, and train.head=<a head trained before> or "
+            f"head.name={RAW_SUM}"
         )
     held = {end for row in split.holdout for end in ends(usable[row])}
     others: dict[str, set[str]] = defaultdict(set)

@@ -461,10 +461,10 @@ def test_head_of_other_features_is_refused(tmp_path: Path) -> None:
         table_of(tmp_path / "i.parquet", space="separate"),
         table_of(tmp_path / "t.parquet", "text", width=2, space="separate"),
     )
-    check_made_for(pair, {"key": "k"}, 3, 2)
+    check_made_for(pair, {"key": "k"}, 3, 2, "train again")
     for metadata, widths in (({"key": "z"}, (3, 2)), ({"key": "k"}, (3, 3))):
         with pytest.raises(UserError, match="the head was trained on"):
-            check_made_for(pair, metadata, *widths)
+            check_made_for(pair, metadata, *widths, "train again")
 
 
 def test_absent_names_are_counted(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ LENGTHS = {"dvc.yaml": 110, "pipeline/dvc.yaml": 130}
 # What every stage shares; an edit here is followed by `dvc repro --force` where it matters.
 PLUMBING = frozenset(
     {
+        "pipeline/named_models.py",
         "pipeline/stage.py",
         "pipeline/workspace.py",
         "rau/__init__.py",

@@ -12,15 +12,18 @@ from torch import Tensor
 from torch.optim.optimizer import Optimizer, register_optimizer_step_pre_hook
 
 from rau.errors import UserError
+from rau.evaluation.run import HeadRecord
 from rau.losses.criterion import LossContext, Terms
 from rau.losses.mur import MurLoss
+from rau.methods import METHODS
 from rau.models.head import ComposedHead
 from rau.nn.gaussian import PathOutput
 from rau.params import HeadParams, Params, TrainParams, UaParams
 from rau.training import model_selection
-from rau.training.fit import Fitted, fit, prepare, take_over
+from rau.training.fit import Fitted, fit, needs_training, prepare, take_over, untrained
 from rau.training.sampler import Batch
 from rau.training.trainer import Trainer
+from rau.training.triplets import TooFew
 from tests.training.test_trainer import world
 
 PLAIN = UaParams(isu=False, csu_weight=0.0, dr_weight=0.0)
@@ -262,3 +265,28 @@ def test_a_head_of_another_architecture_starts_fresh_only_where_it_may(
     found, fresh = fitted(start=start, must_start=False).head, fitted().head
     assert "which starts fresh" in capsys.readouterr().out
     assert all(a.equal(b) for a, b in zip(found.parameters(), fresh.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_what_needs_no_training_is_as_if_it_were_trained(name: str) -> None:
+    features, queries = world()
+    params = Params(head=HeadParams(name=name), train=TrainParams(device="cpu"))
+    assert needs_training(params) == (name not in ("image_only", "text_only", "sum", "raw_sum"))
+    if needs_training(params):
+        return
+    with pytest.raises(TooFew, match=r"0 usable train queries .*head\.name=raw_sum"):
+        prepare(params.train, features, [])
+    head, extra = untrained(params, features, queries)
+    prepared = prepare(params.train, features, queries, [model_selection.TRAINED_FOR])
+    own = fit(params, features, prepared, None, quiet=True).head
+    rows = torch.arange(4)
+    pair = features.image_rows(rows), features.text_rows(rows)
+    assert torch.equal(head.encode_query(*pair)[0], own.encode_query(*pair)[0])
+    assert not head.training
+    assert HeadRecord.model_validate(extra).queries["train"] == 0
+
+
+def test_separate_spaces_have_projections_to_train() -> None:
+    features, queries = world(d_text=12)
+    with pytest.raises(UserError, match=r"head\.name=sum has projections to train"):
+        untrained(Params(head=HeadParams(name="sum")), features, queries)

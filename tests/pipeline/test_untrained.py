@@ -1,0 +1,116 @@
+"""CIRCO, which has no train split, up to a report: untrained, and by a head of other data."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests import circo_world
+from tests.project import runs, stage
+
+AFTER = ("finetune", "features", "deterministic", "train", "evaluate", "report", "track")
+
+
+def one_line(printed: str) -> str:
+    lines = printed.strip().splitlines()
+    assert len(lines) == 1, printed
+    return lines[0]
+
+
+def measured(project: Path) -> dict[str, Any]:
+    """What the last run says of itself."""
+    found: dict[str, Any] = json.loads((project / "reports/metrics.json").read_text())
+    return found
+
+
+def test_val_alone_runs_to_a_report(project: Path) -> None:
+    circo_world.write_annotations(project / "circo")
+    circo_world.write_images(project / "circo")
+    params = yaml.safe_load((project / "params.yaml").read_text())
+
+    def use(**values: dict[str, object]) -> None:
+        for section, own in values.items():
+            params[section] |= own
+        (project / "params.yaml").write_text(yaml.safe_dump(params))
+
+    # What cannot be is said before anything is encoded.
+    use(dataset={"name": "circo", "root": "circo"})
+    assert "70 of 70 images; 12 of 12 val queries usable" in stage(project, "download")
+    assert "0 train queries have their images" in stage(project, "tables")
+    assert "0 usable train queries" in one_line(stage(project, "finetune", code=1))
+    use(finetune={"towers": "none"})
+    assert "head.name=raw_sum" in one_line(stage(project, "finetune", code=1))
+    use(train={"head": "data/models/garments"})
+    line = one_line(stage(project, "finetune", code=1))
+    assert "train.head=data/models/garments: it was trained on features of garments-clip" in line
+
+    # A method that has nothing to train.
+    use(train={"head": None}, head={"name": "raw_sum"})
+    for name in AFTER:
+        stage(project, name)
+    found = measured(project)
+    assert (found["headline"]["protocol"], found["headline"]["metric"]) == ("circo", "map_at_5")
+    assert {*found["protocols"]} == {"circo", "circo-concept"}
+    assert (found["training"]["queries"]["train"], found["against"]) == (0, {})
+    assert {*found["aspects"]["circo"]["raw sum"]} == {*circo_world.ASPECTS}
+    assert not any("weighted" in name for name in found["baselines"])
+    page = (project / "reports/index.html").read_text()
+    assert "nothing: the method needs no training" in page
+    assert "map_at_10 of the queries of each semantic aspect" in page
+    assert "θ, n" not in page
+    for protocol in found["protocols"]:
+        document = json.loads((project / f"data/submissions/{protocol}_test.json").read_text())
+        assert {len(images) for images in document.values()} == {50}
+
+    # A head of garments, with the encoder that was fine-tuned for it.
+    use(
+        train={"head": "data/models/garments"},
+        encoder={"name": "local-dir:data/finetuned/garments/encoder"},
+    )
+    for name in ("encoder", *AFTER):
+        stage(project, name)
+    found = measured(project)
+    assert (found["method"], found["head"]) == ("RAU head", "data/models/garments")
+    assert found["training"]["dataset"] == "garments"
+    assert {*found["against"]} == {"circo", "circo-concept"}
+    page = (project / "reports/index.html").read_text()
+    assert "taken from data/models/garments" in page
+    assert "None: the head was not trained here." in page
+    head = project / "data/models/circo/head.safetensors"
+    assert head.read_bytes() == (project / "data/models/garments/head.safetensors").read_bytes()
+    assert [path.name for path in head.parent.iterdir()] == [head.name]
+    tracked = runs(project)
+    run = tracked["circo RAU head of data/models/garments"]
+    assert (run["tags"]["trained_on"], run["params"]["train.head"]) == (
+        "garments",
+        "data/models/garments",
+    )
+    assert not [name for name in run["params"] if name.startswith(("ua.", "head.", "theta"))]
+    assert "circo.negation.map_at_10" in run["metrics"]
+
+    # The same head by a revision and by a run, which has no deterministic one.
+    revision = ("HEAD", True)
+    (tracked_run,) = {name for name in tracked if name.startswith("garments")}
+    for name, paired in (revision, (run_id(project, tracked_run), False)):
+        use(train={"head": name})
+        stage(project, "train")
+        assert head.read_bytes() == (project / "data/models/garments/head.safetensors").read_bytes()
+        assert ("no head" not in stage(project, "deterministic")) == paired
+    stage(project, "evaluate")
+    assert measured(project)["against"] == {}
+    use(train={"head": "nowhere"})
+    assert "nowhere: no project's folder, no MLflow run id" in one_line(
+        stage(project, "train", code=1)
+    )
+
+
+def run_id(project: Path, name: str) -> str:
+    """Id of the tracked run of this name."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{project / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("rau")
+    assert experiment is not None
+    found = client.search_runs([experiment.experiment_id])
+    return next(str(run.info.run_id) for run in found if run.info.run_name == name)
