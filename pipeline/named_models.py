@@ -76,10 +76,9 @@ def head(name: str, into: Path) -> Head:
     if RUN_ID.fullmatch(name) and (folder := _head_of_run(name, into)):
         return Head(folder, None)
     if revision := Revision.find(name):
-        dataset = revision.dataset()
-        folder = revision.folder(workspace.model(dataset), into)
+        folder = revision.folder(workspace.model(revision.dataset()), into)
         with suppress(UserError):  # An older revision may not have it.
-            revision.folder(workspace.deterministic(dataset), into)
+            revision.folder(workspace.deterministic(revision.dataset()), into)
         return Head.of(folder)
     raise _unknown(name)
 
