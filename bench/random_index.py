@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -28,7 +29,12 @@ def random_model(bench: Bench, name: str) -> Model:
     """An encoder of random weights with a head of the default parameters, untrained."""
     encoder, params = random_encoder(bench, name), Params()
     width = encoder.encode_texts(["a"]).shape[1]
-    given = {"d_image": width, "d_text": width, "shared_space": True, "text_weight": 0.5}
+    given: dict[str, Any] = {
+        "d_image": width,
+        "d_text": width,
+        "shared_space": True,
+        "text_weight": 0.5,
+    }
     config = HeadConfig.from_params(params.head, params.ua, params.train, **given)
     about = {
         "features": {"key": encoder.key, "arithmetic": "auto", "encoder": name},

@@ -180,7 +180,7 @@ def test_the_page_shows_the_figures_that_are_kept_and_no_others(device: str) -> 
         (features.cases, 4),
         # The large encoder runs the same code.
         (partial(finetuning.cases, sizes=finetuning.SIZES[:1]), 3),
-        (partial(search.cases, encoder=SMALL, galleries=(2000,), pictures=search.SIZES[:1]), 4),
+        (partial(search.cases, encoder=SMALL, galleries=(2000,), pictures=features.SIZES[:1]), 4),
         (partial(lance.cases, encoder=SMALL, sizes=(80_000,)), 4),
         (partial(service.cases, encoder=SMALL, clients=(2,)), 6),
     ],

@@ -91,7 +91,7 @@ class Index:
     def __init__(self, folder: Path, manifest: Manifest, old: "Index | None" = None) -> None:
         self.folder, self.manifest = folder, manifest
         opened = {one.folder.name: one for one in old.segments} if old else {}
-        self.segments = [
+        self.segments: list[Segment] = [
             opened.get(one.name)
             or Segment(folder / SEGMENTS / one.name, one.rows, manifest.dim, manifest.d_image)
             for one in manifest.segments
