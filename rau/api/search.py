@@ -7,14 +7,13 @@ from pathlib import Path
 
 import pandas as pd
 from PIL.Image import Image
-from torch import Tensor
 
 from pipeline import galleries, named_models, workspace
 from rau import devices
 from rau.evaluation.calibration import Confidence
 from rau.report.image_strips import Strip, draw
 from rau.search.index import MANIFEST
-from rau.search.model import NEUTRAL, Model, Query
+from rau.search.model import NEUTRAL, Model
 from rau.search.searcher import Hit, Searcher
 
 # An id of the index, a file, or a picture.
@@ -99,17 +98,12 @@ class Search:
         """
         given = [] if image is None else [image] if isinstance(image, Picture) else list(image)
         given = [one.convert("RGB") if isinstance(one, Image) else one for one in given]
-        ids = [one for one in given if isinstance(one, str) and one in self.searcher.index.place]
-        query = Query([self._feature(one) for one in given], text, without, image_weight)
-        answer = self.searcher.search(query, k, where, [] if keep_reference else ids)
+        known = self.searcher.index.place
+        named = [Path(one) if isinstance(one, str) and one not in known else one for one in given]
+        answer = self.searcher.ask(named, text, without, image_weight, k, where, keep_reference)
         ranked = [self._picture(hit.id) for hit in answer.hits]
         strip = draw(Strip(self._picture(given[0]) if given else None, text, ranked))
         return Found(answer.hits, answer.confidence, answer.doubt, strip)
-
-    def _feature(self, picture: Picture) -> Tensor:
-        if isinstance(picture, str) and picture not in self.searcher.index.place:
-            return self.searcher.reference(Path(picture))
-        return self.searcher.reference(picture)
 
     def _picture(self, picture: Picture) -> Path | bytes | Image:
         if isinstance(picture, str):

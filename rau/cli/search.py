@@ -45,14 +45,11 @@ def search(
     if strip is not None and strip.suffix.lower() not in (".jpg", ".jpeg"):
         raise UserError(f"--strip {strip}: the strip is written as JPEG; name it .jpg")
     from rau import devices
-    from rau.search.model import Query
     from rau.search.searcher import Searcher
 
     opened = Searcher.open(index, devices.choose(device), trust_remote_code)
     images, caption = _told_apart(what, opened)
-    query = Query([opened.reference(one) for one in images], caption, without.strip(), image_weight)
-    ids = [one for one in images if isinstance(one, str)]
-    answer = opened.search(query, top_k, where, [] if keep_reference else ids)
+    answer = opened.ask(images, caption, without, image_weight, top_k, where, keep_reference)
     print(_as_json(answer) if as_json else _as_table(answer))
     if strip is not None:
         _draw(strip, opened, images, caption, answer)

@@ -1,7 +1,7 @@
 """Search: an index and its model, opened once, asked by any number of threads.
 
-What a service needs: `Searcher.open` loads all that a query takes, `reference` makes a picture (an
-id of the index, a file or its bytes) a feature, `search` answers with ids, scores and attributes,
+What a service needs: `Searcher.open` loads all that a query takes, `ask` answers pictures (ids of
+the index, files, their bytes or features) and words with ids, scores and attributes,
 `Index.thumbnail` gives a picture's JPEG by id, and `Searcher.stale` says that the index was changed
 since: open it again, at once or behind the requests that are still running.
 """
@@ -19,11 +19,14 @@ from torch import Tensor
 from rau.errors import UserError
 from rau.evaluation.calibration import FILE, LISTED, Calibration, Confidence
 from rau.search.index import Index
-from rau.search.model import Model, Query, query_vector
+from rau.search.model import NEUTRAL, Model, Query, query_vector
 from rau.search.where import Condition, parse
 
 MAX_K = 1000
 REMEDY = "`rau index --calibrate` fits it for this index"
+# Its id in the index, its file, the file's bytes, itself in RGB, or its raw feature (d_image,). A
+# string is an id and never a path: what a request says opens no file.
+Picture = str | Path | bytes | Image | Tensor
 
 
 @dataclass(frozen=True)
@@ -90,14 +93,39 @@ class Searcher:
         """Whether the index or its calibration has changed since; open it again to see that."""
         return self.index.stale or _calibration(self.index, self.model) != self.calibration
 
-    def reference(self, picture: str | Path | bytes | Image) -> Tensor:
-        """Raw image feature (d_image,) of a picture: its id in the index, a file, bytes, or in RGB.
+    def ask(
+        self,
+        pictures: Sequence[Picture],
+        caption: str = "",
+        without: str = "",
+        image_weight: float = NEUTRAL,
+        k: int = 10,
+        where: str | None = None,
+        keep_references: bool = False,
+    ) -> Answer:
+        """The k best pictures of a request.
 
-        A string is an id and never a path: what a request says opens no file.
+        Args:
+            pictures: references; those of the index are no answers, unless `keep_references`.
+            caption, without, image_weight: as in `Query`.
+            where: as in `search`.
+
+        Raises:
+            UserError: as `reference` and `search`.
+        """
+        references = [self.reference(one) for one in pictures]
+        query = Query(references, caption.strip(), without.strip(), image_weight)
+        own = [one for one in pictures if isinstance(one, str)]
+        return self.search(query, k, where, [] if keep_references else own)
+
+    def reference(self, picture: Picture) -> Tensor:
+        """Raw image feature (d_image,) of a picture.
 
         Raises:
             UserError: when there is no such id, or the picture cannot be decoded.
         """
+        if isinstance(picture, Tensor):
+            return picture
         if not isinstance(picture, str):
             return self.model.image_feature(picture)
         if picture not in self.index.place:

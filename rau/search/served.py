@@ -18,7 +18,7 @@ from mlflow.types.schema import Array, Map
 
 from rau import pictures
 from rau.errors import UserError
-from rau.search.model import NEUTRAL, Query
+from rau.search.model import NEUTRAL
 from rau.search.searcher import Searcher
 
 INDEX = "index"
@@ -93,16 +93,15 @@ class ServedSearch(PythonModel):
 
     def _answer(self, row: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:
         image, caption = (str(row.get(name, "")).strip() for name in ("image", "caption"))
-        known = image in self.searcher.index.place
-        reference = image if known else _decoded(image)
-        query = Query(
-            [self.searcher.reference(reference)] if image else [],
+        reference = image if image in self.searcher.index.place else _decoded(image)
+        found = self.searcher.ask(
+            [reference] if image else [],
             caption,
-            str(asked["without"]).strip(),
+            str(asked["without"]),
             float(asked["image_weight"]),
+            int(asked["k"]),
+            asked["where"] or None,
         )
-        left_out = [image] if known else []
-        found = self.searcher.search(query, int(asked["k"]), asked["where"] or None, left_out)
         sure = found.confidence
         return {
             "ids": [hit.id for hit in found.hits],

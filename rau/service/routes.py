@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
 from fastapi.security import HTTPBearer
 
 from rau.errors import UserError
-from rau.search.model import Query as SearchQuery
+from rau.search.searcher import Picture
 from rau.service.feedback import Feedback
 from rau.service.live import Live, Snapshot
 from rau.service.messages import (
@@ -160,16 +160,20 @@ def _same(one: str, other: str) -> bool:
 
 
 def _search(now: Snapshot, asked: SearchRequest) -> SearchResponse:
-    references = [now.searcher.reference(name) for name in asked.references]
+    pictures: list[Picture] = [*asked.references]
     for name in asked.uploads:
         if (held := now.uploads.get(name)) is None:
             raise HTTPException(404, "the picture that was sent is no longer held; send it again")
-        references.append(held.feature)
-    query = SearchQuery(
-        references, asked.caption.strip(), asked.without.strip(), asked.image_weight
+        pictures.append(held.feature)
+    answer = now.searcher.ask(
+        pictures,
+        asked.caption,
+        asked.without,
+        asked.image_weight,
+        asked.k,
+        asked.where,
+        asked.keep_references,
     )
-    left_out = [] if asked.keep_references else asked.references
-    answer = now.searcher.search(query, asked.k, asked.where, left_out)
     sure = answer.confidence
     return SearchResponse(
         hits=[Hit(id=one.id, score=one.score, attributes=one.attributes) for one in answer.hits],
