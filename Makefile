@@ -45,6 +45,7 @@ docs: setup
 	@echo data/site/index.html
 
 ui: setup
+	@echo "http://127.0.0.1:5000/#/experiments/1/runs?workflowType=machine_learning&viewStateShareKey=rau"
 	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow server --workers 1 \
 		--backend-store-uri sqlite:///mlflow.db --default-artifact-root mlruns
 

@@ -39,7 +39,8 @@ def final_metrics(metrics: "RunMetrics") -> dict[str, float]:
     from rau.schemas import CUT_TEXTS
 
     cut = metrics.encoder.get(CUT_TEXTS, "0").split()[0].replace(",", "")
-    values = {"headline": metrics.headline.value, CUT_TEXTS: float(cut)}
+    values = {"headline": metrics.headline.value} | first_metrics(metrics)
+    values[CUT_TEXTS] = float(cut)
     for protocol, categories in metrics.protocols.items():
         for category, row in categories.items():
             place = protocol if category == "mean" else f"{protocol}.{category}"
@@ -56,7 +57,7 @@ def final_metrics(metrics: "RunMetrics") -> dict[str, float]:
         values[f"{protocol}.solved_by_one_modality"] = 100 * one.either
         if own.alone is not None:
             values[f"{protocol}.found_by_one_modality"] = 100 * own.alone
-    return values | first_metrics(metrics)
+    return values
 
 
 # Names that MLflow lists before all others, being capitals: of the headline's protocol, the mean.

@@ -22,6 +22,7 @@ from typing import Any
 from filelock import FileLock
 from tqdm import tqdm
 
+from rau import mlflow_view
 from rau.errors import UserError
 from rau.files import atomic_path
 
@@ -178,10 +179,21 @@ def _opened(uri: str, artifacts: Path) -> Iterator[tuple[_Client, str]]:
             with atomic_path(database) as temporary:
                 _Client(f"{SQLITE}{temporary}")
         client = _Client(uri)
-        # The tag lets MLflow's page open on its classic run table.
-        tags = {"mlflow.experimentKind": "custom_model_development"}
         place = artifacts.resolve().as_uri() if database else None
-        yield client, _experiment(client) or client.create_experiment(_name(), place, tags)
+        experiment = _experiment(client) or client.create_experiment(_name(), place)
+        _describe(client, experiment)
+        yield client, experiment
+
+
+def _describe(client: _Client, experiment: str) -> None:
+    """Tags of the experiment that MLflow's page reads, where it has none of them yet."""
+    there = client.get_experiment(experiment).tags
+    wanted = {
+        "mlflow.experimentKind": "custom_model_development",  # It opens on the table of runs.
+        mlflow_view.TAG: mlflow_view.tag_value(int(1000 * time.time())),
+    }
+    for name in wanted.keys() - there.keys():
+        client.set_experiment_tag(experiment, name, wanted[name])
 
 
 def _name() -> str:

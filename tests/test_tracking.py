@@ -1,11 +1,14 @@
 """Runs in a real MLflow database, once each, and servers that do not answer."""
 
+import base64
+import json
 import socket
 import subprocess
 import sys
 import threading
 import time
 import traceback
+import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -15,7 +18,7 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
-from rau import tracking
+from rau import mlflow_view, tracking
 from rau.tracking import (
     COMPLETE,
     EXPERIMENT,
@@ -158,6 +161,24 @@ def test_a_run_has_its_data_its_model_and_the_time_it_took(uri: str, tmp_path: P
     assert (model.name, model.source_run_id, model.status.value) == ("rau", run, "READY")
     files = client.list_logged_model_artifacts(output.model_id)
     assert [file.path for file in files] == ["head.safetensors"]
+
+
+def test_the_experiment_offers_a_view_of_theta_and_n(uri: str, tmp_path: Path) -> None:
+    from mlflow import MlflowClient
+
+    track(RECORD, uri, tmp_path / "mlruns")
+    client = MlflowClient(uri)
+    tags = client.get_experiment("1").tags
+    assert tags["mlflow.experimentKind"] == "custom_model_development"
+    packed = json.loads(tags[mlflow_view.TAG])["state"].removeprefix("deflate;")
+    state = json.loads(zlib.decompress(base64.b64decode(packed)))
+    kinds = [chart["type"] for chart in state["compareRunCharts"]]
+    assert kinds == ["PARALLEL", "CONTOUR"]
+    assert "metrics.`headline`" in state["selectedColumns"]
+    # What a user made of it stays.
+    client.set_experiment_tag("1", mlflow_view.TAG, "mine")
+    track(replace(RECORD, digest="other"), uri, tmp_path / "mlruns")
+    assert client.get_experiment("1").tags[mlflow_view.TAG] == "mine"
 
 
 def test_a_run_that_broke_off_takes_its_model_with_it(
