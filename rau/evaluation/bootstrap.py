@@ -216,3 +216,25 @@ def _category(
         by_seed = totals[:, :-1].reshape(len(part), seed_count, metrics)
         blocks.append(np.einsum("rs,rsm->rm", part, by_seed) / totals[:, -1:])
     return np.concatenate(blocks)
+
+
+def weights(
+    strata: NDArray[np.int64], seeds: int, resamples: int, seed: int
+) -> tuple[Floats, Floats]:
+    """How often each resample draws every query, for statistics that are no means.
+
+    Args:
+        strata: category of each query, (Q,); queries are drawn within theirs.
+        seeds: number of seeds, drawn too.
+
+    Returns:
+        Counts of queries, (resamples, Q), and weights of seeds, (resamples, seeds).
+    """
+    rng = np.random.default_rng(seed)
+    whole = np.ones((resamples, 1))
+    of_seeds = whole if seeds == 1 else _seed_weights(rng, seeds, resamples)
+    counts = np.zeros((resamples, len(strata)))
+    for stratum in np.unique(strata):
+        own = np.flatnonzero(strata == stratum)
+        counts[:, own] = _multinomial(rng, len(own), resamples)
+    return counts, of_seeds
