@@ -70,6 +70,7 @@ STUDIES: Mapping[str, str] = {
         "scale": "scale",
         "dropout": "dropout",
         "scenarios": "scenarios",
+        "calibration": "calibration",
     }.items()
 }
 # Those that `python -m pipeline.study` executes without a name, after the tuning.

@@ -17,6 +17,7 @@ from rau.retrieval.protocols import select
 from rau.studies import (
     breakdown,
     by_seed,
+    confidence_tables,
     distances,
     galleries,
     plan,
@@ -33,7 +34,7 @@ from rau.training import fit
 from tests.nn.test_gaussian import make
 from tests.studies.test_studies import results, small_world, tiny, write_source
 
-OPEN = ("distributions", "regularisers", "scale", "dropout", "scenarios")
+OPEN = ("distributions", "regularisers", "scale", "dropout", "scenarios", "calibration")
 DONE: dict[str, runs.Result] = {}
 
 
@@ -59,7 +60,7 @@ def test_a_study_runs_from_its_variants_to_its_page(
 
     monkeypatch.setattr(RunStore, "complete", complete)
     monkeypatch.setattr(RunStore, "forecast", lambda *_: None)
-    for module in (summary, by_seed, breakdown, scale, dropout):
+    for module in (summary, by_seed, breakdown, scale, dropout, confidence_tables):
         monkeypatch.setattr(module, "RESAMPLES", 50)
     params = plan.changed(tiny(), {"study.preset": "smoke", "study.epochs": 1})
     store = RunStore(tmp_path / "runs", source, jobs=1, cores=1)

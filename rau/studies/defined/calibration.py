@@ -1,0 +1,138 @@
+"""What tells whether an answer is right: the uncertainty, or what every answer shows anyway?"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from rau.methods import DETERMINISTIC, METHODS
+from rau.params import Params
+from rau.studies import confidence_tables as tables_of
+from rau.studies.confidence_tables import ALL, COSINE, MAIN, Evidence
+from rau.studies.figures import panels
+from rau.studies.grid import Grid
+from rau.studies.plan import Plan, Tuned, Variant, variant
+from rau.studies.registry import Study
+from rau.studies.runs import Result
+from rau.studies.tables import StudyTables
+
+Results = Mapping[str, Sequence[Result]]
+SHOWN = ("AUROC", "AURC", "excess AURC", "at 90 %", "at 80 %", "at 50 %", "Spearman", "R²")
+PROBABLE = ("ECE", "Brier")
+LISTS = ("coverage 90%", "length 90%", "coverage 95%", "length 95%")
+DRAWN = 6
+NOTE = (
+    "Val queries as a search asks: original gallery, the reference removed; mean over seeds, below "
+    "it the difference to the top-1 cosine, with 95 % intervals by bootstrap over queries and "
+    "seeds. At a coverage: share of the surest queries that have the target among the first ten. "
+    "ECE and Brier after an isotonic map from the holdout; the models give probabilities. Models "
+    "are fitted on the holdouts of all seeds."
+)
+LISTED = (
+    "Split conformal prediction in five groups of each predictor, fitted on the holdout; depths "
+    "are shares of the gallery."
+)
+
+
+def variants(params: Params, sizes: Plan, tuned: Tuned) -> list[Variant]:
+    """RAU's head and the deterministic one, which has no σ."""
+    return [
+        variant(METHODS[name].label, params, {"head.name": name}) for name in (DETERMINISTIC, "rau")
+    ]
+
+
+def own(variants: Sequence[Variant], results: Results) -> dict[str, pd.DataFrame]:
+    """Measures, risk-coverage curves and reliability of every variant."""
+    made: dict[str, list[pd.DataFrame]] = {}
+    for one in variants:
+        runs = results[one.label]
+        categories = sorted(next(iter(runs[0].values.values())))
+        evidence = Evidence.of([run.extra for run in runs], categories)
+        for name in ("table", "curves", "reliability"):
+            made.setdefault(name, []).append(getattr(tables_of, name)(one.label, evidence))
+    named = {"table": "confidence", "curves": "risk_coverage"}
+    return {named.get(k, k): pd.concat(v, ignore_index=True) for k, v in made.items()}
+
+
+def figure(tables: StudyTables) -> Figure:
+    """Risk against coverage, and reliability, of RAU's head; the most telling predictors."""
+    label = METHODS["rau"].label
+    drawn, (left, right) = panels(2, 5)
+    found = tables.own["confidence"]
+    areas = _pick(found, label, MAIN, "AUROC").sort_values("mean", ascending=False)
+    names = dict.fromkeys([*areas.predictor[:DRAWN], COSINE, tables_of.SIGMA])
+    for axis, name, x, y in (
+        (left, "risk_coverage", "coverage", "risk"),
+        (right, "reliability", "probability", "rate"),
+    ):
+        table = tables.own[name]
+        for predictor in names:
+            rows = table[(table.variant == label) & (table.predictor == predictor)]
+            if len(rows):
+                axis.plot(rows[x], rows[y], "-" if axis is left else "o-", label=predictor)
+        axis.set(xlabel=x, ylabel=y)
+    left.set_title(f"{label}, {MAIN}: risk and coverage")
+    left.legend(fontsize="x-small")
+    right.plot([0, 1], [0, 1], ":", color="grey")
+    right.set_title("Reliability")
+    return drawn
+
+
+def grids(tables: StudyTables) -> dict[str, Grid]:
+    """Predictors by measure for hits at 10, by label, and the conformal lists."""
+    found = tables.own["confidence"]
+    made = {}
+    for label in found.variant.unique():
+        made[f"{label}: {MAIN}"] = _grid(found, label, MAIN, [*SHOWN, *PROBABLE], NOTE)
+        by_label = found[(found.variant == label) & (found.measure == "AUROC")]
+        renamed = by_label.assign(measure=by_label.label, label="AUROC")
+        made[f"{label}: AUROC by label"] = _grid(
+            renamed, label, "AUROC", list(dict.fromkeys(by_label.label)), ""
+        )
+        made[f"{label}: lists"] = _grid(found, label, "lists", LISTS, LISTED)
+    return made
+
+
+def _pick(found: pd.DataFrame, variant: str, label: str, measure: str) -> pd.DataFrame:
+    return found[
+        (found.variant == variant)
+        & (found.label == label)
+        & (found.measure == measure)
+        & (found.category == ALL)
+    ]
+
+
+def _grid(
+    found: pd.DataFrame, variant: str, label: str, measures: Sequence[str], note: str
+) -> Grid:
+    """A row per predictor, a column per measure."""
+    columns = {m: _pick(found, variant, label, m).set_index("predictor") for m in measures}
+    columns = {m: rows for m, rows in columns.items() if len(rows)}
+    predictors = dict.fromkeys(name for rows in columns.values() for name in rows.index)
+    rows = [
+        [name, *(_cell(own.loc[name]) if name in own.index else "–" for own in columns.values())]
+        for name in predictors
+    ]
+    return Grid(["predictor", *columns], rows, note)
+
+
+def _cell(row: pd.Series) -> str:
+    """Mean, and the difference with its interval."""
+    form = "{:.0f}" if row["mean"] > 2 else "{:.3f}"
+    if np.isnan(row.difference):
+        return form.format(row["mean"])
+    signed = form.replace(":", ":+")
+    ends = ", ".join(signed.format(v) for v in (row.difference_low, row.difference_high))
+    return f"{form.format(row['mean'])} ({signed.format(row.difference)} [{ends}])"
+
+
+STUDY = Study(
+    "Calibration: what tells whether an answer is right",
+    METHODS[DETERMINISTIC].label,
+    variants,
+    figure,
+    own,
+    grids,
+    measures=("rau.studies.evidence:evidence",),
+)
