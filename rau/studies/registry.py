@@ -71,6 +71,7 @@ STUDIES: Mapping[str, str] = {
         "dropout": "dropout",
         "scenarios": "scenarios",
         "calibration": "calibration",
+        "cost": "cost",
     }.items()
 }
 # Those that `python -m pipeline.study` executes without a name, after the tuning.

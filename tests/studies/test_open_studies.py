@@ -34,7 +34,7 @@ from rau.training import fit
 from tests.nn.test_gaussian import make
 from tests.studies.test_studies import results, small_world, tiny, write_source
 
-OPEN = ("distributions", "regularisers", "scale", "dropout", "scenarios", "calibration")
+OPEN = ("distributions", "regularisers", "scale", "dropout", "scenarios", "calibration", "cost")
 DONE: dict[str, runs.Result] = {}
 
 
