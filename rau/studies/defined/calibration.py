@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from rau.methods import DETERMINISTIC, METHODS
 from rau.params import Params
 from rau.studies import confidence_tables as tables_of
-from rau.studies.confidence_tables import ALL, COSINE, MAIN, Evidence
+from rau.studies.confidence_tables import ALL, COSINE, MAIN, OVER_FREE, Evidence
 from rau.studies.figures import panels
 from rau.studies.grid import Grid
 from rau.studies.plan import Plan, Tuned, Variant, variant
@@ -28,6 +28,10 @@ NOTE = (
     "seeds. At a coverage: share of the surest queries that have the target among the first ten. "
     "ECE and Brier after an isotonic map from the holdout; the models give probabilities. Models "
     "are fitted on the holdouts of all seeds."
+)
+RIVAL = (
+    "The best of cosine, margins, entropy, masses and text length is chosen on these very queries: "
+    "what is learned has no stronger rival that is free."
 )
 LISTED = (
     "Split conformal prediction in five groups of each predictor, fitted on the holdout; depths "
@@ -85,11 +89,11 @@ def grids(tables: StudyTables) -> dict[str, Grid]:
     made = {}
     for label in found.variant.unique():
         made[f"{label}: {MAIN}"] = _grid(found, label, MAIN, [*SHOWN, *PROBABLE], NOTE)
-        by_label = found[(found.variant == label) & (found.measure == "AUROC")]
-        renamed = by_label.assign(measure=by_label.label, label="AUROC")
-        made[f"{label}: AUROC by label"] = _grid(
-            renamed, label, "AUROC", list(dict.fromkeys(by_label.label)), ""
-        )
+        for measure, note in (("AUROC", ""), (OVER_FREE, RIVAL)):
+            by_label = found[(found.variant == label) & (found.measure == measure)]
+            renamed = by_label.assign(measure=by_label.label, label=measure)
+            columns = list(dict.fromkeys(by_label.label))
+            made[f"{label}: {measure}"] = _grid(renamed, label, measure, columns, note)
         made[f"{label}: lists"] = _grid(found, label, "lists", LISTS, LISTED)
     return made
 
@@ -118,10 +122,10 @@ def _grid(
 
 
 def _cell(row: pd.Series) -> str:
-    """Mean, and the difference with its interval."""
+    """Mean, and the difference with its interval, or that of the mean where there is none."""
     form = "{:.0f}" if row["mean"] > 2 else "{:.3f}"
     if np.isnan(row.difference):
-        return form.format(row["mean"])
+        return f"{form.format(row['mean'])} [{form.format(row.low)}, {form.format(row.high)}]"
     signed = form.replace(":", ":+")
     ends = ", ".join(signed.format(v) for v in (row.difference_low, row.difference_high))
     return f"{form.format(row['mean'])} ({signed.format(row.difference)} [{ends}])"
