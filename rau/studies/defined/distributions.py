@@ -187,7 +187,7 @@ def figure(tables: StudyTables) -> Figure:
             for table in (tables.own[name] for name in ("plane", "histograms", "sigmas"))
         )
         _draw_plane(row[0], plane)
-        row[0].set(title=f"{label}: plane of the means, ellipses of 2 σ, seed 0")
+        row[0].set(title=f"{label}: means and 2 σ, seed 0")
         for kind, own_rows in histograms.groupby("kind", sort=False):
             row[1].step(own_rows["from"], 100 * own_rows.value, where="post", label=str(kind))
         row[1].set(xlabel="squared 2-Wasserstein distance", ylabel="percent")
