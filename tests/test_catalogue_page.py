@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -21,7 +22,7 @@ from tests.service.world import served
 BLOCK = re.compile(r"^```\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 # tests/search/test_exported.py starts MLflow's server.
 ELSEWHERE = "### As an MLflow model"
-SMALL = {
+SMALL: dict[str, dict[str, Any]] = {
     "dataset": {
         "garments": {"seed": 0, "train_images": 120, "val_images": 60, "image_size": 32},
         "catalogue": {"train_queries": 150, "val_queries": 150},
