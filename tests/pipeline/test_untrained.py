@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 
+from rau.models import checkpoint
 from tests import circo_world
 from tests.project import runs, stage
 
@@ -41,9 +42,12 @@ def test_val_alone_runs_to_a_report(project: Path) -> None:
     assert "0 usable train queries" in one_line(stage(project, "finetune", code=1))
     use(finetune={"towers": "none"})
     assert "head.name=raw_sum" in one_line(stage(project, "finetune", code=1))
-    use(train={"head": "data/models/garments"})
-    line = one_line(stage(project, "finetune", code=1))
-    assert "train.head=data/models/garments: it was trained on features of garments-clip" in line
+    head, extra = checkpoint.load(project / "data/models/garments", "cpu")
+    extra["features"]["key"] = "another"
+    checkpoint.save(project / "other", head, extra)
+    use(train={"head": "other"})
+    said = "train.head=other: it was trained on features of garments-clip (key another)"
+    assert said in one_line(stage(project, "finetune", code=1))
 
     # A method that has nothing to train.
     use(train={"head": None}, head={"name": "raw_sum"})
@@ -77,9 +81,10 @@ def test_val_alone_runs_to_a_report(project: Path) -> None:
     page = (project / "reports/index.html").read_text()
     assert "taken from data/models/garments" in page
     assert "None: the head was not trained here." in page
-    head = project / "data/models/circo/head.safetensors"
-    assert head.read_bytes() == (project / "data/models/garments/head.safetensors").read_bytes()
-    assert [path.name for path in head.parent.iterdir()] == [head.name]
+    taken = project / "data/models/circo/head.safetensors"
+    weights = (project / "data/models/garments/head.safetensors").read_bytes()
+    assert taken.read_bytes() == weights
+    assert [path.name for path in taken.parent.iterdir()] == [taken.name]
     tracked = runs(project)
     run = tracked["circo RAU head of data/models/garments"]
     assert (run["tags"]["trained_on"], run["params"]["train.head"]) == (
@@ -95,7 +100,7 @@ def test_val_alone_runs_to_a_report(project: Path) -> None:
     for name, paired in (revision, (run_id(project, tracked_run), False)):
         use(train={"head": name})
         stage(project, "train")
-        assert head.read_bytes() == (project / "data/models/garments/head.safetensors").read_bytes()
+        assert taken.read_bytes() == weights
         assert ("no head" not in stage(project, "deterministic")) == paired
     stage(project, "evaluate")
     assert measured(project)["against"] == {}
