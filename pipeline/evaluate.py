@@ -8,7 +8,7 @@ from pipeline import stage, workspace
 def main() -> None:
     """Write metrics and their summary under `reports/`, rankings and submissions under `data/`."""
     from rau import devices
-    from rau.evaluation import benchmark, calibration, calibration_check, run, submissions
+    from rau.evaluation import calibration, calibration_check, run, submissions
     from rau.evaluation.run_metrics import DatasetLabel
     from rau.features import table
     from rau.files import write_json
@@ -55,7 +55,7 @@ def main() -> None:
         )
         metrics = metrics.model_copy(update={"calibration": found})
     metrics.write(workspace.METRICS)
-    write_json(workspace.SUMMARY, benchmark.compact(metrics, metrics.headline.metric))
+    write_json(workspace.SUMMARY, metrics.main)
     folder = workspace.SUBMISSIONS
     status = submissions.submit(folder, name, queries, galleries, head.head, features)
     print(f"submissions: {', '.join(status['files']) or status['reason']}")

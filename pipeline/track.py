@@ -39,8 +39,7 @@ def final_metrics(metrics: "RunMetrics") -> dict[str, float]:
     from rau.schemas import CUT_TEXTS
 
     cut = metrics.encoder.get(CUT_TEXTS, "0").split()[0].replace(",", "")
-    values = {"headline": metrics.headline.value} | first_metrics(metrics)
-    values[CUT_TEXTS] = float(cut)
+    values = metrics.main | {CUT_TEXTS: float(cut)}
     for protocol, categories in metrics.protocols.items():
         for category, row in categories.items():
             place = protocol if category == "mean" else f"{protocol}.{category}"
@@ -58,23 +57,6 @@ def final_metrics(metrics: "RunMetrics") -> dict[str, float]:
         if own.alone is not None:
             values[f"{protocol}.found_by_one_modality"] = 100 * own.alone
     return values
-
-
-# Names that MLflow lists before all others, being capitals: of the headline's protocol, the mean.
-FIRST = {
-    "MAP": "map",
-    "R1": "recall_at_1",
-    "R5": "recall_at_5",
-    "R10": "recall_at_10",
-    "R50": "recall_at_50",
-    "Rs1": "subset_recall_at_1",
-}
-
-
-def first_metrics(metrics: "RunMetrics") -> dict[str, float]:
-    """The few metrics that a table of runs begins with."""
-    own = metrics.protocols[metrics.headline.protocol]["mean"]
-    return {short: own[name] for short, name in FIRST.items() if name in own}
 
 
 def note(metrics: "RunMetrics") -> str:

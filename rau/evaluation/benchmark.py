@@ -19,7 +19,7 @@ from rau.evaluation.run_metrics import (
 )
 from rau.params import EvaluateParams
 from rau.retrieval.feature_set import FeatureSet
-from rau.retrieval.metrics import CUTS, stack, summarise
+from rau.retrieval.metrics import stack, summarise
 from rau.retrieval.protocols import Protocol
 from rau.retrieval.ranking import MISSING
 from rau.retrieval.tasks import Method, Ranked, Task, measured, protocol_tasks, run_all
@@ -243,24 +243,3 @@ def headline(result: BenchmarkResult, protocol: Protocol) -> Headline:
         value=result.protocols[protocol.name]["mean"][protocol.metric],
         interval=ends.get(protocol.metric),
     )
-
-
-def compact(result: BenchmarkResult, headline: str) -> dict[str, dict[str, float]]:
-    """The main metrics for comparing runs: `<protocol>.<metric>`, the mean over categories.
-
-    Args:
-        headline: name of the headline metric, which is among them.
-    """
-    recalls = [f"recall_at_{k}" for k in CUTS]
-    wanted = [
-        *recalls,
-        "mean_of_r10_r50",
-        "subset_recall_at_1",
-        "mean_of_r5_rs1",
-        "map_at_5",
-        "map",
-    ]
-    return {
-        protocol: {name: values["mean"][name] for name in wanted if name in values["mean"]}
-        for protocol, values in result.protocols.items()
-    }

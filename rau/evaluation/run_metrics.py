@@ -19,6 +19,15 @@ Percent = Annotated[float, Field(ge=0, le=100)]
 # By category, `mean` among them, and metric.
 Scores = dict[str, dict[str, Percent]]
 Intervals = dict[str, dict[str, Interval]]
+# Of metrics in tables of runs; capitals come first in MLflow's lists.
+SHORT = {
+    "MAP": "map",
+    "R1": "recall_at_1",
+    "R5": "recall_at_5",
+    "R10": "recall_at_10",
+    "R50": "recall_at_50",
+    "Rs1": "subset_recall_at_1",
+}
 MAX_BYTES = 64 * 2**20
 
 
@@ -232,6 +241,21 @@ class RunMetrics(BenchmarkResult):
     def trained_here(self) -> bool:
         """Whether there was a training, of which there is a history."""
         return self.head is None and self.training.queries["train"] > 0
+
+    @property
+    def main(self) -> dict[str, float]:
+        """The few values that tables of runs show, by short names: means over categories of the
+        headline's protocol, and of each other protocol the headline metric under its name."""
+        head = self.headline
+        own = self.protocols[head.protocol][MEAN]
+        found = {"headline": head.value}
+        found |= {short: own[name] for short, name in SHORT.items() if name in own}
+        others = ((name, values[MEAN]) for name, values in self.protocols.items())
+        return found | {
+            name: values[head.metric]
+            for name, values in others
+            if name != head.protocol and head.metric in values
+        }
 
     @property
     def cautions(self) -> list[str]:
