@@ -57,7 +57,8 @@ class Ordered:
         shape = len(self.weight), count
 
         def summed(of: Floats) -> Floats:
-            return np.bincount(flat, of.ravel(), shape[0] * count).reshape(shape)
+            found = np.bincount(flat, of.ravel(), shape[0] * count)
+            return np.asarray(found, np.float64).reshape(shape)
 
         weight = summed(self.weight)
         return summed(self.weight * values) / np.where(weight == 0, 1, weight), weight

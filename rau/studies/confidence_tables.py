@@ -92,15 +92,15 @@ class Evidence:
             for place, name in enumerate(FREE)
         }
         rng, sigma = np.random.default_rng(SEED), found[SIGMA]
-        found["σ² shuffled"] = Predictor(
-            *([rng.permutation(one) for one in own] for own in (sigma.val, sigma.holdout or ()))
-        )
+        shuffled = [[rng.permutation(o) for o in own] for own in (sigma.val, sigma.holdout or ())]
+        found["σ² shuffled"] = Predictor(shuffled[0], shuffled[1])
         found["σ², mean of seeds"] = Predictor([np.mean(sigma.val, axis=0)] * len(self.val))
         if len(self.val) > 1:
             found["agreement of seeds"] = Predictor(agreement([one["top"] for one in self.val]))
         count = learned_confidence.categories([*self.holdout, *self.val])
         rates = category_rates(self.holdout, held, count)
-        found["category"] = Predictor(*([rates[o["category"]] for o in own] for own in self._both))
+        of_val, of_held = ([rates[o["category"]] for o in own] for own in (self.val, self.holdout))
+        found["category"] = Predictor(of_val, of_held)
         if hit not in self._learned:
             self._learned[hit] = learned_confidence.predict(self.holdout, self.val, held)
         for name, scores in self._learned[hit].items():
@@ -110,10 +110,6 @@ class Evidence:
             found["number of answers, predicted"] = Predictor(answers)
             found["number of answers, true"] = Predictor([-one["answers"] for one in self.val])
         return found
-
-    @property
-    def _both(self) -> tuple[Sequence[Arrays], Sequence[Arrays]]:
-        return self.val, self.holdout
 
 
 def agreement(top: Sequence[NDArray[np.int64]]) -> list[Floats]:
@@ -154,7 +150,14 @@ def table(variant: str, evidence: Evidence) -> pd.DataFrame:
         drawn: dict[str, dict[str, Floats]] = {}
         for name, one in evidence.predictors(label).items():
             by_seed = [
-                _of_seed(one, seed, hits[seed], held and held[seed], weights, least[seed])
+                _of_seed(
+                    one,
+                    seed,
+                    hits[seed],
+                    None if held is None else held[seed],
+                    weights,
+                    least[seed],
+                )
                 for seed in range(len(hits))
             ]
             drawn[name] = _mean(by_seed, seeds)
@@ -290,8 +293,8 @@ def reliability(variant: str, evidence: Evidence) -> pd.DataFrame:
     for name, one in evidence.predictors(MAIN).items():
         if one.holdout is not None:
             told = [
-                measures.isotonic(*fit, asked)
-                for *fit, asked in zip(one.holdout, held, one.val, strict=True)
+                measures.isotonic(score, label, asked)
+                for score, label, asked in zip(one.holdout, held, one.val, strict=True)
             ]
         elif one.probable:
             told = list(one.val)

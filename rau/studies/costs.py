@@ -146,14 +146,14 @@ def peak_bytes(work: Callable[[], object]) -> int:
     """Bytes of the tensors that the work makes, at the moment when most are alive."""
     with _Live() as live:
         work()
-    return live.peak
+    return int(live.peak)
 
 
-class _Live(TorchDispatchMode):
+class _Live(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the bytes of storages that operations make, from then until they are freed."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.now = self.peak = 0
         self._known: set[int] = set()
 
