@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -102,11 +103,12 @@ class Before:
         """Which of the catalogue have a file of the size and time that it had, (M,)."""
         places = np.flatnonzero((self.row >= 0) & self.known)
         root, paths = os.fspath(catalogue.root), catalogue.paths
-        stats = [_stat(f"{root}/{paths[place]}") for place in places.tolist()]
+        stats = chain.from_iterable(_stat(f"{root}/{paths[place]}") for place in places.tolist())
         rows = self.row[places]
         seen = [self.pictures[name].to_numpy()[rows] for name in File._fields[1:]]
         found = np.zeros(len(catalogue), np.bool_)
-        found[places] = (np.array(stats, np.int64).reshape(-1, 2) == np.stack(seen, 1)).all(1)
+        now = np.fromiter(stats, np.int64, 2 * len(places)).reshape(-1, 2)
+        found[places] = (now == np.stack(seen, 1)).all(1)
         return found
 
 
