@@ -98,6 +98,21 @@ def ask(page: "Page", caption: str) -> list[str]:
     return shown(page)
 
 
+def test_a_search_waits_for_the_picture_that_is_on_its_way(page: "Page") -> None:
+    held: list[sync_api.Route] = []
+    page.route("**/api/uploads", lambda route: held.append(route))
+    with page.expect_request("**/api/uploads"):
+        page.set_input_files("#file", files=[file(square("blue", 300))])
+    page.fill("#caption", "is red")
+    page.press("#caption", "Enter")
+    assert "caption" not in page.url
+    held[0].continue_()
+    page.wait_for_selector("#reference:visible")
+    assert len(shown(page)) == 24
+    assert "upload=" in page.url
+    assert "caption=is+red" in page.url
+
+
 def test_upload_search_refine_and_go_back(page: "Page", live: Live) -> None:
     """A dialogue: an own picture, words, a result to go on from, a filter, and back again."""
     page.set_input_files("#file", files=[file(square("blue", 300))])

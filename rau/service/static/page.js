@@ -16,6 +16,8 @@ const at = (id) => document.getElementById(id);
 const form = at("query");
 const answers = new Map();
 let index, filters, shown, running;
+// A picture that is on its way; `meant` once a search is asked for meanwhile.
+let sending;
 
 // ---- what is asked for
 
@@ -46,7 +48,9 @@ function go(query, trail = history.state?.trail ?? []) {
 }
 
 function submit() {
-  go({ ...asked(), count: PAGE });
+  // The search follows when the picture is there.
+  if (sending) sending.meant = true;
+  else go({ ...asked(), count: PAGE });
   // Where all stands in one column, the results would be out of sight.
   if (matchMedia(COLUMN).matches) at("results").scrollIntoView();
   if (matchMedia(TOUCH).matches) at("caption").blur();
@@ -61,13 +65,15 @@ function searchFrom(reference) {
 }
 
 async function searchWith(blob) {
+  const own = (sending = {});
   await attempt(async (signal) => {
     const upload = await send(blob, signal);
     const { filters, caption } = asked();
     // What was typed already is meant for this picture.
-    const typed = hasPicture(read(location.search)) ? "" : caption;
+    const typed = own.meant || !hasPicture(read(location.search)) ? caption : "";
     go({ ...NOTHING, upload, caption: typed, filters });
   });
+  if (sending === own) sending = undefined;
 }
 
 // ---- what is shown
