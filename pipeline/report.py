@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pipeline import stage, workspace
+from pipeline import provenance, stage, workspace
 
 
 def main() -> None:
@@ -25,6 +25,7 @@ def main() -> None:
         read_table(workspace.rankings(name), RANKINGS, "evaluate"),
         image_paths(workspace.store(params.dataset), read_manifest(workspace.manifest(name))),
         read_queries(workspace.table(name, "queries")),
+        {"commit": provenance.commit(), "machine of this page": provenance.machine()},
     )
     report.write(workspace.PAGE, workspace.FIGURES)
     print(f"report: {workspace.PAGE}")

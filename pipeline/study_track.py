@@ -4,7 +4,8 @@ import sys
 from typing import Any
 
 from pipeline import stage, workspace
-from pipeline.track import diagnostic_tags, git_state
+from pipeline.provenance import git_state
+from pipeline.track import diagnostic_tags
 
 # Params of a nested run beside its place on the study's axes, by the name of its column.
 VARIED = ("head", "theta", "theta_quantile", "n", "seed")

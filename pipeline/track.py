@@ -2,7 +2,6 @@
 
 import math
 import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline import stage, workspace
+from pipeline.provenance import git_state
 
 if TYPE_CHECKING:
     import numpy as np
@@ -104,28 +104,6 @@ def curves(
         for epoch, value in zip(history["epoch"], column, strict=True):
             if key != "epoch" and not math.isnan(value):
                 yield f"{prefix}{key}", int(epoch), float(value)
-
-
-def git_state() -> dict[str, str]:
-    """The commit of the working folder, and whether tracked files differ from it."""
-
-    def git(*arguments: str) -> str:
-        done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
-        return done.stdout.strip()
-
-    changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!dvc.lock")
-    commit = git("rev-parse", "HEAD")
-    standard = {
-        "mlflow.source.name": "dvc repro",
-        "mlflow.source.type": "PROJECT",
-        "mlflow.source.git.commit": commit,
-        "mlflow.source.git.branch": git("branch", "--show-current"),
-        "mlflow.user": git("config", "user.name"),
-    }
-    return {name: value for name, value in standard.items() if value} | {
-        "git_commit": commit or "unknown",
-        "git_dirty": str(bool(changed)).lower(),
-    }
 
 
 def data(dataset: str, queries: Path, trained: bool) -> "Data":

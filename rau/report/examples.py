@@ -1,19 +1,56 @@
 """The queries that a report shows: successes, near misses and failures, evenly spread."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
+from typing import TypeVar
 
-from PIL import Image
-
-from rau.report.image_strips import Strip, draw
+from rau.report.html import embed, jpeg
+from rau.report.image_strips import Strip, thumbnail
 from rau.schemas import ImageRow, ManifestRow, QueryRow, RankingRow
 
+Item = TypeVar("Item")
 SHOWN = 10
-GROUPS: Mapping[str, Callable[[int | None], bool]] = {
-    "Successes: the target comes first": lambda rank: rank == 1,
-    "Near misses: the target is second to tenth": lambda rank: rank is not None and 2 <= rank <= 10,
-    "Failures: the target is not among the first 50": lambda rank: rank is None or rank > 50,
+RESULTS: Mapping[str, Callable[[int | None], bool]] = {
+    "success": lambda rank: rank == 1,
+    "near miss": lambda rank: rank is not None and 2 <= rank <= 10,
+    "failure": lambda rank: rank is None or rank > 50,
 }
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """An image of a ranked list, as JPEG in base64; `score` where it is known.
+
+    `kind` is `target`, `right` for another correct answer, or empty; `words` says it.
+    """
+
+    image_id: str
+    data: str
+    score: float | None
+    kind: str
+    words: str
+
+
+@dataclass(frozen=True)
+class Example:
+    """A query with the first images of its ranked list.
+
+    Attributes:
+        result: of `RESULTS`.
+        rank: the target's; None where it has none.
+        reference: JPEG in base64.
+    """
+
+    query_id: str
+    category: str
+    text: str
+    result: str
+    rank: int | None
+    uncertainty: float | None
+    reference: str
+    top: Sequence[Ranked]
 
 
 def image_paths(root: Path, images: Iterable[ManifestRow | ImageRow]) -> dict[str, Path]:
@@ -37,14 +74,87 @@ def evenly(rows: Sequence[RankingRow], count: int) -> list[RankingRow]:
 
 
 def shown_images(row: RankingRow) -> set[str]:
-    """Ids of the images on a row's strip."""
+    """Ids of the images that are shown of a row."""
     return {row["reference_id"], *row["top"][:SHOWN]}
+
+
+def choose(
+    rankings: Sequence[RankingRow], paths: Mapping[str, Path], count: int
+) -> dict[str, list[RankingRow]]:
+    """Rows to show, by result.
+
+    Args:
+        rankings: of one method under one protocol.
+        paths: image files by id; a query with an image that is missing there is not shown.
+        count: maximum number of rows per result.
+    """
+    whole = [row for row in rankings if shown_images(row) <= set(paths)]
+    return {
+        result: evenly([row for row in whole if belongs(row["target_rank"])], count)
+        for result, belongs in RESULTS.items()
+    }
+
+
+def mixed(
+    chosen: Mapping[str, Sequence[RankingRow]],
+    paths: Mapping[str, Path],
+    relevant: Mapping[str, Sequence[str]],
+) -> list[Example]:
+    """The chosen rows with their pictures: results in turn, and the categories of each in turn."""
+    by_result = []
+    for result, rows in chosen.items():
+        categories: dict[str, list[tuple[str, RankingRow]]] = {}
+        for row in rows:
+            categories.setdefault(row["category"], []).append((result, row))
+        by_result.append(_in_turn(categories.values()))
+    return [example(row, result, paths, relevant) for result, row in _in_turn(by_result)]
+
+
+def _in_turn(lists: Iterable[Sequence[Item]]) -> list[Item]:
+    """The first of each list, the second of each, and so on."""
+    return [one for turn in zip_longest(*lists) for one in turn if one is not None]
+
+
+def example(
+    row: RankingRow,
+    result: str,
+    paths: Mapping[str, Path],
+    relevant: Mapping[str, Sequence[str]],
+) -> Example:
+    """A row of the rankings with its pictures."""
+    return Example(
+        row["query_id"],
+        row["category"],
+        row["text"],
+        result,
+        row["target_rank"],
+        row["uncertainty"],
+        picture(paths[row["reference_id"]]),
+        ranked_list(row, paths, relevant),
+    )
+
+
+def ranked_list(
+    row: RankingRow, paths: Mapping[str, Path], relevant: Mapping[str, Sequence[str]]
+) -> list[Ranked]:
+    """The first images of a row, the correct ones marked where they are known."""
+    right = relevant.get(row["query_id"], ())
+    found = []
+    for name, score in zip_longest(row["top"][:SHOWN], row.get("scores", [])[:SHOWN]):
+        words = "target" if name == row["target_id"] else "right too" if name in right else ""
+        found.append(Ranked(name, picture(paths[name]), score, words.split(" ")[0], words))
+    return found
+
+
+def picture(path: Path) -> str:
+    """A small JPEG of an image in base64; grey where it cannot be read."""
+    return embed(jpeg(thumbnail(path)))
 
 
 def row_strip(
     row: RankingRow, paths: Mapping[str, Path], relevant: Mapping[str, Sequence[str]]
 ) -> Strip:
-    """The strip of a row of the rankings; arguments as in `groups`."""
+    """The strip of a row of the rankings; arguments as in `mixed`."""
     top = row["top"][:SHOWN]
     true = relevant.get(row["query_id"], ())
     return Strip(
@@ -54,34 +164,3 @@ def row_strip(
         target_at=top.index(row["target_id"]) if row["target_id"] in top else None,
         relevant_at=frozenset(i for i, name in enumerate(top) if name in true),
     )
-
-
-def groups(
-    rankings: Sequence[RankingRow],
-    paths: Mapping[str, Path],
-    relevant: Mapping[str, Sequence[str]],
-    count: int,
-) -> dict[str, list[tuple[str, Image.Image]]]:
-    """Strips with captions by group.
-
-    Args:
-        rankings: rows of one method under one protocol.
-        paths: image files by id; a query with an image that is missing there is not shown.
-        relevant: correct answers by query id, where they are known.
-        count: maximum number of strips per group.
-    """
-    shown: dict[str, list[tuple[str, Image.Image]]] = {}
-    for title, belongs in GROUPS.items():
-        rows = [
-            row
-            for row in rankings
-            if belongs(row["target_rank"]) and shown_images(row) <= set(paths)
-        ]
-        strips = []
-        for row in evenly(rows, count):
-            strip = row_strip(row, paths, relevant)
-            rank = row["target_rank"] or "none"
-            strips.append((f"{row['query_id']}: rank of the target {rank}", draw(strip)))
-        if strips:
-            shown[title] = strips
-    return shown

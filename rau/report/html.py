@@ -1,6 +1,11 @@
-"""Parts of every page: templates, embedded images, the style sheet. A page is one HTML file."""
+"""Parts of every page: templates, embedded images, the style sheet. A page is one HTML file.
+
+A page extends `page.html` and is made of the macros of `components.html`. Its content security
+policy allows its own script, its own style and embedded images, and nothing from anywhere.
+"""
 
 import base64
+import hashlib
 import io
 from pathlib import Path
 
@@ -8,15 +13,29 @@ import jinja2
 from matplotlib.figure import Figure
 from PIL import Image
 
-STYLE = Path(__file__).with_name("style.css")
+from rau.report.metric_names import label
+
+HERE = Path(__file__).parent
 
 
 def page_template(path: Path) -> jinja2.Template:
     """A page's template; values are escaped, and an undefined name is an error."""
     environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=jinja2.FileSystemLoader([path.parent, HERE]),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    return environment.from_string(path.read_text(encoding="utf-8"))
+    script = _file("page.js")
+    allowed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    shared = {"script": script, "allowed": allowed, "style": _file("style.css")}
+    environment.globals |= shared | {"plots": _file("plots.css"), "mark": mark, "label": label}
+    return environment.get_template(path.name)
+
+
+def _file(name: str) -> str:
+    return (HERE / name).read_text(encoding="utf-8")
 
 
 def png(figure: Figure) -> bytes:
@@ -31,11 +50,6 @@ def jpeg(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=85)
     return buffer.getvalue()
-
-
-def style() -> str:
-    """The style sheet of every page."""
-    return STYLE.read_text(encoding="utf-8")
 
 
 def embed(data: bytes) -> str:

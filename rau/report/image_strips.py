@@ -29,16 +29,23 @@ class Strip:
     relevant_at: frozenset[int] = frozenset()
 
 
+def thumbnail(source: Path | bytes | Image.Image) -> Image.Image:
+    """A picture that fits into a tile, grey where it cannot be read."""
+    inner = TILE - 8
+    try:
+        return ImageOps.contain(as_rgb(source), (inner, inner))
+    except UserError:
+        # It was whole when `download` looked: a picture is no reason to lose the report.
+        picture = Image.new("RGB", (inner, inner), GONE)
+        ImageDraw.Draw(picture).text((8, inner // 2 - 8), "unreadable", INK)
+        return picture
+
+
 def _tile(source: Path | bytes | Image.Image, frame: str | None) -> Image.Image:
     tile = Image.new("RGB", (TILE, TILE), frame or PAPER)
     inner = TILE - 8
     backing = Image.new("RGB", (inner, inner), PAPER)
-    try:
-        picture = ImageOps.contain(as_rgb(source), (inner, inner))
-    except UserError:
-        # It was whole when `download` looked: a strip is no reason to lose the report.
-        picture = Image.new("RGB", (inner, inner), GONE)
-        ImageDraw.Draw(picture).text((8, inner // 2 - 8), "unreadable", INK)
+    picture = thumbnail(source)
     backing.paste(picture, ((inner - picture.width) // 2, (inner - picture.height) // 2))
     tile.paste(backing, (4, 4))
     return tile

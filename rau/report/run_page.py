@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from rau.evaluation.bootstrap import Interval, PairedDifference
 from rau.evaluation.run_metrics import Composition, RunMetrics, Scores
-from rau.report import published_results
-from rau.report.html import embed, jpeg, mark, page_template, style
+from rau.report import metric_names, published_results, run_plots
+from rau.report.examples import RESULTS, Example
+from rau.report.html import page_template
 from rau.report.published_results import Published
+from rau.report.svg import Plot
 from rau.retrieval.protocols import Protocol
 
 TEMPLATE = Path(__file__).with_name("run_page.html")
@@ -123,29 +123,59 @@ def render(
     metrics: RunMetrics,
     protocols: Sequence[Protocol],
     params: Mapping[str, Any],
-    figures: Mapping[str, bytes],
-    groups: Mapping[str, Sequence[tuple[str, Image.Image]]],
+    recall: Plot,
+    training: Sequence[Plot],
+    examples: Sequence[Example],
+    provenance: Mapping[str, str],
 ) -> str:
     """The page.
 
     Args:
-        protocols: those measured.
+        protocols: those measured, the headline's first.
         params: flat, by dotted name.
-        figures: PNG by caption.
-        groups: strips with their captions, by title.
+        recall: recall at K of every method.
+        training: plots of the training.
+        examples: ranked queries.
+        provenance: what made the page, by name.
     """
+    sections = [_section(metrics, protocol) for protocol in protocols]
+    sections[0].plots.append(recall)
     return page_template(TEMPLATE).render(
-        style=style(),
         metrics=metrics,
-        tables=tables(metrics, protocols),
+        sections=sections,
         params=params,
-        figures=figures,
-        groups=groups,
-        mark=mark,
+        training=training,
+        examples=examples,
+        results=RESULTS,
+        provenance=provenance,
+        meaning=metric_names.meaning(metrics),
+        verdict=metric_names.verdict(metrics),
+        calibration=metrics.calibration and run_plots.calibration(metrics.calibration),
         single=single,
-        embed=embed,
-        jpeg=jpeg,
     )
+
+
+@dataclass(frozen=True)
+class ProtocolSection:
+    """What the page shows of a protocol."""
+
+    protocol: Protocol
+    plots: list[Plot]
+    tables: Sequence[ProtocolTable]
+    composition: Composition | None
+
+
+def _section(metrics: RunMetrics, protocol: Protocol) -> ProtocolSection:
+    name = protocol.name
+    known = metrics.protocols[name]["mean"]
+    # A custom protocol may lack the metric that is its headline.
+    metric = protocol.metric if protocol.metric in known else metrics.headline.metric
+    against = run_plots.differences(metrics, name, columns(known, protocol.metric))
+    plots = [run_plots.methods(metrics, name, metric), *([against] if against else [])]
+    composition = metrics.composition.get(name)
+    if composition:
+        plots.append(run_plots.composition(composition, metrics.method, name))
+    return ProtocolSection(protocol, plots, tables(metrics, [protocol]), composition)
 
 
 def text_table(metrics: RunMetrics) -> str:

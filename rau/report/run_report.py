@@ -1,4 +1,4 @@
-"""The report of a run: its page, and the figures and image strips as files of their own."""
+"""The report of a run: its page, and the plots and image strips as files of their own."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,14 +12,15 @@ from rau.evaluation.run_metrics import RunMetrics
 from rau.files import write_bytes, write_text
 from rau.models.config import is_uncertain
 from rau.params import Params, of_a_run
-from rau.report import figures, run_page
-from rau.report.examples import groups, relevant_answers
-from rau.report.html import jpeg, png
+from rau.report import run_page, run_plots
+from rau.report.examples import choose, evenly, mixed, relevant_answers, row_strip
+from rau.report.html import jpeg
+from rau.report.image_strips import draw
 from rau.retrieval import protocols
 from rau.schemas import QueryRow, RankingRow
 
-# Image strips per group.
-STRIPS = 4
+# Queries of each result on the page, and those of them that are strips of their own.
+EXAMPLES, STRIPS = 12, 4
 
 
 @dataclass(frozen=True)
@@ -39,13 +40,14 @@ class RunReport:
 def make(
     params: Params,
     metrics: RunMetrics,
-    history: figures.Columns | None,
-    finetuning: figures.Columns | None,
+    history: run_plots.Columns | None,
+    finetuning: run_plots.Columns | None,
     rankings: pa.Table,
     paths: Mapping[str, Path],
     queries: Sequence[QueryRow],
+    provenance: Mapping[str, str],
 ) -> RunReport:
-    """Draw the figures and strips of a run and render its page.
+    """Draw the plots and strips of a run and render its page.
 
     Args:
         history: columns of the training history; None where the head was not trained here.
@@ -53,32 +55,38 @@ def make(
         rankings: of schema `RANKINGS`; the run's method under the headline's protocol is shown.
         paths: image files by id.
         queries: rows of the queries table.
+        provenance: what made the page, by name.
     """
     own = (pc.field("method") == metrics.method) & (
         pc.field("protocol") == metrics.headline.protocol
     )
     rows = cast(list[RankingRow], rankings.filter(own).to_pylist())
-    drawn = {}
-    if history is not None:
-        drawn["Loss terms by epoch"] = figures.losses(history)
-        best = metrics.training.best_epoch
-        drawn["Recall on the holdout by epoch"] = figures.recalls(history, best)
+    best = metrics.training.best_epoch
+    plots = {} if history is None else run_plots.training(history, best)
     if finetuning is not None:
-        measured_val = "val_map" in finetuning or "val_mean_of_r10_r50" in finetuning
-        note = "; val, dotted, chose nothing" if measured_val else ""
-        drawn[f"Finetuning of the encoder by epoch{note}"] = figures.finetuning(finetuning)
+        plots |= run_plots.finetuning(finetuning)
     if history is not None and is_uncertain(params):
         known = [(row["uncertainty"], row["target_uncertainty"]) for row in rows]
-        drawn["σ of source and target"] = figures.sigmas(
+        plots |= run_plots.sigmas(
             history,
             [source for source, _ in known if source is not None],
             [target for source, target in known if source is not None and target is not None],
         )
-    pictures = {caption: png(figure) for caption, figure in drawn.items()}
-    strips = groups(rows, paths, relevant_answers(queries), STRIPS)
-    measured = protocols.select(params.dataset.name, params.evaluate)
-    images = {f"{caption.split()[0].lower()}.png": data for caption, data in pictures.items()}
-    shown = (image for group in strips.values() for _, image in group)
-    images |= {f"strip_{number:02}.jpg": jpeg(image) for number, image in enumerate(shown, 1)}
-    page = run_page.render(metrics, measured, of_a_run(params), pictures, strips)
+    chosen, relevant = choose(rows, paths, EXAMPLES), relevant_answers(queries)
+    recall = run_plots.recall_curve(metrics, rankings)
+    images = {
+        f"{name}.svg": plot.file() for name, plot in (plots | {"recall_at_k": recall}).items()
+    }
+    strips = [row for found in chosen.values() for row in evenly(found, STRIPS)]
+    for number, row in enumerate(strips, 1):
+        images[f"strip_{number:02}.jpg"] = jpeg(draw(row_strip(row, paths, relevant)))
+    page = run_page.render(
+        metrics,
+        protocols.select(params.dataset.name, params.evaluate),
+        of_a_run(params),
+        recall,
+        list(plots.values()),
+        mixed(chosen, paths, relevant),
+        provenance,
+    )
     return RunReport(page, images)
