@@ -4,16 +4,24 @@ import csv
 import io
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, get_args
 
 from rau.evaluation.bootstrap import MEAN
 from rau.evaluation.comparison import Change, Compared, Comparison, Side
 from rau.files import digest, write_text
-from rau.report.examples import image_paths, relevant_answers, row_strip, shown_images
-from rau.report.html import embed, jpeg, mark, page_template, style
-from rau.report.image_strips import draw
+from rau.report.examples import (
+    Ranked,
+    image_paths,
+    picture,
+    ranked_list,
+    relevant_answers,
+    shown_images,
+)
+from rau.report.html import mark, page_template
+from rau.report.metric_names import label
+from rau.report.svg import Plot, Point, forest
 from rau.schemas import ManifestRow, QueryRow, RankingRow
 
 LONGEST = 60
@@ -25,7 +33,7 @@ OTHER = "the images on this machine are of another data set"
 
 @dataclass(frozen=True)
 class Pictures:
-    """What image strips are drawn from.
+    """What ranked lists are shown with.
 
     Attributes:
         paths: image files by id.
@@ -62,16 +70,30 @@ def pictures(
     return Pictures(present, relevant_answers(queries), note)
 
 
-def _strips(change: Change, shown: Pictures) -> Iterable[tuple[str, str | None]]:
-    """Caption and embedded strip of both sides; None where an image is missing."""
+def _lists(change: Change, shown: Pictures) -> Iterable[tuple[str, list[Ranked] | None]]:
+    """Caption and ranked list of both sides; None where an image is missing."""
     for letter, row in (("A", change.a), ("B", change.b)):
         caption = f"{letter}: rank of the target {rank(row)}"
         if row["uncertainty"] is not None:
             caption += f", uncertainty {row['uncertainty']:.4f}"
-        data = None
-        if shown_images(row) <= set(shown.paths):
-            data = embed(jpeg(draw(row_strip(row, shown.paths, shown.relevant))))
-        yield caption, data
+        whole = shown_images(row) <= set(shown.paths)
+        yield caption, ranked_list(row, shown.paths, shown.relevant) if whole else None
+
+
+def _reference(change: Change, shown: Pictures) -> str:
+    """The reference's picture; empty where it is missing."""
+    path = shown.paths.get(change.a["reference_id"])
+    return picture(path) if path else ""
+
+
+def difference(done: Compared) -> Plot:
+    """The differences of a protocol's mean, by metric."""
+    points = []
+    for metric, cell in done.cells[MEAN].items():
+        one = cell.difference
+        points.append(Point(label(metric), one.value, (one.low, one.high), True, cell.holm))
+    plot = forest(f"A - B under protocol {done.protocol}", points, "points", signed=True)
+    return replace(plot, header=[*plot.header[:3], "Holm's p"][: len(plot.header)])
 
 
 def rank(row: RankingRow) -> str:
@@ -88,13 +110,14 @@ def render(comparison: Comparison, shown: Pictures) -> str:
     """The page."""
     return page_template(TEMPLATE).render(
         comparison=comparison,
-        style=style(),
         described=described,
         unlike=unlike(comparison),
         note=shown.note,
         p_value=p_value,
         rank=rank,
-        strips=lambda change: _strips(change, shown),
+        difference=difference,
+        lists=lambda change: _lists(change, shown),
+        reference=lambda change: _reference(change, shown),
     )
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rau.datasets.catalogue.reader import Catalogue
 from rau.datasets.locate import locate
-from rau.report.html import embed, jpeg, page_template, style
+from rau.report.html import embed, jpeg, page_template
 from rau.report.image_strips import COLUMNS, Strip, draw
 from rau.schemas import QueryRow, ends
 
@@ -29,7 +29,6 @@ def render(catalogue: Catalogue, root: Path, count: int) -> str:
     paths = {name: path or root / places[name] for name, path in files.items()}
     return page_template(TEMPLATE).render(
         catalogue=catalogue,
-        style=style(),
         total={kind: len(queries) for kind, queries in kinds.items()},
         shown=shown,
         picture=lambda query: embed(jpeg(draw(_strip(query, paths)))),

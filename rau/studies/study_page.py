@@ -12,12 +12,16 @@ from rau.evaluation.diagnostics import Diagnostic
 from rau.evaluation.run_metrics import DatasetLabel
 from rau.methods import METHODS
 from rau.params import Params
-from rau.report.html import embed, mark, page_template, style
+from rau.report.html import embed, page_template
+from rau.report.metric_names import label
+from rau.report.svg import Plot, Point, forest
 from rau.studies import plan, registry
 from rau.studies.grid import Columns, Grid
 from rau.studies.tables import StudyTables
 
 TEMPLATE = Path(__file__).with_name("study_page.html")
+# The first that a study has.
+HEADLINES = ("map_at_5", "mean_of_r5_rs1", "mean_of_r10_r50", "map")
 TRIALS = ("method", "chosen", "mean", "first", "changes")
 TUNING = (
     "Every method that has something to train tries the same number of random configurations on "
@@ -49,11 +53,28 @@ def section(tables: StudyTables, figure: bytes, tried: pd.DataFrame | None) -> d
         "title": study.title,
         "document": tables.document,
         "figure": embed(figure),
+        "plots": differences(tables),
         "tables": {p: table(own) for p, own in summary.groupby("protocol", sort=False)},
         "diagnostics": {k: _diagnostics(v) for k, v in tables.document.diagnostics.items()},
         "paired": any(v.partner for v in tables.document.variants),
         "grids": grids,
     }
+
+
+def differences(tables: StudyTables) -> list[Plot]:
+    """Paired differences to the reference in the headline metric, a plot a protocol."""
+    summary, reference = tables.summary, tables.document.reference
+    plots = []
+    for protocol, own in summary.groupby("protocol", sort=False):
+        metric = next((name for name in HEADLINES if name in set(own.metric)), None)
+        rows = own[(own.metric == metric) & own.difference.notna()]
+        points = [
+            Point(r.variant, r.difference, (r.difference_low, r.difference_high), p=r.p_holm)
+            for r in rows.itertuples()
+        ]
+        title = f"{protocol}: {label(metric)} against {reference}"
+        plots.append(forest(title, points, "points", signed=True))
+    return [plot for plot in plots if plot.rows]
 
 
 def about(
@@ -103,4 +124,4 @@ def trials(found: pd.DataFrame) -> Grid:
 def render(about: Mapping[str, str], sections: Sequence[Mapping[str, Any]]) -> str:
     """The page; `about` says what the figures were measured on, by name."""
     template = page_template(TEMPLATE)
-    return template.render(about=about, sections=sections, style=style(), mark=mark)
+    return template.render(about=about, sections=sections)
