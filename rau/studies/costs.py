@@ -45,7 +45,7 @@ def cost(trained: Trained) -> Mapping[str, NDArray[Any]]:
         `numbers`, (widths, NUMBERS): parameters; of a training step FLOPs, median seconds and the
         bytes of all live tensors at its peak; FLOPs and median seconds of encoding one query and
         one image; seconds of ranking one query in a gallery of `IMAGES`; FLOPs of one query of the
-        deterministic head of the same architecture.
+        deterministic head with as many blocks.
         `ratio`, (widths, REPEATS): time to encode queries and images over that of this
         deterministic head, in turns.
     """

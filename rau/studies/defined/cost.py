@@ -44,8 +44,8 @@ UNITS = {
 NOTE = (
     "Random features that share a space. FLOPs are counted, bytes are those of all live tensors; "
     f"a query is ranked among {IMAGES:,} images. Times are medians on this machine, and are "
-    "disturbed where runs are executed at once (study.jobs). The deterministic head is that of the "
-    "same architecture; both encode in turns, of which the ratios are the median, least and most."
+    "disturbed where runs are executed at once (study.jobs). The deterministic head is that with "
+    "as many blocks; both encode in turns, of which the ratios are the median, least and most."
 )
 
 
