@@ -9,13 +9,10 @@ URI raises `TrackingUnavailable` where the store does not answer or cannot be us
 import json
 import os
 import re
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -25,30 +22,15 @@ from tqdm import tqdm
 from rau import mlflow_view
 from rau.errors import UserError
 from rau.files import atomic_path
+from rau.mlflow_client import SQLITE, Client, NotFound, database_file, shown
+from rau.mlflow_client import TrackingUnavailable as TrackingUnavailable
+from rau.mlflow_client import store_uri as store_uri
 
 DIGEST = "rau.digest"
 COMPLETE = "rau.complete"
 MODEL = "rau.model"
 EXPERIMENT = "rau"
 BATCH = 500
-SQLITE = "sqlite:///"
-# Timeout of a call in seconds, to which bytes / SLOWEST is added for a transfer.
-DEADLINE = 20
-SLOWEST = 100_000
-ENVIRONMENT = {
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-    "MLFLOW_LOGGING_LEVEL": "ERROR",
-}
-
-
-class TrackingUnavailable(Exception):
-    """The MLflow store does not answer or cannot be used; the run can be tracked later."""
-
-
-class _NotFound(TrackingUnavailable):
-    """There is no such store, or no such run in it."""
 
 
 @dataclass(frozen=True)
@@ -89,85 +71,13 @@ class Record:
     model: tuple[str, Path] | None = None
 
 
-class _Client:
-    """MLflow's client, whose calls have a timeout and fail with `TrackingUnavailable`.
-
-    Each takes the additional argument `size`, the number of bytes it transfers.
-    """
-
-    def __init__(self, uri: str) -> None:
-        database = _database(uri)
-        if database and not database.exists():
-            raise _NotFound(f"no database {database}")  # MLflow would create an empty one
-        for name, value in ENVIRONMENT.items():
-            os.environ.setdefault(name, value)
-        from mlflow import MlflowClient
-
-        self.uri, self._local, self._client = uri, database is not None, None
-        self._client = self._call(MlflowClient, uri)
-
-    def __getattr__(self, name: str) -> Callable[..., Any]:
-        return partial(self._call, getattr(self._client, name))
-
-    def _call(self, method: Callable[..., Any], *args: Any, size: int = 0, **named: Any) -> Any:
-        from mlflow.exceptions import MlflowException
-        from sqlalchemy.exc import SQLAlchemyError
-
-        call = partial(method, *args, **named)
-        try:
-            return call() if self._local else _within(DEADLINE + size / SLOWEST, call)
-        # An ImportError is that of a database's driver.
-        except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:
-            code = getattr(error, "error_code", "")
-            if code == "INVALID_PARAMETER_VALUE" and self._client is not None:
-                raise  # a name or value of ours, not the store
-            silent = code == "INTERNAL_ERROR" or isinstance(error, TimeoutError)
-            verb = "does not answer" if silent and not self._local else "cannot be used"
-            reason = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
-            kind = _NotFound if code == "RESOURCE_DOES_NOT_EXIST" else TrackingUnavailable
-            # Not `from error`: its text can hold a password.
-            raise kind(shown(f"MLflow at {self.uri} {verb} ({reason})")) from None
-
-
-def _within(seconds: float, call: Callable[[], Any]) -> Any:
-    """The result of a call, or TimeoutError: a socket's timeout restarts with every byte."""
-    result: Future[Any] = Future()
-
-    def work() -> None:
-        try:
-            result.set_result(call())
-        except BaseException as error:
-            result.set_exception(error)
-
-    threading.Thread(target=work, daemon=True).start()
-    return result.result(seconds)
-
-
-def store_uri(root: Path) -> str:
-    """The store that the environment names, by default the database in `root`; absolute."""
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}mlflow.db"
-    return f"{SQLITE}{root / uri.removeprefix(SQLITE)}" if uri.startswith(SQLITE) else uri
-
-
-def shown(text: str) -> str:
-    """The text with the credentials of URIs removed."""
-    text = re.sub(r"//(?:[^/\s]*|[^/:\s]*:\S*)@", "//", text)
-    secret = "pass|pwd|secret|token|key|credential|signature"
-    return re.sub(rf"(?i)([?&]\w*(?:{secret})\w*=)[^&\s]*", r"\1***", text)
-
-
-def _database(uri: str) -> Path | None:
-    """The file of a local database, None for a server."""
-    return Path(uri.removeprefix(SQLITE).split("?")[0]) if uri.startswith(SQLITE) else None
-
-
 @contextmanager
-def _opened(uri: str, artifacts: Path) -> Iterator[tuple[_Client, str]]:
+def _opened(uri: str, artifacts: Path) -> Iterator[tuple[Client, str]]:
     """A client and the experiment's id, for one process of this machine at a time.
 
     Two processes that create a database at once break it; two that look for a run create it twice.
     """
-    database = _database(uri)
+    database = database_file(uri)
     lock = f"{database or artifacts.with_name('mlflow.db')}.lock"
     try:
         held = FileLock(lock).acquire()
@@ -177,15 +87,15 @@ def _opened(uri: str, artifacts: Path) -> Iterator[tuple[_Client, str]]:
         if database and not database.exists():
             # Under a temporary name, as a partially created database stays broken.
             with atomic_path(database) as temporary:
-                _Client(f"{SQLITE}{temporary}")
-        client = _Client(uri)
+                Client(f"{SQLITE}{temporary}")
+        client = Client(uri)
         place = artifacts.resolve().as_uri() if database else None
         experiment = _experiment(client) or client.create_experiment(_name(), place)
         _describe(client, experiment)
         yield client, experiment
 
 
-def _describe(client: _Client, experiment: str) -> None:
+def _describe(client: Client, experiment: str) -> None:
     """Tags of the experiment that MLflow's page reads, where it has none of them yet."""
     there = client.get_experiment(experiment).tags
     wanted = {
@@ -200,7 +110,7 @@ def _name() -> str:
     return os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
 
 
-def _experiment(client: _Client) -> str | None:
+def _experiment(client: Client) -> str | None:
     """The experiment's id, None where there is none yet; one that was deleted raises."""
     number = os.environ.get("MLFLOW_EXPERIMENT_ID")
     found = client.get_experiment(number) if number else client.get_experiment_by_name(_name())
@@ -235,7 +145,7 @@ def track(
 
 
 def _track(
-    client: _Client, experiment: str, record: Record, parent: str | None = None
+    client: Client, experiment: str, record: Record, parent: str | None = None
 ) -> tuple[str, bool]:
     from mlflow.entities import Metric, Param
 
@@ -270,7 +180,7 @@ def _track(
     return run_id, False
 
 
-def _delete(client: _Client, experiment: str, run_id: str) -> None:
+def _delete(client: Client, experiment: str, run_id: str) -> None:
     """Delete a run and what it logged as a model."""
     models = client.search_logged_models([experiment], f"source_run_id = '{run_id}'")
     for model in models:
@@ -278,7 +188,7 @@ def _delete(client: _Client, experiment: str, run_id: str) -> None:
     client.delete_run(run_id)
 
 
-def _log_data(client: _Client, run_id: str, data: Data) -> None:
+def _log_data(client: Client, run_id: str, data: Data) -> None:
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
     dataset = Dataset(data.name, data.digest, "local", json.dumps({"uri": data.source}))
@@ -286,7 +196,7 @@ def _log_data(client: _Client, run_id: str, data: Data) -> None:
     client.log_inputs(run_id, [DatasetInput(dataset, context)])
 
 
-def _log_head(client: _Client, experiment: str, run_id: str, name: str, folder: Path) -> None:
+def _log_head(client: Client, experiment: str, run_id: str, name: str, folder: Path) -> None:
     """What the run trained as a model of the run's column and of the page of models."""
     from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 
@@ -312,8 +222,8 @@ def find_by_tag(uri: str, key: str, value: str) -> str | None:
     if "'" in value:
         return None  # MLflow's filters have no escapes; no name of a run has a quote
     try:
-        client = _Client(uri)
-    except _NotFound:
+        client = Client(uri)
+    except NotFound:
         return None
     experiment, query = _experiment(client), f"tags.`{key}` = '{value}'"
     found = client.search_runs([experiment], query, max_results=1) if experiment else []
@@ -335,9 +245,9 @@ def fetch_artifact(
         UserError: when the run has no such file, several, or one that is too large.
     """
     try:
-        client = _Client(uri)
+        client = Client(uri)
         listed = client.list_artifacts(run_id, folder)
-    except _NotFound:
+    except NotFound:
         return None
     files = [file for file in listed if not file.is_dir and file.path.endswith(suffix)]
     where = f"MLflow run {run_id}: {folder}/*{suffix}"
@@ -355,12 +265,12 @@ def fetch_artifact(
 
 def attach(uri: str, run_id: str, files: Path, folder: str) -> None:
     """Log a folder's files as artifacts of a run, under `folder`."""
-    _Client(uri).log_artifacts(run_id, str(files), folder, size=_size(files))
+    Client(uri).log_artifacts(run_id, str(files), folder, size=_size(files))
 
 
 def tag(uri: str, run: str, key: str) -> str | None:
     """A tag of a run, None where it has none of this name."""
-    value: str | None = _Client(uri).get_run(run).data.tags.get(key)
+    value: str | None = Client(uri).get_run(run).data.tags.get(key)
     return value
 
 

@@ -18,7 +18,8 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
-from rau import mlflow_view, tracking
+from rau import mlflow_client, mlflow_view
+from rau.mlflow_client import shown
 from rau.tracking import (
     COMPLETE,
     EXPERIMENT,
@@ -26,7 +27,6 @@ from rau.tracking import (
     Record,
     TrackingUnavailable,
     find_by_tag,
-    shown,
     store_uri,
     track,
 )
@@ -153,6 +153,8 @@ def test_a_run_has_its_data_its_model_and_the_time_it_took(uri: str, tmp_path: P
     client = MlflowClient(uri)
     found = client.get_run(run)
     assert found.info.end_time - found.info.start_time == 90_000
+    assert found.inputs is not None
+    assert found.outputs is not None
     (given,) = found.inputs.dataset_inputs
     assert (given.dataset.name, given.dataset.digest) == ("garments", "d1")
     assert [tag.value for tag in given.tags] == ["train, val"]
@@ -325,14 +327,14 @@ class Server:
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    monkeypatch.setattr(tracking, "DEADLINE", 1)
+    monkeypatch.setattr(mlflow_client, "DEADLINE", 1)
     found = Server()
     yield found
     found.close()
 
 
 def test_server_that_drips_bytes_is_given_up(server: Server, tmp_path: Path) -> None:
-    assert tracking.SLOWEST > 0
+    assert mlflow_client.SLOWEST > 0
     started = time.monotonic()
     with pytest.raises(TrackingUnavailable, match=r"does not answer \(TimeoutError\)"):
         track(RECORD, server.uri, tmp_path / "mlruns")
