@@ -1,0 +1,243 @@
+"""`python -m bench.feedback`: what answers of users change, simulated where the truth is known.
+
+The garments of a project are a shop's catalogue, whose table makes the queries that a head is
+trained on. Users then ask for products in words of their own, which the table's grammar does not
+have, look at the first results and confirm the first right one. Their answers go the way that
+those of `rau serve` go, to files in `feedback/`, and the head is trained again. It is measured
+before and after on requests in users' words between val products.
+"""
+
+import shutil
+import tempfile
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from numpy.typing import NDArray
+
+from pipeline import stage, workspace
+from rau import devices
+from rau.datasets.captions import all_texts, in_order
+from rau.datasets.catalogue.people import FEEDBACK
+from rau.datasets.catalogue.reader import PEOPLE, Catalogue, CatalogueReader
+from rau.datasets.garments import GarmentsSpec, plan, shop
+from rau.datasets.garments.attributes import CATEGORIES
+from rau.datasets.garments.generate import Part
+from rau.datasets.garments.relevance import Triplet, relevant
+from rau.encoders import encoder as encoders
+from rau.evaluation.bootstrap import differences, means
+from rau.features.table import Features, read_features
+from rau.models.head import ComposedHead
+from rau.params import Params
+from rau.retrieval.feature_set import FeatureSet
+from rau.retrieval.metrics import stack
+from rau.retrieval.tasks import Task, build_task, measured, run
+from rau.schemas import QueryRow
+from rau.service.feedback import Feedback
+from rau.training import fit, model_selection
+
+METRICS = ("recall_at_1", "recall_at_10", "recall_at_50", "map")
+# Requests that are drawn; of them users ask some, and others are measured.
+DRAWN, ASKING, MEASURED = 60_000, 6000, 1500
+# Results that a user looks at.
+SHOWN = 24
+# How often an answer counts as a query.
+TIMES = (1, 10)
+RESAMPLES = 10_000
+Values = Mapping[str, NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class Shop:
+    """The catalogue before any answer, and what users ask for.
+
+    Attributes:
+        root: folder of its table.
+        asked: requests of users that have a product of train, in an order by chance.
+        test: requests between val products; their answers are val's.
+    """
+
+    root: Path
+    before: Catalogue
+    asked: list[QueryRow]
+    test: list[QueryRow]
+
+
+def open_shop(root: Path, params: Params) -> Shop:
+    """Write the table of the garments and draw requests for them."""
+    spec = GarmentsSpec(**params.dataset.garments.model_dump())
+    parts = plan(replace(spec, train_queries=DRAWN // 2, val_queries=DRAWN // 2))
+    shop.write_table(root, parts)
+    before = CatalogueReader(params.dataset.catalogue).read(root)
+    val = {before.products.ids[row] for row in np.flatnonzero(before.val)}
+    rng = np.random.default_rng(spec.seed)
+    asked: list[QueryRow] = []
+    test: list[QueryRow] = []
+    for category in CATEGORIES:
+        own = [part for part in parts if part.category == category]
+        inside, others = _requests(own, val, rng)
+        asked += others
+        test += [
+            {**query, "relevant": [name for name in query["relevant"] or () if name in val]}
+            for query in inside
+        ]
+    return Shop(root, before, asked, test)
+
+
+def _requests(
+    parts: Sequence[Part], val: Collection[str], rng: np.random.Generator
+) -> tuple[list[QueryRow], list[QueryRow]]:
+    """Requests for garments of one category: between val products, and all others."""
+    starts = np.cumsum([0, *(len(part.ids) for part in parts)]).tolist()
+    ids = [name for part in parts for name in part.ids]
+    garments = [one for part in parts for one in part.garments]
+    drawn = [
+        Triplet(one.reference + start, one.target + start, one.captions)
+        for part, start in zip(parts, starts, strict=False)
+        for one in part.triplets
+    ]
+    of_val = [ids[one.reference] in val and ids[one.target] in val for one in drawn]
+    found = []
+    for inside, most in ((True, MEASURED), (False, ASKING)):
+        places = rng.permutation(np.flatnonzero(np.equal(of_val, inside)))
+        chosen = [drawn[place] for place in places[: most // len(CATEGORIES)].tolist()]
+        answers = relevant(garments, chosen)
+        found.append(
+            [
+                QueryRow(
+                    query_id=f"{parts[0].category}-{inside}-{number}",
+                    split="val",
+                    category=parts[0].category,
+                    reference_id=ids[one.reference],
+                    target_id=ids[one.target],
+                    captions=[in_order([caption.text for caption in one.captions])],
+                    members=None,
+                    relevant=[ids[row] for row in rows],
+                )
+                for number, (one, rows) in enumerate(zip(chosen, answers, strict=True))
+            ]
+        )
+    return found[0], found[1]
+
+
+def features_of(made: Shop, images: Features, encoder: encoders.Encoder, size: int) -> FeatureSet:
+    """Features of all pictures and of every text that is asked or trained on."""
+    queries = [*_all(made.before), *made.asked, *made.test]
+    texts = sorted({text for query in queries for text in all_texts(query["captions"])})
+    encoded = [
+        encoder.encode_texts(texts[start : start + size]).half().numpy()
+        for start in range(0, len(texts), size)
+    ]
+    own = Features(texts, np.concatenate(encoded), images.metadata)
+    return FeatureSet.on(encoder.device, images, own)
+
+
+def train(params: Params, features: FeatureSet, queries: Sequence[QueryRow]) -> ComposedHead:
+    """The head that these queries give."""
+    choices = [model_selection.TRAINED_FOR]
+    prepared = fit.prepare(params.train, features, queries, choices)
+    return fit.fit(params, features, prepared, None, quiet=True).head
+
+
+def val_tasks(made: Shop, features: FeatureSet) -> list[Task]:
+    """The requests that are measured, against all val products of their category."""
+    galleries = made.before.annotations().galleries["original"]
+    return [
+        build_task(
+            category,
+            [query for query in made.test if query["category"] == category],
+            members,
+            "forward",
+            True,
+            features,
+        )
+        for category, members in sorted(galleries.items())
+    ]
+
+
+def measure(tasks: Sequence[Task], head: ComposedHead, features: FeatureSet) -> Values:
+    """Metrics of every request, (R, M), by category."""
+    ranked = [run(task, head, features, 1) for task in tasks]
+    values, _ = measured(tasks, ranked, Params().evaluate)
+    return {category: stack(own, METRICS) for category, own in values.items()}
+
+
+def answer(
+    folder: Path, asked: Sequence[QueryRow], head: ComposedHead, features: FeatureSet, wanted: int
+) -> int:
+    """Let users ask until so many have confirmed a result; return how many have asked."""
+    task = build_task("all", asked, features.images.names, "forward", True, features)
+    top = run(task, head, features, SHOWN).ranking.top
+    kept = Feedback(folder)
+    given = 0
+    for number, (query, places) in enumerate(zip(asked, top, strict=True), 1):
+        shown = [task.gallery_ids[place] for place in places.tolist()]
+        right = next((name for name in shown if name in set(query["relevant"] or ())), None)
+        if right is not None:
+            kept.add(query["reference_id"], right, query["captions"][0], accepted=True)
+            given += 1
+        if given == wanted:
+            return number
+    return len(asked)
+
+
+def learn(
+    made: Shop, tasks: Sequence[Task], params: Params, features: FeatureSet, answers: int
+) -> list[Values]:
+    """Metrics before the answers of one seed, and after them by how often each counts."""
+    head = train(params, features, _all(made.before))
+    values = [measure(tasks, head, features)]
+    order = np.random.default_rng(params.train.seed).permutation(len(made.asked)).tolist()
+    folder = made.root / FEEDBACK
+    number = answer(folder, [made.asked[row] for row in order], head, features, answers)
+    after = CatalogueReader(params.dataset.catalogue).read(made.root)
+    shutil.rmtree(folder)
+    people = [query for query in after.kinds()[PEOPLE] if query["split"] == "train"]
+    print(f"{number:,} requests, {len(people)} answers between products of train", flush=True)
+    for times in TIMES:
+        more = [*_all(after), *people * (times - 1)]
+        values.append(measure(tasks, train(params, features, more), features))
+    return values
+
+
+def _all(catalogue: Catalogue) -> list[QueryRow]:
+    return [query for own in catalogue.kinds().values() for query in own]
+
+
+def main(
+    seeds: Annotated[int, typer.Option(min=2, help="of training, and of who asks")] = 3,
+    answers: Annotated[int, typer.Option(min=1, help="confirmed results")] = 200,
+) -> None:
+    """Measure and print; needs the built-in data with `finetune.towers=none` after `dvc repro`."""
+    params = workspace.load_params()
+    stage.limit_threads(params.train.threads)
+    device = devices.choose(params.train.device)
+    encoder = encoders.load(workspace.encoder("garments"), device)
+    images = read_features(workspace.features("garments", "images"), "image_id")
+    runs: list[list[Values]] = []
+    with tempfile.TemporaryDirectory() as temporary:
+        made = open_shop(Path(temporary), params)
+        features = features_of(made, images, encoder, params.features.batch_size)
+        tasks = val_tasks(made, features)
+        for seed in range(seeds):
+            seeded = params.train.model_copy(update={"seed": seed})
+            own = params.model_copy(update={"train": seeded})
+            runs.append(learn(made, tasks, own, features, answers))
+    clusters = {task.category: task.clusters for task in tasks}
+    before, *after = (
+        {category: np.stack([one[category] for one in of_seeds]) for category in clusters}
+        for of_seeds in zip(*runs, strict=True)
+    )
+    print("answers count", *METRICS, sep="\t")
+    print(0, *(f"{value:.2f}" for value in means(before, clusters)), sep="\t")
+    for times, each in zip(TIMES, after, strict=True):
+        found = differences(each, before, clusters, RESAMPLES, 0)["mean"]
+        cells = (f"{one.value:+.2f} [{one.low:+.2f}, {one.high:+.2f}]" for one in found)
+        print(times, *cells, sep="\t")
+
+
+if __name__ == "__main__":
+    stage.run(main)
