@@ -36,6 +36,8 @@ LINKS = {
     "](docs/": "](",
     "](params.yaml)": "](parameters.md)",
     "[`CITATION.cff`](CITATION.cff)": "`CITATION.cff`",
+    "[CONTRIBUTING.md](CONTRIBUTING.md)": "`CONTRIBUTING.md`",
+    "[CHANGELOG.md](CHANGELOG.md)": "`CHANGELOG.md`",
 }
 LINE = re.compile(r"(?P<indent> *)(?P<name>\w+):(?P<value>[^#]*)(#\s*(?P<comment>.*))?")
 

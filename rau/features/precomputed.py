@@ -21,7 +21,7 @@ from rau.files import digest, digest_files
 from rau.schemas import reading_parquet
 
 COLUMNS = {"images": "image_id", "texts": "text"}
-REMEDY = "see the README, Features from any encoder"
+REMEDY = "see docs/datasets.md, Features from any encoder"
 ROWS = 1024
 LISTS = (pa.ListType, pa.LargeListType, pa.FixedSizeListType)
 

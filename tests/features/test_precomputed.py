@@ -185,7 +185,7 @@ def test_gap_is_named_and_nothing_written(tmp_path: Path) -> None:
         take(source, tmp_path / "out")
     (source / "texts.parquet").write_bytes(b"PAR1 no")
     with pytest.raises(
-        UserError, match=r"texts\.parquet is not a whole Parquet file; see the README"
+        UserError, match=r"texts\.parquet is not a whole Parquet file; see docs/datasets"
     ):
         take(source, tmp_path / "out", {"images": ["d"], "texts": []})
     assert not (tmp_path / "out").exists()
