@@ -1,10 +1,16 @@
 """Methods beside the single modalities, against figures worked out by hand."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
 from rau.evaluation.composition import HIT, measure
+from rau.params import Params
+from rau.studies.defined import methods
+from rau.studies.plan import Variant
+from rau.studies.runs import Result
+from rau.studies.tables import StudyDocument, StudyTables, VariantRecord
 
 METRIC = "mean_of_r10_r50"
 
@@ -37,3 +43,35 @@ def test_gaps_and_shares_by_hand() -> None:
     assert head.alone == pytest.approx(0.375 / 0.875, abs=1e-4)
     assert found.methods["text only"].gap.difference == 0
     assert found.methods["none"].alone is None
+
+
+def test_a_study_shows_composition_over_its_seeds() -> None:
+    names = [HIT, METRIC]
+    hits = {"image only": [1, 0, 0, 0], "text only": [0, 0, 0, 1], "RAU head": [1, 1, 1, 0]}
+    columns = {k: 100.0 * np.array([own, own]).T for k, own in hits.items()}
+    variants = [Variant(label, Params(), {}) for label in hits]
+    results = {
+        label: [
+            Result({}, {}, names, {"original": {"dress": own}}, {"original": {"dress": rows}}, {})
+            for own in (column, column[::-1] if label == "RAU head" else column)
+        ]
+        for label, column in columns.items()
+        for rows in [np.arange(4)]
+    }
+    table = methods.own(variants, results)["composition"]
+    found = table.set_index("variant")
+    head = found.loc["RAU head"]
+    assert head.gap == 50
+    # One seed finds the first three queries, the other the last three: one of three each time.
+    assert head.alone == pytest.approx(1 / 3, abs=1e-4)
+    assert (head.reference, head.caption, head.either) == (0.25, 0.25, 0.5)
+    assert head.low < 50 < head.high
+    runs = pd.DataFrame({"variant": list(hits), "parameters": 1, "seconds": 1.0})
+    records = [VariantRecord(label=label, x={}, params="") for label in hits]
+    kept = {"study": "methods", "preset": "smoke", "seeds": 2, "reference": "RAU head"}
+    document = StudyDocument.model_validate(
+        kept | {"variants": records, "diagnostics": {}, "cosines": {}}
+    )
+    grid, _ = methods.grids(StudyTables(runs, runs, document, {"composition": table})).values()
+    assert "caption alone 25.0%, one of them 50.0%" in grid.note
+    assert [row[1] for row in grid.rows] == ["+0.00", "+0.00", "+50.00"]

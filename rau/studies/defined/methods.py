@@ -1,11 +1,28 @@
-"""Methods side by side, each tuned with the same budget."""
+"""Methods side by side, each tuned with the same budget, and beside the single modalities."""
 
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from rau.evaluation.composition import CUT, HIT, measure
 from rau.methods import DETERMINISTIC, METHODS
 from rau.params import Params
 from rau.studies.figures import differences
-from rau.studies.grid import costs
+from rau.studies.grid import Columns, Grid, costs
 from rau.studies.plan import Plan, Tuned, Variant, variant
 from rau.studies.registry import Study
+from rau.studies.runs import Result
+from rau.studies.tables import StudyTables
+
+SINGLE = METHODS["image_only"].label, METHODS["text_only"].label
+RESAMPLES = 2000
+FORMS: Columns = {
+    "gap": ("over the better single modality", "{:+.2f}"),
+    "low": ("95 % from", "{:+.2f}"),
+    "high": ("to", "{:+.2f}"),
+    "alone": ("found by one modality alone", "{:.1%}"),
+}
 
 
 def variants(params: Params, sizes: Plan, tuned: Tuned) -> list[Variant]:
@@ -16,11 +33,60 @@ def variants(params: Params, sizes: Plan, tuned: Tuned) -> list[Variant]:
     ]
 
 
+def own(
+    found: Sequence[Variant], results: Mapping[str, Sequence[Result]]
+) -> dict[str, pd.DataFrame]:
+    """What the single modalities do alone, and every method beside them, over all seeds."""
+    first = results[SINGLE[0]][0]
+    metric = next(m for m in ("mean_of_r5_rs1", "mean_of_r10_r50") if m in first.names)
+    places = {name: first.names.index(name) for name in (HIT, metric)}
+    rows = []
+    for protocol, clusters in first.clusters.items():
+        values = {
+            v.label: {
+                category: {
+                    name: np.concatenate([r.values[protocol][category][:, at] for r in by_seed])
+                    for name, at in places.items()
+                }
+                for category in clusters
+            }
+            for v in found
+            for by_seed in [results[v.label]]
+        }
+        # Rows of a query are resampled together, whatever their seed.
+        tiled = {c: np.tile(own, len(results[SINGLE[0]])) for c, own in clusters.items()}
+        made = measure(values, tiled, SINGLE, metric, RESAMPLES)
+        shares = (made.better, made.reference, made.caption, made.either)
+        for label, one in made.methods.items():
+            ends = one.gap.interval or (np.nan, np.nan)
+            rows.append((protocol, label, one.gap.difference, *ends, one.alone, metric, *shares))
+    columns = ["protocol", "variant", *FORMS, "metric", "better", "reference", "caption", "either"]
+    return {"composition": pd.DataFrame(rows, columns=columns)}
+
+
+def grids(tables: StudyTables) -> dict[str, Grid]:
+    """Composition by protocol, and what the methods cost."""
+    made = {}
+    for protocol, rows in tables.own["composition"].groupby("protocol", sort=False):
+        one = rows.iloc[0]
+        alone = f"the reference alone solves {one.reference:.1%} of the queries, the caption alone"
+        note = (
+            f"With the target among the first {CUT}, {alone} {one.caption:.1%}, one of them "
+            f"{one.either:.1%}; the better one in {one.metric} is {one.better}. Last column: of "
+            "what a method finds."
+        )
+        made[f"Composition, protocol {protocol}"] = Grid.of(
+            "variant", rows.set_index("variant"), FORMS, note
+        )
+    return made | {"Size and training time": costs(tables)}
+
+
 STUDY = Study(
     "Methods side by side",
     METHODS[DETERMINISTIC].label,
     variants,
     differences,
-    grids=lambda tables: {"Size and training time": costs(tables)},
+    own,
+    grids,
     tuned=True,
 )
