@@ -4,6 +4,7 @@
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
+PIP_QUIET := --quiet --disable-pip-version-check --no-warn-script-location --root-user-action=ignore
 
 help:
 	@echo "make repro   run the pipeline: data, encoder, features, head, recalls, report"
@@ -19,8 +20,8 @@ help:
 setup: .venv/stamp
 .venv/stamp: requirements.lock
 	$(PYTHON) -m venv .venv
-	.venv/bin/pip install --quiet --require-hashes -r requirements.lock
-	.venv/bin/pip install --quiet --no-deps --no-build-isolation --editable .
+	.venv/bin/pip install $(PIP_QUIET) --require-hashes -r requirements.lock
+	.venv/bin/pip install $(PIP_QUIET) --no-deps --no-build-isolation --editable .
 	touch $@
 
 repro: setup

@@ -17,7 +17,6 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from filelock import FileLock
-from tqdm import tqdm
 
 from rau import mlflow_view
 from rau.errors import UserError
@@ -25,6 +24,7 @@ from rau.files import atomic_path
 from rau.mlflow_client import SQLITE, Client, NotFound, database_file, shown
 from rau.mlflow_client import TrackingUnavailable as TrackingUnavailable
 from rau.mlflow_client import store_uri as store_uri
+from rau.progress import tqdm
 
 DIGEST = "rau.digest"
 COMPLETE = "rau.complete"

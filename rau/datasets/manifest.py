@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from tqdm import tqdm
 
 from rau.datasets.image_files import inspect
 from rau.errors import UserError
 from rau.pictures import MAX_BYTES, TOO_LARGE
+from rau.progress import tqdm
 from rau.schemas import MANIFEST
 
 FOUND, COMPLETED = "the folder", "dataset.images"

@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
-from tqdm import tqdm
-
 from rau.datasets.registry import Archive
 from rau.download.annotation_files import MAX_BYTES as MAX_ANNOTATIONS
 from rau.download.annotation_files import Unavailable
@@ -16,6 +14,7 @@ from rau.download.http_client import Client, Refused, Unreachable
 from rau.download.image_store import ImageStore
 from rau.files import write_bytes
 from rau.pictures import MAX_BYTES as MAX_PICTURE
+from rau.progress import tqdm
 
 FOLDER = ".archives"
 MAX_ARCHIVE = 32 * 2**30

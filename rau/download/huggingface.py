@@ -10,10 +10,10 @@ from httpx2 import HTTPError
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.hf_api import RepoFile
-from tqdm import tqdm
 
 from rau.datasets.registry import Mirror, Pool
 from rau.download.image_store import ImageStore
+from rau.progress import tqdm
 
 BATCH = 64
 MAX_LINE = 1 << 16

@@ -3,12 +3,11 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from tqdm import tqdm
-
 from rau.datasets.locate import search
 from rau.datasets.manifest import COMPLETED
 from rau.download.image_store import ImageStore
 from rau.errors import UserError
+from rau.progress import tqdm
 
 
 def find_images(folder: Path, wanted: Iterable[str]) -> dict[str, Path]:

@@ -4,11 +4,10 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
-from tqdm import tqdm
-
 from rau.download.http_client import Client, Refused, Unreachable
 from rau.download.image_store import ImageStore
 from rau.pictures import MAX_BYTES
+from rau.progress import tqdm
 
 SOURCE = "URL tables"
 # Consecutive images that no server delivered, after which the network counts as down.

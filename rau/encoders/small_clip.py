@@ -9,7 +9,6 @@ import torch
 from open_clip.model import set_model_preprocess_cfg
 from open_clip.transform import PreprocessCfg
 from torch import Tensor
-from tqdm import tqdm
 
 from rau.datasets.garments import draw_pairs
 from rau.encoders.clip import save
@@ -19,6 +18,7 @@ from rau.errors import UserError
 from rau.files import new_folder
 from rau.lr_schedule import factor
 from rau.params import BUILT_IN_ENCODER
+from rau.progress import tqdm
 
 NAME = BUILT_IN_ENCODER
 CONFIG: dict[str, Any] = {

@@ -18,7 +18,6 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import feather
-from tqdm import tqdm
 
 from rau.datasets.captions import asked_texts
 from rau.encoders.encoder import Encoder
@@ -34,6 +33,7 @@ from rau.features.extraction import (
 )
 from rau.features.table import GROUP_ROWS, PAIR, SHARED, Matrix, to_array, to_matrix, write_features
 from rau.files import digest_file, write_bytes
+from rau.progress import tqdm
 from rau.schemas import CUT_TEXTS, QueryRow
 
 PART_ROWS = 2048

@@ -16,7 +16,6 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_, get_total_norm
-from tqdm import tqdm
 
 from rau.devices import peak_memory
 from rau.errors import UserError
@@ -27,6 +26,7 @@ from rau.lr_schedule import factor
 from rau.models import checkpoint
 from rau.models.head import ComposedHead
 from rau.params import FinetuneParams, UaParams, first_error
+from rau.progress import tqdm
 from rau.training import epoch_statistics, optimizer_state
 from rau.training.sampler import Batch, BatchSampler
 from rau.training.seeds import Stream, epoch_seed

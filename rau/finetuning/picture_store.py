@@ -14,7 +14,6 @@ import torch
 from filelock import FileLock
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
 from rau.encoders.clip import Encoder
 from rau.errors import UserError
@@ -22,6 +21,7 @@ from rau.features.extraction import Item, verified
 from rau.files import digest, write_json
 from rau.finetuning.pictures import CHUNK, DecodedPictures, Pictures, Steps
 from rau.params import Section
+from rau.progress import tqdm
 
 # Raise it when decoding changes.
 RECIPE = 2

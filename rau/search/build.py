@@ -19,12 +19,12 @@ import pyarrow as pa
 import torch
 from PIL import Image
 from torch import Tensor
-from tqdm import tqdm
 
 from rau.errors import UserError
 from rau.features.extraction import encode_batches
 from rau.files import new_folder, read_bytes, write_text
 from rau.pictures import MAX_BYTES, open_rgb
+from rau.progress import tqdm
 from rau.search.catalogue import Catalogue
 from rau.search.difference import Before, Changes, File, Mask, compare
 from rau.search.engines.engine import Vectors

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from tqdm import tqdm
 
 from rau.datasets.captions import query_texts
 from rau.errors import UserError
 from rau.evaluation.calibration import FILE, LISTED, MIN_QUERIES, Calibration, Lists, fit
+from rau.progress import tqdm
 from rau.schemas import QueryRow
 from rau.search.searcher import Searcher
 

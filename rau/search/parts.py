@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 from pyarrow import feather
-from tqdm import tqdm
 
 from rau.features.table import to_array, to_matrix
 from rau.files import digest_file, write_bytes
+from rau.progress import tqdm
 from rau.search.engines.engine import Vectors
 
 ROWS = 2048

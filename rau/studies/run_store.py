@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Protocol, Self
 
 import torch
-from tqdm import tqdm
 
 from rau import devices
 from rau.errors import UserError
 from rau.params import Params
+from rau.progress import tqdm
 from rau.studies import runs
 
 Kind = tuple[str, float]

@@ -13,7 +13,6 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 from torch.nn.utils import get_total_norm
-from tqdm import tqdm
 
 from rau import devices
 from rau.errors import UserError
@@ -21,6 +20,7 @@ from rau.lr_schedule import WARM_UP, factor
 from rau.models import checkpoint
 from rau.models.head import ComposedHead
 from rau.params import TrainParams, UaParams, first_error
+from rau.progress import tqdm
 from rau.retrieval.feature_set import FeatureSet
 from rau.training import epoch_statistics, optimizer_state
 from rau.training.sampler import Batch, BatchSampler

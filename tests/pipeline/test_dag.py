@@ -34,6 +34,7 @@ PLUMBING = frozenset(
         "rau/memory.py",
         "rau/params.py",
         "rau/plain_yaml.py",
+        "rau/progress.py",
         "rau/schemas.py",
     }
 )

@@ -14,13 +14,13 @@ from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from rau.datasets.catalogue.attributes import ALL, Attribute
 from rau.datasets.catalogue.captions import Caption, caption, changes
 from rau.datasets.catalogue.products import Products
 from rau.datasets.catalogue.relevance import answers, distance
 from rau.params import CatalogueParams
+from rau.progress import tqdm
 
 SPLITS = ("train", "val")
 # Products of a pool: a twentieth of their part of the catalogue, within these limits.

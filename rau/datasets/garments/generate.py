@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from rau.datasets.garments.attributes import (
     CATEGORIES,
@@ -35,6 +34,7 @@ from rau.datasets.garments.drawing import draw
 from rau.datasets.garments.relevance import Triplet, relevant
 from rau.errors import UserError
 from rau.files import abandoned, read_json, write_json
+from rau.progress import tqdm
 from rau.schemas import RELEVANCE, write_table
 
 MARKER = "garments.json"
