@@ -67,14 +67,21 @@ def differences(tables: StudyTables) -> list[Plot]:
     plots = []
     for protocol, own in summary.groupby("protocol", sort=False):
         metric = next((name for name in HEADLINES if name in set(own.metric)), None)
-        rows = own[(own.metric == metric) & own.difference.notna()]
+        if metric is None:
+            continue
+        rows = own[(own.metric == metric) & own.difference.notna()].to_dict("records")
         points = [
-            Point(r.variant, r.difference, (r.difference_low, r.difference_high), p=r.p_holm)
-            for r in rows.itertuples()
+            Point(
+                str(row["variant"]),
+                row["difference"],
+                (row["difference_low"], row["difference_high"]),
+                p=row["p_holm"],
+            )
+            for row in rows
         ]
         title = f"{protocol}: {label(metric)} against {reference}"
         plots.append(forest(title, points, "points", signed=True))
-    return [plot for plot in plots if plot.rows]
+    return plots
 
 
 def about(
