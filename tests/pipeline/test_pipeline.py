@@ -398,7 +398,7 @@ def test_cirr_end_to_end(project: Path, tmp_path: Path) -> None:
     assert len(recall) == 72 + 2
     assert len(recall["200"]) == 50
     stage(project, "report")
-    assert "subset_recall_at_1" in (project / "reports/index.html").read_text()
+    assert "Rs@1" in (project / "reports/index.html").read_text()
     (tmp_path / "cirr/img_raw/test1-0-0-img0.png").unlink()
     assert "test1-0-0-img0 (missing)" in one_line(stage(project, "download", code=1))
     params["dataset"]["allow_missing"] = True

@@ -61,7 +61,7 @@ def test_val_alone_runs_to_a_report(project: Path) -> None:
     assert not any("weighted" in name for name in found["baselines"])
     page = (project / "reports/index.html").read_text()
     assert "nothing: the method needs no training" in page
-    assert "map_at_10 of the queries of each semantic aspect" in page
+    assert "mAP@10 of the queries of each semantic aspect" in page
     assert "θ, n" not in page
     for protocol in found["protocols"]:
         document = json.loads((project / f"data/submissions/{protocol}_test.json").read_text())
