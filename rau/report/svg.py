@@ -20,7 +20,7 @@ from rau.report.html import mark
 STYLE = Path(__file__).with_name("plots.css")
 WIDTH, LETTER = 400.0, 6.4
 LEFT, RIGHT, TOP, HEIGHT = 46.0, 12.0, 10.0, 210.0
-ROW = 36.0
+ROW, EDGE = 36.0, 16.0
 SERIES = 8  # Classes of plots.css.
 # Of a longer curve, so many points have a mark and a row of the table.
 MARKS = 100
