@@ -128,9 +128,8 @@ def forest(title: str, points: Sequence[Point], unit: str, signed: bool = False)
     ends = [end for p in points for end in (p.value, *(p.interval or ()))]
     wide = signed and max(map(abs, ends), default=0) > 8
     bottom = TOP + ROW * len(points)
-    axis = Axis.over(
-        [*ends, *([0.0] if signed else [])], 8, WIDTH - 8, "symlog" if wide else "linear"
-    )
+    ends += [0.0] if signed else []
+    axis = Axis.over(ends, EDGE, WIDTH - EDGE, "symlog" if wide else "linear")
     root = _root(title, bottom + 40)
     _x_axis(root, axis, bottom, unit, TOP)
     if signed:
@@ -149,8 +148,8 @@ def forest(title: str, points: Sequence[Point], unit: str, signed: bool = False)
         _sub(row, "title").text = f"{point.label}: {shown} {span} {stars}".strip()
         hit = {"x": "0", "y": str(y - 26), "width": str(WIDTH), "height": str(ROW)}
         _sub(row, "rect", {"class": "hit", **hit})
-        _text(row, 8, y - 11, _fit(point.label), "start")
-        _text(row, WIDTH - 8, y - 11, f"{shown} {span}{stars}", "end")
+        _text(row, EDGE, y - 11, _fit(point.label), "start")
+        _text(row, WIDTH - EDGE, y - 11, f"{shown} {span}{stars}", "end")
         if point.interval:
             _line(row, "span", axis(point.interval[0]), y, axis(point.interval[1]), y)
         _sub(row, "circle", {"cx": str(axis(point.value)), "cy": str(y), "r": "4.5"})
