@@ -6,13 +6,13 @@ from pipeline import stage, workspace
 
 
 def main() -> None:
-    """Write `data/watched/<dataset>.txt`: a line a file of `dataset.root`; none without it."""
+    """Write `data/watched/<dataset>.txt`: a line a file of `dataset.root`."""
     from rau.datasets.watched import listing
     from rau.files import write_text
 
     dataset = workspace.load_params().dataset
     root = None if dataset.root is None else workspace.store(dataset)
-    lines = [] if root is None else listing(root)
+    lines = ["no dataset.root"] if root is None else listing(root)
     write_text(Path("data/watched") / f"{dataset.name}.txt", "\n".join([*lines, ""]))
 
 
