@@ -30,8 +30,11 @@ def catalogue_of() -> "Catalogue":
     return catalogue.of_images(name, root, [row for row in images if row["image_id"] in wanted])
 
 
-def index(folder: Path, model: "Model") -> None:
+def index(folder: Path, model: "Model") -> str:
     """Make the index in a folder that of the gallery as it is now, encoded by a model.
+
+    Returns:
+        What has changed, in words.
 
     Raises:
         UserError: as `rau.search.build.build` does.
@@ -40,4 +43,6 @@ def index(folder: Path, model: "Model") -> None:
 
     params = workspace.load_params()
     workers = params.features.workers or stage.limit_threads(params.train.threads)
-    build.build(folder, catalogue_of(), model, "exact", params.features.batch_size, workers)
+    batch = params.features.batch_size
+    made, changes = build.build(folder, catalogue_of(), model, "exact", batch, workers)
+    return f"{len(made):,} pictures; {changes}"

@@ -199,7 +199,7 @@ def _log_search(dataset: str, uri: str, artifacts: Path, run: str) -> None:
     )
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "index"
-        galleries.index(folder, model)
+        print(f"val gallery: {galleries.index(folder, model)}")
         name = f"rau-{dataset}"
         logged = exported.log(folder, uri, artifacts, run, name, NEWEST, False)
     print(f"model: models:/{name}@{NEWEST}, version {logged.version}")

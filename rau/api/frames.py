@@ -150,17 +150,14 @@ def query_rows(queries: Rows, split: str, role: str) -> list[QueryRow]:
         frame = frame[frame["split"] == split]
     if frame.empty:
         raise UserError(f"there are no queries of the split {split!r}")
-    defaults: dict[str, Any] = {
+    defaults: dict[str, Any] = dict.fromkeys(QUERIES.names) | {
         "query_id": [f"{split}-{number}" for number in range(len(frame))],
         "category": "all",
-        "members": None,
-        "relevant": None,
     }
     frame = frame.assign(
-        split=role,
         captions=frame["captions"].map(lambda one: [one] if isinstance(one, str) else one),
         **{name: v for name, v in defaults.items() if name not in frame},
-    )
+    ).assign(split=role)
     return _rows(frame, QUERIES, "queries")
 
 

@@ -232,6 +232,8 @@ class RunMetrics(BenchmarkResult):
                 raise ValueError(f"{where}: the composition is of other methods")
             if self.against and _shape(self.against.get(protocol, {})).keys() != ours.keys():
                 raise ValueError(f"{where} has no differences to the deterministic head")
+        if "train" not in self.training.queries:
+            raise ValueError("training.queries does not say how many were trained on")
         head = self.headline
         if head.metric not in self.protocols.get(head.protocol, {}).get(MEAN, {}):
             raise ValueError("the headline is none of the metrics")
