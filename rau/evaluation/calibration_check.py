@@ -25,8 +25,14 @@ def measure_val(
     galleries: Sequence[GalleryRow],
     features: FeatureSet,
 ) -> CalibrationFigures | None:
-    """The figures of val's queries, each in the gallery of its category; None without any."""
+    """The figures of val's queries, each in the gallery of its category; None without any.
+
+    A hit is what it was in fitting: where the right answers of train's queries are not known, it is
+    the target alone, whatever is known of val's.
+    """
     val = [query for query in queries if query["split"] == "val"]
+    if any(query["relevant"] is None for query in queries if query["split"] == "train"):
+        val = [{**query, "relevant": None} for query in val]
     lists = Lists.of(protocol_tasks(ASKED, val, galleries, features), head, features)
     return measure(calibration, lists) if len(lists.scores) else None
 

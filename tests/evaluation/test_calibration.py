@@ -11,12 +11,12 @@ import torch
 from rau.errors import UserError
 from rau.evaluation import calibration
 from rau.evaluation.calibration import Calibration, Lists, fit, shares_of
-from rau.evaluation.calibration_check import measure
+from rau.evaluation.calibration_check import measure, measure_val
 from rau.features.table import Features
 from rau.models.baselines import WeightedSum
 from rau.retrieval.feature_set import FeatureSet
 from rau.retrieval.tasks import build_task
-from rau.schemas import QueryRow
+from rau.schemas import GalleryRow, QueryRow
 
 TEMPERATURE = 0.05
 
@@ -180,3 +180,40 @@ def test_any_right_answer_counts_and_the_reference_is_none() -> None:
     assert np.isnan(lists.scores[:, 29:]).all()
     assert not np.isnan(lists.scores[:, :29]).any()
     assert (lists.first > 0).all()
+
+
+def test_a_hit_on_val_is_what_it_was_in_fitting() -> None:
+    rng = np.random.default_rng(1)
+    ids = [f"i{number}" for number in range(300)]
+    images = rng.standard_normal((300, 8)).astype(np.float32)
+    about = {"space": "shared"}
+    texts = Features(["a"], rng.standard_normal((1, 8)).astype(np.float32), about)
+    features = FeatureSet.on(torch.device("cpu"), Features(ids, images, about), texts)
+
+    def query(row: int, split: str, relevant: list[str] | None) -> QueryRow:
+        return {
+            "query_id": f"{split}-{row}",
+            "split": split,
+            "category": "all",
+            "reference_id": ids[row],
+            "target_id": ids[-1 - row],
+            "captions": ["a"],
+            "members": None,
+            "relevant": relevant,
+        }
+
+    galleries: list[GalleryRow] = [
+        {"gallery": "original", "category": "all", "image_id": name} for name in ids
+    ]
+    fitted = fit(world(0, 400), "head", "data")
+    assert fitted is not None
+    # Of val all is known: every other image answers too.
+    val = [query(row, "val", ids[1::2]) for row in range(100)]
+    known = [*val, query(0, "train", ids[1::2])]
+    alone = [*val, query(0, "train", None)]
+    method = WeightedSum(0.5)
+    every, target = (measure_val(fitted, method, q, galleries, features) for q in (known, alone))
+    assert every is not None
+    assert target is not None
+    assert every.rate["1"] > 0.4
+    assert target.rate["1"] < 0.1
