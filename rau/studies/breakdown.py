@@ -12,7 +12,7 @@ from rau.evaluation import bootstrap
 from rau.retrieval.tasks import Task
 from rau.studies.plan import Variant
 from rau.studies.runs import Result, Trained
-from rau.studies.summary import stacked
+from rau.studies.summary import one_metric
 
 RESAMPLES = 10_000
 # Captions, by what they say together.
@@ -114,16 +114,9 @@ def part(
     results: Sequence[Result], rows: Mapping[str, NDArray[np.bool_]], metric: str
 ) -> tuple[dict[str, NDArray[np.float64]], dict[str, NDArray[np.int64]]]:
     """One metric of some rows, (S, R, 1), and the rows' queries, by category that has any."""
-    protocol = next(iter(results[0].values))
-    place = results[0].names.index(metric)
-    values, clusters = stacked(results, protocol), results[0].clusters[protocol]
+    values, clusters = one_metric(results, metric), next(iter(results[0].clusters.values()))
     there = [category for category in values if rows[category].any()]
     return (
-        {c: values[c][:, rows[c]][..., [place]] for c in there},
+        {c: values[c][:, rows[c]] for c in there},
         {c: clusters[c][rows[c]] for c in there},
     )
-
-
-def headline(result: Result) -> str:
-    """The metric that studies compare by."""
-    return "mean_of_r5_rs1" if "mean_of_r5_rs1" in result.names else "mean_of_r10_r50"

@@ -9,7 +9,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from rau.evaluation import bootstrap
-from rau.studies.grid import Grid, interval
+from rau.report.html import mark
+from rau.studies.grid import Grid, interval_of
 
 RESAMPLES = 10_000
 COLUMNS = ["variant", "name", "mean", "low", "high"]
@@ -67,6 +68,5 @@ def _cell(row: Mapping[Any, Any], form: str) -> str:
     mean = form.format(row["mean"])
     if pd.isna(row["difference"]):
         return mean
-    ends = (row[f"difference{end}"] for end in ("", "_low", "_high"))
-    stars = "*" * sum(row["p_holm"] < level for level in (0.05, 0.01, 0.001))
-    return f"{mean}; {interval(ends, form.replace(':', ':+'))}{stars}"
+    gap = interval_of(row, "difference", form.replace(":", ":+"))
+    return f"{mean}; {gap}{mark(row['p_holm'])}"

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import ScalarFormatter
 
-from rau.studies.plan import EDGES
+from rau.studies.plan import EDGES, headline
 from rau.studies.tables import StudyTables
 
 # Where a difference is larger than WIDE points, the axis is logarithmic beyond LINEAR points, so
@@ -32,7 +32,7 @@ def differences(tables: StudyTables) -> Figure:
     """Differences to the reference with intervals, one panel per protocol and headline metric."""
     summary, reference = tables.summary, tables.document.reference
     known = set(summary.metric)
-    metrics = ["mean_of_r5_rs1" if "mean_of_r5_rs1" in known else "mean_of_r10_r50"]
+    metrics = [headline(known)]
     metrics += ["map"] if "map" in known else []
     shown = [(protocol, metric) for protocol in summary.protocol.unique() for metric in metrics]
     figure, axes = panels(len(shown), 1.2 + 0.3 * len(tables.document.variants))
@@ -49,10 +49,16 @@ def differences(tables: StudyTables) -> Figure:
 def intervals(axis: Axes, rows: pd.DataFrame, labels: Sequence[str]) -> None:
     """Differences with their intervals, the first row at the top."""
     y = np.arange(len(rows))[::-1]
-    ends = [rows.difference - rows.difference_low, rows.difference_high - rows.difference]
+    ends = reach(rows, "difference")
     axis.errorbar(rows.difference, y, xerr=ends, fmt="o", capsize=3, color="#1f5fa8")
     axis.axvline(0, color="grey", linewidth=1)
     axis.set_yticks(y, labels)
+
+
+def reach(rows: pd.DataFrame, name: str) -> list[pd.Series]:
+    """How far the intervals of `mean` or `difference` reach below and above, for `errorbar`."""
+    start = "" if name == "mean" else f"{name}_"
+    return [rows[name] - rows[f"{start}low"], rows[f"{start}high"] - rows[name]]
 
 
 def band(axis: Axes, x: Sequence[float], rows: pd.DataFrame, label: str) -> None:

@@ -10,6 +10,8 @@ from rau.studies.tables import StudyTables
 
 # Header and format of every column.
 Columns = Mapping[str, tuple[str, str]]
+# Of the names of a value and of its interval's ends.
+ENDS = ("", "_low", "_high")
 COSTS: Columns = {
     "parameters": ("parameters", "{:,.0f}"),
     "seconds": ("seconds of training", "{:.1f}"),
@@ -47,6 +49,11 @@ def interval(ends: Iterable[Any], form: str = "{:+.2f}") -> str:
     return (
         "" if pd.isna(value) else f"{form.format(value)} [{form.format(low)}, {form.format(high)}]"
     )
+
+
+def interval_of(row: Mapping[Any, Any], name: str, form: str = "{:+.2f}") -> str:
+    """`interval` of the columns `name`, `name_low` and `name_high` of a row."""
+    return interval((row[f"{name}{end}"] for end in ENDS), form)
 
 
 def by_variant(tables: StudyTables, columns: Columns, statistic: str) -> Grid:

@@ -1,7 +1,7 @@
 """What all studies share: the sizes of the presets, variants of the parameters, tuning trials."""
 
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -28,6 +28,11 @@ SHOWN = (
     "mean_of_r5_rs1",
     "map",
 )
+
+
+def headline(names: Collection[str]) -> str:
+    """Of the metrics that there are, the one that studies compare by."""
+    return "mean_of_r5_rs1" if "mean_of_r5_rs1" in names else "mean_of_r10_r50"
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,14 @@ def stacked(results: Sequence[Result], protocol: str) -> Stacked:
     return {c: np.stack([result.values[protocol][c] for result in results]) for c in categories}
 
 
+def one_metric(results: Sequence[Result], metric: str) -> Stacked:
+    """A metric of all seeds under the headline's protocol, (S, R, 1), by category."""
+    first = results[0]
+    place = first.names.index(metric)
+    whole = stacked(results, next(iter(first.values)))
+    return {category: values[..., [place]] for category, values in whole.items()}
+
+
 def lines(by_variant: Mapping[str, Sequence[Result]], reference: str) -> pd.DataFrame:
     """Every metric of every variant under every protocol, the mean over categories; a row each.
 

@@ -2,11 +2,10 @@
 
 from collections.abc import Mapping
 
-import pandas as pd
 from matplotlib.figure import Figure
 
 from rau.params import Params
-from rau.studies.figures import axis_places, panels, pick
+from rau.studies.figures import axis_places, panels, pick, reach
 from rau.studies.grid import costs
 from rau.studies.plan import Plan, Preset, Tuned, Variant, variant
 from rau.studies.registry import Study
@@ -36,8 +35,8 @@ def figure(tables: StudyTables) -> Figure:
     axes[0].errorbar(
         first.loc[labels, "mean"],
         deep.loc[labels, "mean"],
-        xerr=_ends(first.loc[labels]),
-        yerr=_ends(deep.loc[labels]),
+        xerr=reach(first.loc[labels], "mean"),
+        yerr=reach(deep.loc[labels], "mean"),
         fmt="o",
         elinewidth=0.6,
     )
@@ -50,10 +49,6 @@ def figure(tables: StudyTables) -> Figure:
     axes[2].plot(n, means.seconds, "o-")
     axes[2].set(xlabel="n", ylabel="seconds", title="training, median of seeds", ylim=(0, None))
     return drawn
-
-
-def _ends(rows: pd.DataFrame) -> list[pd.Series]:
-    return [rows["mean"] - rows.low, rows.high - rows["mean"]]
 
 
 STUDY = Study(

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from rau.evaluation import bootstrap
 from rau.params import Params
-from rau.studies.breakdown import headline
-from rau.studies.grid import Grid, interval
-from rau.studies.plan import Plan, Preset, Tuned, Variant, regime, variant, where
+from rau.studies.figures import reach
+from rau.studies.grid import ENDS, Grid, interval_of
+from rau.studies.plan import Plan, Preset, Tuned, Variant, headline, regime, variant, where
 from rau.studies.registry import Study
 from rau.studies.runs import Result
-from rau.studies.summary import stacked
+from rau.studies.summary import one_metric
 from rau.studies.tables import StudyTables
 
 DROPOUTS: Mapping[Preset, tuple[float, ...]] = {
@@ -37,7 +37,6 @@ REGIMES: Mapping[Preset, tuple[tuple[float, float], ...]] = {
 }
 RESAMPLES = 10_000
 Floats = NDArray[np.float64]
-ENDS = ("", "_low", "_high")
 NOTE = (
     "Per regime and σ the dropout with the best mean over seeds on the holdout, as many tried for "
     "each σ; val chose nothing. Difference: to σ = 0 at its own chosen dropout. Wrong dropout: "
@@ -110,10 +109,7 @@ def _holdout(results: Sequence[Result]) -> float:
 
 def _values(results: Sequence[Result]) -> dict[str, Floats]:
     """The headline metric of every row, (S, R, 1), by category."""
-    first = results[0]
-    place = first.names.index(headline(first))
-    whole = stacked(results, next(iter(first.values)))
-    return {category: values[..., [place]] for category, values in whole.items()}
+    return one_metric(results, headline(results[0].names))
 
 
 def _mean(results: Sequence[Result]) -> float:
@@ -137,9 +133,8 @@ def grids(tables: StudyTables) -> dict[str, Grid]:
     for one in tables.own["tuned"].to_dict("records"):
         cells = [f"{one['dropout']:g}", f"{one['holdout']:.2f}", f"{one['mean']:.2f}"]
         for name in ("difference", "loss", "flatter"):
-            ends = [one[f"{name}{end}"] for end in ENDS]
             own_reference = one["sigma"] == 0 and name != "loss"
-            cells.append("" if own_reference else interval(ends))
+            cells.append("" if own_reference else interval_of(one, name))
         rows.append([f"σ {one['sigma']:g}{where(one['fraction'], one['noise'])}", *cells])
     header = ["", "dropout", "holdout", "val", "difference", "wrong dropout loses", "less by"]
     return {"Each with the dropout that the holdout chose": Grid(header, rows, NOTE)}
@@ -150,8 +145,8 @@ def figure(tables: StudyTables) -> Figure:
     summary = tables.summary
     rows = summary[summary.protocol == summary.protocol.iloc[0]]
     places = pd.DataFrame([{"variant": v.label, **v.x} for v in tables.document.variants])
-    main = "mean_of_r5_rs1" if "mean_of_r5_rs1" in set(rows.metric) else "mean_of_r10_r50"
-    metrics = [main, *(["map"] if "map" in set(rows.metric) else [])]
+    known = set(rows.metric)
+    metrics = [headline(known), *(["map"] if "map" in known else [])]
     kinds = list(places.groupby(["fraction", "noise"], sort=False))
     drawn = Figure(figsize=(4.8 * len(kinds), 3.4 * len(metrics)), layout="constrained")
     grid = drawn.subplots(len(metrics), len(kinds), squeeze=False)
@@ -160,7 +155,7 @@ def figure(tables: StudyTables) -> Figure:
         for axis, ((fraction, noise), there) in zip(axes, kinds, strict=True):
             for sigma, line in there.groupby("sigma"):
                 some = by_label.loc[list(line.variant)]
-                ends = [some["mean"] - some.low, some.high - some["mean"]]
+                ends = reach(some, "mean")
                 axis.errorbar(
                     line.dropout, some["mean"], yerr=ends, fmt="o-", capsize=2, label=f"σ {sigma:g}"
                 )

@@ -10,7 +10,7 @@ from rau.methods import DETERMINISTIC, METHODS
 from rau.params import Params
 from rau.studies.figures import differences
 from rau.studies.grid import Columns, Grid, costs
-from rau.studies.plan import Plan, Tuned, Variant, variant
+from rau.studies.plan import Plan, Tuned, Variant, headline, variant
 from rau.studies.registry import Study
 from rau.studies.runs import Result
 from rau.studies.tables import StudyTables
@@ -38,7 +38,7 @@ def own(
 ) -> dict[str, pd.DataFrame]:
     """What the single modalities do alone, and every method beside them, over all seeds."""
     first = results[SINGLE[0]][0]
-    metric = next(m for m in ("mean_of_r5_rs1", "mean_of_r10_r50") if m in first.names)
+    metric = headline(first.names)
     places = {name: first.names.index(name) for name in (HIT, metric)}
     rows = []
     for protocol, clusters in first.clusters.items():

@@ -8,9 +8,9 @@ from matplotlib.figure import Figure
 
 from rau.params import Params, UaParams
 from rau.studies.defined import distributions
-from rau.studies.figures import pick
+from rau.studies.figures import pick, reach
 from rau.studies.grid import Columns, Grid, interval
-from rau.studies.plan import Plan, Preset, Tuned, Variant, variant
+from rau.studies.plan import Plan, Preset, Tuned, Variant, headline, variant
 from rau.studies.registry import Study
 from rau.studies.runs import Result
 from rau.studies.tables import StudyTables
@@ -115,7 +115,7 @@ def figure(tables: StudyTables) -> Figure:
     drawn = Figure(figsize=(17, 4), layout="constrained")
     axes = drawn.subplots(1, 4)
     known = set(summary.metric)
-    main = "mean_of_r5_rs1" if "mean_of_r5_rs1" in known else "mean_of_r10_r50"
+    main = headline(known)
     largest = tables.runs.groupby("variant").gradient_norm_max.max()
     closer = numbers[numbers.name == "closer"].set_index("variant")
     for place, (name, own_rows) in enumerate(tables.own["holdout"].groupby("dr", sort=False)):
@@ -124,7 +124,7 @@ def figure(tables: StudyTables) -> Figure:
             if metric not in known:
                 continue
             rows = pick(summary, protocol, metric).loc[labels]
-            ends = [rows.difference - rows.difference_low, rows.difference_high - rows.difference]
+            ends = reach(rows, "difference")
             axis.errorbar(x, rows.difference, yerr=ends, fmt="o-", capsize=2, label=name)
             axis.set(title=f"{protocol}: {metric}", ylabel="difference to no DR, points")
         axes[2].plot(x, closer.loc[labels, "mean"], "o-", label=name)

@@ -12,12 +12,13 @@ from rau.evaluation import bootstrap
 from rau.methods import DETERMINISTIC, METHODS
 from rau.params import Params
 from rau.studies import breakdown
+from rau.studies.figures import reach
 from rau.studies.galleries import METRICS
-from rau.studies.grid import Grid, interval
-from rau.studies.plan import Plan, Preset, Tuned, Variant, regime, variant
+from rau.studies.grid import ENDS, Grid, interval, interval_of
+from rau.studies.plan import Plan, Preset, Tuned, Variant, headline, regime, variant
 from rau.studies.registry import Study
 from rau.studies.runs import Result
-from rau.studies.summary import stacked
+from rau.studies.summary import one_metric
 from rau.studies.tables import StudyTables
 
 FRACTIONS: Mapping[Preset, tuple[float, ...]] = {
@@ -27,7 +28,6 @@ FRACTIONS: Mapping[Preset, tuple[float, ...]] = {
 }
 NAMES = (DETERMINISTIC, "rau")
 RESAMPLES = 4000
-ENDS = ("", "_low", "_high")
 COLUMNS = ["over", "method", "variant", "x", "metric", "mean", "low", "high"]
 FITS = (
     "Points per doubling of the train queries (protocol and holdout unchanged) or of the gallery: "
@@ -100,16 +100,14 @@ def own(
     return {
         "curves": pd.DataFrame(curves, columns=COLUMNS),
         "fits": pd.DataFrame(fits, columns=["over", "method", "metric", *ends_of]),
-        "kinds": breakdown.table(full, results, found[0].label, breakdown.headline(first)),
+        "kinds": breakdown.table(full, results, found[0].label, headline(first.names)),
     }
 
 
 def _stack(by_x: Sequence[Sequence[Result]], metric: str) -> dict[str, Floats]:
     """One metric of results at several places, (S, R, places), by category."""
-    protocol = next(iter(by_x[0][0].values))
-    place = by_x[0][0].names.index(metric)
-    sides = [stacked(results, protocol) for results in by_x]
-    return {c: np.stack([side[c][..., place] for side in sides], axis=-1) for c in sides[0]}
+    sides = [one_metric(results, metric) for results in by_x]
+    return {c: np.concatenate([side[c] for side in sides], axis=-1) for c in sides[0]}
 
 
 def _grown(results: Sequence[Result], metric: str) -> dict[str, Floats]:
@@ -140,12 +138,12 @@ def grids(tables: StudyTables) -> dict[str, Grid]:
     """Fits, and kinds of queries."""
     rows = []
     for one in tables.own["fits"].to_dict("records"):
-        slopes = [interval(one[f"{name}{end}"] for end in ENDS) for name in ("slope", "steeper")]
+        slopes = [interval_of(one, name) for name in ("slope", "steeper")]
         rows.append([f"{one['over']}: {one['method']}", one["metric"], *slopes])
     kinds = []
     for one in tables.own["kinds"].to_dict("records"):
         mean = interval((one[name] for name in ("mean", "low", "high")), "{:.2f}")
-        gap = interval(one[f"difference{end}"] for end in ENDS)
+        gap = interval_of(one, "difference")
         kinds.append([one["variant"], one["group"], f"{one['queries']:,}", mean, gap])
     return {
         "Per doubling": Grid(["over", "metric", "points", "steeper by"], rows, FITS),
@@ -165,7 +163,7 @@ def figure(tables: StudyTables) -> Figure:
         for axis, over in zip(axes, ("train queries", "gallery"), strict=True):
             some = table[(table.over == over) & (table.metric == metric)]
             for label, line in some.groupby("variant", sort=False):
-                ends = [line["mean"] - line.low, line.high - line["mean"]]
+                ends = reach(line, "mean")
                 axis.errorbar(line.x, line["mean"], yerr=ends, fmt="o-", capsize=2, label=label)
             axis.set(xscale="log", xlabel=f"{over}, relative", ylabel=metric)
     grid[0, 0].legend(fontsize="small")

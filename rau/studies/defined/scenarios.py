@@ -12,8 +12,8 @@ from rau.methods import DETERMINISTIC, METHODS
 from rau.params import Params
 from rau.studies import breakdown
 from rau.studies.figures import pick
-from rau.studies.grid import Grid, interval
-from rau.studies.plan import Plan, Preset, Tuned, Variant, parts, regime, variant
+from rau.studies.grid import Grid, interval, interval_of
+from rau.studies.plan import Plan, Preset, Tuned, Variant, headline, parts, regime, variant
 from rau.studies.registry import Study
 from rau.studies.runs import Result
 from rau.studies.tables import StudyTables
@@ -33,7 +33,6 @@ SETTINGS: Mapping[Preset, Mapping[str, tuple[int, ...] | tuple[float, ...]]] = {
         "n": (0, 1, 2, 4),
     },
 }
-ENDS = ("", "_low", "_high")
 NAMES = {"theta": "θ", "theta_quantile": "quantile", "n": "n"}
 NOTE = (
     "Headline metric on val, difference to the deterministic head of the same regime, with the "
@@ -68,15 +67,14 @@ def own(
     found: Sequence[Variant], results: Mapping[str, Sequence[Result]]
 ) -> dict[str, pd.DataFrame]:
     """Differences by the number of true answers and by what captions say."""
-    metric = breakdown.headline(results[found[0].label][0])
+    metric = headline(results[found[0].label][0].names)
     table = breakdown.table(found, results, found[0].label, metric)
     return {"ambiguity": table.dropna(subset="difference")}
 
 
 def cells(tables: StudyTables) -> pd.DataFrame:
     """The map: a row per setting and regime, its difference and whether it helps or hurts."""
-    known = set(tables.summary.metric)
-    metric = "mean_of_r5_rs1" if "mean_of_r5_rs1" in known else "mean_of_r10_r50"
+    metric = headline(set(tables.summary.metric))
     rows = pick(tables.summary, tables.summary.protocol.iloc[0], metric)
     found = []
     for one in tables.document.variants:
@@ -125,8 +123,7 @@ def grids(tables: StudyTables) -> dict[str, Grid]:
     rows = []
     for label, there in ambiguity.groupby("variant", sort=False):
         by_group = there.set_index("group").to_dict("index")
-        ends = [[by_group[group][f"difference{end}"] for end in ENDS] for group in groups]
-        rows.append([str(label), *map(interval, ends)])
+        rows.append([str(label), *(interval_of(by_group[g], "difference") for g in groups)])
     note = "The same differences among some of the val queries; intervals are not adjusted."
     return {
         "Where a setting helps or hurts": rule(cells(tables)),
