@@ -1,11 +1,11 @@
 """Models named by the user: a folder, an MLflow run, a DVC experiment or a git revision."""
 
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from pipeline import workspace
 from pipeline.named_rankings import RUN_ID
@@ -13,6 +13,11 @@ from pipeline.revisions import Revision
 from rau import params as parameters
 from rau.errors import UserError
 from rau.files import user_path
+
+if TYPE_CHECKING:
+    import torch
+
+    from rau.search.model import Model
 
 MAX_BYTES = 2**32
 NO_ENCODER = (
@@ -63,6 +68,23 @@ def resolve(name: str, into: Path) -> Found:
     if revision := Revision.find(name):
         return _of_revision(revision, into)
     raise _unknown(name)
+
+
+@contextmanager
+def opened(name: str, device: "torch.device", trust_remote_code: bool = False) -> "Iterator[Model]":
+    """Load a model that `resolve` finds; its folders are there until the block ends.
+
+    Args:
+        trust_remote_code: as `encoder.trust_remote_code`.
+
+    Raises:
+        UserError: also where it is damaged.
+    """
+    from rau.search.model import Model
+
+    with TemporaryDirectory() as temporary:
+        place = resolve(name, Path(temporary))
+        yield Model.load(place.encoder, place.head, device, trust_remote_code)
 
 
 def head(name: str, into: Path) -> Head:

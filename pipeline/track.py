@@ -184,20 +184,16 @@ def main() -> None:
 
 def _log_search(dataset: str, uri: str, artifacts: Path, run: str) -> None:
     """Log a search over the val gallery as a model of the run, registered under the data set."""
-    import torch
-
-    from pipeline import galleries
+    from pipeline import galleries, named_models
+    from rau import devices
     from rau.search import exported
-    from rau.search.model import Model
 
     params = workspace.load_params()
-    model = Model.load(
-        workspace.encoder(dataset),
-        workspace.model(dataset),
-        torch.device("cpu"),
-        params.encoder.trust_remote_code,
-    )
-    with tempfile.TemporaryDirectory() as temporary:
+    device, trust = devices.choose(params.train.device), params.encoder.trust_remote_code
+    with (
+        tempfile.TemporaryDirectory() as temporary,
+        named_models.opened(".", device, trust) as model,
+    ):
         folder = Path(temporary) / "index"
         print(f"val gallery: {galleries.index(folder, model)}")
         name = f"rau-{dataset}"

@@ -1,6 +1,5 @@
 """Search from Python: an index, or a trained run over the val gallery of its data set."""
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from rau import devices
 from rau.evaluation.calibration import Confidence
 from rau.report.image_strips import Strip, draw
 from rau.search.index import MANIFEST
-from rau.search.model import NEUTRAL, Model
+from rau.search.model import NEUTRAL
 from rau.search.searcher import Hit, Searcher
 
 # An id of the index, a file, or a picture.
@@ -130,9 +129,7 @@ def load(
     chosen = devices.choose(device)
     if (Path(source) / MANIFEST).is_file():
         return Search(Searcher.open(Path(source), chosen, trust_remote_code))
-    with tempfile.TemporaryDirectory() as temporary:
-        place = named_models.resolve(str(source), Path(temporary))
-        model = Model.load(place.encoder, place.head, chosen, trust_remote_code)
+    with named_models.opened(str(source), chosen, trust_remote_code) as model:
         folder = workspace.parts() / "search" / model.key
         galleries.index(folder, model)
         return Search(Searcher.open(folder, chosen, trust_remote_code))

@@ -1,6 +1,5 @@
 """`rau index`: pictures of a catalogue to an index that `rau search` and a service answer from."""
 
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -49,7 +48,6 @@ def index(
     from rau.params import Params
     from rau.search import build, catalogue
     from rau.search.index import MANIFEST, read_manifest
-    from rau.search.model import Model
     from rau.search.recall import recall
 
     params = workspace.load_params() if workspace.PARAMS.is_file() else Params()
@@ -57,14 +55,8 @@ def index(
     found = catalogue.of_folder(folder) if folder is not None else galleries.catalogue_of()
     if engine is None:
         engine = read_manifest(into).engine if (into / MANIFEST).is_file() else "exact"
-    with tempfile.TemporaryDirectory() as temporary:
-        place = named_models.resolve(model, Path(temporary))
-        loaded = Model.load(
-            place.encoder,
-            place.head,
-            devices.choose(params.train.device),
-            params.encoder.trust_remote_code,
-        )
+    device, trust = devices.choose(params.train.device), params.encoder.trust_remote_code
+    with named_models.opened(model, device, trust) as loaded:
         made, changes = build.build(
             into,
             found,
