@@ -8,18 +8,17 @@ from rau.api.frames import Rows, gallery_rows, query_rows
 from rau.datasets.captions import all_texts
 from rau.errors import UserError
 from rau.evaluation import benchmark
-from rau.models.baselines import RawSum, WeightedSum
+from rau.methods import METHODS, RAW_SUM
+from rau.models import baselines
 from rau.params import EvaluateParams
 from rau.retrieval import protocols
 from rau.retrieval.feature_set import FeatureSet
 from rau.retrieval.tasks import Method
 
 # Untrained methods, by the names of `rau.methods`.
+_BY_LABEL = baselines.untrained(None, None)
 UNTRAINED: dict[str, Method] = {
-    "image_only": WeightedSum(0.0),
-    "text_only": WeightedSum(1.0),
-    "sum": WeightedSum(0.5),
-    "raw_sum": RawSum(),
+    name: _BY_LABEL[METHODS[name].label] for name in ("image_only", "text_only", "sum", RAW_SUM)
 }
 COLUMNS = ["category", "metric", "value", "low", "high"]
 

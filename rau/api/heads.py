@@ -15,6 +15,7 @@ from rau.models import checkpoint
 from rau.models.head import ComposedHead
 from rau.params import Params, first_error
 from rau.retrieval.feature_set import FeatureSet
+from rau.studies.plan import changed
 from rau.training import fit as training
 
 
@@ -95,14 +96,14 @@ def fit(
 
 def _params(changes: Mapping[str, Any]) -> Params:
     """The library's defaults with the values of dotted names replaced."""
-    values = Params().model_dump()
-    for name, value in changes.items():
+    defaults = Params()
+    known = defaults.model_dump()
+    for name in changes:
         section, _, key = name.partition(".")
-        if not isinstance(values.get(section), dict) or key not in values[section]:
+        if not isinstance(known.get(section), dict) or key not in known[section]:
             raise UserError(f"params: there is no {name}; docs/design.md and params.yaml list all")
-        values[section][key] = value
     try:
-        return Params.model_validate(values)
+        return changed(defaults, changes)
     except ValidationError as error:
         key, message = first_error(error)
         raise UserError(f"params: {key}: {message}") from error
