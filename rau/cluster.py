@@ -1,0 +1,66 @@
+"""A Ray cluster: the one that RAY_ADDRESS names or that runs on this machine, else one of its own
+for as long as it is needed."""
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+
+from rau.errors import UserError
+
+# Ray reports its use to its makers, and warns of a variable that it sets itself, unless told.
+QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+REMEDY = "start a cluster with `ray start --head`, or unset RAY_ADDRESS"
+ANSWER_SECONDS = 10
+
+
+@contextmanager
+def connected(parameter: str) -> Iterator[ModuleType]:
+    """Yield `ray`, connected; workers import this very `rau`, which is sent to them.
+
+    Files are not sent: every node finds them at the same absolute paths.
+
+    Args:
+        parameter: what asked for Ray, for errors.
+
+    Raises:
+        UserError: when Ray is not installed, or no cluster answers at RAY_ADDRESS.
+    """
+    try:
+        import ray
+    except ImportError as error:
+        raise UserError(f"{parameter}=ray needs Ray: pip install 'rau[ray]'") from error
+    os.environ.update({name: os.environ.get(name, value) for name, value in QUIET.items()})
+    if address := os.environ.get("RAY_ADDRESS"):
+        _check_answers(address, parameter)
+    package = str(Path(__file__).resolve().parent)
+    try:
+        ray.init(
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level="ERROR",
+            runtime_env={"py_modules": [package]},
+        )
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"{parameter}=ray: cannot start or reach Ray ({reason}); {REMEDY}"
+        ) from error
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def _check_answers(address: str, parameter: str) -> None:
+    """Refuse a cluster that nobody listens at: Ray itself would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not port.isdecimal():
+        return  # `auto` or `local`: Ray finds one or starts it.
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), ANSWER_SECONDS).close()
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(f"{parameter}=ray: no answer at {address} ({reason}); {REMEDY}") from error

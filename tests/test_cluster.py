@@ -1,0 +1,54 @@
+"""Connecting to Ray."""
+
+import socket
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import rau
+from rau.cluster import connected
+from rau.errors import UserError
+from tests.ray_nodes import cluster
+
+
+def test_a_missing_ray_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    needs = r"features\.engine=ray needs Ray: pip install 'rau\[ray\]'"
+    with pytest.raises(UserError, match=needs), connected("features.engine"):
+        pass
+
+
+def test_an_address_where_nobody_listens_is_refused_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("ray")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{port}")
+    started = time.monotonic()
+    refused = rf"study\.engine=ray: no answer at 127\.0\.0\.1:{port}"
+    with pytest.raises(UserError, match=refused), connected("study.engine"):
+        pass
+    assert time.monotonic() - started < 20
+
+
+@pytest.mark.xdist_group("ray")
+def test_workers_of_every_node_import_the_library_that_was_sent_to_them() -> None:
+    pytest.importorskip("ray")
+    with cluster(workers=2), connected("study.engine") as ray:
+
+        def where() -> tuple[str, bytes]:
+            import rau
+
+            time.sleep(1)
+            own = Path(rau.__file__)
+            return ray.get_runtime_context().get_node_id(), own.read_bytes()
+
+        task = ray.remote(num_cpus=1)(where)
+        found = ray.get([task.remote() for _ in range(2)])
+    assert len({node for node, _ in found}) == 2
+    assert {content for _, content in found} == {Path(rau.__file__).read_bytes()}
+    assert not ray.is_initialized()
