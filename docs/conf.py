@@ -54,6 +54,9 @@ def read(app: Sphinx, page: str, source: list[str]) -> None:
         for written, there in LINKS.items():
             readme = readme.replace(written, there)
         source[0] = readme + "\n" + source[0]
+    if page.startswith("findings/"):
+        # Reached from the table of answers; the menu has no room for all of them.
+        source[0] = f"---\norphan: true\n---\n\n{source[0]}"
     if page == "parameters":
         source[0] += "\n" + parameters((ROOT / "params.yaml").read_text(encoding="utf-8"))
     source[0] = source[0].replace("](../README.md", "](index.md")

@@ -34,20 +34,20 @@ def main(
     folder = workspace.studies(params.dataset.name)
     tuned = folder / "tune/tuned.json"
     if not studies:
-        running.announce(USUAL, params, _store(params))
+        running.announce(USUAL, params, store(params))
     for name in studies or (TUNE, *USUAL):
         if name == TUNE:
-            trials, chosen = running.tune(params, _store(params))
+            trials, chosen = running.tune(params, store(params))
             write_text(folder / "tune/trials.csv", trials.to_csv(index=False))
             write_json(tuned, chosen)
         else:
             study = registry.load(name)
             changes = read_json(tuned, "tuning") if study.tuned else {}
-            store = _store(params, study.encoders)
-            running.run_study(name, params, changes, store).write(folder / name)
+            own = store(params, study.encoders)
+            running.run_study(name, params, changes, own).write(folder / name)
 
 
-def _store(params: "Params", encoders: bool = False) -> "RunStore":
+def store(params: "Params", encoders: bool = False) -> "RunStore":
     """The runs that all studies share, with what they read."""
     from rau.studies.encoder_runs import EncoderSource
     from rau.studies.run_store import RunStore

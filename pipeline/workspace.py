@@ -21,6 +21,8 @@ METRICS = Path("reports/metrics.json")
 SUMMARY = Path("reports/summary.json")
 SUBMISSIONS = Path("data/submissions")
 PAGE = Path("reports/index.html")
+# A folder a setting; the page beside it has the answers of all.
+FINDINGS = Path("docs/findings")
 FIGURES = Path("reports/figures")
 WEIGHTS = "head.safetensors"
 HISTORY = "history.csv"

@@ -10,6 +10,7 @@ import io
 from pathlib import Path
 
 import jinja2
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -42,6 +43,14 @@ def png(figure: Figure) -> bytes:
     """A figure as PNG."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def svg(figure: Figure) -> bytes:
+    """A figure as SVG with its text as text; the same figure gives the same bytes."""
+    buffer = io.BytesIO()
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "rau"}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     return buffer.getvalue()
 
 

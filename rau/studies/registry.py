@@ -29,6 +29,8 @@ class Study:
 
     Attributes:
         title: of its section of the page.
+        question: as the table of findings asks it.
+        answer: what the tables say to it, in a sentence or two.
         reference: label of the variant that the others are compared with, where they name no
             partner of their own.
         variants: the configurations, from the parameters (result of `plan.base`), the sizes and
@@ -45,6 +47,8 @@ class Study:
     """
 
     title: str
+    question: str
+    answer: "Callable[[StudyTables], str]"
     reference: str
     variants: "Callable[[Params, Plan, Tuned], Sequence[Variant]]"
     figure: "Callable[[StudyTables], Figure]"

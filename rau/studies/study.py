@@ -118,6 +118,16 @@ def run_study(name: str, params: Params, tuned: plan.Tuned, store: RunStore) -> 
     return StudyTables(pd.DataFrame(rows), table, document, own)
 
 
+def is_current(document: StudyDocument, params: Params, tuned: plan.Tuned, store: RunStore) -> bool:
+    """Whether a study's tables are of the present code, features, tables and parameters."""
+    study, sizes = registry.load(document.study), plan.plan(params.study)
+    store = store.measuring(study.measures)
+    variants = plan.distinct(study.variants(plan.base(params, sizes), sizes, tuned))
+    seeds = sizes.encoder_seeds if study.encoders else sizes.seeds
+    runs = [(variant.label, store.key(variant.with_seed(0))) for variant in variants]
+    return (document.seeds, [(v.label, v.params) for v in document.variants]) == (seeds, runs)
+
+
 def _seeded(variants: Sequence[plan.Variant], seeds: int) -> list[Params]:
     """The runs of variants, all seeds of the first one first."""
     return [variant.with_seed(seed) for variant in variants for seed in range(seeds)]

@@ -127,6 +127,27 @@ def test_a_stopped_study_keeps_what_it_finished(studied: tuple[Path, str], tmp_p
     pd.testing.assert_frame_equal(before, after)
 
 
+def test_findings_are_written_of_what_is_current(studied: tuple[Path, str], tmp_path: Path) -> None:
+    folder = tmp_path / "project"
+    shutil.copytree(studied[0], folder, symlinks=True)
+    page = folder / "docs/findings.md"
+    page.parent.mkdir(exist_ok=True)
+    page.write_text("# Findings\n\n<!-- answers -->\n<!-- end -->\n")
+    stage(folder, "findings")
+    first = page.read_text()
+    for name in ("methods", "ablation", "theta", "n"):
+        own = page.with_suffix("") / f"garments-fine-tuned/{name}.md"
+        assert f"({own.relative_to(page.parent)})" in first
+        assert own.with_suffix(".svg").read_text().startswith("<?xml")
+        assert own.read_text().count("## Protocol ") == 2
+    assert "Do recalls mean composition?" in first
+    params = yaml.safe_load((folder / "params.yaml").read_text())
+    params["train"]["lr"] *= 2
+    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    assert stage(folder, "findings").count("left out, made by other code") == 4
+    assert page.read_text().count(" †: ") == 4
+
+
 def test_unknown_study_is_one_line(studied: tuple[Path, str]) -> None:
     printed = stage(studied[0], "study", "everything", code=1)
     assert "error: study everything: choose from tune, methods" in printed

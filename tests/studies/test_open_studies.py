@@ -19,6 +19,7 @@ from rau.studies import (
     by_seed,
     confidence_tables,
     distances,
+    findings,
     galleries,
     plan,
     registry,
@@ -74,6 +75,10 @@ def test_a_study_runs_from_its_variants_to_its_page(
         assert heading in text
         assert grid.rows
         assert all(len(row) == len(grid.header) for row in grid.rows)
+    assert found.answer(tables) in (page := findings.details(tables, "here", {}, "x.svg"))
+    assert all(f"## {heading}" in page for heading in section["grids"])
+    assert study.is_current(tables.document, params, {}, store)
+    assert not study.is_current(tables.document, plan.changed(params, {"train.lr": 0.5}), {}, store)
     partners = {v.partner or found.reference for v in tables.document.variants}
     assert partners <= {v.label for v in tables.document.variants}
 

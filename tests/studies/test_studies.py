@@ -229,7 +229,15 @@ def failing(*wild: str) -> registry.Study:
             for label, weight in (("a", 0.1), ("b", 0.2))
         ]
 
-    return registry.Study("x", "a", made, lambda tables: figures.panels(1)[0], counts_failures=True)
+    return registry.Study(
+        "x",
+        "x?",
+        lambda tables: "x",
+        "a",
+        made,
+        lambda tables: figures.panels(1)[0],
+        counts_failures=True,
+    )
 
 
 def test_a_study_that_counts_failures_pairs_what_is_left(

@@ -4,6 +4,7 @@ from itertools import product
 
 from rau.methods import DETERMINISTIC, METHODS
 from rau.params import Params
+from rau.studies import answers
 from rau.studies.figures import differences
 from rau.studies.plan import Plan, Tuned, Variant, parts, variant
 from rau.studies.registry import Study
@@ -19,5 +20,10 @@ def variants(params: Params, sizes: Plan, tuned: Tuned) -> list[Variant]:
 
 
 STUDY = Study(
-    "Ablation: ISU, CSU and DR on and off", METHODS[DETERMINISTIC].label, variants, differences
+    "Ablation: ISU, CSU and DR on and off",
+    "Which part of RAU helps?",
+    answers.differing,
+    METHODS[DETERMINISTIC].label,
+    variants,
+    differences,
 )

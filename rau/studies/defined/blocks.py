@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from matplotlib.figure import Figure
 
 from rau.params import Params
+from rau.studies import answers
 from rau.studies.figures import axis_places, panels, pick, reach
 from rau.studies.grid import costs
 from rau.studies.plan import Plan, Preset, Tuned, Variant, variant
@@ -53,6 +54,10 @@ def figure(tables: StudyTables) -> Figure:
 
 STUDY = Study(
     "The number n of blocks",
+    "How many blocks n?",
+    lambda tables: (
+        f"{answers.differing(tables)}, against no block. Highest mean: {answers.best(tables)}"
+    ),
     "n = 0",
     variants,
     figure,

@@ -8,10 +8,11 @@ from matplotlib.figure import Figure
 
 from rau.methods import DETERMINISTIC, METHODS
 from rau.params import Params
+from rau.studies import answers
 from rau.studies import confidence_tables as tables_of
 from rau.studies.confidence_tables import ALL, COSINE, MAIN, OVER_FREE, Evidence
 from rau.studies.figures import panels
-from rau.studies.grid import Grid
+from rau.studies.grid import Grid, interval
 from rau.studies.plan import Plan, Tuned, Variant, variant
 from rau.studies.registry import Study
 from rau.studies.runs import Result
@@ -131,8 +132,22 @@ def _cell(row: pd.Series) -> str:
     return f"{form.format(row['mean'])} ({signed.format(row.difference)} [{ends}])"
 
 
+def answer(tables: StudyTables) -> str:
+    """AUROC of σ and of the best predictor, and what is learned over the best free one."""
+    found, label = tables.own["confidence"], METHODS["rau"].label
+    areas = _pick(found, label, MAIN, "AUROC").set_index("predictor")["mean"]
+    over = _pick(found, label, MAIN, OVER_FREE).sort_values("mean").to_dict("records")
+    told = f"AUROC {areas[tables_of.SIGMA]:.3f} by σ, {areas.max():.3f} by {areas.idxmax()}"
+    if not over:
+        return told
+    ends = interval((over[-1][name] for name in ("mean", "low", "high")), "{:+.3f}")
+    return f"{told}; best learned over best free {answers.minus(ends)}"
+
+
 STUDY = Study(
     "Calibration: what tells whether an answer is right",
+    "Does σ tell whether an answer is right?",
+    answer,
     METHODS[DETERMINISTIC].label,
     variants,
     figure,

@@ -114,8 +114,22 @@ def figure(tables: StudyTables) -> Figure:
     return drawn
 
 
+def answer(tables: StudyTables) -> str:
+    """RAU's FLOPs and memory over the deterministic head's, at the middle width."""
+    table = tables.own["cost"]
+    at = table[table.width == WIDTHS[len(WIDTHS) // 2]].set_index("variant")
+    ours, theirs = at.loc[METHODS["rau"].label], at.loc[METHODS[DETERMINISTIC].label]
+    more = {name: ours[name] / theirs[name] - 1 for name in ("step_flops", "step_bytes")}
+    return (
+        f"At test time {ours.more_flops:+.1%} FLOPs a query and {ours.ratio:.2f} × the time; in "
+        f"training {more['step_flops']:+.0%} FLOPs and {more['step_bytes']:+.0%} memory"
+    )
+
+
 STUDY = Study(
     "Cost: what every method takes",
+    "What does uncertainty cost?",
+    answer,
     METHODS[DETERMINISTIC].label,
     variants,
     figure,

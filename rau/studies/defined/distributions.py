@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from rau.methods import DETERMINISTIC, METHODS
 from rau.params import Params
-from rau.studies import by_seed
+from rau.studies import answers, by_seed
 from rau.studies.distances import EDGES, NUMBERS
 from rau.studies.grid import Columns, Grid, interval
 from rau.studies.plan import Plan, Tuned, Variant, parts, variant
@@ -225,8 +225,20 @@ def _ellipse(row: Any, colour: str) -> Ellipse:
     return Ellipse((row.x, row.y), width, height, angle=angle, fill=False, color=colour)
 
 
+def answer(tables: StudyTables) -> str:
+    """The verdict on every variant, its pairs relative to negatives and the effective rank."""
+    grid = verdicts(tables)
+    told = (
+        f"{name} {said} (pairs {pairs} relative to negatives, effective rank {rank})"
+        for name, said, pairs, rank, _ in grid.rows
+    )
+    return answers.minus("; ".join(told))
+
+
 STUDY = Study(
     "Distributions: does DR align them, and does it smooth too much",
+    "Does DR align distributions, or smooth too much?",
+    answer,
     METHODS[DETERMINISTIC].label,
     variants,
     figure,

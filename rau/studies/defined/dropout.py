@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from rau.evaluation import bootstrap
 from rau.params import Params
+from rau.studies import answers
 from rau.studies.figures import reach
 from rau.studies.grid import ENDS, Grid, interval_of
 from rau.studies.plan import Plan, Preset, Tuned, Variant, headline, regime, variant, where
@@ -165,8 +167,25 @@ def figure(tables: StudyTables) -> Figure:
     return drawn
 
 
+def answer(tables: StudyTables) -> str:
+    """Per regime the largest gain of ISU, each at its own dropout, and what a wrong one costs."""
+    largest: dict[str, Mapping[Any, Any]] = {}
+    for row in tables.own["tuned"].sort_values("difference").to_dict("records"):
+        if row["sigma"] > 0:
+            place = where(row["fraction"], row["noise"]).strip(" ()") or "all queries"
+            largest[place] = row
+    told = [
+        f"{place}: ISU {interval_of(row, 'difference')} at its own dropout (σ {row['sigma']:g}), a "
+        f"wrong dropout costs {interval_of(row, 'flatter')} less with it"
+        for place, row in largest.items()
+    ]
+    return answers.minus("; ".join(told))
+
+
 STUDY = Study(
     "Dropout by σ: is ISU a regulariser that dropout replaces",
+    "Is ISU a regulariser that dropout replaces?",
+    answer,
     "the same dropout with σ 0",
     variants,
     figure,

@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 
 from rau.methods import DETERMINISTIC, METHODS, RAW_SUM
 from rau.params import Params
+from rau.studies import answers
 from rau.studies.figures import intervals, pick
 from rau.studies.grid import costs
 from rau.studies.plan import Plan, Preset, Tuned, Variant, parts, variant, where
@@ -70,8 +71,22 @@ def figure(tables: StudyTables) -> Figure:
     return drawn
 
 
+def answer(tables: StudyTables) -> str:
+    """RAU's whole beside the deterministic composer in every regime, and the best composer."""
+    label, _ = parts(Params(), True, True, True)
+    told = []
+    for v in tables.document.variants:
+        name, _, place = v.label.partition(" (")
+        if name == label:
+            regime = f"{place[:-1]}: " if place else ""
+            told.append(regime + answers.difference(tables, v.label))
+    return f"{'; '.join(told)}. Highest mean: {answers.best(tables)}"
+
+
 STUDY = Study(
     "Encoders trained along: which composer",
+    "And where encoders are trained along?",
+    answer,
     METHODS[DETERMINISTIC].label,
     variants,
     figure,

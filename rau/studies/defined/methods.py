@@ -8,6 +8,7 @@ import pandas as pd
 from rau.evaluation.composition import CUT, HIT, measure
 from rau.methods import DETERMINISTIC, METHODS
 from rau.params import Params
+from rau.studies import answers
 from rau.studies.figures import differences
 from rau.studies.grid import Columns, Grid, costs
 from rau.studies.plan import Plan, Tuned, Variant, headline, variant
@@ -81,8 +82,16 @@ def grids(tables: StudyTables) -> dict[str, Grid]:
     return made | {"Size and training time": costs(tables)}
 
 
+def answer(tables: StudyTables) -> str:
+    """RAU beside the deterministic head, and the best method."""
+    told = answers.difference(tables, METHODS["rau"].label)
+    return f"{told}. Highest mean: {answers.best(tables)}"
+
+
 STUDY = Study(
     "Methods side by side",
+    "Does RAU beat a deterministic head that is tuned as carefully?",
+    answer,
     METHODS[DETERMINISTIC].label,
     variants,
     differences,

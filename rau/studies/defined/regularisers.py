@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from rau.params import Params, UaParams
+from rau.studies import answers
 from rau.studies.defined import distributions
 from rau.studies.figures import pick, reach
 from rau.studies.grid import Columns, Grid, interval
@@ -67,7 +68,7 @@ def own(
 def chosen(tables: StudyTables) -> Grid:
     """The weight that the holdout chose for every divergence, and what val says of it."""
     table = tables.own["holdout"]
-    best = table.loc[table.groupby("dr", sort=False).holdout.idxmax()]
+    best = table[table.variant.isin(winners(tables))]
     protocol = tables.summary.protocol.iloc[0]
     known = set(tables.summary.metric)
     metrics = [m for m in ("mean_of_r10_r50", "mean_of_r5_rs1", "map") if m in known]
@@ -137,8 +138,24 @@ def figure(tables: StudyTables) -> Figure:
     return drawn
 
 
+def winners(tables: StudyTables) -> list[str]:
+    """Of every divergence the variant that the holdout chose."""
+    table = tables.own["holdout"]
+    return list(table.loc[table.groupby("dr", sort=False).holdout.idxmax()].variant)
+
+
+def answer(tables: StudyTables) -> str:
+    """Which divergence, at the weight that the holdout chose, differs from no DR."""
+    by_variant, chosen_ones = answers.rows(tables), winners(tables)
+    most = max(chosen_ones, key=lambda variant: by_variant[variant]["difference"])
+    told = f"{answers.differing(tables, chosen_ones)} from no DR"
+    return f"{told}. Largest: {most}, {answers.ends(by_variant[most])}"
+
+
 STUDY = Study(
     "Regularisers: divergences in place of the 2-Wasserstein distance",
+    "Is the 2-Wasserstein distance the right one for DR?",
+    answer,
     NONE,
     variants,
     figure,

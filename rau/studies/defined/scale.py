@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from rau.evaluation import bootstrap
 from rau.methods import DETERMINISTIC, METHODS
 from rau.params import Params
-from rau.studies import breakdown
+from rau.studies import answers, breakdown
 from rau.studies.figures import reach
 from rau.studies.galleries import METRICS
 from rau.studies.grid import ENDS, Grid, interval, interval_of
@@ -170,8 +170,21 @@ def figure(tables: StudyTables) -> Figure:
     return drawn
 
 
+def answer(tables: StudyTables) -> str:
+    """Points per doubling with the deterministic head, and how much steeper RAU is."""
+    fits, metric = tables.own["fits"], answers.metrics(tables)[0]
+    told = []
+    for over, both in fits[fits.metric == metric].groupby("over", sort=False):
+        first, second = both.to_dict("records")
+        steeper = interval_of(second, "steeper")
+        told.append(f"{interval_of(first, 'slope')} points a doubling of the {over}, RAU {steeper}")
+    return answers.minus("; ".join(told)) + " steeper"
+
+
 STUDY = Study(
     "Scale: train queries, galleries, captions, true answers",
+    "How does it scale?",
+    answer,
     METHODS[DETERMINISTIC].label,
     variants,
     figure,

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from rau.methods import DETERMINISTIC, METHODS
 from rau.params import Params
-from rau.studies import breakdown
+from rau.studies import answers, breakdown
 from rau.studies.figures import pick
 from rau.studies.grid import Grid, interval, interval_of
 from rau.studies.plan import Plan, Preset, Tuned, Variant, headline, parts, regime, variant
@@ -154,8 +154,18 @@ def figure(tables: StudyTables) -> Figure:
     return drawn
 
 
+def answer(tables: StudyTables) -> str:
+    """What helps and what hurts in every regime."""
+    told = []
+    for regime_of, helps, hurts, largest in rule(cells(tables)).rows:
+        told.append(f"{regime_of}: help {helps}, hurt {hurts} (largest: {largest})")
+    return answers.minus("; ".join(told))
+
+
 STUDY = Study(
     "Scenarios: where θ and n help or hurt",
+    "Which θ and n for which data?",
+    answer,
     METHODS[DETERMINISTIC].label,
     variants,
     figure,

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from rau.methods import DETERMINISTIC, METHODS
 from rau.models.config import without_uncertainty
 from rau.params import Params, UaParams
+from rau.studies import answers
 from rau.studies.figures import axis_places, band, cosines, pick
 from rau.studies.grid import Columns, by_variant
 from rau.studies.plan import Plan, Preset, Tuned, Variant, variant
@@ -85,8 +86,21 @@ def figure(tables: StudyTables) -> Figure:
     return drawn
 
 
+def answer(tables: StudyTables) -> str:
+    """Thresholds that differ from the deterministic head, and how much of what CSU adds is true."""
+    told = f"{answers.differing(tables)} from the deterministic head"
+    means = tables.runs.groupby("variant", sort=False)[["csu_added_per_row", "csu_precision"]]
+    precise = means.mean().query("csu_added_per_row >= 1").csu_precision.dropna()
+    if precise.empty:
+        return told
+    most = f"{precise.max():.0%} of what CSU adds at {precise.idxmax()}"
+    return f"{told}. At best {most} is true, where it adds one positive a query or more"
+
+
 STUDY = Study(
     "The threshold θ",
+    "Which θ?",
+    answer,
     METHODS[DETERMINISTIC].label,
     variants,
     figure,

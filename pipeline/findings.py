@@ -1,0 +1,76 @@
+"""Findings: what the finished studies say, written into the documentation."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pipeline import stage, workspace
+from pipeline.provenance import commit
+from pipeline.study import TUNE, store
+
+if TYPE_CHECKING:
+    from rau.params import Params
+    from rau.studies.findings import Answer
+
+
+def main(
+    setting: Annotated[
+        str | None,
+        typer.Option(help="data and features in words; else the data set, frozen or tuned"),
+    ] = None,
+) -> None:
+    """Write docs/findings.md and a page a study from the studies' tables of this project.
+
+    A study whose tables were made by other code, features or parameters is left out, and named.
+    """
+    from rau.evaluation.run_metrics import RunMetrics
+    from rau.features.table import read_features
+    from rau.studies import findings
+
+    params = workspace.load_params()
+    name = params.dataset.name
+    features = read_features(workspace.features(name, "texts"), "text").metadata
+    regime = "frozen" if workspace.encoder(name) == workspace.ENCODER else "fine-tuned"
+    title = setting or f"{name}, {regime}"
+    folder = workspace.FINDINGS / findings.slug(title)
+    about = {"encoder": f"{features['encoder']}, weights {features['weights']}", "commit": commit()}
+    made = _of_studies(params, title, folder, about)
+    if workspace.METRICS.exists():
+        metrics = RunMetrics.read(workspace.METRICS)
+        run = findings.of_run(metrics)
+        if run is not None and metrics.encoder["key"] == features["key"]:
+            made.append(run)
+    findings.Findings.of(folder, title).renewed(about, made).write(folder)
+    page = workspace.FINDINGS.with_suffix(".md")
+    findings.write_page(page, workspace.FINDINGS)
+    print(f"{title}: {len(made)} answers in {page}")
+
+
+def _of_studies(
+    params: "Params", title: str, folder: Path, about: Mapping[str, str]
+) -> "list[Answer]":
+    """The answers of the studies whose tables are current; their pages are written."""
+    from rau.files import read_json, write_bytes, write_text
+    from rau.report.html import svg
+    from rau.studies import findings, registry
+    from rau.studies import study as running
+    from rau.studies.tables import StudyTables
+
+    own, made = workspace.studies(params.dataset.name), []
+    for name in workspace.finished_studies(params.dataset.name):
+        study, tables = registry.load(name), StudyTables.read(own / name)
+        changes = read_json(own / TUNE / "tuned.json", "tuning") if study.tuned else {}
+        if not running.is_current(tables.document, params, changes, store(params, study.encoders)):
+            print(f"{name}: left out, made by other code, features or parameters")
+            continue
+        picture = f"{name}.svg"
+        write_bytes(folder / picture, svg(study.figure(tables)))
+        write_text(folder / f"{name}.md", findings.details(tables, title, about, picture))
+        made.append(findings.of_study(tables))
+    return made
+
+
+if __name__ == "__main__":
+    stage.run(main)

@@ -1,0 +1,80 @@
+"""What a study found in a sentence or two, with its differences and their intervals."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pandas as pd
+
+from rau.report.metric_names import label
+from rau.studies.figures import pick
+from rau.studies.grid import interval_of
+from rau.studies.plan import headline
+from rau.studies.tables import StudyTables
+
+# A difference holds up where its p-value, adjusted by Holm, is below.
+LEVEL = 0.05
+NAMED = 3
+Row = Mapping[Any, Any]
+
+
+def minus(text: str) -> str:
+    """Numbers with the sign that typography has for them."""
+    return text.replace("-", "\N{MINUS SIGN}")
+
+
+def metrics(tables: StudyTables) -> list[str]:
+    """The headline metric and mAP, where it is known."""
+    known = set(tables.summary.metric)
+    return [headline(known), *(["map"] if "map" in known else [])]
+
+
+def rows(tables: StudyTables, metric: str | None = None) -> dict[str, Row]:
+    """Rows of one metric (the headline one) under the headline's protocol, by variant."""
+    name = metric or metrics(tables)[0]
+    found = pick(tables.summary, tables.summary.protocol.iloc[0], name)
+    return {str(variant): dict(row) for variant, row in found.to_dict("index").items()}
+
+
+def ends(row: Row, form: str = "{:+.2f}") -> str:
+    """The paired difference of a row of the summary with its interval."""
+    return minus(interval_of(row, "difference", form))
+
+
+def difference(tables: StudyTables, variant: str) -> str:
+    """A variant's differences to its partner in every of `metrics`, and whether they hold up."""
+    found = {name: rows(tables, name)[variant] for name in metrics(tables)}
+    told = ", ".join(f"{ends(row)} {label(name)}" for name, row in found.items())
+    return f"{told}: {verdict(found.values())}"
+
+
+def verdict(found: Iterable[Row]) -> str:
+    """Of rows of the summary: better, worse, both, or no difference that holds up."""
+    signs = {row["difference"] > 0 for row in found if row["p_holm"] < LEVEL}
+    if len(signs) > 1:
+        return "better in one metric, worse in another"
+    return "no difference that holds up" if not signs else "better" if signs.pop() else "worse"
+
+
+def differing(tables: StudyTables, variants: Iterable[str] | None = None) -> str:
+    """Which of some variants (all that have a partner) differ from it, in any of `metrics`."""
+    paired = [v for v, row in rows(tables).items() if pd.notna(row["difference"])]
+    asked = [v for v in variants or paired if v in paired]
+    parts = []
+    for word, sign in (("better", 1), ("worse", -1)):
+        held: dict[str, str] = {}
+        for name in metrics(tables):
+            by_variant = rows(tables, name)
+            for variant in asked:
+                row = by_variant[variant]
+                if row["p_holm"] < LEVEL and sign * row["difference"] > 0:
+                    held.setdefault(variant, f"{variant} ({ends(row)} {label(name)})")
+        if held:
+            more = f" and {len(held) - NAMED} more" if len(held) > NAMED else ""
+            parts.append(f"{len(held)} {word}: {', '.join(list(held.values())[:NAMED])}{more}")
+    return f"Of {len(asked)}, {'; '.join(parts) or 'none differs'}"
+
+
+def best(tables: StudyTables) -> str:
+    """The variant with the highest mean of the headline metric."""
+    found = rows(tables)
+    return max(found, key=lambda variant: found[variant]["mean"])

@@ -1,0 +1,212 @@
+"""What studies found, as pages of the documentation: a table of answers, and a page a study.
+
+A setting is a data set with the features that heads were trained on. Each has a folder of its own
+with its answers, so that a page gathers settings that were measured on several machines.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Self
+
+import pandas as pd
+from pydantic import Field
+
+from rau.evaluation.run_metrics import RunMetrics
+from rau.files import write_json, write_text
+from rau.params import Section
+from rau.report.html import mark
+from rau.report.metric_names import label
+from rau.studies import answers, registry
+from rau.studies.grid import Grid, interval
+from rau.studies.tables import StudyTables
+
+FILE = "answers.json"
+MAX_BYTES = 1 << 22
+START, END = "<!-- answers -->\n", "<!-- end -->"
+COMPOSITION = "composition"
+LATER = "†"
+FOOTNOTE = (
+    f"{LATER} Measured before code, features or parameters changed; its command measures it again."
+)
+# Metrics of the table of differences, where they are known.
+SHOWN = ("recall_at_1", "mean_of_r5_rs1", "mean_of_r10_r50", "map")
+
+
+class Answer(Section):
+    """What a study answers.
+
+    Attributes:
+        study: its name, or `COMPOSITION`.
+        details: whether a page of its own has the tables and the picture.
+        current: whether code, features and parameters are those of the last writing.
+    """
+
+    study: str
+    question: str
+    text: str
+    command: str
+    details: bool
+    current: bool = True
+
+
+class Findings(Section):
+    """The answers of one setting, in the order of the studies."""
+
+    setting: str
+    about: dict[str, str] = Field(default_factory=dict)
+    answers: list[Answer] = Field(default_factory=list)
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Read what `write` wrote.
+
+        Raises:
+            UserError: when it is malformed.
+        """
+        return cls.read_json(folder / FILE, MAX_BYTES, "remove it and write the findings again")
+
+    @classmethod
+    def of(cls, folder: Path, setting: str) -> Self:
+        """Those of a setting so far; errors as in `read`."""
+        return cls.read(folder) if (folder / FILE).exists() else cls(setting=setting)
+
+    def write(self, folder: Path) -> None:
+        """Write it, whole or not at all."""
+        write_json(folder / FILE, self.model_dump())
+
+    def renewed(self, about: Mapping[str, str], made: Sequence[Answer]) -> Self:
+        """With these answers in the place of the older ones to their studies; what is older stays,
+        and says so."""
+        by_study = {one.study: one.model_copy(update={"current": False}) for one in self.answers}
+        by_study |= {one.study: one for one in made}
+        order = [*registry.STUDIES, COMPOSITION]
+        kept = [by_study[name] for name in order if name in by_study]
+        return self.model_copy(update={"about": dict(about), "answers": kept})
+
+
+def slug(setting: str) -> str:
+    """The name of a setting's folder."""
+    return re.sub(r"[^a-z0-9]+", "-", setting.lower()).strip("-")
+
+
+def of_study(tables: StudyTables) -> Answer:
+    """What a study's tables answer."""
+    name = tables.document.study
+    study = registry.load(name)
+    command = f"python -m pipeline.study {'tune ' if study.tuned else ''}{name}"
+    return Answer(
+        study=name,
+        question=study.question,
+        text=study.answer(tables),
+        command=command,
+        details=True,
+    )
+
+
+def of_run(metrics: RunMetrics) -> Answer | None:
+    """Whether a run's recalls mean composition; None where that was not measured."""
+    found = metrics.composition.get(metrics.headline.protocol)
+    own = None if found is None else found.methods.get(metrics.method)
+    if found is None or own is None or own.alone is None:
+        return None
+    ends = own.gap.interval or (float("nan"), float("nan"))
+    gap = answers.minus(interval((own.gap.difference, *ends), "{:+.1f}"))
+    return Answer(
+        study=COMPOSITION,
+        question="Do recalls mean composition?",
+        text=(
+            f"{metrics.method}: {gap} {label(found.metric)} over {found.better}; of what it finds "
+            f"among the first {found.cut}, {own.alone:.0%} one modality finds alone"
+        ),
+        command="dvc repro",
+        details=False,
+    )
+
+
+def table(found: Sequence[Findings], folder: str) -> str:
+    """The answers of every setting as Markdown, a row a question.
+
+    Args:
+        folder: of the settings' folders, relative to the page.
+    """
+    questions: dict[str, list[str]] = {}
+    for setting in found:
+        for one in setting.answers:
+            head = f"{one.question} `{one.command}`"
+            page = f"{folder}/{slug(setting.setting)}/{one.study}.md"
+            name = f"[{setting.setting}]({page})" if one.details else setting.setting
+            old = "" if one.current else f" {LATER}"
+            questions.setdefault(head, []).append(f"{name}{old}: {one.text}.")
+    rows = [[head, "<br>".join(cells)] for head, cells in questions.items()]
+    lines = markdown(["question", "answer"], rows)
+    return f"{lines}\n\n{FOOTNOTE}" if LATER in lines else lines
+
+
+def inserted(page: str, content: str) -> str:
+    """The page with the content between its markers.
+
+    Raises:
+        ValueError: when it has none.
+    """
+    before, found, rest = page.partition(START)
+    _, closed, after = rest.partition(END)
+    if not found or not closed:
+        raise ValueError(f"the page has no line {START.strip()} followed by {END}")
+    return f"{before}{START}{content}\n{END}{after}"
+
+
+def details(tables: StudyTables, setting: str, about: Mapping[str, str], picture: str) -> str:
+    """The page of a study: its answer, picture, differences and own tables."""
+    study = registry.load(tables.document.study)
+    size = f"preset {tables.document.preset}, {tables.document.seeds} seeds"
+    parts = [
+        f"# {study.title}",
+        f"{setting}. {study.answer(tables)}.",
+        "; ".join([size, *(f"{name} {value}" for name, value in about.items())]) + ".",
+        f"![{study.title}]({picture})",
+    ]
+    for protocol, own in tables.summary.groupby("protocol", sort=False):
+        parts += [f"## Protocol {protocol}", differences(own)]
+    for heading, grid in study.grids(tables).items():
+        parts += [f"## {heading}", grid.note, _grid(grid)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def differences(rows: pd.DataFrame) -> str:
+    """Means and paired differences of a protocol's rows of the summary, as Markdown."""
+    known = [name for name in SHOWN if name in set(rows.metric)]
+    compared = known[1:] or known
+    header = ["variant", *map(label, known), *(f"difference, {label(name)}" for name in compared)]
+    cells = []
+    for variant, own in rows.groupby("variant", sort=False):
+        by_metric = own.set_index("metric").to_dict("index")
+        means = [f"{by_metric[name]['mean']:.2f}" for name in known]
+        gaps = [_gap(by_metric[name]) for name in compared]
+        cells.append([str(variant), *means, *gaps])
+    return markdown(header, cells)
+
+
+def _gap(row: answers.Row) -> str:
+    if pd.isna(row["difference"]):
+        return ""
+    return f"{answers.ends(row)}{mark(row['p_holm'])}"
+
+
+def _grid(grid: Grid) -> str:
+    return markdown(grid.header, [[answers.minus(cell) for cell in row] for row in grid.rows])
+
+
+def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(
+        "| " + " | ".join(cell.replace("|", "\\|").replace("*", "\\*") for cell in line) + " |"
+        for line in lines
+    )
+
+
+def write_page(path: Path, folder: Path) -> None:
+    """Write the answers of every setting's folder into the page."""
+    found = [Findings.read(own.parent) for own in sorted(folder.glob(f"*/{FILE}"))]
+    write_text(path, inserted(path.read_text(encoding="utf-8"), table(found, folder.name)))
