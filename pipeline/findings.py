@@ -8,11 +8,12 @@ import typer
 
 from pipeline import stage, workspace
 from pipeline.provenance import commit
-from pipeline.study import TUNE, store
+from pipeline.study import TUNE, connected, store
 
 if TYPE_CHECKING:
     from rau.params import Params
     from rau.studies.findings import Answer
+    from rau.studies.workers import Workers
 
 
 def main(
@@ -36,7 +37,8 @@ def main(
     title = setting or f"{name}, {regime}"
     folder = workspace.FINDINGS / findings.slug(title)
     about = {"encoder": f"{features['encoder']}, weights {features['weights']}", "commit": commit()}
-    made = _of_studies(params, title, folder, about)
+    with connected(params) as workers:
+        made = _of_studies(params, workers, title, folder, about)
     if workspace.METRICS.exists():
         metrics = RunMetrics.read(workspace.METRICS)
         run = findings.of_run(metrics)
@@ -49,7 +51,7 @@ def main(
 
 
 def _of_studies(
-    params: "Params", title: str, folder: Path, about: Mapping[str, str]
+    params: "Params", workers: "Workers", title: str, folder: Path, about: Mapping[str, str]
 ) -> "list[Answer]":
     """The answers of the studies whose tables are current; their pages are written."""
     from rau.files import read_json, write_bytes, write_text
@@ -62,7 +64,8 @@ def _of_studies(
     for name in workspace.finished_studies(params.dataset.name):
         study, tables = registry.load(name), StudyTables.read(own / name)
         changes = read_json(own / TUNE / "tuned.json", "tuning") if study.tuned else {}
-        if not running.is_current(tables.document, params, changes, store(params, study.encoders)):
+        runs = store(params, workers, study.encoders)
+        if not running.is_current(tables.document, params, changes, runs):
             print(f"{name}: left out, made by other code, features or parameters")
             continue
         picture = f"{name}.svg"

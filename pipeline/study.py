@@ -1,5 +1,8 @@
 """Studies: `python -m pipeline.study`, or `tune` and the names of studies."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,6 +14,7 @@ from rau.studies.registry import STUDIES, USUAL
 if TYPE_CHECKING:
     from rau.params import Params
     from rau.studies.run_store import RunStore
+    from rau.studies.workers import Workers
 
 TUNE = "tune"
 NAMES = (TUNE, *STUDIES)
@@ -26,56 +30,78 @@ def main(
     for name in studies or ():
         if name not in NAMES:
             raise UserError(f"study {name}: choose from {', '.join(NAMES)}")
+    params = workspace.load_params()
+    with connected(params) as workers:
+        if not studies:
+            from rau.studies import study as running
+
+            running.announce(USUAL, params, store(params, workers))
+        for name in studies or (TUNE, *USUAL):
+            _execute(name, params, workers)
+
+
+def _execute(name: str, params: "Params", workers: "Workers") -> None:
+    """The tuning, or a study with what the tuning chose."""
     from rau.files import read_json, write_json, write_text
     from rau.studies import registry
     from rau.studies import study as running
 
-    params = workspace.load_params()
     folder = workspace.studies(params.dataset.name)
     tuned = folder / "tune/tuned.json"
-    if not studies:
-        running.announce(USUAL, params, store(params))
-    for name in studies or (TUNE, *USUAL):
-        if name == TUNE:
-            trials, chosen = running.tune(params, store(params))
-            write_text(folder / "tune/trials.csv", trials.to_csv(index=False))
-            write_json(tuned, chosen)
-        else:
-            study = registry.load(name)
-            changes = read_json(tuned, "tuning") if study.tuned else {}
-            own = store(params, study.encoders)
-            running.run_study(name, params, changes, own).write(folder / name)
+    if name == TUNE:
+        trials, chosen = running.tune(params, store(params, workers))
+        write_text(folder / "tune/trials.csv", trials.to_csv(index=False))
+        write_json(tuned, chosen)
+        return
+    study = registry.load(name)
+    changes = read_json(tuned, "tuning") if study.tuned else {}
+    own = store(params, workers, study.encoders)
+    running.run_study(name, params, changes, own).write(folder / name)
 
 
-def store(params: "Params", encoders: bool = False) -> "RunStore":
-    """The runs that all studies share, with what they read."""
+@contextmanager
+def connected(params: "Params") -> Iterator["Workers"]:
+    """Who executes the runs: processes of this machine, or a cluster's."""
+    device, jobs = params.train.device, params.study.jobs
+    if params.study.engine == "ray":
+        from rau.studies import ray_workers
+
+        with ray_workers.connected(device, jobs) as workers:
+            yield workers
+    else:
+        from rau.studies.local_workers import LocalWorkers
+
+        yield LocalWorkers(device, jobs=jobs, cores=stage.cores())
+
+
+def store(params: "Params", workers: "Workers", encoders: bool = False) -> "RunStore":
+    """The runs that all studies share, with what they read, where every node finds it."""
     from rau.studies.encoder_runs import EncoderSource
     from rau.studies.run_store import RunStore
     from rau.studies.runs import Source
 
     if params.train.head is not None:
         raise UserError("train.head: a study trains heads of its own; set it to null")
-    name = params.dataset.name
-    tables = {kind: workspace.table(name, kind) for kind in ("queries", "galleries")}
+    name, here = params.dataset.name, Path.cwd()
+    tables = {kind: here / workspace.table(name, kind) for kind in ("queries", "galleries")}
     source: Source | EncoderSource = Source(
-        images=workspace.features(name, "images"),
-        texts=workspace.features(name, "texts"),
+        images=here / workspace.features(name, "images"),
+        texts=here / workspace.features(name, "texts"),
         queries=tables["queries"],
         galleries=tables["galleries"],
-        device=params.train.device,
-        listed=workspace.table(name, "images"),
+        device=workers.device,
+        listed=here / workspace.table(name, "images"),
     )
     if encoders:
         source = EncoderSource(
-            encoder=workspace.ENCODER,
-            manifest=workspace.manifest(name),
+            encoder=here / workspace.ENCODER,
+            manifest=here / workspace.manifest(name),
             **tables,
             images=workspace.store(params.dataset),
             parts=workspace.parts(),
-            device=params.train.device,
+            device=workers.device,
         )
-    jobs = params.study.jobs
-    return RunStore(workspace.parts() / "runs", source, jobs=jobs, cores=stage.cores())
+    return RunStore(workspace.parts() / "runs", source, workers)
 
 
 if __name__ == "__main__":

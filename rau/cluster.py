@@ -10,8 +10,14 @@ from types import ModuleType
 
 from rau.errors import UserError
 
-# Ray reports its use to its makers, and warns of a variable that it sets itself, unless told.
-QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+# Unless told before it is imported, Ray reports its use to its makers, warns of a variable that it
+# sets itself, and prints a paragraph for every worker that dies and every error that nobody reads.
+QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_DEDUP_LOGS_SKIP_REGEX": ".",
+    "RAY_IGNORE_UNHANDLED_ERRORS": "1",
+}
 REMEDY = "start a cluster with `ray start --head`, or unset RAY_ADDRESS"
 ANSWER_SECONDS = 10
 
@@ -28,11 +34,11 @@ def connected(parameter: str) -> Iterator[ModuleType]:
     Raises:
         UserError: when Ray is not installed, or no cluster answers at RAY_ADDRESS.
     """
+    os.environ.update({name: os.environ.get(name, value) for name, value in QUIET.items()})
     try:
         import ray
     except ImportError as error:
         raise UserError(f"{parameter}=ray needs Ray: pip install 'rau[ray]'") from error
-    os.environ.update({name: os.environ.get(name, value) for name, value in QUIET.items()})
     if address := os.environ.get("RAY_ADDRESS"):
         _check_answers(address, parameter)
     package = str(Path(__file__).resolve().parent)

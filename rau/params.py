@@ -281,6 +281,7 @@ class TrackParams(Section):
 class StudyParams(Section):
     """The studies of `pipeline/dvc.yaml`; null leaves a size to the preset."""
 
+    engine: Literal["local", "ray"] = "local"
     preset: Literal["smoke", "quick", "full"] = "quick"
     seeds: Annotated[int, Field(ge=1, le=100)] | None = None
     epochs: Count | None = None

@@ -19,6 +19,7 @@ from rau.schemas import (
 )
 from rau.studies import plan, registry, study
 from rau.studies.encoder_runs import EncoderSource
+from rau.studies.local_workers import LocalWorkers
 from rau.studies.run_store import RunStore
 from tests.finetuning.world import params, pictures, queries
 
@@ -140,7 +141,7 @@ def test_the_study_pairs_each_regime_with_its_own_deterministic_composer(
     # The numbers do not matter here: one run stands for all.
     made = source.runner()(plan.base(small(), SIZES))
     monkeypatch.setattr(RunStore, "complete", lambda self, title, wanted: [made] * len(wanted))
-    store = RunStore(tmp_path / "runs", source, jobs=1, cores=1)
+    store = RunStore(tmp_path / "runs", source, LocalWorkers("cpu", jobs=1, cores=1))
     monkeypatch.setattr(store, "forecast", lambda title, wanted: None)
     tables = study.run_study("finetune", small(), {}, store)
     assert tables.document.seeds == 1

@@ -29,6 +29,7 @@ from rau.studies import (
     summary,
 )
 from rau.studies.defined import distributions, dropout, scale, scenarios
+from rau.studies.local_workers import LocalWorkers
 from rau.studies.run_store import RunStore
 from rau.studies.tables import StudyTables
 from rau.training import fit
@@ -64,7 +65,7 @@ def test_a_study_runs_from_its_variants_to_its_page(
     for module in (summary, by_seed, breakdown, scale, dropout, confidence_tables):
         monkeypatch.setattr(module, "RESAMPLES", 50)
     params = plan.changed(tiny(), {"study.preset": "smoke", "study.epochs": 1})
-    store = RunStore(tmp_path / "runs", source, jobs=1, cores=1)
+    store = RunStore(tmp_path / "runs", source, LocalWorkers("cpu", jobs=1, cores=1))
     study.run_study(name, params, {}, store).write(tmp_path / name)
     tables = StudyTables.read(tmp_path / name)
     found = registry.load(name)

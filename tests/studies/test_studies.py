@@ -17,6 +17,7 @@ from rau.models.head import ComposedHead
 from rau.params import Params, StudyParams, UaParams
 from rau.schemas import GalleryRow, ends
 from rau.studies import figures, grid, plan, registry, runs, study, study_page, summary, tuning
+from rau.studies.local_workers import LocalWorkers
 from rau.studies.run_store import RunStore
 from rau.studies.tables import StudyDocument, StudyTables, VariantRecord
 from rau.training import fit
@@ -36,6 +37,10 @@ def tiny(**train: Any) -> Params:
 
 def variants(study: str, params: Params) -> list[plan.Variant]:
     return plan.distinct(registry.load(study).variants(params, SIZES, {}))
+
+
+def local(jobs: int) -> LocalWorkers:
+    return LocalWorkers("cpu", jobs=jobs, cores=4)
 
 
 def small_world() -> runs.StudyData:
@@ -209,7 +214,7 @@ COUNT = f"{__name__}:count_queries"
 
 
 def test_what_a_study_measures_is_kept_with_the_run_and_apart_from_others(tmp_path: Path) -> None:
-    plain = RunStore(tmp_path / "runs", write_source(tmp_path), jobs=1, cores=1)
+    plain = RunStore(tmp_path / "runs", write_source(tmp_path), local(1))
     store, params = plain.measuring((COUNT,)), canonical(tiny())
     assert plain.measuring(()).key(params) == plain.key(params) != store.key(params)
     runs.save(store.path(params), store.source.runner()(params))
@@ -243,7 +248,7 @@ def failing(*wild: str) -> registry.Study:
 def test_a_study_that_counts_failures_pairs_what_is_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = RunStore(tmp_path / "runs", write_source(tmp_path), jobs=1, cores=1)
+    store = RunStore(tmp_path / "runs", write_source(tmp_path), local(1))
     monkeypatch.setattr(store, "forecast", lambda title, wanted: None)
     execute = store.source.runner()
     monkeypatch.setattr(store, "complete", lambda title, wanted: [execute(p) for p in wanted])
@@ -320,7 +325,7 @@ def test_finished_runs_are_not_repeated(tmp_path: Path, capsys: pytest.CaptureFi
     source = write_source(tmp_path)
     first, second = (canonical(tiny(seed=seed)) for seed in (0, 1))
     wanted = [first, second]
-    one, two = (RunStore(tmp_path / "runs", source, jobs=n, cores=4) for n in (1, 2))
+    one, two = (RunStore(tmp_path / "runs", source, local(n)) for n in (1, 2))
     one.complete("half", [first])
     before = one.path(first).stat().st_mtime_ns
     assert one.missing(wanted) == [second]

@@ -8,7 +8,6 @@ import hashlib
 import multiprocessing
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import starmap
@@ -36,6 +35,7 @@ from rau.errors import UserError
 from rau.files import abandoned, read_json, write_json
 from rau.progress import tqdm
 from rau.schemas import RELEVANCE, write_table
+from rau.worker_pool import worker_pool
 
 MARKER = "garments.json"
 SPLITS = ("train", "val")
@@ -193,7 +193,7 @@ def _map(
     if workers <= 1:
         return list(bar(starmap(work, jobs)))
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+    with worker_pool(workers, context) as pool:
         return list(bar(pool.map(work, *zip(*jobs, strict=True), chunksize=CHUNK)))
 
 

@@ -1,0 +1,194 @@
+"""Studies on a cluster: the same results as here, whatever dies meanwhile."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from threading import Thread
+from types import MappingProxyType, ModuleType
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+
+from rau.errors import UserError
+from rau.models.config import canonical
+from rau.params import Params
+from rau.studies import plan, runs
+from rau.studies.ray_workers import RayWorkers, connected
+from rau.studies.run_store import RunStore
+from rau.studies.workers import Runner
+from tests.ray_nodes import STORE_BYTES, cluster
+from tests.studies.test_studies import local, tiny, write_source
+
+pytestmark = pytest.mark.xdist_group("ray")
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[Any]:
+    pytest.importorskip("ray")
+    with cluster(workers=2) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def workers(nodes: Any) -> Iterator[RayWorkers]:
+    with connected("auto", 0) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> runs.Source:
+    return write_source(tmp_path_factory.mktemp("world"))
+
+
+def wanted(count: int, changes: Mapping[str, Any] = MappingProxyType({})) -> list[Params]:
+    return [canonical(plan.changed(tiny(seed=seed), changes)) for seed in range(count)]
+
+
+def same(one: runs.Result, other: runs.Result) -> bool:
+    """Whether two results are equal bit by bit, but for the seconds that they took."""
+    kept = [{k: v for k, v in side.summary.items() if k != "seconds"} for side in (one, other)]
+    plain = [replace(side, summary={}, values={}, clusters={}, cosines={}) for side in (one, other)]
+    arrays = [(side.values, side.clusters, side.cosines) for side in (one, other)]
+    np.testing.assert_equal(*arrays)
+    return kept[0] == kept[1] and plain[0] == plain[1]
+
+
+def test_results_are_those_of_this_machine(
+    workers: RayWorkers, source: runs.Source, tmp_path: Path
+) -> None:
+    asked = wanted(3)
+    here = RunStore(tmp_path / "here", source, local(1))
+    there = RunStore(tmp_path / "there", source, workers)
+    assert workers.device == "cpu"
+    assert workers.jobs == 2
+    assert [there.key(params) for params in asked] == [here.key(params) for params in asked]
+    found = there.complete("there", asked)
+    expected = here.complete("here", asked)
+    assert all(same(one, other) for one, other in zip(found, expected, strict=True))
+    assert there.seconds(asked) > there.seconds(asked[:1]) > 0
+
+
+def test_a_stopped_study_keeps_what_it_finished(
+    workers: RayWorkers, source: runs.Source, tmp_path: Path
+) -> None:
+    asked = wanted(4)
+    store = RunStore(tmp_path / "runs", source, workers)
+
+    class Stop(Exception):
+        pass
+
+    save = runs.save
+
+    def once(path: Path, result: runs.Result) -> None:
+        if list(store.folder.glob("*")):
+            raise Stop
+        save(path, result)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runs, "save", once)
+        with pytest.raises(Stop):
+            store.complete("first", asked)
+    (kept,) = store.folder.glob("*")
+    before = kept.stat().st_mtime_ns
+    assert len(store.missing(asked)) == 3
+    store.complete("again", asked)
+    assert kept.stat().st_mtime_ns == before
+    assert not store.missing(asked)
+
+
+def kill_a_worker(nodes: Any) -> None:
+    """Kill a process of the cluster that executes a run, once there is one."""
+    for _ in range(600):
+        raylets = [node.all_processes["raylet"][0].process.pid for node in nodes.worker_nodes]
+        for worker in (child for pid in raylets for child in psutil.Process(pid).children()):
+            with suppress(psutil.NoSuchProcess):
+                if "_execute" in worker.cmdline()[0]:
+                    worker.kill()
+                    return
+        time.sleep(0.1)
+    raise AssertionError("no run was executed")
+
+
+def test_what_dies_is_done_again(
+    nodes: Any, workers: RayWorkers, source: runs.Source, tmp_path: Path
+) -> None:
+    asked = wanted(4, {"train.epochs": 60, "train.patience": 0})
+    store = RunStore(tmp_path / "runs", source, workers)
+    study = Thread(target=store.complete, args=("study", asked), daemon=True)
+    study.start()
+    for _ in range(2):
+        kill_a_worker(nodes)
+        time.sleep(1)
+    nodes.remove_node(min(nodes.worker_nodes, key=id), allow_graceful=False)
+    nodes.add_node(num_cpus=1, object_store_memory=STORE_BYTES)
+    study.join(300)
+    here = RunStore(tmp_path / "here", source, local(2))
+    for params, expected in zip(asked, here.complete("here", asked), strict=True):
+        found = store.load(params)
+        assert found is not None
+        assert same(found, expected)
+
+
+def test_an_error_of_a_run_is_its_line_and_the_node(
+    workers: RayWorkers, source: runs.Source, tmp_path: Path
+) -> None:
+    missing = replace(source, texts=tmp_path / "no.parquet")
+    line = r"no\.parquet is missing; .* \(on node .+\)$"
+    with pytest.raises(UserError, match=line):
+        list(workers.results(missing, wanted(2)))
+
+
+def test_a_run_that_ends_every_worker_is_given_up(
+    workers: RayWorkers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rau.studies.ray_workers.LIVES", 2)
+
+    @dataclass(frozen=True)
+    class Deadly:
+        device: str = "cpu"
+
+        def runner(self) -> Runner:
+            os.kill(os.getpid(), signal.SIGKILL)
+            raise AssertionError
+
+    line = r"study\.engine=ray: a run ended 2 workers \(WorkerCrashedError\), most likely out of"
+    with pytest.raises(UserError, match=line):
+        list(workers.results(Deadly(), wanted(1)))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("have", "device", "jobs", "expected"),
+    [
+        ({"CPU": 8.0}, "auto", 0, ("cpu", 8, 1.0, 0.0)),
+        ({"CPU": 8.0}, "cpu", 3, ("cpu", 3, 1.0, 0.0)),
+        ({"CPU": 8.0, "GPU": 2.0}, "auto", 0, ("cuda", 2, 0.0, 1.0)),
+        ({"CPU": 8.0, "GPU": 2.0}, "cuda:1", 5, ("cuda", 5, 0.0, 1 / 3)),
+        ({"CPU": 8.0, "GPU": 2.0}, "cpu", 0, ("cpu", 8, 1.0, 0.0)),
+    ],
+)
+def test_a_run_takes_a_core_or_its_share_of_a_gpu(
+    have: dict[str, float], device: str, jobs: int, expected: tuple[str, int, float, float]
+) -> None:
+    found = RayWorkers(_having(have), device, jobs)
+    assert (found.device, found.jobs, *found.resources.values()) == expected
+
+
+@pytest.mark.parametrize(
+    ("device", "reason"), [("cuda", "no node of the cluster has a GPU"), ("mps", "Ray has no")]
+)
+def test_a_device_that_the_cluster_does_not_have_is_refused(device: str, reason: str) -> None:
+    with pytest.raises(UserError, match=reason):
+        RayWorkers(_having({"CPU": 8.0}), device, 0)
+
+
+def _having(resources: dict[str, float]) -> ModuleType:
+    """Ray, as far as it says what a cluster has."""
+    ray = ModuleType("ray")
+    ray.cluster_resources = lambda: resources  # type: ignore[attr-defined]
+    return ray
