@@ -10,7 +10,9 @@ import typer
 from pipeline import stage, workspace
 
 if TYPE_CHECKING:
-    from rau.features.extraction import Item
+    from collections.abc import Sequence
+
+    from rau.features.items import Item
     from rau.finetuning.processes import Processes
     from rau.params import Params
 
@@ -22,7 +24,7 @@ def main() -> None:
     towers to train only a record is written, and `features` reads the encoder as it is.
     """
     from rau.encoders import label
-    from rau.features.cache import image_items
+    from rau.features.items import image_items
     from rau.files import digest_files
     from rau.finetuning import record, run
     from rau.finetuning.processes import Processes
@@ -75,7 +77,7 @@ def _check_head(params: "Params") -> None:
 
 
 def _finetune(
-    params: "Params", items: "list[Item]", key: str, kept: Path, processes: "Processes"
+    params: "Params", items: "Sequence[Item]", key: str, kept: Path, processes: "Processes"
 ) -> None:
     """Fine-tune into the store."""
     from filelock import FileLock

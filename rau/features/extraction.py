@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing, nullcontext
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from torch import Tensor
 
@@ -17,41 +17,12 @@ from rau.ahead import ahead
 from rau.devices import threads
 from rau.encoders.encoder import Encoder
 from rau.errors import UserError
-from rau.features.table import Matrix, pair_name
+from rau.features.items import Item, Kind, Pair
+from rau.features.table import Matrix
 from rau.files import read_bytes
 from rau.pictures import MAX_BYTES
 
-
-class Item(NamedTuple):
-    """One thing to encode: its name in the table, the key of its content, and itself.
-
-    An image's key is the SHA-256 of its file, a text's the text.
-    """
-
-    name: str
-    key: str
-    content: Path | str
-
-
-class Pair(NamedTuple):
-    """A picture and a text to encode in one pass; it has a name and a key as an `Item` has."""
-
-    image: Item
-    text: str
-
-    @property
-    def name(self) -> str:
-        """In the table."""
-        return pair_name(self.image.name, self.text)
-
-    @property
-    def key(self) -> str:
-        """Of both contents."""
-        return f"{self.image.key} {self.text}"
-
-
 T = TypeVar("T")
-Kind = TypeVar("Kind", Item, Pair)
 Encoded = Generator[tuple[Sequence[Kind], Matrix], None, None]
 
 
@@ -104,6 +75,14 @@ def encode_pairs(
         return encoder.load_images([verified(pair.image) for pair in own]), [p.text for p in own]
 
     return encode_batches(encoder, items, load, lambda loaded: encode(*loaded), batch, workers)
+
+
+# By the name of the table that the features go to.
+ENCODE: dict[str, Callable[..., Encoded[Any]]] = {
+    "images": encode_images,
+    "texts": encode_texts,
+    "pairs": encode_pairs,
+}
 
 
 def verified(item: Item) -> bytes:

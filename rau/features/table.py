@@ -1,7 +1,7 @@
 """Feature tables: a name and a vector per row; the schema's metadata name their encoder."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
@@ -71,18 +71,33 @@ def write_features(
         column: `image_id` or `text`.
         blocks: the matrix (N, d), float16 or float32, in one or more pieces; each is a row group.
     """
+
+    def named() -> Iterator[tuple[Sequence[str], Matrix]]:
+        start = 0
+        for block in blocks:
+            yield names[start : start + len(block)], block
+            start += len(block)
+
+    write_blocks(path, column, named(), metadata)
+
+
+def write_blocks(
+    path: Path,
+    column: str,
+    blocks: Iterable[tuple[Sequence[str], Matrix]],
+    metadata: dict[str, str],
+) -> None:
+    """Write a feature table as `write_features` does, of pieces with their names."""
     waiting = iter(blocks)
     first = next(waiting)
     schema = pa.schema(
-        [pa.field(column, pa.string(), False), pa.field("feature", _type_of(first), False)],
+        [pa.field(column, pa.string(), False), pa.field("feature", _type_of(first[1]), False)],
         metadata,
     )
     with atomic_path(path) as temporary, pq.ParquetWriter(temporary, schema, **PLAIN) as writer:
-        start = 0
-        for block in chain([first], waiting):
-            columns = [pa.array(names[start : start + len(block)]), to_array(block)]
+        for names, matrix in chain([first], waiting):
+            columns = [pa.array(names, pa.string()), to_array(matrix)]
             writer.write_table(pa.Table.from_arrays(columns, schema=schema))
-            start += len(block)
 
 
 @dataclass(frozen=True)

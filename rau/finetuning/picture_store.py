@@ -17,7 +17,8 @@ from torch import Tensor
 
 from rau.encoders.clip import Encoder
 from rau.errors import UserError
-from rau.features.extraction import Item, verified
+from rau.features.extraction import verified
+from rau.features.items import Item
 from rau.files import digest, write_json
 from rau.finetuning.pictures import CHUNK, DecodedPictures, Pictures, Steps
 from rau.params import Section

@@ -13,7 +13,7 @@ from rau.datasets.captions import all_texts
 from rau.encoders import clip
 from rau.encoders.forward import compute_dtype
 from rau.errors import UserError
-from rau.features.extraction import Item
+from rau.features.items import Item
 from rau.features.table import SHARED, Features
 from rau.files import digest, digest_sources, new_folder, write_text
 from rau.finetuning import picture_store, record

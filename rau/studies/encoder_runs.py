@@ -2,15 +2,14 @@
 
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 from rau import devices
 from rau.encoders import clip, label
-from rau.features.cache import image_items
-from rau.features.extraction import Item
+from rau.features.items import Item, image_items
 from rau.files import digest, digest_file, digest_files
 from rau.finetuning import run
 from rau.finetuning.processes import Processes
@@ -91,7 +90,7 @@ class EncoderSource:
         self,
         params: Params,
         data: str,
-        items: list[Item],
+        items: Sequence[Item],
         queries: list[QueryRow],
         galleries: list[GalleryRow],
     ) -> Result:

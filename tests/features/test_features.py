@@ -1,6 +1,7 @@
 """Feature caches encode only what is missing, and refuse what does not belong together."""
 
 import threading
+import tracemalloc
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -21,9 +22,10 @@ from rau.encoders.clip import load
 from rau.encoders.encoder import Encoder
 from rau.encoders.forward import Precision
 from rau.errors import UserError
-from rau.features import cache
+from rau.features import cache, parts
 from rau.features.cache import Cache
-from rau.features.extraction import Item, encode_images, encode_texts
+from rau.features.extraction import encode_images, encode_texts
+from rau.features.items import Chosen, Item, image_items
 from rau.features.table import (
     check_made_for,
     read_features,
@@ -33,7 +35,8 @@ from rau.features.table import (
 )
 from rau.files import digest_file
 from rau.retrieval.feature_set import FeatureSet
-from rau.schemas import CUT_TEXTS
+from rau.schemas import CUT_TEXTS, MANIFEST
+from rau.shards import Shard
 
 CPU = torch.device("cpu")
 
@@ -149,7 +152,7 @@ def test_same_picture_is_encoded_once(tmp_path: Path) -> None:
 
 
 def test_stopped_half_way_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cache, "PART_ROWS", 4)
+    monkeypatch.setattr(parts, "PART_ROWS", 4)
     stopped, rest = Fake(limit=10), Fake()
     with pytest.raises(KeyboardInterrupt):
         make(tmp_path, stopped).encode_images(tmp_path / "a.parquet", items(20), 2, 1)
@@ -207,7 +210,7 @@ def test_an_image_that_was_swapped_is_never_another_ones_feature(tmp_path: Path)
 
 
 def test_parts_that_interleave_and_twins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cache, "PART_ROWS", 3)
+    monkeypatch.setattr(parts, "PART_ROWS", 3)
     monkeypatch.setattr(cache, "GROUP_ROWS", 5)
     made = make(tmp_path, Fake())
     order = np.random.default_rng(0).permutation(23).tolist()
@@ -472,3 +475,73 @@ def test_absent_names_are_counted(tmp_path: Path) -> None:
     assert table.rows(["b", "a", "b"], "images").tolist() == [1, 0, 1]
     with pytest.raises(UserError, match=r"2 images have no feature: 'x', 'y'"):
         replace(table).rows(["x", "a", "y", "x"], "images")
+
+
+def test_images_of_a_manifest_are_items_in_its_order(tmp_path: Path) -> None:
+    rows = [
+        {"image_id": "a", "sha256": "0", "path": "images/a.jpg", "status": "ok"},
+        {"image_id": "b", "status": "missing"},
+        {"image_id": "c", "sha256": "1", "path": "/elsewhere/c.jpg", "status": "ok"},
+    ]
+    found = image_items(pa.Table.from_pylist(rows, schema=MANIFEST), tmp_path)
+    expected = [
+        Item("a", "0", f"{tmp_path}/images/a.jpg"),
+        Item("c", "1", "/elsewhere/c.jpg"),
+    ]
+    assert list(found) == [found[0], found[1]] == found[:] == expected
+    assert found[5:] == []
+    chosen = Chosen(found, np.array([1, 1, 0]))
+    assert chosen[1:] == [expected[1], expected[0]]
+    assert chosen[2] == expected[0]
+
+
+def test_shares_fill_one_folder_and_a_plain_run_makes_the_table(tmp_path: Path) -> None:
+    things = items(40)
+    shares = [Fake() for _ in range(3)]
+    for index, fake in enumerate(shares[:2], 1):
+        made = make(tmp_path, fake)
+        made.fill("images", things, 4, 1, Shard(index, 3))
+        # Whatever others have done meanwhile a share stays what it is.
+        again = Fake()
+        make(tmp_path, again).fill("images", things, 4, 1, Shard(index, 3))
+        assert again.seen == []
+    own = [{*fake.seen} for fake in shares[:2]]
+    assert all(own)
+    assert not own[0] & own[1]
+    rest = Fake()
+    make(tmp_path, rest).encode_images(tmp_path / "a.parquet", things, 4, 1)
+    assert {*rest.seen} == {str(i) for i in range(40)} - own[0] - own[1]
+    assert read_features(tmp_path / "a.parquet", "image_id").matrix[:, 0].tolist() == [*range(40)]
+
+
+def test_rows_that_are_in_two_parts_count_once(tmp_path: Path) -> None:
+    things = items(9)
+    made = make(tmp_path, Fake())
+    for some in (things[:6], things[3:]):
+        made.parts["images"].write(
+            encode_images(cast(Encoder, Fake()), some, 2, 1), lambda count: None
+        )
+    again = Fake()
+    make(tmp_path, again).encode_images(tmp_path / "a.parquet", things, 2, 1)
+    assert again.seen == []
+    assert read_features(tmp_path / "a.parquet", "image_id").matrix[:, 0].tolist() == [*range(9)]
+
+
+def test_images_are_merged_without_an_object_for_each(tmp_path: Path) -> None:
+    count = 60_000
+    keys = [f"{number:064x}" for number in range(count)]
+    made = make(tmp_path, Fake())
+    rows = ([Item("", key, "") for key in keys[own : own + 2048]] for own in range(0, count, 2048))
+    batches = ((chunk, np.ones((len(chunk), 3), np.float32)) for chunk in rows)
+    made.parts["images"].write(batches, lambda count: None)
+    columns: dict[str, Any] = dict.fromkeys(MANIFEST.names, pa.nulls(count))
+    columns |= {"image_id": keys, "sha256": keys, "path": keys, "status": ["ok"] * count}
+    manifest = pa.table(columns)
+    del keys, columns
+    tracemalloc.start()
+    listed = image_items(manifest, tmp_path)
+    made.encode_images(tmp_path / "a.parquet", listed, 256, 1)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    # An item alone would take 400 bytes.
+    assert peak / count < 250

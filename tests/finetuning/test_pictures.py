@@ -9,6 +9,7 @@ import torch
 from rau.encoders.clip import Encoder
 from rau.errors import UserError
 from rau.features import extraction
+from rau.features.items import Item
 from rau.finetuning import picture_store, pictures
 from rau.finetuning.augmentation import Augmentation
 from tests.finetuning import world
@@ -44,7 +45,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], list[str]]:
     def count(most: int) -> list[str]:
         names: list[str] = []
 
-        def stopping(item: extraction.Item) -> bytes:
+        def stopping(item: Item) -> bytes:
             if len(names) == most:
                 raise KeyboardInterrupt
             names.append(item.name)
@@ -90,7 +91,7 @@ def test_a_store_grows_by_what_it_lacks(
     items = world.pictures(tmp_path / "images")
     names = decoded(1000)
 
-    def load(own: list[extraction.Item], cache: str = "always") -> pictures.Pictures:
+    def load(own: list[Item], cache: str = "always") -> pictures.Pictures:
         return picture_store.load(tmp_path / "store", encoder, own, (), cache, 1)
 
     first = load(items[10:64])

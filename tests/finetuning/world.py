@@ -17,7 +17,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from rau.encoders import clip
-from rau.features.extraction import Item
+from rau.features.items import Item
 from rau.finetuning import run
 from rau.finetuning.processes import Processes
 from rau.params import FinetuneParams, HeadParams, Params, TrainParams

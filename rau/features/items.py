@@ -1,0 +1,138 @@
+"""What is encoded: pictures, texts, and pairs of both, each with the key of its content."""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar, overload
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from rau.datasets.captions import asked_texts
+from rau.features.table import pair_name
+from rau.schemas import QueryRow
+
+DIGEST_BYTES = 16
+# Looked at together.
+BLOCK_ROWS = 8192
+
+
+class Item(NamedTuple):
+    """One thing to encode: its name in the table, the key of its content, and itself.
+
+    An image's key is the SHA-256 of its file, a text's the text.
+    """
+
+    name: str
+    key: str
+    content: Path | str
+
+
+class Pair(NamedTuple):
+    """A picture and a text to encode in one pass; it has a name and a key as an `Item` has."""
+
+    image: Item
+    text: str
+
+    @property
+    def name(self) -> str:
+        """In the table."""
+        return pair_name(self.image.name, self.text)
+
+    @property
+    def key(self) -> str:
+        """Of both contents."""
+        return f"{self.image.key} {self.text}"
+
+
+Kind = TypeVar("Kind", Item, Pair)
+Digests = NDArray[np.bytes_]
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class _Listed(Sequence[Item]):
+    """The images of a manifest's columns, made into items as they are asked for: as objects they
+    would take ten times the memory."""
+
+    columns: pa.Table
+    store: Path
+
+    def __len__(self) -> int:
+        return len(self.columns)
+
+    @overload
+    def __getitem__(self, rows: int) -> Item: ...
+    @overload
+    def __getitem__(self, rows: slice) -> list[Item]: ...
+    def __getitem__(self, rows: int | slice) -> Item | list[Item]:
+        if isinstance(rows, int):
+            return self._item(*(column[rows].as_py() for column in self.columns.columns))
+        start, stop, _ = rows.indices(len(self))
+        block = self.columns.slice(start, max(0, stop - start))
+        own = map(self._item, *(column.to_pylist() for column in block.columns))
+        return list(own)[:: rows.step]
+
+    def __iter__(self) -> Iterator[Item]:
+        for block in blocks(self):
+            yield from block
+
+    def _item(self, name: str, key: str, path: str) -> Item:
+        # As text: a million paths would take ten seconds to make.
+        return Item(name, key, path if path.startswith("/") else f"{self.store}/{path}")
+
+
+def image_items(manifest: pa.Table, store: Path) -> Sequence[Item]:
+    """The whole images of a manifest, in its order."""
+    whole = manifest.select(["image_id", "sha256", "path", "status"]).filter(
+        pc.field("status") == "ok"
+    )
+    return _Listed(whole.drop_columns("status"), store)
+
+
+def val_pairs(queries: Iterable[QueryRow], images: Iterable[Item]) -> list[Pair]:
+    """Every pair of reference and text that a protocol may ask for; all are of val's queries."""
+    val = [query for query in queries if query["split"] == "val"]
+    references = {query["reference_id"] for query in val}
+    by_name = {item.name: item for item in images if item.name in references}
+    found = {
+        Pair(by_name[query["reference_id"]], text)
+        for query in val
+        if query["reference_id"] in by_name
+        for text in asked_texts(query["captions"], query.get("concept"))
+    }
+    return sorted(found, key=lambda pair: (pair.image.name, pair.text))
+
+
+@dataclass(frozen=True)
+class Chosen(Sequence[Kind]):
+    """Some rows of a sequence."""
+
+    items: Sequence[Kind]
+    rows: Rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @overload
+    def __getitem__(self, rows: int) -> Kind: ...
+    @overload
+    def __getitem__(self, rows: slice) -> list[Kind]: ...
+    def __getitem__(self, rows: int | slice) -> Kind | list[Kind]:
+        found: Any = self.rows[rows].tolist()
+        return [self.items[row] for row in found] if isinstance(rows, slice) else self.items[found]
+
+
+def blocks(items: Sequence[Kind], size: int = BLOCK_ROWS) -> Iterator[Sequence[Kind]]:
+    """The items, so many at a time."""
+    return (items[start : start + size] for start in range(0, len(items), size))
+
+
+def digests(keys: Iterable[str]) -> Digests:
+    """The first bytes of each key's SHA-256, (N,): of a hundred million keys no two are alike but
+    by a chance of 1e-23."""
+    found = (hashlib.sha256(key.encode()).digest()[:DIGEST_BYTES] for key in keys)
+    return np.frombuffer(b"".join(found), f"S{DIGEST_BYTES}")
