@@ -1,12 +1,22 @@
 """Stage `features`: every image and every distinct text encoded once, cached as Parquet."""
 
 import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pipeline import stage, workspace
+
+if TYPE_CHECKING:
+    from rau.encoders.encoder import Encoder
+    from rau.features.cache import Engine
+    from rau.features.items import Item
+    from rau.params import Params
+    from rau.schemas import QueryRow
+    from rau.shards import Shard
 
 KINDS = ("images", "texts")
 
@@ -18,43 +28,66 @@ def main(
             "--list", help="write the needed ids and texts to this folder as JSON, and stop"
         ),
     ] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(help="i/n: encode the i-th of n shares for a later run, and stop"),
+    ] = None,
 ) -> None:
     """Write `data/features/<dataset>/{images,texts}.parquet`, and `pairs.parquet` where the
     encoder takes a picture and a text in one pass."""
-    from rau.datasets.captions import all_texts
+    from rau.errors import UserError
     from rau.features import precomputed
     from rau.files import user_path, write_json
-    from rau.schemas import MANIFEST, QUERIES, read_table
+    from rau.shards import Shard
 
+    share = None if shard is None else Shard.parse(shard)
     params = workspace.load_params()
     name = params.dataset.name
-    manifest = read_table(workspace.manifest(name), MANIFEST, "download")
-    queries = read_table(workspace.table(name, "queries"), QUERIES, "tables")
-    rows = manifest.select(["image_id", "status"]).to_pylist()
-    images = [row["image_id"] for row in rows if row["status"] == "ok"]
-    asked = queries.select(["captions", "concept"]).to_pylist()
-    texts = sorted({text for query in asked for text in all_texts(**query)})
+    images, queries, texts = _needed(params)
     if listed is not None:
-        write_json(listed / "image_ids.json", images)
+        write_json(listed / "image_ids.json", [item.name for item in images])
         write_json(listed / "texts.json", texts)
         print(f"{len(images):,} image ids and {len(texts):,} texts: {listed}")
         raise typer.Exit
-    # Of an encoder before, which composed.
-    workspace.features(name, "pairs").unlink(missing_ok=True)
-    if params.features.source is not None:
-        source = user_path(params.features.source, workspace.main_checkout(), "features.source")
-        targets = {kind: workspace.features(name, kind) for kind in KINDS}
-        needed = {"images": images, "texts": texts}
-        precomputed.take(source, needed, targets, params.features.shared_space)
-    else:
-        _encode(params, manifest, queries.to_pylist(), texts)
+    if share is None:
+        # Of an encoder before, which composed.
+        workspace.features(name, "pairs").unlink(missing_ok=True)
+    if params.features.source is None:
+        _encode(params, images, queries, texts, share)
+        return
+    if share is not None:
+        raise UserError("--shard: with features.source nothing is encoded; leave it out")
+    source = user_path(params.features.source, workspace.main_checkout(), "features.source")
+    targets = {kind: workspace.features(name, kind) for kind in KINDS}
+    needed = {"images": [item.name for item in images], "texts": texts}
+    precomputed.take(source, needed, targets, params.features.shared_space)
 
 
-def _encode(params: Any, manifest: Any, queries: Any, texts: list[str]) -> None:
-    """Encode the images, texts and pairs that are not in the cache yet."""
+def _needed(params: "Params") -> "tuple[Sequence[Item], list[QueryRow], list[str]]":
+    """The whole images, all queries, and the distinct texts of these in order."""
+    from rau.datasets.captions import all_texts
+    from rau.features.items import image_items
+    from rau.schemas import MANIFEST, read_queries, read_table
+
+    name = params.dataset.name
+    manifest = read_table(workspace.manifest(name), MANIFEST, "download")
+    queries = read_queries(workspace.table(name, "queries"))
+    texts = {text for query in queries for text in all_texts(query["captions"], query["concept"])}
+    return image_items(manifest, workspace.store(params.dataset)), queries, sorted(texts)
+
+
+def _encode(
+    params: "Params",
+    images: "Sequence[Item]",
+    queries: "Sequence[QueryRow]",
+    texts: list[str],
+    shard: "Shard | None",
+) -> None:
+    """Encode the images, texts and pairs that are not in the cache yet; of a share only those."""
     from rau import devices
     from rau.encoders import encoder
     from rau.features import cache
+    from rau.features.items import val_pairs
     from rau.schemas import cautions
 
     threads = stage.limit_threads(params.train.threads)
@@ -65,18 +98,36 @@ def _encode(params: Any, manifest: Any, queries: Any, texts: list[str]) -> None:
         params.features.precision,
         params.encoder.trust_remote_code,
     )
-    parts = cache.Cache(workspace.parts(), loaded, params.features.dtype)
-    batch = params.features.batch_size
-    workers = params.features.workers or threads
-    about = parts.encode_texts(workspace.features(name, "texts"), texts, batch, workers)
-    built_in = (name, params.dataset.root) == ("garments", None)
-    for caution in cautions(about, built_in):
-        print(f"warning: {caution}", file=sys.stderr)
-    images = cache.image_items(manifest, workspace.store(params.dataset))
-    parts.encode_images(workspace.features(name, "images"), images, batch, workers)
-    if loaded.encode_pairs is not None:
-        pairs = cache.val_pairs(queries, images)
-        parts.encode_pairs(workspace.features(name, "pairs"), pairs, batch, workers)
+    size = params.features.batch_size, params.features.workers or threads
+    pairs = None if loaded.encode_pairs is None else val_pairs(queries, images)
+    with ExitStack() as stack:
+        engine = _engine(params, loaded, stack)
+        parts = cache.Cache(workspace.parts(), loaded, params.features.dtype, engine)
+        if shard is not None:
+            parts.fill("texts", cache.text_items(texts), *size, shard)
+            parts.fill("images", images, *size, shard)
+            if pairs is not None:
+                parts.fill("pairs", pairs, *size, shard)
+            raise typer.Exit
+        about = parts.encode_texts(workspace.features(name, "texts"), texts, *size)
+        built_in = (name, params.dataset.root) == ("garments", None)
+        for caution in cautions(about, built_in):
+            print(f"warning: {caution}", file=sys.stderr)
+        parts.encode_images(workspace.features(name, "images"), images, *size)
+        if pairs is not None:
+            parts.encode_pairs(workspace.features(name, "pairs"), pairs, *size)
+
+
+def _engine(params: "Params", loaded: "Encoder", stack: ExitStack) -> "Engine":
+    """What `features.engine` names; the stack closes its connection."""
+    from rau.features import cache
+
+    if params.features.engine == "local":
+        return cache.Here(loaded)
+    from rau.features import on_ray
+
+    model = on_ray.Model.of(loaded, workspace.encoder(params.dataset.name), params)
+    return on_ray.OnRay(loaded, model, params.features.workers, stack)
 
 
 def outputs() -> list[Path]:

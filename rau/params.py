@@ -195,6 +195,7 @@ class FeaturesParams(Section):
     precision: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
     batch_size: Annotated[int, Field(ge=1, le=2**17)] = 256
     workers: Parallel = 0
+    engine: Literal["local", "ray"] = "local"
 
 
 # A name of the registry of methods.
@@ -372,7 +373,7 @@ def _short(value: object) -> str:
 def of_a_run(params: Params) -> dict[str, Any]:
     """`flat` without what no result depends on: with a head that was trained elsewhere, also
     without what says how one is trained here."""
-    unused: tuple[str, ...] = ("study.", "track.")
+    unused: tuple[str, ...] = ("study.", "track.", "features.engine")
     if params.train.head is not None:
         unused += ("ua.", "head.", "train.")
     values = {k: v for k, v in flat(params).items() if not k.startswith(unused)}

@@ -24,7 +24,9 @@ PLUMBING = frozenset(
         "pipeline/stage.py",
         "pipeline/workspace.py",
         "rau/__init__.py",
+        "rau/actors.py",
         "rau/ahead.py",
+        "rau/cluster.py",
         "rau/console.py",
         "rau/datasets/__init__.py",
         "rau/datasets/store.py",
@@ -36,6 +38,7 @@ PLUMBING = frozenset(
         "rau/plain_yaml.py",
         "rau/progress.py",
         "rau/schemas.py",
+        "rau/shards.py",
     }
 )
 

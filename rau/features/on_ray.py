@@ -1,0 +1,164 @@
+"""Encoding on a Ray cluster: every worker is the local engine with a core, or with a GPU and its
+share of the cores.
+
+A worker reads pictures by their paths and writes parts to the folder that all machines share, so
+that only paths and the names of parts travel, and threads of the process that has the GPU decode
+for it. Whatever ends a worker costs the block that it was at: another does it again.
+"""
+
+import socket
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Self, cast
+
+import torch
+
+from rau.actors import divide
+from rau.cluster import connected
+from rau.devices import threads
+from rau.encoders import encoder as encoders
+from rau.encoders.encoder import Encoder
+from rau.encoders.forward import Precision
+from rau.errors import UserError
+from rau.features.cache import Here
+from rau.features.extraction import ENCODE
+from rau.features.items import blocks
+from rau.features.parts import PART_ROWS, Parts
+from rau.params import Params
+from rau.progress import tqdm
+
+PARAMETER = "features.engine"
+# Ray and a worker take up to half a minute to start; so few are sooner encoded here.
+FEW = 1024
+# At least, so that workers end at about the same time.
+BLOCKS_A_WORKER = 4
+REMEDY = (
+    "where memory is short, lower features.batch_size, or raise features.workers: a worker then "
+    "has more cores, and a machine fewer workers"
+)
+
+
+@dataclass(frozen=True)
+class Model:
+    """What workers load: an encoder's folder, and the arithmetic of this machine's.
+
+    Attributes:
+        key: of the encoder, which it must have everywhere.
+        device: `train.device`; all but `cpu` allow GPUs.
+    """
+
+    folder: Path
+    key: str
+    precision: Precision
+    trust_remote_code: bool
+    device: str
+
+    @classmethod
+    def of(cls, encoder: Encoder, folder: Path, params: Params) -> Self:
+        """What was loaded here, from this folder."""
+        precision = cast(Precision, str(encoder.dtype).removeprefix("torch."))
+        trusted, device = params.encoder.trust_remote_code, params.train.device
+        return cls(folder.resolve(), encoder.key, precision, trusted, device)
+
+
+class Worker:
+    """A process of the cluster that encodes blocks of items; an actor."""
+
+    def __init__(self, model: Model, parts: Parts, batch: int, cores: int, gpu: bool) -> None:
+        self._model, self._parts, self._batch, self._cores = model, parts, batch, cores
+        self._device = torch.device("cuda" if gpu else "cpu")
+
+    @cached_property
+    def _encoder(self) -> Encoder:
+        own = self._model
+        found = encoders.load(own.folder, self._device, own.precision, own.trust_remote_code)
+        if found.key != own.key:
+            raise UserError(f"{own.folder} holds another encoder on {socket.gethostname()}")
+        return found
+
+    def start(self) -> None:
+        """Load the encoder.
+
+        Raises:
+            UserError: also when this machine does not see the project's files.
+        """
+        if not self._parts.folder.is_dir():
+            raise UserError(
+                f"{self._parts.folder} is not there on {socket.gethostname()}; every machine must "
+                "see the project at the same path (docs/scale.md)"
+            )
+        _ = self._encoder
+
+    def work(self, items: Sequence[Any]) -> list[str]:
+        """Write parts of the items; returns their names."""
+        with threads(self._cores):
+            found = ENCODE[self._parts.kind](self._encoder, items, self._batch, self._cores)
+            return self._parts.write(found, lambda count: None)
+
+
+class OnRay:
+    """An engine of the workers of a cluster, connected to when there is enough to encode."""
+
+    def __init__(self, encoder: Encoder, model: Model, cores: int, stack: ExitStack) -> None:
+        """Prepare.
+
+        Args:
+            encoder: the same here, for what is too little to send.
+            cores: of a worker; 0 = one, or of one with a GPU its share.
+            stack: closes the connection.
+        """
+        self._here, self._model, self._cores, self._stack = Here(encoder), model, cores, stack
+
+    @cached_property
+    def _ray(self) -> ModuleType:
+        return self._stack.enter_context(connected(PARAMETER))
+
+    def __call__(
+        self,
+        parts: Parts,
+        items: Sequence[Any],
+        batch: int,
+        workers: int,
+        advance: Callable[[int], object],
+    ) -> list[str]:
+        """See `cache.Engine`.
+
+        Raises:
+            UserError: also what a worker raises, when no machine has a core or a GPU for one, or
+                workers end again and again.
+        """
+        if len(items) < FEW:
+            tqdm.write(f"{PARAMETER}=ray: {len(items):,} {parts.kind} are few, encoded here")
+            return self._here(parts, items, batch, workers, advance)
+        ray = self._ray
+        there = ray.cluster_resources()
+        gpus = int(there.get("GPU", 0)) if self._model.device != "cpu" else 0
+        cores = self._cores or (max(1, int(there.get("CPU", 0)) // gpus) if gpus else 1)
+        parts.folder.mkdir(parents=True, exist_ok=True)
+
+        def size() -> int:
+            """How many workers the machines have room for now."""
+            now = ray.cluster_resources()
+            places = int(now.get("CPU", 0)) // cores
+            return min(places, int(now.get("GPU", 0))) if gpus else places
+
+        share = -(-len(items) // (BLOCKS_A_WORKER * max(1, size())))
+        rows = min(PART_ROWS, -(-share // batch) * batch)
+        actor = ray.remote(num_cpus=cores, num_gpus=min(gpus, 1), max_restarts=0)(Worker)
+        names: list[str] = []
+        results = divide(
+            ray,
+            lambda: actor.remote(self._model, parts, batch, cores, gpus > 0),
+            lambda: min(size(), -(-len(items) // rows)),
+            blocks(items, rows),
+            REMEDY,
+        )
+        with closing(results):
+            for block, own in results:
+                names += own
+                advance(len(block))
+        return names

@@ -1,0 +1,143 @@
+"""Encoding on a Ray cluster gives what threads here give, whatever happens to its workers."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from PIL import Image
+
+from rau.encoders.clip import Encoder
+from rau.errors import UserError
+from rau.features import on_ray
+from rau.features.cache import Cache
+from rau.features.items import Item
+from rau.features.table import Features, read_features
+from rau.files import digest_file
+from rau.params import Params
+from tests.ray_nodes import cluster
+
+pytest.importorskip("ray")
+pytestmark = pytest.mark.xdist_group("ray")
+BATCH = 4
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nodes() -> Iterator[None]:
+    with cluster(workers=2):
+        yield
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(on_ray, "FEW", 0)
+    monkeypatch.setattr(on_ray, "PART_ROWS", BATCH)
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Item]:
+    folder = tmp_path_factory.mktemp("pictures")
+    rng = np.random.default_rng(0)
+    paths = [folder / f"{i}.png" for i in range(40)]
+    for path in paths:
+        Image.fromarray(rng.integers(0, 256, (70, 90, 3), np.uint8)).save(path)
+    return [Item(path.stem, digest_file(path), path) for path in paths]
+
+
+@contextmanager
+def made(folder: Path, encoder: Encoder, encoder_folder: Path) -> Iterator[Cache]:
+    """A cache that is filled on Ray."""
+    model = on_ray.Model.of(encoder, encoder_folder, Params())
+    with ExitStack() as stack:
+        yield Cache(folder / "parts", encoder, "float32", on_ray.OnRay(encoder, model, 0, stack))
+
+
+@pytest.fixture(scope="module")
+def expected(
+    encoder: Encoder, pictures: list[Item], tmp_path_factory: pytest.TempPathFactory
+) -> Features:
+    folder = tmp_path_factory.mktemp("local")
+    Cache(folder / "parts", encoder, "float32").encode_images(
+        folder / "i.parquet", pictures, BATCH, 1
+    )
+    return read_features(folder / "i.parquet", "image_id")
+
+
+def check(path: Path, expected: Features) -> None:
+    found = read_features(path, "image_id")
+    assert found.names == expected.names
+    assert found.metadata == expected.metadata
+    np.testing.assert_allclose(found.matrix, expected.matrix, atol=1e-5)
+
+
+def rows_in(cache: Cache) -> list[str]:
+    own = cache.parts["images"]
+    return [key for _, keys in own.whole(own.names()) for key in keys]
+
+
+def test_a_run_begins_here_and_ends_on_ray_and_the_other_way_round(
+    tmp_path: Path,
+    encoder: Encoder,
+    encoder_folder: Path,
+    pictures: list[Item],
+    expected: Features,
+) -> None:
+    with made(tmp_path, encoder, encoder_folder) as on_workers:
+        here = Cache(tmp_path / "parts", encoder, "float32")
+        here.fill("images", pictures[:11], BATCH, 1)
+        on_workers.fill("images", pictures[5:30], BATCH, 1)
+        assert len(rows_in(here)) == 30
+        here.encode_images(tmp_path / "i.parquet", pictures, BATCH, 1)
+        assert len(rows_in(here)) == len(pictures)
+    check(tmp_path / "i.parquet", expected)
+
+
+def test_workers_that_are_killed_change_nothing(
+    tmp_path: Path, encoder: Encoder, encoder_folder: Path
+) -> None:
+    texts = [f"is {'very ' * (i % 5)}red {i}" for i in range(60)]
+    done = threading.Event()
+    killed: list[int] = []
+
+    def kill() -> None:
+        """The first worker that is at work, then another one three seconds later."""
+        while len(killed) < 2 and not done.wait(0.05):
+            for process in psutil.Process().children(recursive=True):
+                with suppress(psutil.Error):
+                    if process.pid not in killed and process.name().startswith("ray::Worker"):
+                        process.kill()
+                        killed.append(process.pid)
+                        done.wait(3)
+                        break
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        with made(tmp_path, encoder, encoder_folder) as cache:
+            cache.encode_texts(tmp_path / "t.parquet", texts, BATCH, 1)
+    finally:
+        done.set()
+        killer.join()
+    assert killed
+    found = read_features(tmp_path / "t.parquet", "text")
+    assert found.names == texts
+    np.testing.assert_allclose(found.matrix, encoder.encode_texts(texts).numpy(), atol=1e-5)
+
+
+def test_what_a_worker_refuses_is_its_one_line_and_what_is_finished_stays(
+    tmp_path: Path, encoder: Encoder, encoder_folder: Path, pictures: list[Item]
+) -> None:
+    swapped = tmp_path / "swapped.png"
+    Image.new("RGB", (8, 8)).save(swapped)
+    wrong = [*pictures[:-1], Item("swapped", "0" * 64, swapped)]
+    with (
+        made(tmp_path, encoder, encoder_folder) as cache,
+        pytest.raises(UserError) as caught,
+    ):
+        cache.encode_images(tmp_path / "i.parquet", wrong, BATCH, 1)
+    assert str(caught.value).startswith(f"{swapped} has changed since `download` verified it; run")
+    assert not (tmp_path / "i.parquet").exists()
+    assert len(rows_in(cache)) >= len(pictures) // 2
