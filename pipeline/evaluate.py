@@ -1,26 +1,80 @@
 """Stage `evaluate`: recalls of the head and its baselines under every protocol."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NamedTuple
+
+import typer
 
 from pipeline import stage, workspace
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
-def main() -> None:
-    """Write metrics and their summary under `reports/`, rankings and submissions under `data/`."""
-    from rau import devices
-    from rau.evaluation import calibration, calibration_check, run, submissions
-    from rau.evaluation.run_metrics import DatasetLabel
-    from rau.features import table
-    from rau.files import write_json
+    from rau.evaluation.distractors import Distractors
+    from rau.evaluation.run import TrainedHead
+    from rau.params import Params
     from rau.retrieval.feature_set import FeatureSet
-    from rau.schemas import RANKINGS, read_galleries, read_images, read_queries, write_table
-    from rau.training.history import read_history, summary
+    from rau.retrieval.protocols import Protocol
+    from rau.retrieval.tasks import Method
+    from rau.schemas import GalleryRow, QueryRow
+
+
+class Inputs(NamedTuple):
+    """What is measured; `partner` is the deterministic head, None where there is none."""
+
+    params: "Params"
+    queries: "list[QueryRow]"
+    galleries: "list[GalleryRow]"
+    features: "FeatureSet"
+    head: "TrainedHead"
+    partner: "TrainedHead | None"
+    methods: "Mapping[Protocol, Mapping[str, Method]]"
+
+
+def main(
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            help="i/n: only count this share of evaluate.distractors; a plain run adds up"
+        ),
+    ] = None,
+) -> None:
+    """Write metrics and their summary under `reports/`, rankings and submissions under `data/`."""
+    from rau.errors import UserError
+    from rau.evaluation import benchmark
+    from rau.shards import Shard
+
+    share = None if shard is None else Shard.parse(shard)
+    inputs = _inputs()
+    distractors = _distractors(inputs)
+    if share is None:
+        _measure(inputs, distractors)
+        return
+    if distractors is None:
+        raise UserError(f"--shard {share}: evaluate.distractors is null; nothing can be shared")
+    counted = benchmark.count_distractors(
+        inputs.methods,
+        inputs.queries,
+        inputs.galleries,
+        inputs.features,
+        inputs.params.evaluate,
+        distractors,
+        share,
+    )
+    print(f"shard {share}: {counted.images:,} distractors counted, {counted.skipped:,} skipped")
+    raise typer.Exit
+
+
+def _inputs() -> Inputs:
+    from rau import devices
+    from rau.evaluation import run
+    from rau.features import table
+    from rau.retrieval.feature_set import FeatureSet
+    from rau.schemas import read_galleries, read_queries
 
     params = workspace.load_params()
     stage.limit_threads(params.train.threads)
     name = params.dataset.name
-    queries = read_queries(workspace.table(name, "queries"))
-    galleries = read_galleries(workspace.table(name, "galleries"))
     pair = table.read_pair(*(workspace.features(name, kind) for kind in ("images", "texts")))
     features = FeatureSet.on(devices.choose(params.train.device), *pair)
     head = run.TrainedHead.load(workspace.model(name), features)
@@ -30,34 +84,83 @@ def main() -> None:
         text_map = run.read_text_map(path, features)
     composed = workspace.features(name, "pairs")
     pairs = table.read_pairs(composed, pair[0]) if composed.exists() else None
-    partner, training = workspace.deterministic(name), None
+    partner = None
+    if not (workspace.deterministic(name) / workspace.NO_HEAD).exists():
+        partner = run.TrainedHead.load(workspace.deterministic(name), features)
+    return Inputs(
+        params,
+        read_queries(workspace.table(name, "queries")),
+        read_galleries(workspace.table(name, "galleries")),
+        features,
+        head,
+        partner,
+        run.contestants(params, head, partner, text_map, pairs),
+    )
+
+
+def _distractors(inputs: Inputs) -> "Distractors | None":
+    """The images of `evaluate.distractors`, with a key of all files that their counts depend on."""
+    from rau.evaluation.distractors import Distractors
+    from rau.files import digest, digest_files, user_path
+
+    evaluate, name = inputs.params.evaluate, inputs.params.dataset.name
+    if evaluate.distractors is None:
+        return None
+    models = (workspace.model(name), workspace.deterministic(name))
+    files = [
+        *(workspace.table(name, one) for one in ("queries", "galleries")),
+        *sorted(workspace.features(name, "images").parent.glob("*.parquet")),
+        *(path for folder in models for path in sorted(folder.glob("*.safetensors"))),
+    ]
+    protocol = next(iter(inputs.methods)).name
+    return Distractors.open(
+        evaluate.distractors,
+        user_path(evaluate.distractors, workspace.main_checkout(), "evaluate.distractors"),
+        inputs.features,
+        inputs.queries,
+        inputs.galleries,
+        workspace.parts(),
+        digest([digest_files(files), protocol, evaluate.top_k], 32),
+    )
+
+
+def _measure(inputs: Inputs, distractors: "Distractors | None") -> None:
+    """Measure all, and write it."""
+    from rau.evaluation import calibration, calibration_check, run, submissions
+    from rau.evaluation.run_metrics import DatasetLabel
+    from rau.files import write_json
+    from rau.schemas import RANKINGS, read_images, write_table
+    from rau.training.history import read_history, summary
+
+    params, head, training = inputs.params, inputs.head, None
+    name = params.dataset.name
     if params.train.head is None and head.record.queries["train"]:
         history = read_history(workspace.model(name) / workspace.HISTORY)
         training = summary(history, head.record.best_epoch)
+    rows = inputs.queries, inputs.galleries
     metrics, rankings = run.evaluate_run(
         params,
         DatasetLabel.of_table(workspace.table(name, "queries")),
         read_images(workspace.table(name, "images")),
-        queries,
-        galleries,
-        features,
+        *rows,
+        inputs.features,
+        inputs.methods,
         head,
-        None if (partner / workspace.NO_HEAD).exists() else run.TrainedHead.load(partner, features),
-        text_map,
-        pairs,
+        inputs.partner,
         training,
+        distractors,
     )
     write_table(workspace.rankings(name), rankings, RANKINGS, run.rankings_metadata(metrics))
     fitted = workspace.model(name) / calibration.FILE
     if fitted.exists():
         found = calibration_check.measure_val(
-            calibration.Calibration.read(fitted), head.head, queries, galleries, features
+            calibration.Calibration.read(fitted), head.head, *rows, inputs.features
         )
         metrics = metrics.model_copy(update={"calibration": found})
     metrics.write(workspace.METRICS)
     write_json(workspace.SUMMARY, metrics.main)
     folder = workspace.SUBMISSIONS
-    status = submissions.submit(folder, name, queries, galleries, head.head, features)
+    status = submissions.submit(folder, name, *rows, head.head, inputs.features)
     print(f"submissions: {', '.join(status['files']) or status['reason']}")
 
 

@@ -271,6 +271,7 @@ class EvaluateParams(Section):
     bootstrap: Annotated[int, Field(ge=0, le=100000)] = 1000
     unusable: Literal["miss", "leave_out"] = "miss"
     custom: CustomProtocolParams | None = None
+    distractors: Line | None = None
 
 
 class TrackParams(Section):

@@ -10,8 +10,11 @@ from numpy.typing import NDArray
 from rau.errors import UserError
 from rau.evaluation import bootstrap, composition
 from rau.evaluation.bootstrap import PairedDifference
+from rau.evaluation.counted import Counted
+from rau.evaluation.distractors import Distractors, enlarged
 from rau.evaluation.run_metrics import (
     BenchmarkResult,
+    DistractorFigures,
     Headline,
     Intervals,
     Relevance,
@@ -24,6 +27,7 @@ from rau.retrieval.protocols import Protocol
 from rau.retrieval.ranking import MISSING
 from rau.retrieval.tasks import Method, Ranked, Task, measured, protocol_tasks, run_all
 from rau.schemas import RANKINGS, GalleryRow, QueryRow
+from rau.shards import Shard
 
 
 def summaries(
@@ -160,14 +164,16 @@ def evaluate(
     evaluate: EvaluateParams,
     head: str,
     reference_head: str | None = None,
+    distractors: Distractors | None = None,
 ) -> tuple[BenchmarkResult, pa.Table]:
     """Rank and measure.
 
     Args:
-        methods: by protocol and name.
+        methods: by protocol and name, the headline's protocol first.
         queries: rows of the queries table; those of val are measured.
         head: name of the method that the run is about; the others are baselines.
         reference_head: name of the baseline that it is paired with by query; None for no pairing.
+        distractors: images among which the first protocol is measured too, as one more protocol.
 
     Returns:
         The metrics, and the rankings table.
@@ -175,16 +181,17 @@ def evaluate(
     Raises:
         UserError: when there are no val queries, or a target is not in its gallery.
     """
-    val = [query for query in queries if query["split"] == "val"]
-    if not val:
-        raise UserError("the data set has no val queries; nothing can be measured")
-    result = BenchmarkResult()
-    tables = []
-    has_aspects = any(query.get("aspects") for query in val)
+    val = _val(queries)
     tasks = {p: protocol_tasks(p, val, galleries, features) for p in methods}
     lists = _rank_all(methods, tasks, features, evaluate.top_k)
+    sizes, added = {p.name: {t.category: len(t.gallery) for t in tasks[p]} for p in tasks}, None
+    if distractors is not None:
+        added = _add(distractors, methods, tasks, lists, features, evaluate.top_k)
+        first = next(iter(sizes.values())).items()
+        sizes[added.protocol] = {category: size + added.images for category, size in first}
+    result, tables = BenchmarkResult(galleries=sizes, distractors=added), []
+    has_aspects = any(query.get("aspects") for query in val)
     for protocol, own in tasks.items():
-        result.galleries[protocol.name] = {t.category: len(t.gallery) for t in own}
         by_name = lists[protocol]
         composed = composition.of_protocol(own, by_name, protocol.metric, evaluate)
         if composed is not None:
@@ -209,6 +216,48 @@ def evaluate(
                 for task, one in zip(own, by_name[name], strict=True)
             ]
     return result, pa.concat_tables(tables)
+
+
+def _add(
+    distractors: Distractors,
+    methods: Mapping[Protocol, Mapping[str, Method]],
+    tasks: dict[Protocol, list[Task]],
+    lists: dict[Protocol, dict[str, list[Ranked]]],
+    features: FeatureSet,
+    top_k: int,
+) -> DistractorFigures:
+    """Add to tasks and rankings those of the first protocol in the larger gallery."""
+    first = next(iter(methods))
+    larger = first.with_distractors()
+    counted = distractors.count(tasks[first], methods[first], features, top_k)
+    tasks[larger], lists[larger] = enlarged(counted, tasks[first], lists[first])
+    return distractors.figures(larger, counted)
+
+
+def count_distractors(
+    methods: Mapping[Protocol, Mapping[str, Method]],
+    queries: Sequence[QueryRow],
+    galleries: Sequence[GalleryRow],
+    features: FeatureSet,
+    evaluate: EvaluateParams,
+    distractors: Distractors,
+    shard: Shard,
+) -> Counted:
+    """Only count a share of the distractors, for `evaluate` with the same arguments to add up.
+
+    Raises:
+        UserError: also where a file of the distractors is damaged.
+    """
+    protocol, own = next(iter(methods.items()))
+    tasks = protocol_tasks(protocol, _val(queries), galleries, features)
+    return distractors.count(tasks, own, features, evaluate.top_k, shard)
+
+
+def _val(queries: Sequence[QueryRow]) -> list[QueryRow]:
+    val = [query for query in queries if query["split"] == "val"]
+    if not val:
+        raise UserError("the data set has no val queries; nothing can be measured")
+    return val
 
 
 def _rank_all(

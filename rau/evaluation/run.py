@@ -16,6 +16,7 @@ from rau.datasets.captions import Join
 from rau.errors import UserError
 from rau.evaluation import benchmark
 from rau.evaluation.diagnostics import diagnose
+from rau.evaluation.distractors import Distractors
 from rau.evaluation.run_metrics import DatasetLabel, RunMetrics, TrainingSummary
 from rau.features.table import Features, check_made_for
 from rau.methods import METHODS
@@ -98,6 +99,36 @@ def read_text_map(path: Path, features: FeatureSet) -> Tensor:
     return text_map.to(features.device)
 
 
+def contestants(
+    params: Params,
+    trained: TrainedHead,
+    deterministic: TrainedHead | None,
+    text_map: Tensor | None,
+    pairs: Features | None,
+) -> dict[Protocol, dict[str, Method]]:
+    """All that is measured, by protocol and name: the untrained baselines, then the heads.
+
+    Args:
+        deterministic: the head that the trained one is paired with by query; None where there is
+            none.
+        text_map: the baselines' ridge map; None in a shared space.
+        pairs: features of reference and text in one pass; None where the encoder has no such pass.
+
+    Raises:
+        UserError: when the headline is none of the protocols.
+    """
+    known = [trained] if deterministic is None else [deterministic, trained]
+    heads: dict[str, Method] = {one.label: one.head for one in known}
+    weights = trained.record.text_weights
+    composed = {COMPOSED: Composed(pairs)} if pairs is not None else {}
+    return {
+        protocol: with_baselines(
+            untrained(protocol, weights, text_map) | composed, heads, text_map is None
+        )
+        for protocol in protocols.select(params.dataset.name, params.evaluate)
+    }
+
+
 def evaluate_run(
     params: Params,
     dataset: DatasetLabel,
@@ -105,22 +136,22 @@ def evaluate_run(
     queries: list[QueryRow],
     galleries: list[GalleryRow],
     features: FeatureSet,
+    methods: Mapping[Protocol, Mapping[str, Method]],
     trained: TrainedHead,
     deterministic: TrainedHead | None,
-    text_map: Tensor | None,
-    pairs: Features | None,
     training: Mapping[str, float | None] | None,
+    distractors: Distractors | None = None,
 ) -> tuple[RunMetrics, pa.Table]:
     """Rank and measure a head, the deterministic head and the untrained baselines.
 
     Args:
         images, queries, galleries: rows of the data set's tables.
+        methods: the `contestants`.
         deterministic: the head that the trained one is paired with by query; None where there is
             none.
-        text_map: the baselines' ridge map; None in a shared space.
-        pairs: features of reference and text in one pass; None where the encoder has no such pass.
         training: result of `training.history.summary`; None where the head was not trained here,
             which leaves nothing to diagnose.
+        distractors: images among which the headline's protocol is measured too.
 
     Returns:
         The metrics, and a table of schema `RANKINGS`.
@@ -128,27 +159,14 @@ def evaluate_run(
     Raises:
         UserError: when there are no val queries, or a target is not in its gallery.
     """
-    measured = protocols.select(params.dataset.name, params.evaluate)
-    known = [trained] if deterministic is None else [deterministic, trained]
-    heads: dict[str, Method] = {one.label: one.head for one in known}
-    weights = trained.record.text_weights
-    composed = {COMPOSED: Composed(pairs)} if pairs is not None else {}
-    paired = known[0].label if known[0].label != trained.label else None
+    headline = next(iter(methods))
+    paired = None
+    if deterministic is not None and deterministic.label != trained.label:
+        paired = deterministic.label
     result, rankings = benchmark.evaluate(
-        {
-            protocol: with_baselines(
-                untrained(protocol, weights, text_map) | composed, heads, text_map is None
-            )
-            for protocol in measured
-        },
-        queries,
-        galleries,
-        features,
-        params.evaluate,
-        trained.label,
-        paired,
+        methods, queries, galleries, features, params.evaluate, trained.label, paired, distractors
     )
-    differences = result.against.get(measured[0].name, {}).get("mean")
+    differences = result.against.get(headline.name, {}).get("mean")
     val_gallery = {row["image_id"] for row in galleries if row["gallery"] == "original"}
     metrics = RunMetrics(
         **dict(result),
@@ -158,7 +176,7 @@ def evaluate_run(
         encoder=features.texts.metadata | features.images.metadata,
         coverage=coverage.measure(images, queries, val_gallery, params.evaluate.unusable),
         relevance=benchmark.relevance([q for q in queries if q["split"] == "val"]),
-        headline=benchmark.headline(result, measured[0]),
+        headline=benchmark.headline(result, headline),
         training=TrainingSummary(
             **trained.record.model_dump(include={*TrainingSummary.model_fields})
         ),

@@ -139,6 +139,22 @@ class Composition(Section):
     methods: dict[str, MethodComposition]
 
 
+class DistractorFigures(Section):
+    """Images that answer no query, among which those of the headline are ranked once more.
+
+    Attributes:
+        protocol: under whose name that is measured.
+        source: their files, as the parameter names them.
+        images: how many were added to every gallery.
+        skipped: how many others the files hold, which a gallery or a query has.
+    """
+
+    protocol: str
+    source: str
+    images: NonNegativeInt
+    skipped: NonNegativeInt
+
+
 class BenchmarkResult(Section):
     """Every method under every protocol.
 
@@ -149,6 +165,7 @@ class BenchmarkResult(Section):
         against: differences to the deterministic head by protocol, category and metric.
         composition: by protocol.
         aspects: mAP@10 by protocol, method and semantic aspect; empty where queries have none.
+        distractors: what the protocol of the larger gallery adds; None where there is none.
     """
 
     protocols: dict[str, Scores] = Field(default_factory=dict)
@@ -159,6 +176,7 @@ class BenchmarkResult(Section):
     against: dict[str, dict[str, dict[str, PairedDifference]]] = Field(default_factory=dict)
     composition: dict[str, Composition] = Field(default_factory=dict)
     aspects: dict[str, dict[str, dict[str, Percent]]] = Field(default_factory=dict)
+    distractors: DistractorFigures | None = None
 
 
 class CalibrationFigures(Section):
@@ -232,6 +250,8 @@ class RunMetrics(BenchmarkResult):
                 raise ValueError(f"{where}: the composition is of other methods")
             if self.against and _shape(self.against.get(protocol, {})).keys() != ours.keys():
                 raise ValueError(f"{where} has no differences to the deterministic head")
+        if self.distractors and self.distractors.protocol not in self.protocols:
+            raise ValueError("the distractors' protocol is none of the protocols")
         if "train" not in self.training.queries:
             raise ValueError("training.queries does not say how many were trained on")
         head = self.headline

@@ -20,6 +20,8 @@ from rau.features.table import SEPARATE, SHARED, Matrix, write_features
 from rau.files import digest, digest_files
 from rau.schemas import reading_parquet
 
+# The name of their encoder, which nobody knows here.
+SOURCE = "features.source"
 COLUMNS = {"images": "image_id", "texts": "text"}
 REMEDY = "see docs/datasets.md, Features from any encoder"
 ROWS = 1024
@@ -47,7 +49,7 @@ def take(
     paths = {kind: _files(source, kind) for kind in COLUMNS}
     space = SHARED if shared_space else SEPARATE
     metadata = {
-        "encoder": "features.source",
+        "encoder": SOURCE,
         "weights": source.name,
         "preprocess": "the user's own",
         "key": digest([digest_files([p for own in paths.values() for p in own]), space], 16),

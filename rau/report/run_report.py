@@ -80,9 +80,12 @@ def make(
     strips = [row for found in chosen.values() for row in evenly(found, STRIPS)]
     for number, row in enumerate(strips, 1):
         images[f"strip_{number:02}.jpg"] = jpeg(draw(row_strip(row, paths, relevant)))
+    measured = protocols.select(params.dataset.name, params.evaluate)
+    if metrics.distractors:
+        measured.insert(1, measured[0].with_distractors())
     page = run_page.render(
         metrics,
-        protocols.select(params.dataset.name, params.evaluate),
+        measured,
         of_a_run(params),
         recall,
         list(plots.values()),

@@ -1,7 +1,7 @@
 """Protocols as data: a gallery, what becomes of the reference, and how captions are joined."""
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Literal, Self
 
 from rau.datasets.captions import Join
 from rau.errors import UserError
@@ -16,7 +16,8 @@ Metric = Literal["mean_of_r10_r50", "mean_of_r5_rs1", "map_at_5"]
 class Protocol:
     """One way to evaluate; `name` is shown with every number, `metric` is the headline.
 
-    `concept` puts what reference and target have in common before the caption (CIRCO).
+    `concept` puts what reference and target have in common before the caption (CIRCO);
+    `distractors` puts the images of `evaluate.distractors` into the gallery besides.
     """
 
     name: str
@@ -25,12 +26,18 @@ class Protocol:
     join: Join
     metric: Metric = "mean_of_r10_r50"
     concept: bool = False
+    distractors: bool = False
 
     @property
     def choices(self) -> str:
         """The choices in words."""
         words = f"{self.gallery} / {self.reference} / {self.join}"
-        return f"{words} / concept and caption" if self.concept else words
+        words += " / concept and caption" if self.concept else ""
+        return words + " / distractors" if self.distractors else words
+
+    def with_distractors(self) -> Self:
+        """The same in a larger gallery."""
+        return replace(self, name=f"{self.name}-distractors", distractors=True)
 
 
 FASHIONIQ = (

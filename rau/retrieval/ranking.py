@@ -33,6 +33,7 @@ class Ranking:
         subset_top: places of the query's subset, best first, (Q, m), -1 pads, or None.
         top: places in the gallery, best first, (Q, k); -1 past the gallery's end.
         scores: their cosines, (Q, k); NaN past the gallery's end.
+        relevant_rank: 1-based, of the `true_answers`, `MISSING` where one pads, (Q, m); or None.
         average_precision: by cut-off, None for the whole gallery, in 0..1, (Q,) each; or empty.
         r_precision: precision at the number of relevant images, in 0..1, (Q,), or None.
     """
@@ -42,6 +43,7 @@ class Ranking:
     subset_top: NDArray[np.int64] | None
     top: NDArray[np.int64]
     scores: NDArray[np.float32]
+    relevant_rank: NDArray[np.int64] | None
     average_precision: dict[int | None, Floats]
     r_precision: Floats | None
 
@@ -76,7 +78,7 @@ def rank(
     if same:
         raise UserError(f"query row {same[0]}: its target is its own reference, which is removed")
     goal, out = target[:, None], removed[:, None]
-    truth = goal[:, :0] if relevant is None else _once(relevant.masked_fill(relevant == out, -1))
+    truth = goal[:, :0] if relevant is None else true_answers(relevant, removed)
     members = goal if subset is None else subset.masked_fill(subset == out, -1).sort(dim=1).values
     ranked, k = torch.cat([goal, truth], dim=1), min(top_k, len(gallery))
     ahead, top = torch.empty_like(ranked), ranked.new_empty(len(queries), k)
@@ -93,7 +95,7 @@ def rank(
     better = (theirs > own) | ((theirs == own) & (members < goal))
     subset_rank = torch.where(target >= 0, better.sum(1) + 1, MISSING)
     order = theirs.argsort(dim=1, descending=True, stable=True)
-    precisions = ({}, None) if relevant is None else _precisions(ranks[:, 1:])
+    of_truth = None if relevant is None else ranks[:, 1:]
     none = values == -torch.inf
     return Ranking(
         ranks[:, 0],
@@ -101,15 +103,17 @@ def rank(
         None if subset is None else members.gather(1, order).cpu().numpy(),
         top.masked_fill(none, -1).cpu().numpy(),
         values.masked_fill(none, torch.nan).cpu().numpy(),
-        *precisions,
+        of_truth,
+        *precisions(of_truth),
     )
 
 
-def _once(places: Tensor) -> Tensor:
-    """Each place of a row once, and -1 where it stood again, (Q, m)."""
-    places = places.sort(dim=1).values
+def true_answers(relevant: Tensor, removed: Tensor) -> Tensor:
+    """Each place of a row once, ascending behind pads of -1, without the one removed, (Q, m)."""
+    places = relevant.masked_fill(relevant == removed[:, None], -1).sort(dim=1).values
     again = places[:, 1:] == places[:, :-1]
-    return torch.cat([places[:, :1], places[:, 1:].masked_fill(again, -1)], dim=1)
+    places = torch.cat([places[:, :1], places[:, 1:].masked_fill(again, -1)], dim=1)
+    return places.sort(dim=1).values
 
 
 def _scores(
@@ -207,8 +211,13 @@ def _largest(scores: Tensor, k: int) -> Tensor:
     return places.gather(1, scores.gather(1, places).topk(k, dim=1).indices)
 
 
-def _precisions(ranks: NDArray[np.int64]) -> tuple[dict[int | None, Floats], Floats]:
-    """Average precision by cut-off and R-precision, of ranks of true answers (Q, m), 0 pads."""
+def precisions(
+    ranks: NDArray[np.int64] | None,
+) -> tuple[dict[int | None, Floats], Floats | None]:
+    """Average precision by cut-off and R-precision, of ranks of true answers (Q, m), 0 pads;
+    nothing where they are not known."""
+    if ranks is None:
+        return {}, None
     true = (ranks > 0).sum(1)
     found = np.sort(np.where(ranks > 0, ranks, np.inf), axis=1)
     hits = np.arange(1, found.shape[1] + 1) / found

@@ -25,6 +25,8 @@ from rau.retrieval.ranking import Ranking, rank
 from rau.schemas import GalleryRow, QueryRow
 
 BLOCK = 4096
+# Vectors (N, d) and their uncertainty (N,).
+Encoded = tuple[Tensor, Tensor]
 
 
 class Method(Protocol):
@@ -78,6 +80,15 @@ class Task:
     def usable(self) -> NDArray[np.bool_]:
         """Valid rows, with reference and target available; others count as misses, (R,)."""
         return (self.reference >= 0) & (self.target >= 0)
+
+    @property
+    def ranked_target(self) -> NDArray[np.int64]:
+        """Place of the target that is ranked, (R,); -1 for a miss.
+
+        A row without its reference or target counts as a miss, whatever its list looks like, and so
+        does one whose target is removed, being its reference.
+        """
+        return np.where(self.usable & (self.target != self.removed), self.target, -1)
 
 
 def build_task(
@@ -209,6 +220,17 @@ def run_all(
     tasks: Sequence[Task], method: Method, features: FeatureSet, top_k: int
 ) -> list[Ranked]:
     """Rank every row of several tasks; what they share is encoded once."""
+    encoded = encode_all(tasks, method, features)
+    return [_rank(*one, top_k) for one in zip(tasks, encoded, strict=True)]
+
+
+def encode_all(
+    tasks: Sequence[Task], method: Method, features: FeatureSet
+) -> Iterator[tuple[Encoded, Encoded]]:
+    """Vectors and uncertainty of the rows and of the gallery of each task, on the device.
+
+    Those of the rows are (R, d), their orders' mean, and (R,); of the gallery (G, d) and (G,).
+    """
     if isinstance(method, Composed):
         tasks, features = method.look_up(tasks, features)
 
@@ -226,15 +248,13 @@ def run_all(
     pairs = [np.maximum(task.reference, 0)[:, None] << 32 | task.text for task in tasks]
     queries = _encode(pairs, encode_queries, features.device)
     galleries = _encode([task.gallery for task in tasks], encode_images, features.device)
-    return [_rank(*one, top_k) for one in zip(tasks, queries, galleries, strict=True)]
-
-
-_Encoded = tuple[Tensor, Tensor]
+    for (vectors, uncertainty), gallery in zip(queries, galleries, strict=True):
+        yield (vectors.mean(1), uncertainty.mean(1)), gallery
 
 
 def _encode(
-    keys: Sequence[NDArray[np.int64]], work: Callable[[Tensor], _Encoded], device: torch.device
-) -> Iterator[_Encoded]:
+    keys: Sequence[NDArray[np.int64]], work: Callable[[Tensor], Encoded], device: torch.device
+) -> Iterator[Encoded]:
     """Vectors (*, d) and uncertainty (*) for each array of keys (*); each key is encoded once."""
     each, inverse = np.unique(np.concatenate([k.ravel() for k in keys]), return_inverse=True)
     blocks = [work(block) for block in torch.split(torch.from_numpy(each).to(device), BLOCK)]
@@ -245,22 +265,22 @@ def _encode(
         yield vectors[rows], uncertainty[rows]
 
 
-def _rank(task: Task, queries: _Encoded, gallery: _Encoded, top_k: int) -> Ranked:
+def _rank(task: Task, encoded: tuple[Encoded, Encoded], top_k: int) -> Ranked:
+    queries, gallery = encoded
+
     def on_device(table: NDArray[np.int64]) -> Tensor:
         return torch.from_numpy(table).to(gallery[0].device)
 
     ranking = rank(
-        queries[0].mean(1),  # Over the orders; `rank` normalises it.
+        queries[0],
         gallery[0],
-        # A row without its reference or target counts as a miss, whatever its list looks like, and
-        # so does one whose target is removed, being its reference.
-        on_device(np.where(task.usable & (task.target != task.removed), task.target, -1)),
+        on_device(task.ranked_target),
         on_device(task.removed),
         top_k,
         None if task.relevant is None else on_device(task.relevant),
         None if task.subset is None else on_device(task.subset),
     )
-    uncertainty, of_gallery = (u.float().cpu().numpy() for u in (queries[1].mean(1), gallery[1]))
+    uncertainty, of_gallery = (u.float().cpu().numpy() for u in (queries[1], gallery[1]))
     return Ranked(ranking, uncertainty, of_gallery[np.maximum(task.target, 0)])
 
 

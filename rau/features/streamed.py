@@ -1,0 +1,165 @@
+"""Image features of any number, read from Parquet a block at a time: never whole in memory.
+
+A file, or a folder of files, of image_id and feature, as `rau.features.precomputed` takes them.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from rau.errors import UserError
+from rau.features.precomputed import REMEDY, SOURCE, as_matrix, as_names
+from rau.features.table import READ_BYTES, Features, Matrix
+from rau.schemas import reading_parquet
+
+# Rows that are read, and worked on, at a time.
+BLOCK = 65_536
+COLUMNS = ("image_id", "feature")
+# Of each column in each row group, for a digest that does not read the rest.
+SAMPLED_BYTES = 4096
+# Behind a Parquet file's footer: its length and "PAR1".
+FOOTER_END = 8
+
+
+class Unit(NamedTuple):
+    """Row groups of a file, one after another, with `BLOCK` rows or more where it has as many."""
+
+    path: Path
+    groups: tuple[int, ...]
+    rows: int
+
+
+class Block(NamedTuple):
+    """Some images: N ids and (N, d) features."""
+
+    ids: pa.Array
+    features: Matrix
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Feature files that belong to the features of a gallery.
+
+    Attributes:
+        units: all rows, in pieces that different machines may read.
+        digest: of what the files hold, wherever they lie. Of every row group it sees the size and
+            the first values: to hash all would take as long as to read all.
+    """
+
+    units: list[Unit]
+    digest: str
+    width: int
+    dtype: np.dtype[np.generic]
+
+    @classmethod
+    def open(cls, source: Path, like: Features) -> Self:
+        """Find the files.
+
+        Args:
+            source: a Parquet file, or a folder of some.
+            like: the features of the gallery, of the same encoder.
+
+        Raises:
+            UserError: when there is none, or one is damaged or of another encoder.
+        """
+        files = [source] if source.is_file() else sorted(source.glob("*.parquet"))
+        if not files:
+            raise UserError(f"{source} is no Parquet file and no folder of any; {REMEDY}")
+        units: list[Unit] = []
+        total = hashlib.sha256()
+        for path in files:
+            with reading_parquet(path, REMEDY), pq.ParquetFile(path) as file:
+                _check(file.schema_arrow, path, like)
+                units += _units(path, file.metadata)
+                for piece in _sampled(path, file.metadata):
+                    total.update(piece)
+        if not units:
+            raise UserError(f"{source} has no rows; {REMEDY}")
+        return cls(units, total.hexdigest(), like.matrix.shape[1], like.matrix.dtype)
+
+    def blocks(self, unit: Unit) -> Iterator[Block]:
+        """The rows of a unit, at most `BLOCK` at a time, as the gallery's features are stored.
+
+        Raises:
+            UserError: when a feature has another width, or is zero or not finite.
+        """
+        path = unit.path
+        with (
+            reading_parquet(path, REMEDY),
+            pq.ParquetFile(
+                path, buffer_size=READ_BYTES, pre_buffer=False, page_checksum_verification=True
+            ) as file,
+        ):
+            batches = file.iter_batches(BLOCK, unit.groups, [*COLUMNS], use_threads=False)
+            for batch in filter(len, batches):
+                names = as_names(batch.column("image_id"), path, "image_id")
+                features = as_matrix(batch.column("feature"), path, names)
+                self._check(features, path, names)
+                with np.errstate(over="ignore"):
+                    features = features.astype(self.dtype, copy=False)
+                yield Block(pa.array(names, pa.string()), features)
+
+    def _check(self, features: Matrix, path: Path, names: list[str]) -> None:
+        if features.shape[1] != self.width:
+            raise UserError(
+                f"{path}: the feature of {names[0]!r} has {features.shape[1]} values, those of the "
+                f"gallery {self.width}; encode both with one encoder"
+            )
+        with np.errstate(over="ignore", invalid="ignore"):
+            largest = np.abs(features.astype(self.dtype, copy=False)).max(axis=1)
+        if len(bad := np.flatnonzero(~(np.isfinite(largest) & (largest > 0)))):
+            raise UserError(
+                f"{path}: the features of {len(bad):,} images are zero or not finite, the first: "
+                f"{names[bad[0]]!r}; encode or remove them"
+            )
+
+
+def without(block: Block, known: pa.Array) -> Block:
+    """The images whose ids are not known."""
+    new = pc.invert(pc.is_in(block.ids, known))
+    return Block(block.ids.filter(new), block.features[new.to_numpy(zero_copy_only=False)])
+
+
+def _check(schema: pa.Schema, path: Path, like: Features) -> None:
+    if absent := [name for name in COLUMNS if name not in schema.names]:
+        has = ", ".join(schema.names)
+        raise UserError(f"{path} has no column {absent[0]}, but {has}; {REMEDY}")
+    key = (schema.metadata or {}).get(b"key", b"").decode()
+    ours = like.metadata.get("key")
+    # Where the features are the user's own, their key is that of the user's files.
+    if key and key != ours and like.metadata.get("encoder") != SOURCE:
+        raise UserError(
+            f"{path} was made by another encoder (key {key}) than the gallery's features ({ours}); "
+            "encode both with one encoder"
+        )
+
+
+def _units(path: Path, metadata: pq.FileMetaData) -> Iterator[Unit]:
+    unit = Unit(path, (), 0)
+    for group in range(metadata.num_row_groups):
+        rows = metadata.row_group(group).num_rows
+        unit = Unit(path, (*unit.groups, group), unit.rows + rows)
+        if unit.rows >= BLOCK:
+            yield unit
+            unit = Unit(path, (), 0)
+    if unit.rows:
+        yield unit
+
+
+def _sampled(path: Path, metadata: pq.FileMetaData) -> Iterator[bytes]:
+    """The footer, and the first bytes of every column of every row group."""
+    with path.open("rb") as file:
+        footer = file.seek(-metadata.serialized_size - FOOTER_END, 2)
+        yield file.read()
+        for group in map(metadata.row_group, range(metadata.num_row_groups)):
+            for column in map(group.column, range(group.num_columns)):
+                first = column.dictionary_page_offset or column.data_page_offset
+                file.seek(first)
+                yield file.read(min(SAMPLED_BYTES, footer - first))
