@@ -13,6 +13,8 @@ GALLERY = 15_536
 IMAGES = 74_381
 TEXTS = 72_000
 CATEGORIES = 3
+# Of features with near neighbours: dimensions of their plane, standard deviation off it.
+LATENT, OFF_PLANE = 24, 0.1
 
 
 def random_features(
@@ -26,6 +28,18 @@ def random_features(
     features = torch.empty(count, width, dtype=dtype)
     for block in torch.split(features, 65_536):
         block.copy_(torch.randn(block.shape, generator=generator))
+    return features
+
+
+def low_features(count: int, width: int, seed: int = 0) -> Tensor:
+    """Features (count, width) near a plane of few dimensions, as those of encoders are.
+
+    Unlike standard normal ones they have near neighbours, which is what an approximate index finds.
+    Those of all seeds lie near the same plane.
+    """
+    latent = random_features(count, LATENT, seed)
+    plane = random_features(LATENT, width, seed=-1) / LATENT**0.5
+    features: Tensor = latent @ plane + OFF_PLANE * random_features(count, width, seed=~seed)
     return features
 
 

@@ -1,11 +1,12 @@
 """An index of random vectors, written as a build writes it, and a model of random weights."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from torch import Tensor
 from torch.nn import functional as F
 
 from bench.data import random_features
@@ -63,9 +64,15 @@ def attributes(rows: range) -> pa.Table:
 
 
 def random_index(
-    folder: Path, model: Model, count: int, file: Path, engine: EngineName = "exact"
+    folder: Path,
+    model: Model,
+    count: int,
+    file: Path,
+    engine: EngineName = "exact",
+    draw: Callable[[int, int, int], Tensor] = random_features,
 ) -> Index:
-    """An index of `count` pictures, all in the same file; its vectors are unit Gaussians.
+    """An index of `count` pictures, all in the same file; its vectors are drawn by number, width
+    and seed, and normalised.
 
     What stands for the SHA-256 of the files is different for each, features are the vectors and
     thumbnails a few bytes.
@@ -77,7 +84,7 @@ def random_index(
     def blocks() -> Iterator[Block]:
         for start in range(0, count, BLOCK):
             rows = range(start, min(start + BLOCK, count))
-            drawn = random_features(len(rows), width, seed=start)
+            drawn = draw(len(rows), width, start)
             vectors = F.normalize(drawn, dim=1).numpy().astype(np.float16)
             columns = {
                 "id": ids[start : rows.stop],

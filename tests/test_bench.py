@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,18 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench import __main__ as command
-from bench import features, finetuning, harness, lance, plain, ranking, search, service, training
+from bench import (
+    features,
+    finetuning,
+    harness,
+    lance,
+    plain,
+    ranking,
+    scale,
+    search,
+    service,
+    training,
+)
 from bench.harness import Bench, Result
 from bench.table import inserted, lines
 from rau.encoders import small_clip
@@ -123,7 +135,7 @@ def test_figures_that_are_kept_take_the_place_of_their_groups(
     monkeypatch.setattr(os, "getloadavg", lambda: (0.1, 0, 0))
     command.main(None, "cpu", 1, 1.0, write=True)
     first = json.loads((written / "cpu.json").read_text())
-    assert [*first] == [group for group in command.GROUPS if group != command.LONG]
+    assert [*first] == [group for group in command.GROUPS if group not in command.LONG]
     assert first["training"]["versions"]["torch"] == torch.__version__.split("+")[0]
     page = (written / "page.md").read_text()
     assert page.startswith("Before.\n")
@@ -191,6 +203,25 @@ def test_every_case_runs(
     results = list(cases(bench(tmp_path, 0.004, 1)))
     assert len({result.name for result in results}) == count
     assert all(result.value > 0 or result.limit is not None for result in results)
+
+
+def test_every_stage_is_measured_at_every_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Without the import of torch by a process for each.
+    monkeypatch.setattr(scale, "ProcessPoolExecutor", lambda *_, **__: ThreadPoolExecutor(1))
+    found = {r.name: r.value for r in scale.cases(bench(tmp_path, 0.002, 1), (100_000, 200_000))}
+    stages = ("manifest", "features", "index", "search", "ranking")
+    figures = {f"scale/{name}/{count}/time" for name in stages for count in (200, 400)}
+    assert figures <= found.keys()
+    assert found["scale/ranking/400/disk"] > found["scale/ranking/200/disk"]
+    assert found["scale/index/exponent of disk"] < 1.1
+    assert not [*tmp_path.glob("*00")]
+
+
+def test_an_exponent_is_the_power_that_a_figure_grows_with() -> None:
+    assert scale.exponent([(10, 3.0), (100, 300.0), (1000, 30_000.0)]) == pytest.approx(2)
+    assert scale.exponent([(10, 5.0), (1000, 5.0)]) == pytest.approx(0)
 
 
 def test_the_floor_of_ranking_is_every_score() -> None:

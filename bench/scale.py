@@ -1,0 +1,191 @@
+"""Stages at growing numbers of images: time, peak memory, disk, and the exponents of their growth.
+
+Encoding is left out: it is linear, and `bench.features` measures it. Vectors are 128 wide, the
+built-in encoder's; where size follows the width, it is said in docs/scale.md how.
+"""
+
+import math
+import shutil
+import statistics
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from bench.data import low_features, random_features
+from bench.features import image_items as write_pictures
+from bench.features import random_encoder
+from bench.harness import Bench, Result, Unit, seconds
+from bench.random_index import BLOCK, names, random_index, random_model
+from rau.datasets import manifest
+from rau.encoders import small_clip
+from rau.evaluation.distractors import Distractors
+from rau.features.cache import Cache
+from rau.features.items import blocks, image_items
+from rau.features.table import Features, write_features
+from rau.memory import peak_memory_bytes
+from rau.models.baselines import WeightedSum
+from rau.retrieval.feature_set import FeatureSet
+from rau.retrieval.protocols import FASHIONIQ
+from rau.retrieval.tasks import protocol_tasks
+from rau.schemas import MANIFEST, GalleryRow, QueryRow, write_table
+from rau.search.index import Index
+
+SIZES = (100_000, 1_000_000, 10_000_000)
+# Queries that are ranked, images that answer them, and how many are listed.
+QUERIES, GALLERY, TOP_K = 256, 3_000, 50
+WIDTH = small_clip.CONFIG["embed_dim"]
+UNITS: Mapping[str, Unit] = {"time": "s", "query": "s", "memory": "bytes", "disk": "bytes"}
+Figures = dict[str, float]
+
+
+def cases(bench: Bench, sizes: Sequence[int] = SIZES) -> Iterator[Result]:
+    """Every stage at every size that it is measured at, then the exponents."""
+    found: dict[tuple[str, str], list[tuple[int, float]]] = {}
+    for count in sorted({bench.size(size) for size in sizes}):
+        for name, (stage, most) in STAGES.items():
+            if count > most:
+                continue
+            # A process of its own: the peak of this one may be another's.
+            with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+                figures = pool.submit(stage, bench, count).result()
+            for what, value in figures.items():
+                yield Result(f"scale/{name}/{count}/{what}", value, UNITS[what])
+                found.setdefault((name, what), []).append((count, value))
+        shutil.rmtree(bench.scratch / str(count), ignore_errors=True)
+    for (name, what), points in found.items():
+        if len(points) > 1:
+            yield Result(f"scale/{name}/exponent of {what}", exponent(points), "")
+
+
+def exponent(points: Sequence[tuple[int, float]]) -> float:
+    """The slope of the logarithms: the power of the number of images that a figure grows with."""
+    count, value = np.log(np.array(points)).T
+    return float(np.polyfit(count, value, 1)[0])
+
+
+def pictures(bench: Bench, count: int) -> Figures:
+    """The manifest of tiny pictures: what it costs beside decoding."""
+    folder = bench.scratch / str(count) / "pictures"
+    folder.mkdir(parents=True)
+    images = {item.name: Path(item.content) for item in write_pictures(folder, 16, 16, count)}
+    path = folder.parent / "manifest.parquet"
+
+    def work() -> None:
+        write_table(path, manifest.build(folder, images, {}, 1), MANIFEST)
+
+    found = _figures(seconds(work), path)
+    shutil.rmtree(folder)
+    return found
+
+
+def features(bench: Bench, count: int) -> Figures:
+    """The table made of parts that are all there."""
+    folder = bench.scratch / str(count)
+    folder.mkdir(parents=True, exist_ok=True)
+    cache = Cache(folder / "parts", random_encoder(bench, small_clip.NAME), "float16")
+    listed = names(count)
+    columns = [listed, [f"{int(name):064x}" for name in listed], listed, ["ok"] * count]
+    items = image_items(pa.table(columns, ["image_id", "sha256", "path", "status"]), folder)
+    encoded = (
+        (block, random_features(len(block), WIDTH, number, torch.float16).numpy())
+        for number, block in enumerate(blocks(items))
+    )
+    cache.parts["images"].write(encoded, lambda _: None)
+    path = folder / "images.parquet"
+    found = _figures(seconds(partial(cache.encode_images, path, items, 1, 1)), path)
+    shutil.rmtree(folder / "parts")
+    path.unlink()
+    return found
+
+
+def index(bench: Bench, count: int) -> Figures:
+    """An index written, with vectors, raw features and what is known of each picture."""
+    folder = bench.scratch / str(count) / "index"
+    model = random_model(bench, small_clip.NAME)
+    file = Path(write_pictures(bench.scratch / "photo", 32, 32, 1)[0].content)
+    return _figures(
+        seconds(partial(random_index, folder, model, count, file, draw=low_features)), folder
+    )
+
+
+def search(bench: Bench, count: int) -> Figures:
+    """The exact engine of that index: its start, and a query."""
+    folder = bench.scratch / str(count) / "index"
+    asked = low_features(1, WIDTH, 1).numpy()
+    asked /= np.linalg.norm(asked)
+    start = seconds(lambda: Index.open(folder).exact.search(asked, 10))
+    engine = Index.open(folder).exact
+    engine.search(asked, 10)
+    query = partial(engine.search, asked, 10)
+    times = [seconds(query) for _ in range(3 * bench.repeats)]
+    return {"time": start, "query": statistics.median(times), "memory": peak_memory_bytes()}
+
+
+def ranking(bench: Bench, count: int) -> Figures:
+    """Queries ranked by one method among distractors that stream from Parquet."""
+    folder = bench.scratch / str(count) / "distractors"
+    folder.mkdir(parents=True)
+    drawn = (
+        low_features(min(BLOCK, count - start), WIDTH, start).half().numpy()
+        for start in range(0, count, BLOCK)
+    )
+    path = folder / "images.parquet"
+    write_features(path, "image_id", [f"d{name}" for name in names(count)], drawn, {})
+    data = _queries(bench.size(QUERIES), bench.size(GALLERY))
+    tasks = protocol_tasks(FASHIONIQ[0], *data)
+    found = Distractors.open("path", path, data[2], data[0], data[1], folder, "")
+    work = partial(found.count, tasks, {"sum": WeightedSum(0.5)}, data[2], TOP_K)
+    figures = _figures(seconds(work), path)
+    shutil.rmtree(folder)
+    return figures
+
+
+def _queries(queries: int, images: int) -> tuple[list[QueryRow], list[GalleryRow], FeatureSet]:
+    """Queries between images of a gallery, and the features of all."""
+    ids, texts = names(images), [f"text {number}" for number in range(queries)]
+    rng = np.random.default_rng(0)
+    ends = [rng.choice(images, 2, replace=False).tolist() for _ in texts]
+    rows: list[QueryRow] = [
+        {
+            "query_id": text,
+            "split": "val",
+            "category": "all",
+            "reference_id": ids[reference],
+            "target_id": ids[target],
+            "captions": [text],
+            "members": None,
+            "relevant": None,
+        }
+        for text, (reference, target) in zip(texts, ends, strict=True)
+    ]
+    gallery: list[GalleryRow] = [
+        {"gallery": "original", "category": "all", "image_id": name} for name in ids
+    ]
+    tables = [
+        Features(own, low_features(len(own), WIDTH, seed).half().numpy(), {"space": "shared"})
+        for seed, own in ((1, ids), (2, texts))
+    ]
+    return rows, gallery, FeatureSet.on(torch.device("cpu"), *tables)
+
+
+def _figures(time: float, written: Path) -> Figures:
+    """Those of a stage that has just ended, with the size of what it wrote."""
+    files = [written] if written.is_file() else written.rglob("*")
+    disk = sum(one.stat().st_size for one in files if one.is_file())
+    return {"time": time, "memory": peak_memory_bytes(), "disk": disk}
+
+
+# By name, with the largest size that it is measured at: each picture takes a block of the disk.
+STAGES: Mapping[str, tuple[Callable[[Bench, int], Figures], float]] = {
+    "manifest": (pictures, 1_000_000),
+    "features": (features, math.inf),
+    "index": (index, math.inf),
+    "search": (search, math.inf),
+    "ranking": (ranking, math.inf),
+}
