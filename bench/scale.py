@@ -1,7 +1,8 @@
 """Stages at growing numbers of images: time, peak memory, disk, and the exponents of their growth.
 
 Encoding is left out: it is linear, and `bench.features` measures it. Vectors are 128 wide, the
-built-in encoder's; where size follows the width, it is said in docs/scale.md how.
+built-in encoder's. Times are the processor's, all threads together: a machine that does other work
+besides changes them little, and an exponent hardly.
 """
 
 import math
@@ -12,6 +13,7 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from time import process_time
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +22,7 @@ import torch
 from bench.data import low_features, random_features
 from bench.features import image_items as write_pictures
 from bench.features import random_encoder
-from bench.harness import Bench, Result, Unit, seconds
+from bench.harness import Bench, Result, Unit, Work
 from bench.random_index import BLOCK, names, random_index, random_model
 from rau.datasets import manifest
 from rau.encoders import small_clip
@@ -63,6 +65,13 @@ def cases(bench: Bench, sizes: Sequence[int] = SIZES) -> Iterator[Result]:
             yield Result(f"scale/{name}/exponent of {what}", exponent(points), "")
 
 
+def processor_seconds(work: Work) -> float:
+    """What it takes of the processor's time once."""
+    started = process_time()
+    work()
+    return process_time() - started
+
+
 def exponent(points: Sequence[tuple[int, float]]) -> float:
     """The slope of the logarithms: the power of the number of images that a figure grows with."""
     count, value = np.log(np.array(points)).T
@@ -79,7 +88,7 @@ def pictures(bench: Bench, count: int) -> Figures:
     def work() -> None:
         write_table(path, manifest.build(folder, images, {}, 1), MANIFEST)
 
-    found = _figures(seconds(work), path)
+    found = _figures(processor_seconds(work), path)
     shutil.rmtree(folder)
     return found
 
@@ -98,7 +107,7 @@ def features(bench: Bench, count: int) -> Figures:
     )
     cache.parts["images"].write(encoded, lambda _: None)
     path = folder / "images.parquet"
-    found = _figures(seconds(partial(cache.encode_images, path, items, 1, 1)), path)
+    found = _figures(processor_seconds(partial(cache.encode_images, path, items, 1, 1)), path)
     shutil.rmtree(folder / "parts")
     path.unlink()
     return found
@@ -110,7 +119,8 @@ def index(bench: Bench, count: int) -> Figures:
     model = random_model(bench, small_clip.NAME)
     file = Path(write_pictures(bench.scratch / "photo", 32, 32, 1)[0].content)
     return _figures(
-        seconds(partial(random_index, folder, model, count, file, draw=low_features)), folder
+        processor_seconds(partial(random_index, folder, model, count, file, draw=low_features)),
+        folder,
     )
 
 
@@ -119,11 +129,11 @@ def search(bench: Bench, count: int) -> Figures:
     folder = bench.scratch / str(count) / "index"
     asked = low_features(1, WIDTH, 1).numpy()
     asked /= np.linalg.norm(asked)
-    start = seconds(lambda: Index.open(folder).exact.search(asked, 10))
+    start = processor_seconds(lambda: Index.open(folder).exact.search(asked, 10))
     engine = Index.open(folder).exact
     engine.search(asked, 10)
     query = partial(engine.search, asked, 10)
-    times = [seconds(query) for _ in range(3 * bench.repeats)]
+    times = [processor_seconds(query) for _ in range(3 * bench.repeats)]
     return {"time": start, "query": statistics.median(times), "memory": peak_memory_bytes()}
 
 
@@ -141,7 +151,7 @@ def ranking(bench: Bench, count: int) -> Figures:
     tasks = protocol_tasks(FASHIONIQ[0], *data)
     found = Distractors.open("path", path, data[2], data[0], data[1], folder, "")
     work = partial(found.count, tasks, {"sum": WeightedSum(0.5)}, data[2], TOP_K)
-    figures = _figures(seconds(work), path)
+    figures = _figures(processor_seconds(work), path)
     shutil.rmtree(folder)
     return figures
 
