@@ -18,7 +18,10 @@ QUIET = {
     "RAY_DEDUP_LOGS_SKIP_REGEX": ".",
     "RAY_IGNORE_UNHANDLED_ERRORS": "1",
 }
-REMEDY = "start a cluster with `ray start --head`, or unset RAY_ADDRESS"
+REMEDY = (
+    "start a cluster with `ray start --head`, set RAY_AUTH_MODE=token where it wants its token, or "
+    "unset RAY_ADDRESS"
+)
 ANSWER_SECONDS = 10
 
 
@@ -49,7 +52,7 @@ def connected(parameter: str) -> Iterator[ModuleType]:
             logging_level="ERROR",
             runtime_env={"py_modules": [package]},
         )
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(
             f"{parameter}=ray: cannot start or reach Ray ({reason}); {REMEDY}"

@@ -12,7 +12,7 @@ from rau import devices
 from rau.errors import UserError
 from rau.params import Params
 from rau.studies.runs import Result
-from rau.studies.workers import Cost, Results, Runner, Source, cost
+from rau.studies.workers import Cost, Results, Runner, Source, costs
 from rau.worker_pool import worker_pool
 
 # A worker's own, made once by `_start` and not for every run.
@@ -39,8 +39,7 @@ class LocalWorkers:
     def costs(self, source: Source, wanted: Sequence[Params]) -> list[Cost]:
         """Measured in this process: a worker would take longer to start than the runs."""
         with devices.threads(1):
-            runner = source.runner()
-            return [cost(runner, params) for params in wanted]
+            return costs(source.runner(), wanted)
 
     def results(self, source: Source, wanted: Sequence[Params]) -> Results:
         """Results as they are there.

@@ -16,8 +16,9 @@ from rau import cluster
 from rau.errors import UserError
 from rau.params import Params
 from rau.studies.runs import Result
-from rau.studies.workers import Cost, Results, Runner, Source, cost
+from rau.studies.workers import Cost, Results, Runner, Source, costs
 
+Asked = TypeVar("Asked")
 T = TypeVar("T")
 PARAMETER = "study.engine"
 # Workers that one run may end before it is not tried again. Nodes that die are not counted: that
@@ -68,9 +69,9 @@ class RayWorkers:
         self._most = jobs or None
 
     def costs(self, source: Source, wanted: Sequence[Params]) -> list[Cost]:
-        """Measured by workers, whose device this machine may not have."""
-        found = dict(self._each(cost, source, wanted))
-        return [found[place] for place in range(len(wanted))]
+        """Measured by a worker, whose device this machine may not have."""
+        ((_, found),) = self._each(costs, source, [wanted])
+        return found
 
     def results(self, source: Source, wanted: Sequence[Params]) -> Results:
         """Results as they are there.
@@ -83,9 +84,9 @@ class RayWorkers:
             yield place, copy.deepcopy(result)
 
     def _each(
-        self, work: Callable[[Runner, Params], T], source: Source, wanted: Sequence[Params]
+        self, work: Callable[[Runner, Asked], T], source: Source, wanted: Sequence[Asked]
     ) -> Iterator[tuple[int, T]]:
-        """What `work` returns of each run as it is there; lost runs are done again."""
+        """What `work` returns of each piece as it is there; pieces that are lost are done again."""
         ray = self._ray
         # Tried again here: Ray itself never stops where memory runs out.
         task = ray.remote(max_retries=0, **self.resources)(_execute)
@@ -134,11 +135,11 @@ def _gave_up(error: Exception) -> UserError:
     )
 
 
-def _execute(work: Callable[[Runner, Params], T], source: Source, params: Params) -> T:
+def _execute(work: Callable[[Runner, Asked], T], source: Source, asked: Asked) -> T:
     """The task, in a worker."""
     torch.set_num_threads(1)
     try:
-        return work(_runner(source), params)
+        return work(_runner(source), asked)
     except UserError as error:
         raise UserError(f"{error} (on node {socket.gethostname()})") from error
 

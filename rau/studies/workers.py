@@ -84,8 +84,12 @@ class Workers(Protocol):
         ...
 
 
-def cost(runner: Runner, params: Params) -> Cost:
-    """What a run of one epoch costs."""
+def costs(runner: Runner, wanted: Sequence[Params]) -> list[Cost]:
+    """What runs of one epoch cost, one after another."""
+    return [_cost(runner, params) for params in wanted]
+
+
+def _cost(runner: Runner, params: Params) -> Cost:
     started = time.perf_counter()
     summary = runner(params).summary
     whole = time.perf_counter() - started

@@ -39,6 +39,7 @@ PLUMBING = frozenset(
         "rau/progress.py",
         "rau/schemas.py",
         "rau/shards.py",
+        "rau/worker_pool.py",
     }
 )
 
