@@ -5,7 +5,7 @@ queries within every category, so that an interval covers both sources of varian
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Self
 
@@ -78,16 +78,45 @@ def draws(
             resampled together.
         resamples: number of resamples, at least 1.
     """
-    rng = np.random.default_rng(seed)
-    count = len(_seeds_first(next(iter(values.values()))))
-    # A single seed cannot be resampled.
-    seeds = np.ones((resamples, 1)) if count == 1 else _seed_weights(rng, count, resamples)
-    found = {
-        category: _category(_seeds_first(values[category]), clusters[category], seeds, rng)
-        for category in sorted(values)
-    }
+    found = {category: own for category, (own,) in _drawn([values], clusters, resamples, seed)}
     found[MEAN] = np.mean(list(found.values()), axis=0)
     return found
+
+
+def mean_draws(
+    sides: Sequence[Mapping[str, Floats]],
+    clusters: Mapping[str, NDArray[np.int64]],
+    resamples: int,
+    seed: int,
+) -> list[Floats]:
+    """What `draws` has under `mean` for each of several sides, which are resampled alike.
+
+    The counts of a resample, most of the time of one side, are drawn once for all.
+
+    Args:
+        sides: values as in `draws`, with as many seeds each.
+        clusters, resamples, seed: as in `draws`.
+    """
+    totals: list[Floats] = [np.zeros(())] * len(sides)
+    for _, own in _drawn(sides, clusters, resamples, seed):
+        totals = [total + drawn for total, drawn in zip(totals, own, strict=True)]
+    return [np.asarray(total / len(clusters)) for total in totals]
+
+
+def _drawn(
+    sides: Sequence[Mapping[str, Floats]],
+    clusters: Mapping[str, NDArray[np.int64]],
+    resamples: int,
+    seed: int,
+) -> Iterator[tuple[str, list[Floats]]]:
+    """Resampled means of every side, (resamples, M) each, category after category."""
+    rng = np.random.default_rng(seed)
+    count = len(_seeds_first(next(iter(sides[0].values()))))
+    # A single seed cannot be resampled.
+    seeds = np.ones((resamples, 1)) if count == 1 else _seed_weights(rng, count, resamples)
+    for category in sorted(sides[0]):
+        own = [_seeds_first(side[category]) for side in sides]
+        yield category, _category(own, clusters[category], seeds, rng)
 
 
 def intervals(
@@ -200,22 +229,34 @@ def _multinomial(rng: np.random.Generator, count: int, size: int) -> Floats:
 
 
 def _category(
-    values: Floats, clusters: NDArray[np.int64], seeds: Floats, rng: np.random.Generator
-) -> Floats:
-    """Resampled means, (resamples, M), as products of multinomial counts with query sums."""
+    sides: Sequence[Floats],
+    clusters: NDArray[np.int64],
+    seeds: Floats,
+    rng: np.random.Generator,
+) -> list[Floats]:
+    """Resampled means, (resamples, M) a side, as products of multinomial counts with query sums."""
     _, owner = np.unique(clusters, return_inverse=True)
     count = int(owner.max()) + 1
-    seed_count, rows, metrics = values.shape
-    sums = np.zeros((count, seed_count * metrics + 1))
-    flat = values.transpose(1, 0, 2).reshape(rows, -1)
-    np.add.at(sums, owner, np.column_stack([flat, np.ones(rows)]))
-    blocks = []
+    sums = [_sums(values, owner, count) for values in sides]
+    found = [np.empty((len(seeds), values.shape[2])) for values in sides]
     for start in range(0, len(seeds), BLOCK):
         part = seeds[start : start + BLOCK]
-        totals = _multinomial(rng, count, len(part)) @ sums
-        by_seed = totals[:, :-1].reshape(len(part), seed_count, metrics)
-        blocks.append(np.einsum("rs,rsm->rm", part, by_seed) / totals[:, -1:])
-    return np.concatenate(blocks)
+        counts = _multinomial(rng, count, len(part))
+        for own, drawn in zip(sums, found, strict=True):
+            totals = counts @ own
+            by_seed = totals[:, :-1].reshape(len(part), part.shape[1], -1)
+            means = np.einsum("rs,rsm->rm", part, by_seed) / totals[:, -1:]
+            drawn[start : start + BLOCK] = means
+    return found
+
+
+def _sums(values: Floats, owner: NDArray[np.int64], count: int) -> Floats:
+    """Sums of a query's rows, (count, seeds · metrics), and in the last column their number."""
+    rows = values.shape[1]
+    sums = np.zeros((count, values.shape[0] * values.shape[2] + 1))
+    flat = values.transpose(1, 0, 2).reshape(rows, -1)
+    np.add.at(sums, owner, np.column_stack([flat, np.ones(rows)]))
+    return sums
 
 
 def weights(

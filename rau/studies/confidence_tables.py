@@ -1,7 +1,7 @@
 """Tables of the study `calibration`: every predictor of success, paired with the top-1 cosine."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -56,7 +56,7 @@ class Evidence:
     val: Sequence[Arrays]
     holdout: Sequence[Arrays]
     categories: Sequence[str]
-    _learned: dict[str, dict[str, list[Floats]]] = field(default_factory=dict)
+    _predictors: dict[str, dict[str, Predictor]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, extras: Sequence[Arrays], categories: Sequence[str]) -> "Evidence":
@@ -80,9 +80,15 @@ class Evidence:
         return [((one["rank"] > 0) & (one["rank"] <= cut)).astype(np.float64) for one in side]
 
     def predictors(self, label: str) -> dict[str, Predictor]:
-        """All predictors by name; some depend on the label."""
-        hit = label if label != LABELS[-1] else MAIN
-        held = self.labels(self.holdout, hit)
+        """All predictors by name; some depend on the label, and are fitted once."""
+        if label not in self._predictors:
+            self._predictors[label] = self._fitted(label)
+        return self._predictors[label]
+
+    def _fitted(self, label: str) -> dict[str, Predictor]:
+        if label == LABELS[-1]:  # Models are of hits, and no probabilities of it.
+            return {n: replace(one, probable=False) for n, one in self.predictors(MAIN).items()}
+        held = self.labels(self.holdout, label)
         assert held is not None  # Hits always are.
         found = {
             name: Predictor(
@@ -101,10 +107,8 @@ class Evidence:
         rates = category_rates(self.holdout, held, count)
         of_val, of_held = ([rates[o["category"]] for o in own] for own in (self.val, self.holdout))
         found["category"] = Predictor(of_val, of_held)
-        if hit not in self._learned:
-            self._learned[hit] = learned_confidence.predict(self.holdout, self.val, held)
-        for name, scores in self._learned[hit].items():
-            found[name] = Predictor(scores, probable=label == hit)
+        learned = learned_confidence.predict(self.holdout, self.val, held)
+        found |= {name: Predictor(scores, probable=True) for name, scores in learned.items()}
         answers = learned_confidence.answers(self.holdout, self.val)
         if answers is not None:
             found["number of answers, predicted"] = Predictor(answers)

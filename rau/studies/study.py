@@ -110,12 +110,7 @@ def run_study(name: str, params: Params, tuned: plan.Tuned, store: RunStore) -> 
     groups: dict[str, list[str]] = {}
     for v in whole:
         groups.setdefault(partners[v.label], []).append(v.label)
-    lines = [
-        summary.lines({label: by_variant[label] for label in labels}, partner)
-        for partner, labels in groups.items()
-    ]
-    table = pd.concat(lines, ignore_index=True)
-    return StudyTables(pd.DataFrame(rows), table, document, own)
+    return StudyTables(pd.DataFrame(rows), summary.lines(by_variant, groups), document, own)
 
 
 def is_current(document: StudyDocument, params: Params, tuned: plan.Tuned, store: RunStore) -> bool:

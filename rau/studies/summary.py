@@ -1,6 +1,6 @@
 """Rows of a study's tables: one per run, and per variant its means and paired differences."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple
 from typing import Any
 
@@ -19,7 +19,8 @@ SEED = 0
 # Enough for a p-value adjusted for sixteen variants to fall below 0.001.
 RESAMPLES = 40_000
 ROUGH = 1000
-Stacked = dict[str, NDArray[np.float64]]
+Floats = NDArray[np.float64]
+Stacked = dict[str, Floats]
 
 
 def stacked(results: Sequence[Result], protocol: str) -> Stacked:
@@ -36,43 +37,60 @@ def one_metric(results: Sequence[Result], metric: str) -> Stacked:
     return {category: values[..., [place]] for category, values in whole.items()}
 
 
-def lines(by_variant: Mapping[str, Sequence[Result]], reference: str) -> pd.DataFrame:
+def lines(
+    by_variant: Mapping[str, Sequence[Result]], groups: Mapping[str, Sequence[str]]
+) -> pd.DataFrame:
     """Every metric of every variant under every protocol, the mean over categories; a row each.
 
-    `difference` and what follows are against the reference, missing for itself; `p_holm` is
-    adjusted by Holm's method for the number of variants. All variants are resampled alike: the
-    difference of two resampled means is then the resampled mean of their paired difference.
+    `difference` and what follows are against the partner, missing for itself; `p_holm` is
+    adjusted by Holm's method for the number of variants with this partner. All variants are
+    resampled alike: the difference of two resampled means is then the resampled mean of their
+    paired difference.
 
     Args:
         by_variant: results in the order of their seeds, which are the same for all.
-        reference: label of the variant that the others are paired with.
+        groups: labels by that of the partner that they are paired with, itself among them.
     """
-    first = by_variant[reference][0]
+    first = by_variant[next(iter(groups))][0]
     shown = [name for name in SHOWN if name in first.names]
     places = [first.names.index(name) for name in shown]
-    base = list(by_variant).index(reference)
-    found = []
+    found: dict[str, list[tuple[Any, ...]]] = {partner: [] for partner in groups}
     for protocol, rows in first.clusters.items():
-        sides = [stacked(results, protocol) for results in by_variant.values()]
-        together = {c: np.concatenate([s[c][..., places] for s in sides], axis=2) for c in rows}
-        shape = (len(sides), len(shown))
-        means = bootstrap.means(together, rows).reshape(shape)
-        drawn = bootstrap.draws(together, rows, RESAMPLES, SEED)[MEAN].reshape(-1, *shape)
-        low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
-        gaps = [
-            bootstrap.of_draws(means[v] - means[base], drawn[:, v] - drawn[:, base])
-            for v in range(len(sides))
+        values = {v: stacked(results, protocol) for v, results in by_variant.items()}
+        sides = [
+            {c: np.concatenate([values[v][c][..., places] for v in labels], axis=2) for c in rows}
+            for labels in groups.values()
         ]
-        others = [v for v in range(len(sides)) if v != base]
-        for m, metric in enumerate(shown):
-            adjusted = bootstrap.holm([gaps[v][m].p for v in others])
-            holm = dict(zip(others, adjusted, strict=True))
-            for v, variant in enumerate(by_variant):
-                line = (variant, protocol, metric, means[v, m], low[v, m], high[v, m])
-                gap = (*astuple(gaps[v][m]), holm[v]) if v in holm else (None,) * 5
-                found.append((*line, *gap))
-    table = pd.DataFrame(found, columns=SUMMARY_COLUMNS)
+        drawn = bootstrap.mean_draws(sides, rows, RESAMPLES, SEED)
+        for (partner, labels), side, own in zip(groups.items(), sides, drawn, strict=True):
+            shape = (len(labels), len(shown))
+            means = bootstrap.means(side, rows).reshape(shape)
+            for m, v, numbers in _paired(means, own.reshape(-1, *shape), labels.index(partner)):
+                found[partner].append((labels[v], protocol, shown[m], *numbers))
+    table = pd.DataFrame([row for own in found.values() for row in own], columns=SUMMARY_COLUMNS)
     return table.astype(dict.fromkeys(SUMMARY_COLUMNS[3:], float)).round(6)
+
+
+def _paired(means: Floats, drawn: Floats, base: int) -> Iterator[tuple[int, int, tuple[Any, ...]]]:
+    """Mean, interval and paired difference of every metric and variant, by their places.
+
+    Args:
+        means: by variant and metric, (V, M).
+        drawn: the same, resampled, (resamples, V, M).
+        base: place of the variant that the others are paired with.
+    """
+    low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
+    gaps = [
+        bootstrap.of_draws(means[v] - means[base], drawn[:, v] - drawn[:, base])
+        for v in range(len(means))
+    ]
+    others = [v for v in range(len(means)) if v != base]
+    for m in range(means.shape[1]):
+        adjusted = bootstrap.holm([gaps[v][m].p for v in others])
+        holm = dict(zip(others, adjusted, strict=True))
+        for v in range(len(means)):
+            gap = (*astuple(gaps[v][m]), holm[v]) if v in holm else (None,) * 5
+            yield m, v, (means[v, m], low[v, m], high[v, m], *gap)
 
 
 def seed_diagnostics(

@@ -441,7 +441,7 @@ def results(shift: float, seed: int) -> list[runs.Result]:
 
 def test_lines_pair_variants_and_adjust_for_their_number() -> None:
     made = {"a": results(0, 0), "b": results(0.5, 1), "c": results(0.0, 2)}
-    lines = summary.lines(made, "a").set_index(["variant", "metric"])
+    lines = summary.lines(made, {"a": list(made)}).set_index(["variant", "metric"])
     found = {key: lines.loc[key] for key in lines.index}
     assert lines.loc[("a", "recall_at_1"), "difference":].isna().all()
     better, same = found["b", "recall_at_1"], found["c", "recall_at_1"]
@@ -473,7 +473,7 @@ def study_tables() -> StudyTables:
     base = plan.base(tiny(), SIZES)
     found = variants("theta", base)
     by_variant = {v.label: results(0.2 * i, i) for i, v in enumerate(found)}
-    lines = summary.lines(by_variant, registry.load("theta").reference)
+    lines = summary.lines(by_variant, {registry.load("theta").reference: list(by_variant)})
     rows = pd.DataFrame(
         [summary.run_row(v, s, "k", r) for v in found for s, r in enumerate(by_variant[v.label])]
     )
