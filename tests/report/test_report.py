@@ -82,6 +82,9 @@ def document() -> dict[str, Any]:
     }
 
 
+ADDED = {"protocol": "original", "source": "others", "images": 5, "skipped": 1}
+
+
 def metrics(**changed: Any) -> RunMetrics:
     """The record of `document()` with some values replaced."""
     return RunMetrics.model_validate_json(json.dumps(document() | changed))
@@ -101,6 +104,8 @@ def metrics(**changed: Any) -> RunMetrics:
         ({"protocols": {"original": {"mean": {"recall_at_1": -1.0}}}}, "recall_at_1"),
         ({"relevance": {"median": 1.0, "mean": 1.0, "queries": -1}}, "relevance.queries"),
         ({"composition": {"original": ALONE}}, "the composition is of other methods"),
+        ({"distractors": ADDED | {"protocol": "x"}}, "the distractors' protocol is none of"),
+        ({"distractors": ADDED | {"images": -1}}, "distractors.images"),
     ],
 )
 def test_metrics_that_no_page_can_be_made_of(
