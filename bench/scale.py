@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from bench import ivf as ivf_index
 from bench.data import low_features, random_features
 from bench.features import image_items as write_pictures
 from bench.features import random_encoder
@@ -42,7 +43,14 @@ SIZES = (100_000, 1_000_000, 10_000_000)
 # Queries that are ranked, images that answer them, and how many are listed.
 QUERIES, GALLERY, TOP_K = 256, 3_000, 50
 WIDTH = small_clip.CONFIG["embed_dim"]
-UNITS: Mapping[str, Unit] = {"time": "s", "query": "s", "memory": "bytes", "disk": "bytes"}
+UNITS: Mapping[str, Unit] = {
+    "time": "s",
+    "query": "s",
+    "memory": "bytes",
+    "disk": "bytes",
+    "vectors": "bytes",
+    "recall at 10": "",
+}
 Figures = dict[str, float]
 
 
@@ -62,7 +70,7 @@ def cases(bench: Bench, sizes: Sequence[int] = SIZES) -> Iterator[Result]:
         shutil.rmtree(bench.scratch / str(count), ignore_errors=True)
     for (name, what), points in found.items():
         # Much of the memory is the packages', whatever the number of images.
-        if len(points) > 1 and what != "memory":
+        if len(points) > 1 and what not in ("memory", "recall at 10"):
             yield Result(f"scale/{name}/exponent of {what}", exponent(points), "")
 
 
@@ -157,6 +165,12 @@ def ranking(bench: Bench, count: int) -> Figures:
     return figures
 
 
+def ivf(bench: Bench, count: int) -> Figures:
+    """LanceDB's IVF index of as many vectors."""
+    found = ivf_index.figures(bench, count, WIDTH)
+    return found | {"memory": peak_memory_bytes()} if found else {}
+
+
 def _queries(queries: int, images: int) -> tuple[list[QueryRow], list[GalleryRow], FeatureSet]:
     """Queries between images of a gallery, and the features of all."""
     ids, texts = names(images), [f"text {number}" for number in range(queries)]
@@ -199,4 +213,5 @@ STAGES: Mapping[str, tuple[Callable[[Bench, int], Figures], float]] = {
     "index": (index, math.inf),
     "search": (search, math.inf),
     "ranking": (ranking, math.inf),
+    "ivf": (ivf, math.inf),
 }

@@ -210,12 +210,14 @@ def test_every_stage_is_measured_at_every_size(
 ) -> None:
     # Without the import of torch by a process for each.
     monkeypatch.setattr(scale, "ProcessPoolExecutor", lambda *_, **__: ThreadPoolExecutor(1))
-    found = {r.name: r.value for r in scale.cases(bench(tmp_path, 0.002, 1), (100_000, 200_000))}
-    stages = ("manifest", "features", "index", "search", "ranking")
-    figures = {f"scale/{name}/{count}/time" for name in stages for count in (200, 400)}
+    found = {r.name: r.value for r in scale.cases(bench(tmp_path, 0.004, 1), (100_000, 200_000))}
+    stages = ("manifest", "features", "index", "search", "ranking", "ivf")
+    figures = {f"scale/{name}/{count}/time" for name in stages for count in (400, 800)}
     assert figures <= found.keys()
-    assert found["scale/ranking/400/disk"] > found["scale/ranking/200/disk"]
+    assert found["scale/ranking/800/disk"] > found["scale/ranking/400/disk"]
     assert found["scale/index/exponent of disk"] < 1.1
+    # Every partition is read.
+    assert found["scale/ivf/800/recall at 10"] > 0.9
     assert not [*tmp_path.glob("*00")]
 
 

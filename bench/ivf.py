@@ -1,0 +1,97 @@
+"""LanceDB's IVF with product quantisation, the plan for 100 million vectors (docs/scale.md).
+
+The engine `lancedb` has an index of graphs, which is faster and takes more of everything.
+"""
+
+import statistics
+from collections.abc import Iterator
+from importlib.util import find_spec
+from time import process_time
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from bench.data import low_features
+from bench.harness import Bench
+from bench.random_index import BLOCK, names
+from rau.features.table import to_array
+
+# Values of a vector in one byte of its code; iterations of k-means.
+VALUES_PER_BYTE, ITERATIONS = 8, 10
+# Partitions that a query reads, and candidates per result that are compared in full precision.
+PROBES, REFINE = 50, 50
+QUERIES, K = 100, 10
+Vectors = NDArray[np.float32]
+
+
+def figures(bench: Bench, count: int, width: int) -> dict[str, float]:
+    """Time and disk of an index, disk of its vectors, recall at 10 and a query; {} without LanceDB.
+
+    A third of √N partitions; the queries are means of two vectors each.
+    """
+    if find_spec("lancedb") is None:
+        return {}
+    import lancedb
+    from lancedb.index import IvfPq
+
+    folder = bench.scratch / str(count) / "ivf"
+    asked = _unit(next(_blocks(count, width))[: 2 * QUERIES].reshape(-1, 2, width).mean(1))
+    truth = np.full((len(asked), K), -np.inf, np.float32)
+    kind = to_array(np.empty((0, width), np.float16)).type
+    schema = pa.schema([("id", pa.string()), ("vector", kind)])
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        nonlocal truth
+        start, ids = 0, names(count)
+        for vectors in _blocks(count, width):
+            scores = np.concatenate([truth, asked @ vectors.T], axis=1)
+            truth = -np.sort(-scores, axis=1)[:, :K]
+            columns = [
+                pa.array(ids[start : start + len(vectors)]),
+                to_array(vectors.astype(np.float16)),
+            ]
+            yield pa.RecordBatch.from_arrays(columns, schema=schema)
+            start += len(vectors)
+
+    reader = pa.RecordBatchReader.from_batches(schema, batches())
+    table: Any = lancedb.connect(folder).create_table("vectors", reader)
+    plain = sum(one.stat().st_size for one in folder.rglob("*") if one.is_file())
+    config = IvfPq(
+        distance_type="cosine",
+        num_partitions=max(1, round(count**0.5 / 3)),
+        num_sub_vectors=width // VALUES_PER_BYTE,
+        max_iterations=ITERATIONS,
+    )
+    started = process_time()
+    table.create_index("vector", config=config)
+    built = process_time() - started
+    whole = sum(one.stat().st_size for one in folder.rglob("*") if one.is_file())
+    found, times = [], []
+    for query in asked:
+        started = process_time()
+        search = table.search(query).distance_type("cosine").nprobes(PROBES).refine_factor(REFINE)
+        distances = search.select(["id", "_distance"]).limit(K).to_arrow()["_distance"].to_numpy()
+        times.append(process_time() - started)
+        found.append(1 - distances)
+    # Of equal scores any will do; both are computed from float16.
+    hits = [(own >= best[-1] - 1e-3).sum() / K for own, best in zip(found, truth, strict=True)]
+    return {
+        "time": built,
+        "disk": whole - plain,
+        "vectors": plain,
+        "recall at 10": float(np.mean(hits)),
+        "query": statistics.median(times),
+    }
+
+
+def _blocks(count: int, width: int) -> Iterator[Vectors]:
+    """Unit vectors, some at a time."""
+    for start in range(0, count, BLOCK):
+        yield _unit(low_features(min(BLOCK, count - start), width, start).numpy())
+
+
+def _unit(vectors: Vectors) -> Vectors:
+    norms: Vectors = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors / norms
