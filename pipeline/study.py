@@ -64,9 +64,9 @@ def connected(params: "Params") -> Iterator["Workers"]:
     """Who executes the runs: processes of this machine, or a cluster's."""
     device, jobs = params.train.device, params.study.jobs
     if params.study.engine == "ray":
-        from rau.studies import ray_workers
+        from rau.studies.ray_workers import ray_workers
 
-        with ray_workers.connected(device, jobs) as workers:
+        with ray_workers(device, jobs) as workers:
             yield workers
     else:
         from rau.studies.local_workers import LocalWorkers

@@ -1,46 +1,47 @@
-"""Runs as tasks of a Ray cluster."""
+"""Runs in workers of a Ray cluster."""
 
 import copy
 import math
 import socket
-from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from functools import lru_cache
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
+from functools import cached_property
 from types import ModuleType
-from typing import TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 
-from rau import cluster
+from rau.actors import divide
+from rau.cluster import connected
 from rau.errors import UserError
 from rau.params import Params
 from rau.studies.runs import Result
 from rau.studies.workers import Cost, Results, Runner, Source, costs
 
-Asked = TypeVar("Asked")
-T = TypeVar("T")
+Job = TypeVar("Job")
 PARAMETER = "study.engine"
-# Workers that one run may end before it is not tried again. Nodes that die are not counted: that
-# is no run's fault, and there are only so many.
-LIVES = 5
+REMEDY = (
+    "finished runs are stored; where memory is short, start machines with fewer cores (ray start "
+    "--num-cpus) or lower study.jobs, and run it again"
+)
 
 
 @contextmanager
-def connected(device: str, jobs: int) -> Iterator["RayWorkers"]:
-    """Yield the cluster's workers; arguments as of `RayWorkers`.
+def ray_workers(device: str, jobs: int) -> Iterator["RayWorkers"]:
+    """Yield the workers of a cluster; arguments and errors as of `RayWorkers`.
 
     Raises:
-        UserError: as `rau.cluster.connected` and `RayWorkers`.
+        UserError: also when there is no cluster, as `connected` says.
     """
-    with cluster.connected(PARAMETER) as ray:
+    with connected(PARAMETER) as ray:
         yield RayWorkers(ray, device, jobs)
 
 
 class RayWorkers:
     """The cores of a cluster, or its GPUs.
 
-    A worker process keeps what it has read, and only results come back: the driver stores them.
+    A worker keeps what it has read, and only results come back: this process stores them, so that
+    no worker that ends leaves half of one.
 
     Args:
         ray: connected.
@@ -53,68 +54,89 @@ class RayWorkers:
     """
 
     def __init__(self, ray: ModuleType, device: str, jobs: int) -> None:
-        have = ray.cluster_resources()
-        self.device = _type(device, "GPU" in have)
-        kind = "CPU" if self.device == "cpu" else "GPU"
-        slots = int(have.get(kind, 0))
+        self._ray, self._asked = ray, jobs
+        self.device = _type(device, "GPU" in ray.cluster_resources())
+        self._kind = "CPU" if self.device == "cpu" else "GPU"
+        slots = self._slots()
         if not slots:
-            raise UserError(f"{PARAMETER}=ray: no node of the cluster has a {kind}; add one")
+            raise UserError(f"{PARAMETER}=ray: no machine of the cluster has a {self._kind}")
         self.jobs = jobs or slots
         # Of a run, in Ray's words.
         self.resources = {"num_cpus": 1.0, "num_gpus": 0.0}
-        if kind == "GPU":
+        if self._kind == "GPU":
             self.resources = {"num_cpus": 0.0, "num_gpus": 1 / math.ceil(self.jobs / slots)}
-        self._ray = ray
-        # Nodes that join later are used as well.
-        self._most = jobs or None
+
+    def _slots(self) -> int:
+        return int(self._ray.cluster_resources().get(self._kind, 0))
 
     def costs(self, source: Source, wanted: Sequence[Params]) -> list[Cost]:
         """Measured by a worker, whose device this machine may not have."""
         ((_, found),) = self._each(costs, source, [wanted])
-        return found
+        return list(found)
 
     def results(self, source: Source, wanted: Sequence[Params]) -> Results:
         """Results as they are there.
 
         Raises:
-            UserError: raised by a run, or when one ended `LIVES` workers.
+            UserError: raised by a run, or when workers end again and again.
         """
-        for place, result in self._each(_result, source, wanted):
-            # A copy can be written to, and frees the cluster's memory.
-            yield place, copy.deepcopy(result)
+        with closing(self._each(_result, source, list(enumerate(wanted)))) as found:
+            for (place, _), result in found:
+                # A copy can be written to, and frees the cluster's memory.
+                yield place, copy.deepcopy(result)
 
     def _each(
-        self, work: Callable[[Runner, Asked], T], source: Source, wanted: Sequence[Asked]
-    ) -> Iterator[tuple[int, T]]:
-        """What `work` returns of each piece as it is there; pieces that are lost are done again."""
-        ray = self._ray
-        # Tried again here: Ray itself never stops where memory runs out.
-        task = ray.remote(max_retries=0, **self.resources)(_execute)
-        waiting, running = deque(range(len(wanted))), dict[object, int]()
-        ended = Counter[int]()
-        try:
-            while waiting or running:
-                while waiting and len(running) < (self._most or len(wanted)):
-                    place = waiting.popleft()
-                    running[task.remote(work, source, wanted[place])] = place
-                (done, *_), _ = ray.wait(list(running))
-                place = running.pop(done)
-                try:
-                    found: T = ray.get(done)
-                except ray.exceptions.RayTaskError as error:
-                    raise error.cause from error
-                except (ray.exceptions.NodeDiedError, ray.exceptions.ObjectLostError):
-                    waiting.append(place)
-                except ray.exceptions.RayError as error:
-                    ended[place] += 1
-                    if ended[place] == LIVES:
-                        raise _gave_up(error) from error
-                    waiting.append(place)
-                else:
-                    yield place, found
-        finally:
-            for one in running:
-                ray.cancel(one, force=True)
+        self, work: Callable[[Runner, Job], Any], source: Source, jobs: Sequence[Job]
+    ) -> Generator[tuple[Job, Any]]:
+        """What `work` returns of each job as it is there."""
+        actor = self._ray.remote(max_restarts=0, **self.resources)(_Worker)
+
+        def size() -> int:
+            """Machines that join are used, too."""
+            share = self.resources["num_gpus"]
+            places = self._slots() * (round(1 / share) if share else 1)
+            return min(places, self._asked or places, len(jobs))
+
+        return divide(self._ray, lambda: actor.remote(work, source), size, jobs, REMEDY)
+
+
+class _Worker(Generic[Job]):
+    """A process of the cluster that executes runs, one after another on one thread; an actor."""
+
+    def __init__(self, work: Callable[[Runner, Job], Any], source: Source) -> None:
+        self._work, self._source = work, source
+
+    @cached_property
+    def _runner(self) -> Runner:
+        return self._source.runner()
+
+    def start(self) -> None:
+        """Read the source.
+
+        Raises:
+            UserError: also when this machine does not see the project's files.
+        """
+        torch.set_num_threads(1)
+        with _named():
+            _ = self._runner
+
+    def work(self, job: Job) -> Any:
+        """Execute a job; errors as its runs raise them."""
+        with _named():
+            return self._work(self._runner, job)
+
+
+@contextmanager
+def _named() -> Iterator[None]:
+    """Errors say on which machine."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{error} (on {socket.gethostname()})") from error
+
+
+def _result(runner: Runner, job: tuple[int, Params]) -> Result:
+    return runner(job[1])
 
 
 def _type(device: str, gpus: bool) -> str:
@@ -125,30 +147,3 @@ def _type(device: str, gpus: bool) -> str:
     if found not in ("cpu", "cuda"):
         raise UserError(f"{PARAMETER}=ray: Ray has no train.device={device}; use auto, cpu or cuda")
     return found
-
-
-def _gave_up(error: Exception) -> UserError:
-    return UserError(
-        f"{PARAMETER}=ray: a run ended {LIVES} workers ({type(error).__name__}), most likely out "
-        "of memory; finished runs are stored, run it again with a smaller study.jobs, or fewer "
-        "cores a node (ray start --num-cpus)"
-    )
-
-
-def _execute(work: Callable[[Runner, Asked], T], source: Source, asked: Asked) -> T:
-    """The task, in a worker."""
-    torch.set_num_threads(1)
-    try:
-        return work(_runner(source), asked)
-    except UserError as error:
-        raise UserError(f"{error} (on node {socket.gethostname()})") from error
-
-
-@lru_cache(maxsize=1)
-def _runner(source: Source) -> Runner:
-    """What executes runs in this process, which keeps what it has read last."""
-    return source.runner()
-
-
-def _result(runner: Runner, params: Params) -> Result:
-    return runner(params)

@@ -18,7 +18,7 @@ from rau.errors import UserError
 from rau.models.config import canonical
 from rau.params import Params
 from rau.studies import plan, runs
-from rau.studies.ray_workers import RayWorkers, connected
+from rau.studies.ray_workers import RayWorkers, ray_workers
 from rau.studies.run_store import RunStore
 from rau.studies.workers import Runner
 from tests.ray_nodes import STORE_BYTES, cluster
@@ -36,7 +36,7 @@ def nodes() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def workers(nodes: Any) -> Iterator[RayWorkers]:
-    with connected("auto", 0) as found:
+    with ray_workers("auto", 0) as found:
         yield found
 
 
@@ -107,7 +107,7 @@ def kill_a_worker(nodes: Any) -> None:
         raylets = [node.all_processes["raylet"][0].process.pid for node in nodes.worker_nodes]
         for worker in (child for pid in raylets for child in psutil.Process(pid).children()):
             with suppress(psutil.NoSuchProcess):
-                if "_execute" in worker.cmdline()[0]:
+                if "_Worker.work" in worker.cmdline()[0]:
                     worker.kill()
                     return
         time.sleep(0.1)
@@ -138,7 +138,7 @@ def test_an_error_of_a_run_is_its_line_and_the_node(
     workers: RayWorkers, source: runs.Source, tmp_path: Path
 ) -> None:
     missing = replace(source, texts=tmp_path / "no.parquet")
-    line = r"no\.parquet is missing; .* \(on node .+\)$"
+    line = r"no\.parquet is missing; .* \(on .+\)$"
     with pytest.raises(UserError, match=line):
         list(workers.results(missing, wanted(2)))
 
@@ -146,7 +146,7 @@ def test_an_error_of_a_run_is_its_line_and_the_node(
 def test_a_run_that_ends_every_worker_is_given_up(
     workers: RayWorkers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rau.studies.ray_workers.LIVES", 2)
+    monkeypatch.setattr("rau.actors.TRIES", 2)
 
     @dataclass(frozen=True)
     class Deadly:
@@ -156,7 +156,7 @@ def test_a_run_that_ends_every_worker_is_given_up(
             os.kill(os.getpid(), signal.SIGKILL)
             raise AssertionError
 
-    line = r"study\.engine=ray: a run ended 2 workers \(WorkerCrashedError\), most likely out of"
+    line = r"2 workers on Ray ended one after another \(.*\); finished runs are stored"
     with pytest.raises(UserError, match=line):
         list(workers.results(Deadly(), wanted(1)))  # type: ignore[arg-type]
 
@@ -179,7 +179,7 @@ def test_a_run_takes_a_core_or_its_share_of_a_gpu(
 
 
 @pytest.mark.parametrize(
-    ("device", "reason"), [("cuda", "no node of the cluster has a GPU"), ("mps", "Ray has no")]
+    ("device", "reason"), [("cuda", "no machine of the cluster has a GPU"), ("mps", "Ray has no")]
 )
 def test_a_device_that_the_cluster_does_not_have_is_refused(device: str, reason: str) -> None:
     with pytest.raises(UserError, match=reason):
