@@ -1,16 +1,17 @@
 """Jobs divided among the actors of a Ray cluster, through whatever ends them."""
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from rau.errors import UserError
 from rau.progress import tqdm
 
 Job = TypeVar("Job")
-# Actors that may end over the same job, or one after another before any is ready.
+# Actors that may end over the same job; and of each place for one, before any is ready.
 TRIES = 8
 WAIT_SECONDS = 60
 
@@ -37,62 +38,96 @@ def divide(
         UserError: also what a job raises; when there is no room for an actor, or they end again
             and again.
     """
-    coming = iter(jobs)
-    again: deque[tuple[Job, int]] = deque()
-    busy: dict[Any, tuple[Any, tuple[Job, int] | None]] = {}
+    waiting = _Waiting(iter(jobs), remedy)
+    # By what an actor is to return; None is its start.
+    busy: dict[Any, tuple[Any, _Wanted[Job] | None]] = {}
     idle: list[Any] = []
-    failed_starts = 0
-
-    def following() -> tuple[Job, int] | None:
-        if again:
-            return again.popleft()
-        return next(((job, 0) for job in coming), None)
-
     try:
         while True:
-            while idle and (job := following()) is not None:
+            while idle and (one := waiting.following()) is not None:
                 actor = idle.pop()
-                busy[actor.work.remote(job[0])] = actor, job
-            if idle and all(job is None for _, job in busy.values()):
+                busy[actor.work.remote(one.job)] = actor, one
+            if idle and not any(one for _, one in busy.values()):
                 return
             while not idle and len(busy) < size():
                 actor = make()
                 busy[actor.start.remote()] = actor, None
             for ref in _finished(ray, busy):
-                actor, job = busy.pop(ref)
+                actor, one = busy.pop(ref)
                 try:
                     result = ray.get(ref)
                 except ray.exceptions.RayTaskError as error:
                     raise error.cause or error from error
                 except ray.exceptions.RayError as error:
-                    failed_starts += job is None
-                    ended = failed_starts if job is None else job[1] + 1
-                    if ended >= TRIES:
-                        reason = str(error).splitlines()[0]
-                        raise UserError(
-                            f"{ended} workers on Ray ended one after another ({reason}); {remedy}"
-                        ) from error
-                    if job is not None:
-                        again.append((job[0], ended))
+                    waiting.lost(one, error, size())
                     continue
                 idle.append(actor)
-                failed_starts = 0
-                if job is not None:
-                    yield job[0], result
+                waiting.failed_starts = 0
+                if one is not None:
+                    yield one.job, result
     finally:
         for actor in [*idle, *(actor for actor, _ in busy.values())]:
             with suppress(ray.exceptions.RayError):
                 ray.kill(actor)
 
 
+@dataclass(eq=False)
+class _Wanted(Generic[Job]):
+    """A job, and how many actors ended over it."""
+
+    job: Job
+    ended: int = 0
+
+
+class _Waiting(Generic[Job]):
+    """Jobs that no actor has, those of ended actors first."""
+
+    def __init__(self, coming: Iterator[Job], remedy: str) -> None:
+        self._coming, self._remedy = coming, remedy
+        self._again: deque[_Wanted[Job]] = deque()
+        self.failed_starts = 0
+
+    def following(self) -> _Wanted[Job] | None:
+        """The next one, None where there is none."""
+        if self._again:
+            return self._again.popleft()
+        return next((_Wanted(job) for job in self._coming), None)
+
+    def lost(self, one: _Wanted[Job] | None, error: Exception, places: int) -> None:
+        """Note that an actor ended over a job, or over its start.
+
+        Args:
+            places: for actors that the cluster has: a machine takes all of its own with it.
+
+        Raises:
+            UserError: when too many ended.
+        """
+        if one is None:
+            self.failed_starts += 1
+            ended, most = self.failed_starts, TRIES * max(1, places)
+        else:
+            one.ended += 1
+            self._again.append(one)
+            ended, most = one.ended, TRIES
+        if ended >= most:
+            reason = str(error).splitlines()[0]
+            raise UserError(
+                f"{ended} workers on Ray ended one after another ({reason}); {self._remedy}"
+            ) from error
+
+
 def _finished(ray: ModuleType, busy: dict[Any, Any]) -> list[Any]:
-    """One reference whose result is there, after a while."""
+    """References whose results are there; none after a while in which actors were at work.
+
+    Raises:
+        UserError: when there is no actor to wait for.
+    """
     if not busy:
         raise UserError(
             "no machine of the Ray cluster has room for a worker; see `ray status`, and add one"
         )
     while True:
         done, _ = ray.wait(list(busy), timeout=WAIT_SECONDS)
-        if done or any(job is not None for _, job in busy.values()):
+        if done or any(one for _, one in busy.values()):
             return list(done)
         tqdm.write("no worker on Ray has started yet; does `ray status` show free cores?")
