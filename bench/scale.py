@@ -30,7 +30,7 @@ from rau.encoders import small_clip
 from rau.evaluation.distractors import Distractors
 from rau.features.cache import Cache
 from rau.features.items import blocks, image_items
-from rau.features.table import Features, write_features
+from rau.features.table import Features, write_blocks
 from rau.memory import peak_memory_bytes
 from rau.models.baselines import WeightedSum
 from rau.retrieval.feature_set import FeatureSet
@@ -150,12 +150,12 @@ def ranking(bench: Bench, count: int) -> Figures:
     """Queries ranked by one method among distractors that stream from Parquet."""
     folder = bench.scratch / str(count) / "distractors"
     folder.mkdir(parents=True)
-    drawn = (
-        low_features(min(BLOCK, count - start), WIDTH, start).half().numpy()
-        for start in range(0, count, BLOCK)
-    )
     path = folder / "images.parquet"
-    write_features(path, "image_id", [f"d{name}" for name in names(count)], drawn, {})
+    drawn = (
+        ([f"d{row:08}" for row in rows], low_features(len(rows), WIDTH, rows[0]).half().numpy())
+        for rows in (range(count)[start : start + BLOCK] for start in range(0, count, BLOCK))
+    )
+    write_blocks(path, "image_id", drawn, {})
     data = _queries(bench.size(QUERIES), bench.size(GALLERY))
     tasks = protocol_tasks(FASHIONIQ[0], *data)
     found = Distractors.open("path", path, data[2], data[0], data[1], folder, "")
