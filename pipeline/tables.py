@@ -7,6 +7,8 @@ from pipeline import stage, workspace
 
 def main() -> None:
     """Write `data/tables/<dataset>/{images,queries,galleries}.parquet`."""
+    import pyarrow.compute as pc
+
     from rau.datasets.checks import check
     from rau.datasets.readers import reader
     from rau.schemas import GALLERIES, IMAGES, MANIFEST, QUERIES, read_table, write_table
@@ -16,7 +18,7 @@ def main() -> None:
     source = reader(dataset.name, dataset.catalogue)
     annotations = source.read_annotations(workspace.store(dataset))
     tables = annotations.tables(manifest)
-    usable = (row["image_id"] for row in tables["images"].to_pylist() if row["status"] == "ok")
+    usable = tables["images"].filter(pc.field("status") == "ok")["image_id"].to_pylist()
     for note in [*annotations.notes, *check(annotations, set(usable))]:
         print(f"note: {note}")
     for name, schema in (("images", IMAGES), ("queries", QUERIES), ("galleries", GALLERIES)):

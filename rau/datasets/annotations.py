@@ -71,18 +71,16 @@ class Annotations:
         for (category, _), ids in self.splits.items():
             for image_id in ids:
                 category_of.setdefault(image_id, category)
-        if manifest["image_id"].to_pylist() != self.image_ids:
+        ids = manifest["image_id"].to_pylist()
+        if ids != self.image_ids:
             raise UserError(
                 "the annotations have changed since the images were listed; run "
                 "`python -m pipeline.download` again"
             )
-        images = [
-            {name: row.get(name) for name in IMAGES.names}
-            | {"category": category_of[row["image_id"]]}
-            for row in manifest.to_pylist()
-        ]
+        categories = pa.array([category_of[image_id] for image_id in ids], pa.string())
+        images = manifest.append_column("category", categories).select(IMAGES.names)
         return {
-            "images": pa.Table.from_pylist(images, schema=IMAGES),
+            "images": images,
             "queries": pa.Table.from_pylist(self.queries, schema=QUERIES),
             "galleries": self.gallery_table(),
         }

@@ -68,14 +68,24 @@ def measure(
         val_gallery: ids of its images, of all categories.
         unusable: how queries without their images count.
     """
-    valid = {row["image_id"] for row in images if row["status"] == "ok"}
+    statuses = {row["image_id"]: row["status"] for row in images}
+    return _count(statuses, queries, val_gallery, unusable)
+
+
+def _count(
+    statuses: Mapping[str, str],
+    queries: Sequence[QueryRow],
+    val_gallery: Collection[str],
+    unusable: Literal["miss", "leave_out"] | None = None,
+) -> Coverage:
+    valid = {image_id for image_id, status in statuses.items() if status == "ok"}
     val = [query for query in queries if query["split"] == "val"]
     gallery = set(val_gallery)
     return Coverage(
         images=len(valid),
-        images_expected=len(images),
-        missing=sum(row["status"] == "missing" for row in images),
-        corrupt=sum(row["status"] == "corrupt" for row in images),
+        images_expected=len(statuses),
+        missing=sum(status == "missing" for status in statuses.values()),
+        corrupt=sum(status == "corrupt" for status in statuses.values()),
         val_images=len(gallery & valid),
         val_images_expected=len(gallery),
         val_queries_usable=sum(is_usable(query, valid) for query in val),
@@ -89,8 +99,8 @@ def table(
     splits: Mapping[tuple[str, str], Sequence[str]], queries: Sequence[QueryRow], manifest: pa.Table
 ) -> str:
     """Images and usable queries of every category and split, then images by source, as text."""
-    rows = manifest.select(["image_id", "source", "status"]).to_pylist()
-    valid = {row["image_id"] for row in rows if row["status"] == "ok"}
+    statuses = dict(zip(*(manifest[n].to_pylist() for n in ("image_id", "status")), strict=True))
+    valid = {image_id for image_id, status in statuses.items() if status == "ok"}
     wide = max(14, *(len(category) + 2 for category, _ in splits))
     lines = [f"{'category':<{wide}}{'split':<8}{'images':>20}{'queries usable':>20}"]
     for (category, split), ids in splits.items():
@@ -102,12 +112,13 @@ def table(
         images = f"{len(set(ids) & valid):,} of {len(set(ids)):,}"
         answerable = f"{sum(usable):,} of {len(usable):,}"
         lines.append(f"{category:<{wide}}{split:<8}{images:>20}{answerable:>20}")
-    sources = Counter(row["source"] for row in rows if row["status"] == "ok")
-    gaps = Counter(row["status"] for row in rows if row["status"] != "ok")
+    whole = pc.equal(manifest["status"], "ok")
+    sources = Counter(manifest["source"].filter(whole).to_pylist())
+    gaps = Counter(manifest["status"].filter(pc.invert(whole)).to_pylist())
     lines += ["", f"{'source':<34}{'images':>8}"]
     lines += [f"{name:<34}{n:>8,}" for by in (sources, gaps) for name, n in by.most_common()]
     val_gallery = {i for (_, split), ids in splits.items() if split == "val" for i in ids}
-    return "\n".join([*lines, "", str(measure(rows, queries, val_gallery))])
+    return "\n".join([*lines, "", str(_count(statuses, queries, val_gallery))])
 
 
 def missing(manifest: pa.Table) -> str:

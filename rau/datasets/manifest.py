@@ -1,20 +1,23 @@
 """The manifest: one row per image, with what was found on disk."""
 
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import asdict
-from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from rau.ahead import ahead
 from rau.datasets.image_files import inspect
 from rau.errors import UserError
 from rau.pictures import MAX_BYTES, TOO_LARGE
 from rau.progress import tqdm
 from rau.schemas import MANIFEST
 
+BLOCK_ROWS = 8192
 FOUND, COMPLETED = "the folder", "dataset.images"
 
 
@@ -61,17 +64,22 @@ def build(
     Returns:
         A table of schema `MANIFEST`.
     """
-    ids = list(images)
-    with ThreadPoolExecutor(workers) as pool:
-        inside = [path is None or path.is_relative_to(root) for path in images.values()]
-        own = (FOUND if one else COMPLETED for one in inside)
-        origins = [sources.get(image_id, place) for image_id, place in zip(ids, own, strict=True)]
-        found = pool.map(partial(inspect_image, root, placeholders), ids, images.values(), origins)
-        rows = list(tqdm(found, total=len(ids), desc="verify images", unit="image"))
-    return pa.Table.from_pylist(rows, schema=MANIFEST)
+
+    def row(item: tuple[str, Path | None]) -> dict[str, Any]:
+        image_id, path = item
+        inside = path is None or path.is_relative_to(root)
+        source = sources.get(image_id, FOUND if inside else COMPLETED)
+        return inspect_image(root, placeholders, image_id, path, source)
+
+    with closing(ahead(row, images.items(), workers)) as found:
+        rows = iter(tqdm(found, total=len(images), desc="verify images", unit="image"))
+        # As objects the rows of many images would take ten times the memory.
+        blocks = iter(lambda: list(islice(rows, BLOCK_ROWS)), [])
+        made = [pa.RecordBatch.from_pylist(block, schema=MANIFEST) for block in blocks]
+    return pa.Table.from_batches(made, schema=MANIFEST)
 
 
 def corrupt_files(manifest: pa.Table, root: Path) -> list[Path]:
     """Files that exist but are not valid images."""
-    rows = manifest.select(["path", "status"]).to_pylist()
-    return [root / row["path"] for row in rows if row["status"] == "corrupt"]
+    corrupt = manifest.filter(pc.field("status") == "corrupt")
+    return [root / path for path in corrupt["path"].to_pylist()]
