@@ -28,7 +28,7 @@ repro: setup
 	dvc repro
 
 test: setup
-	python -m pytest -n logical --dist loadgroup
+	python -m pytest -n logical --dist loadfile --no-loadscope-reorder
 
 fuzz: setup
 	python -m tests.fuzz --cases 10000

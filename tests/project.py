@@ -43,9 +43,9 @@ TINY: dict[str, dict[str, Any]] = {
 def environment() -> dict[str, str]:
     """As in a new shell, with this Python's commands first."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    kept = {
-        k: v for k, v in os.environ.items() if not k.startswith(("DVC_", "MLFLOW_", "PYTHONPATH"))
-    }
+    # Every process of the project would compile the library again where it may not keep bytecode.
+    others = ("DVC_", "MLFLOW_", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE")
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(others)}
     names = {
         f"GIT_{who}_{what}": "t@t" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")
     }

@@ -35,7 +35,6 @@ def test_an_address_where_nobody_listens_is_refused_at_once(
     assert time.monotonic() - started < 20
 
 
-@pytest.mark.xdist_group("ray")
 def test_workers_of_every_node_import_the_library_that_was_sent_to_them() -> None:
     pytest.importorskip("ray")
     with cluster(workers=2), connected("study.engine") as ray:

@@ -22,9 +22,8 @@ from rau.evaluation.run_metrics import (
 )
 from rau.params import EvaluateParams
 from rau.retrieval.feature_set import FeatureSet
-from rau.retrieval.metrics import stack, summarise
+from rau.retrieval.metrics import MISSING, stack, summarise
 from rau.retrieval.protocols import Protocol
-from rau.retrieval.ranking import MISSING
 from rau.retrieval.tasks import Method, Ranked, Task, measured, protocol_tasks, run_all
 from rau.schemas import RANKINGS, GalleryRow, QueryRow
 from rau.shards import Shard

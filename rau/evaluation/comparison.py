@@ -20,8 +20,7 @@ from rau.evaluation.bootstrap import MEAN, Difference, holm, paired_differences
 from rau.methods import DETERMINISTIC, METHODS
 from rau.models.baselines import untrained
 from rau.retrieval.composed import COMPOSED
-from rau.retrieval.metrics import Values, from_ranks, summarise
-from rau.retrieval.ranking import MISSING
+from rau.retrieval.metrics import MISSING, Values, from_ranks, summarise
 from rau.schemas import RANKINGS, RankingRow, RankingsMetadata, fault, read_parquet
 
 MAX_BYTES = 2 * 2**30

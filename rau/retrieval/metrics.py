@@ -1,12 +1,15 @@
 """Metrics of a ranking, in percent, one value per query, and their means."""
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rau.retrieval.ranking import MISSING, Ranking
+if TYPE_CHECKING:
+    from rau.retrieval.ranking import Ranking  # Imports torch, and reports need none.
 
+MISSING = 0  # The rank of a target that is not in the gallery.
 CUTS = (1, 5, 10, 50)
 SUBSET_CUTS = (1, 2, 3)
 Values = dict[str, NDArray[np.float64]]
@@ -46,7 +49,7 @@ def from_ranks(
     return values
 
 
-def per_query(ranking: Ranking, usable: NDArray[np.bool_]) -> Values:
+def per_query(ranking: "Ranking", usable: NDArray[np.bool_]) -> Values:
     """`from_ranks` of a ranking, where rows that are not `usable` score 0."""
     values = from_ranks(
         ranking.target_rank, ranking.subset_rank, ranking.average_precision, ranking.r_precision

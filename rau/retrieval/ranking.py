@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rau.errors import UserError
+from rau.retrieval.metrics import MISSING
 
 # Queries and images in one matrix product: the larger, the nearer it is to its best speed.
 BLOCK, SLAB = 1024, 16384
@@ -19,7 +20,6 @@ ROWS, COLUMNS = 16, 256
 # Images whose maximum says whether any of them can be among the best.
 GROUP = 8
 MAP_AT = (5, 10, 25, 50)
-MISSING = 0
 Floats = NDArray[np.float64]
 
 

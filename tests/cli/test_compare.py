@@ -40,7 +40,6 @@ from rau.tracking import Record, TrackingUnavailable, fetch_artifact, find_by_ta
 from tests.places import ROOT
 
 # One worker makes the repository and the MLflow store once for all of these tests.
-pytestmark = pytest.mark.xdist_group("compare")
 
 METHODS = ("image only", "sum", "deterministic head", "RAU head")
 PARAMS = {"dataset": {"name": "garments", "root": "store"}}

@@ -21,7 +21,6 @@ from rau.params import Params
 from tests.ray_nodes import cluster
 
 pytest.importorskip("ray")
-pytestmark = pytest.mark.xdist_group("ray")
 BATCH = 4
 
 

@@ -111,13 +111,16 @@ def test_an_input_that_is_gone_is_named(project: Path, name: str) -> None:
 
 def test_the_whole_life_of_an_experiment(project: Path, tmp_path: Path) -> None:
     """Queued, run, restored, shared and removed, where the studies never ran."""
-    call(project, "dvc", "exp", "run", "--queue", "-S", "ua.theta=0.3,0.5")
-    call(project, "dvc", "queue", "start", "-j", "2")
-    # The workers go on in the background; `queue logs --follow` fails on a task about to run.
+    dvc(project, "exp run --queue -S ua.theta=0.3,0.5", "queue start -j 2")
+    # The workers go on in the background; `queue logs --follow` fails on a task about to run. Each
+    # finished experiment has a reference, and git is asked in no time.
     deadline = time.monotonic() + 300
+    finished = ("git", "for-each-ref", "refs/exps/[0-9a-f][0-9a-f]/*/*")
+    while len(call(project, *finished).splitlines()) < 2:
+        assert time.monotonic() < deadline, call(project, "dvc", "queue", "status")
+        time.sleep(0.5)
     while re.search("Queued|Running", call(project, "dvc", "queue", "status")):
         assert time.monotonic() < deadline
-        time.sleep(1)
     found = {run["params"]["theta"]: run for run in runs(project).values()}
     assert {"0.3", "0.5", "0.8"} <= set(found)
     assert all(run["tags"]["rau.complete"] == "true" for run in found.values())

@@ -15,7 +15,6 @@ from tests.project import call, runs, stage, start
 from tests.report.test_report import Links
 
 # One worker runs the studies once for all of these tests.
-pytestmark = pytest.mark.xdist_group("studies")
 
 FILE = "pipeline/dvc.yaml"
 

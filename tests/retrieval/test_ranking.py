@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from rau.errors import UserError
 from rau.report.run_page import chance
-from rau.retrieval.metrics import per_query, recall_at_k, summarise
-from rau.retrieval.ranking import MAP_AT, MISSING, Ranking, rank
+from rau.retrieval.metrics import MISSING, per_query, recall_at_k, summarise
+from rau.retrieval.ranking import MAP_AT, Ranking, rank
 from rau.retrieval.tasks import padded
 
 

@@ -27,7 +27,6 @@ from tests.search.world import CPU, draw, draw_folder, load_model
 
 NAME, ALIAS = "rau-search", "champion"
 # One worker logs the model and starts the server once for all of these tests.
-pytestmark = pytest.mark.xdist_group("exported")
 
 
 @pytest.fixture(name="index", scope="module")

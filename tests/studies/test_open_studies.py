@@ -18,6 +18,7 @@ from rau.studies import (
     breakdown,
     by_seed,
     confidence_tables,
+    costs,
     distances,
     findings,
     galleries,
@@ -28,7 +29,7 @@ from rau.studies import (
     study_page,
     summary,
 )
-from rau.studies.defined import distributions, dropout, scale, scenarios
+from rau.studies.defined import cost, distributions, dropout, scale, scenarios
 from rau.studies.local_workers import LocalWorkers
 from rau.studies.run_store import RunStore
 from rau.studies.tables import StudyTables
@@ -64,6 +65,11 @@ def test_a_study_runs_from_its_variants_to_its_page(
     monkeypatch.setattr(RunStore, "forecast", lambda *_: None)
     for module in (summary, by_seed, breakdown, scale, dropout, confidence_tables):
         monkeypatch.setattr(module, "RESAMPLES", 50)
+    for module in (costs, cost):
+        monkeypatch.setattr(module, "WIDTHS", (8, 16, 24))
+        monkeypatch.setattr(module, "IMAGES", 60)
+    monkeypatch.setattr(costs, "QUERIES", 4)
+    monkeypatch.setattr(costs, "REPEATS", 2)
     params = plan.changed(tiny(), {"study.preset": "smoke", "study.epochs": 1})
     store = RunStore(tmp_path / "runs", source, LocalWorkers("cpu", jobs=1, cores=1))
     study.run_study(name, params, {}, store).write(tmp_path / name)

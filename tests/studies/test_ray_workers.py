@@ -24,8 +24,6 @@ from rau.studies.workers import Runner
 from tests.ray_nodes import STORE_BYTES, cluster
 from tests.studies.test_studies import local, tiny, write_source
 
-pytestmark = pytest.mark.xdist_group("ray")
-
 
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[Any]:
