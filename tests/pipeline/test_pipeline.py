@@ -432,7 +432,9 @@ def test_help_is_quick_to_read() -> None:
         "import sys; from pathlib import Path; from tests.project import stage\n"
         "for name in sys.argv[1:]:\n"
         "    assert 'Usage' in stage(Path(), name, '--help')\n"
-        "    print(name, *sys.modules)"
+        "    print(name, *sys.modules)\n"
+        "import rau.report.run_report, rau.tracking\n"
+        "assert not {'torch', 'mlflow'} & {*sys.modules}, 'a report needs neither'"
     )
     lines = call(ROOT, sys.executable, "-c", script, *names).splitlines()
     for name, line in zip(names, lines, strict=True):
