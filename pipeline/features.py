@@ -88,7 +88,7 @@ def _encode(
     from rau.encoders import encoder
     from rau.features import cache
     from rau.features.items import val_pairs
-    from rau.schemas import cautions
+    from rau.table_metadata import cautions
 
     threads = stage.limit_threads(params.train.threads)
     name = params.dataset.name

@@ -36,7 +36,7 @@ STAGES = (
 
 def final_metrics(metrics: "RunMetrics") -> dict[str, float]:
     """Every protocol's metrics as `<protocol>.<category>.<metric>`, the mean without category."""
-    from rau.schemas import CUT_TEXTS
+    from rau.table_metadata import CUT_TEXTS
 
     cut = metrics.encoder.get(CUT_TEXTS, "0").split()[0].replace(",", "")
     values = metrics.main | {CUT_TEXTS: float(cut)}

@@ -2,7 +2,6 @@
 follows from it, which is checked on write and on read."""
 
 import io
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,7 +12,6 @@ from typing import (
     Annotated,
     Any,
     NotRequired,
-    Self,
     TypedDict,
     cast,
     get_args,
@@ -27,7 +25,6 @@ import pyarrow.parquet as pq
 
 from rau.errors import UserError
 from rau.files import atomic_path, read_bytes
-from rau.params import BUILT_IN_ENCODER
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -234,65 +231,6 @@ def fault(table: pa.Table, schema: pa.Schema) -> str | None:
     if rules.key and len(table.group_by([*rules.key]).aggregate([])) < len(table):
         return f"{' and '.join(rules.key)} stand twice"
     return None
-
-
-# In the metadata of text features: how many texts were cut, of how many; absent where none was.
-CUT_TEXTS = "cut_texts"
-
-
-def cautions(features: Mapping[str, str], on_garments: bool) -> list[str]:
-    """What a reader of results must know of their features, from their tables' metadata.
-
-    Args:
-        on_garments: whether the data set is the built-in one.
-    """
-    found = []
-    if CUT_TEXTS in features:
-        found.append(
-            f"{features[CUT_TEXTS]} texts are longer than the encoder's context and are cut: of "
-            "two joined captions the second loses its end"
-        )
-    if features.get("encoder") == BUILT_IN_ENCODER and not on_garments:
-        found.append(
-            f"the encoder {BUILT_IN_ENCODER} knows drawn garments alone, these images are others: "
-            "results say nothing; set encoder.name and encoder.pretrained (docs/datasets.md)"
-        )
-    return found
-
-
-@dataclass(frozen=True)
-class RankingsMetadata:
-    """What the metadata of a rankings file say of its run; None where they do not.
-
-    Attributes:
-        method: name of the method that the run is about.
-        dataset: name of the data set.
-        copy: what kind of copy of it.
-        encoder, coverage: in words.
-        unusable: how queries without their images count, as `evaluate.unusable`.
-    """
-
-    method: str | None = None
-    dataset: str | None = None
-    copy: str | None = None
-    encoder: str | None = None
-    coverage: str | None = None
-    unusable: str | None = None
-
-    @classmethod
-    def of(cls, metadata: Mapping[bytes, bytes]) -> Self:
-        """Read them.
-
-        Raises:
-            ValueError: when they are no text, or the data set is no JSON object.
-        """
-        own = ("method", "encoder", "coverage", "unusable")
-        found = {k: metadata[k.encode()].decode() for k in own if k.encode() in metadata}
-        data = json.loads(metadata.get(b"dataset", b"{}"))
-        if not isinstance(data, dict):
-            raise ValueError("dataset is no JSON object")
-        found |= {k: str(data[w]) for k, w in (("dataset", "name"), ("copy", "copy")) if w in data}
-        return cls(**found)
 
 
 def write_table(

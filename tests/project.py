@@ -107,7 +107,6 @@ def _module(folder: Path, name: str, *arguments: str, code: int, **extra: str) -
         chdir(folder),
         patch.dict(os.environ, environment() | extra, clear=True),
         patch.object(sys, "argv", [name, *arguments]),
-        patch("pipeline.stage.cores", return_value=1),  # Of each worker of the tests.
         redirect_stdout(printed),
         redirect_stderr(printed),
         warnings.catch_warnings(),

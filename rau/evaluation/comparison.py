@@ -21,7 +21,8 @@ from rau.methods import DETERMINISTIC, METHODS
 from rau.models.baselines import untrained
 from rau.retrieval.composed import COMPOSED
 from rau.retrieval.metrics import MISSING, Values, from_ranks, summarise
-from rau.schemas import RANKINGS, RankingRow, RankingsMetadata, fault, read_parquet
+from rau.schemas import RANKINGS, RankingRow, fault, read_parquet
+from rau.table_metadata import RankingsMetadata
 
 MAX_BYTES = 2 * 2**30
 # A query without a rank counts as this many times the worst rank of its category.

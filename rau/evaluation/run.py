@@ -208,7 +208,7 @@ def with_baselines(
 
 
 def rankings_metadata(metrics: RunMetrics) -> dict[str, str]:
-    """Metadata of a rankings file, read as `rau.schemas.RankingsMetadata`."""
+    """Metadata of a rankings file, read as `rau.table_metadata.RankingsMetadata`."""
     return {
         "method": metrics.method,
         "dataset": json.dumps(metrics.dataset.model_dump(by_alias=True, exclude_defaults=True)),

@@ -12,7 +12,8 @@ from rau.evaluation.bootstrap import MEAN, Interval, PairedDifference
 from rau.evaluation.diagnostics import Diagnostic
 from rau.files import write_json
 from rau.params import Section
-from rau.schemas import QUERIES, cautions, read_table
+from rau.schemas import QUERIES, read_table
+from rau.table_metadata import cautions
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Percent = Annotated[float, Field(ge=0, le=100)]

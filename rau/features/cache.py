@@ -18,8 +18,8 @@ from rau.features.items import Chosen, Digests, Item, Kind, Pair, blocks, digest
 from rau.features.parts import Dtype, Index, Parts
 from rau.features.table import GROUP_ROWS, PAIR, SHARED, write_blocks
 from rau.progress import tqdm
-from rau.schemas import CUT_TEXTS
 from rau.shards import Shard
+from rau.table_metadata import CUT_TEXTS
 
 COLUMNS = {"images": "image_id", "texts": "text", "pairs": PAIR}
 

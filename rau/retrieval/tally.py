@@ -16,7 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rau.retrieval.ranking import MISSING, Ranking, precisions, rank, true_answers
+from rau.retrieval.metrics import MISSING
+from rau.retrieval.ranking import Ranking, precisions, rank, true_answers
 from rau.retrieval.tasks import Encoded, Ranked, Task
 
 Names = NDArray[Any]

@@ -33,13 +33,11 @@ from rau.schemas import (
     RANKINGS,
     GalleryRow,
     QueryRow,
-    RankingsMetadata,
     write_table,
 )
+from rau.table_metadata import RankingsMetadata
 from rau.tracking import Record, TrackingUnavailable, fetch_artifact, find_by_tag, track
 from tests.places import ROOT
-
-# One worker makes the repository and the MLflow store once for all of these tests.
 
 METHODS = ("image only", "sum", "deterministic head", "RAU head")
 PARAMS = {"dataset": {"name": "garments", "root": "store"}}

@@ -28,7 +28,8 @@ from rau.evaluation.comparison import (
 from rau.evaluation.run import rankings_metadata
 from rau.evaluation.run_metrics import RunMetrics
 from rau.report import comparison_page as report
-from rau.schemas import RANKINGS, ManifestRow, QueryRow, RankingsMetadata, write_table
+from rau.schemas import RANKINGS, ManifestRow, QueryRow, write_table
+from rau.table_metadata import RankingsMetadata
 
 SCHEMA = pa.schema([RANKINGS.field(name) for name in NEEDED])
 

@@ -35,8 +35,9 @@ from rau.features.table import (
 )
 from rau.files import digest_file
 from rau.retrieval.feature_set import FeatureSet
-from rau.schemas import CUT_TEXTS, MANIFEST
+from rau.schemas import MANIFEST
 from rau.shards import Shard
+from rau.table_metadata import CUT_TEXTS
 
 CPU = torch.device("cpu")
 

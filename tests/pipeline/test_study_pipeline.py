@@ -14,8 +14,6 @@ from rau.methods import METHODS
 from tests.project import call, runs, stage, start
 from tests.report.test_report import Links
 
-# One worker runs the studies once for all of these tests.
-
 FILE = "pipeline/dvc.yaml"
 
 

@@ -17,7 +17,8 @@ from rau.evaluation.run_metrics import RunMetrics
 from rau.report import examples, published_results, run_page, run_plots
 from rau.report.image_strips import GAP, GONE, RELEVANT, TARGET, TILE, Strip, draw
 from rau.retrieval.protocols import FASHIONIQ
-from rau.schemas import CUT_TEXTS, RANKINGS, RankingRow
+from rau.schemas import RANKINGS, RankingRow
+from rau.table_metadata import CUT_TEXTS
 from rau.training.history import COLUMNS, read_history, summary, to_csv
 
 ROW = {"recall_at_1": 5.0, "recall_at_10": 41.25, "mean_of_r10_r50": 60.0}

@@ -26,7 +26,6 @@ from rau.search.searcher import Searcher
 from tests.search.world import CPU, draw, draw_folder, load_model
 
 NAME, ALIAS = "rau-search", "champion"
-# One worker logs the model and starts the server once for all of these tests.
 
 
 @pytest.fixture(name="index", scope="module")
