@@ -38,6 +38,7 @@ PLUMBING = frozenset(
         "rau/plain_yaml.py",
         "rau/progress.py",
         "rau/schemas.py",
+        "rau/table_metadata.py",
         "rau/shards.py",
         "rau/worker_pool.py",
     }
