@@ -75,6 +75,8 @@ def _inputs() -> Inputs:
     params = workspace.load_params()
     stage.limit_threads(params.train.threads)
     name = params.dataset.name
+    queries = read_queries(workspace.table(name, "queries"))
+    galleries = read_galleries(workspace.table(name, "galleries"))
     pair = table.read_pair(*(workspace.features(name, kind) for kind in ("images", "texts")))
     features = FeatureSet.on(devices.choose(params.train.device), *pair)
     head = run.TrainedHead.load(workspace.model(name), features)
@@ -89,8 +91,8 @@ def _inputs() -> Inputs:
         partner = run.TrainedHead.load(workspace.deterministic(name), features)
     return Inputs(
         params,
-        read_queries(workspace.table(name, "queries")),
-        read_galleries(workspace.table(name, "galleries")),
+        queries,
+        galleries,
         features,
         head,
         partner,

@@ -32,8 +32,8 @@ from rau.params import Params
 from rau.progress import tqdm
 
 PARAMETER = "features.engine"
-# Ray and a worker take up to half a minute to start; so few are sooner encoded here.
-FEW = 1024
+# Ray and a worker take up to half a minute to start: fewer are sooner encoded here.
+FEW = {"images": 1024, "pairs": 1024, "texts": 65536}
 # At least, so that workers end at about the same time.
 BLOCKS_A_WORKER = 4
 REMEDY = (
@@ -131,7 +131,7 @@ class OnRay:
             UserError: also what a worker raises, when no machine has a core or a GPU for one, or
                 workers end again and again.
         """
-        if len(items) < FEW:
+        if len(items) < FEW[parts.kind]:
             tqdm.write(f"{PARAMETER}=ray: {len(items):,} {parts.kind} are few, encoded here")
             return self._here(parts, items, batch, workers, advance)
         ray = self._ray

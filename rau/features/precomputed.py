@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from rau.errors import UserError
-from rau.features.table import SEPARATE, SHARED, Matrix, write_features
+from rau.features.table import GROUP_ROWS, SEPARATE, SHARED, Matrix, write_features
 from rau.files import digest, digest_files
 from rau.schemas import reading_parquet
 
@@ -67,7 +67,9 @@ def take(
             f"{widths['texts']}; a shared space has one width"
         )
     for kind, column in COLUMNS.items():
-        write_features(targets[kind], column, needed[kind], [found[kind].matrix], metadata)
+        matrix = found[kind].matrix
+        groups = (matrix[start : start + GROUP_ROWS] for start in range(0, len(matrix), GROUP_ROWS))
+        write_features(targets[kind], column, needed[kind], groups, metadata)
 
 
 def _files(source: Path, kind: str) -> list[Path]:
@@ -93,6 +95,8 @@ class _Rows:
         self._needed = needed
         self._row_of = {name: row for row, name in enumerate(needed)}
         self._times = np.zeros(len(needed), dtype=np.int64)
+        self._finite = np.ones(len(needed), dtype=bool)
+        self._zero = np.ones(len(needed), dtype=bool)
         self.matrix: Matrix = np.empty((len(needed), 0), np.float32)
 
     def read(self, path: Path) -> None:
@@ -124,7 +128,10 @@ class _Rows:
         wanted = rows >= 0
         np.add.at(self._times, rows[wanted], 1)
         with np.errstate(over="ignore"):
-            self.matrix[rows[wanted]] = features[wanted]
+            own = features[wanted].astype(self.matrix.dtype)
+        self.matrix[rows[wanted]] = own
+        self._finite[rows[wanted]] = np.isfinite(own).all(axis=1)
+        self._zero[rows[wanted]] = (own == 0).all(axis=1)
 
     def check(self, place: Path) -> None:
         """Refuse a table that lacks needed rows or has one twice, zero or not finite.
@@ -132,15 +139,15 @@ class _Rows:
         Raises:
             UserError: with their number and the first of them.
         """
-        zero = (self.matrix == 0).all(axis=1)
         left_out = ", or remove their images and set dataset.allow_missing=true"
-        again = "encode them again" + left_out * (self._column == "image_id" and not zero.all())
+        some = self._column == "image_id" and not self._zero.all()
+        again = "encode them again" + left_out * some
         listed = f"`python -m pipeline.features --list FOLDER` writes every {self._column} needed"
         for bad, what, remedy in (
             (self._times == 0, "missing", listed),
             (self._times > 1, "there twice", "leave one of each"),
-            (np.logical_not(np.isfinite(self.matrix).all(axis=1)), "not finite", again),
-            (zero, "all zeros, as where an encoder failed", again),
+            (~self._finite, "not finite", again),
+            (self._zero, "all zeros, as where an encoder failed", again),
         ):
             if count := np.count_nonzero(bad):
                 named = ", ".join(repr(self._needed[row]) for row in np.flatnonzero(bad)[:3])

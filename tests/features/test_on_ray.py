@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from rau.errors import UserError
 from rau.features import on_ray
 from rau.features.cache import Cache
 from rau.features.items import Item
+from rau.features.parts import Parts
 from rau.features.table import Features, read_features
 from rau.files import digest_file
 from rau.params import Params
@@ -32,7 +34,7 @@ def nodes() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(on_ray, "FEW", 0)
+    monkeypatch.setattr(on_ray, "FEW", {"images": 0, "texts": 0})
     monkeypatch.setattr(on_ray, "PART_ROWS", BATCH)
 
 
@@ -140,3 +142,31 @@ def test_what_a_worker_refuses_is_its_one_line_and_what_is_finished_stays(
     assert str(caught.value).startswith(f"{swapped} has changed since `download` verified it; run")
     assert not (tmp_path / "i.parquet").exists()
     assert len(rows_in(cache)) >= len(pictures) // 2
+
+
+def test_few_are_encoded_here(
+    tmp_path: Path,
+    encoder: Encoder,
+    encoder_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(on_ray, "FEW", {"texts": 3})
+    monkeypatch.setattr(on_ray, "connected", None)
+    with made(tmp_path, encoder, encoder_folder) as cache:
+        cache.encode_texts(tmp_path / "t.parquet", ["a", "b"], BATCH, 1)
+    assert read_features(tmp_path / "t.parquet", "text").names == ["a", "b"]
+    assert "features.engine=ray: 2 texts are few, encoded here" in capsys.readouterr().out
+
+
+def test_a_machine_that_sees_other_files_is_refused(
+    tmp_path: Path, encoder: Encoder, encoder_folder: Path
+) -> None:
+    model = on_ray.Model.of(encoder, encoder_folder, Params())
+    own = Parts(tmp_path / "parts", "images", "float32")
+    with pytest.raises(UserError, match=r"parts is not there on .* every machine must see"):
+        on_ray.Worker(model, own, BATCH, 1, False).start()
+    own.folder.mkdir()
+    on_ray.Worker(model, own, BATCH, 1, False).start()
+    with pytest.raises(UserError, match="holds another encoder on"):
+        on_ray.Worker(replace(model, key="other"), own, BATCH, 1, False).start()
