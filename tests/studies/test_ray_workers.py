@@ -105,7 +105,7 @@ def kill_a_worker(nodes: Any) -> None:
         raylets = [node.all_processes["raylet"][0].process.pid for node in nodes.worker_nodes]
         for worker in (child for pid in raylets for child in psutil.Process(pid).children()):
             with suppress(psutil.NoSuchProcess):
-                if "_Worker.work" in worker.cmdline()[0]:
+                if "_Worker.work" in " ".join(worker.cmdline()):  # Nothing of one that has ended.
                     worker.kill()
                     return
         time.sleep(0.1)
