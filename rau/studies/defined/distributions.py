@@ -232,7 +232,8 @@ def answer(tables: StudyTables) -> str:
         f"{name} {said} (pairs {pairs} relative to negatives, effective rank {rank})"
         for name, said, pairs, rank, _ in grid.rows
     )
-    return answers.minus("; ".join(told))
+    recall = f"{answers.differing(tables)} in recall or mAP"
+    return f"{answers.minus('; '.join(told))}. {recall}"
 
 
 STUDY = Study(
