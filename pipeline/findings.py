@@ -1,6 +1,7 @@
 """Findings: what the finished studies say, written into the documentation."""
 
 from collections.abc import Mapping
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -61,11 +62,12 @@ def _of_studies(
     from rau.studies.tables import StudyTables
 
     own, made = workspace.studies(params.dataset.name), []
+    # What runs read is digested once, not for every study.
+    runs = cache(partial(store, params, workers))
     for name in workspace.finished_studies(params.dataset.name):
         study, tables = registry.load(name), StudyTables.read(own / name)
         changes = read_json(own / TUNE / "tuned.json", "tuning") if study.tuned else {}
-        runs = store(params, workers, study.encoders)
-        if not running.is_current(tables.document, params, changes, runs):
+        if not running.is_current(tables.document, params, changes, runs(study.encoders)):
             print(f"{name}: left out, made by other code, features or parameters")
             continue
         picture = f"{name}.svg"
