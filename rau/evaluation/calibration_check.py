@@ -3,17 +3,18 @@
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
-from rau.evaluation.calibration import LISTED, Calibration, Floats, Lists, equal_mass
-from rau.evaluation.run_metrics import CalibrationFigures
+from rau.evaluation import confidence_measures as measures
+from rau.evaluation.calibration import LISTED, Calibration, Floats, Lists
+from rau.evaluation.run_metrics import CalibrationFigures, ReliabilityBin
 from rau.retrieval.feature_set import FeatureSet
 from rau.retrieval.metrics import CUTS
 from rau.retrieval.protocols import Protocol
 from rau.retrieval.tasks import Method, protocol_tasks
 from rau.schemas import GalleryRow, QueryRow
 
-ECE_BINS = 15
 # As a search asks: its own reference is no answer.
 ASKED = Protocol("search", "original", "removed", "forward")
 
@@ -52,12 +53,25 @@ def measure(calibration: Calibration, lists: Lists) -> CalibrationFigures:
         gallery=int(np.median(lists.sizes)),
         fitted_gallery=calibration.gallery,
         auroc={str(k): _auroc(columns[k], hits[k]) for k in CUTS},
-        ece={str(k): _ece(columns[k], hits[k]) for k in CUTS},
+        ece={str(k): _round(measures.ece(*_weighed(columns[k], hits[k]))[0]) for k in CUTS},
         rate={str(k): _round(hits[k].mean()) for k in CUTS},
         mean_probability={str(k): _round(columns[k].mean()) for k in CUTS},
+        reliability={str(k): _reliability(columns[k], hits[k]) for k in CUTS},
         coverage=_round(covered.mean()),
         length=length if length <= LISTED else None,
     )
+
+
+def to_csv(figures: CalibrationFigures | None) -> str:
+    """The bins of reliability as CSV, for plots: a row a bin, with columns
+    `probability_at_<k>` and `rate_at_<k>`; without figures or bins the header alone."""
+    by_k = {} if figures is None else figures.reliability
+    columns = {
+        f"{name}_at_{k}": pd.Series([getattr(one, name) for one in by_k.get(str(k), [])])
+        for k in CUTS
+        for name in ("probability", "rate")
+    }
+    return pd.DataFrame(columns).to_csv(index=False, lineterminator="\n")
 
 
 def _auroc(probability: Floats, hit: NDArray[np.bool_]) -> float | None:
@@ -66,13 +80,17 @@ def _auroc(probability: Floats, hit: NDArray[np.bool_]) -> float | None:
     return _round(roc_auc_score(hit, probability)) if hit.any() and not hit.all() else None
 
 
-def _ece(probability: Floats, hit: NDArray[np.bool_]) -> float:
-    """Mean distance of probability and rate over bins of equal mass (arXiv 1706.04599)."""
-    gaps = [
-        abs(probability[rows].mean() - hit[rows].mean()) * len(rows)
-        for rows in equal_mass(probability, ECE_BINS)
+def _weighed(probability: Floats, hit: NDArray[np.bool_]) -> tuple[Floats, Floats, Floats]:
+    return probability, hit.astype(np.float64), np.ones((1, len(hit)))
+
+
+def _reliability(probability: Floats, hit: NDArray[np.bool_]) -> list[ReliabilityBin]:
+    found = measures.reliability(*_weighed(probability, hit))
+    return [
+        ReliabilityBin(probability=_round(said), rate=_round(rate), queries=int(count))
+        for said, rate, count in zip(*(own[0] for own in found), strict=True)
+        if count
     ]
-    return _round(sum(gaps) / len(hit))
 
 
 def _round(value: float) -> float:

@@ -135,12 +135,23 @@ def of_order(score: Floats, label: Floats, weights: Floats, least: Floats) -> di
     return found | {"excess AURC": found["AURC"] - least}
 
 
-def ece(probability: Floats, label: Floats, weights: Floats) -> Floats:
-    """Expected calibration error, 15 bins of equal mass (arXiv 1706.04599)."""
+def reliability(
+    probability: Floats, label: Floats, weights: Floats
+) -> tuple[Floats, Floats, Floats]:
+    """Mean probability and mean label in 15 bins of equal mass, the surest first, and their weight.
+
+    (B, 15) each; a bin without weight has means of 0.
+    """
     ordered = Ordered.of(probability, label, weights)
-    means, weight = ordered.bins(ECE_BINS, ordered.label)
+    rate, weight = ordered.bins(ECE_BINS, ordered.label)
     said, _ = ordered.bins(ECE_BINS, np.broadcast_to(ordered.score, ordered.weight.shape))
-    return np.asarray((abs(means - said) * weight).sum(1) / weight.sum(1))
+    return said, rate, weight
+
+
+def ece(probability: Floats, label: Floats, weights: Floats) -> Floats:
+    """Expected calibration error over the bins of `reliability` (arXiv 1706.04599)."""
+    said, rate, weight = reliability(probability, label, weights)
+    return np.asarray((abs(rate - said) * weight).sum(1) / weight.sum(1))
 
 
 def brier(probability: Floats, label: Floats, weights: Floats) -> Floats:

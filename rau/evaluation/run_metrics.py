@@ -180,6 +180,14 @@ class BenchmarkResult(Section):
     distractors: DistractorFigures | None = None
 
 
+class ReliabilityBin(Section):
+    """Mean probability and rate of some queries with about one probability."""
+
+    probability: Share
+    rate: Share
+    queries: PositiveInt
+
+
 class CalibrationFigures(Section):
     """How the head's calibration does on val, which it was not fitted on.
 
@@ -190,6 +198,7 @@ class CalibrationFigures(Section):
             it always is, or never.
         ece: by k, expected calibration error, 15 bins of equal mass.
         rate, mean_probability: by k, how often it is, and how probable it was said to be.
+        reliability: by k, these bins, the surest first; empty in files of older versions.
         coverage: share of the queries whose list, meant to hold the wanted with 90 %, does.
         length: median length of these lists; None where most queries have none.
     """
@@ -202,15 +211,14 @@ class CalibrationFigures(Section):
     ece: dict[str, Share]
     rate: dict[str, Share]
     mean_probability: dict[str, Share]
+    reliability: dict[str, list[ReliabilityBin]] = Field(default_factory=dict)
     coverage: Share
     length: PositiveInt | None
 
     @model_validator(mode="after")
     def _same_cuts(self) -> Self:
-        if (
-            len({tuple(one) for one in (self.auroc, self.ece, self.rate, self.mean_probability)})
-            > 1
-        ):
+        by_k = (self.auroc, self.ece, self.rate, self.mean_probability, self.reliability)
+        if len({tuple(one) for one in by_k if one}) > 1:
             raise ValueError("the figures have different k")
         return self
 

@@ -87,18 +87,22 @@ def recall_curve(metrics: RunMetrics, rankings: pa.Table) -> Plot:
 
 
 def calibration(sure: CalibrationFigures) -> Plot:
-    """How probable the wanted was said to be among the first k, and how often it was."""
-    cuts = [int(k) for k in sure.rate]
-    said = Series("probability said", cuts, [100 * v for v in sure.mean_probability.values()])
-    was = Series("how often it was", cuts, [100 * v for v in sure.rate.values()], own=True)
+    """Reliability: how probable the wanted was said to be among the first k, and how often it was,
+    in bins of equal mass."""
+    bins = {
+        f"among the first {k}": sorted(own, key=lambda one: one.probability)
+        for k, own in sure.reliability.items()
+    }
+    series = [
+        Series(name, [one.probability for one in own], [one.rate for one in own])
+        for name, own in bins.items()
+    ]
+    ends = [0.0, 1.0]
     return curves(
-        "The wanted among the first k: said and found",
-        [said, was],
-        "k",
-        "percent",
-        x_ticks=cuts,
-        log_x=True,
-        digits=1,
+        "Reliability: how often the wanted was found, by the probability said",
+        [*series, Series("as said", ends, ends, dashed=True)],
+        "probability said",
+        "share found",
     )
 
 

@@ -305,9 +305,7 @@ def reliability(variant: str, evidence: Evidence) -> pd.DataFrame:
         else:
             continue
         probability, hit = np.concatenate(told), np.concatenate(hits)
-        ordered = measures.Ordered.of(probability, hit, np.ones((1, len(hit))))
-        rates, _ = ordered.bins(measures.ECE_BINS, ordered.label)
-        said, _ = ordered.bins(measures.ECE_BINS, ordered.score[None])
+        said, rates, _ = measures.reliability(probability, hit, np.ones((1, len(hit))))
         pairs = zip(said[0], rates[0], strict=True)
         rows += [(variant, name, round(p, 6), round(rate, 6)) for p, rate in pairs]
     return pd.DataFrame(rows, columns=["variant", "predictor", "probability", "rate"])

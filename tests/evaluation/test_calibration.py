@@ -1,17 +1,19 @@
 """Probabilities come true on queries that they were not fitted on, and damaged ones are refused."""
 
+import io
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from rau.errors import UserError
 from rau.evaluation import calibration
 from rau.evaluation.calibration import Calibration, Lists, fit, shares_of
-from rau.evaluation.calibration_check import measure, measure_val
+from rau.evaluation.calibration_check import measure, measure_val, to_csv
 from rau.features.table import Features
 from rau.models.baselines import WeightedSum
 from rau.retrieval.feature_set import FeatureSet
@@ -47,6 +49,13 @@ def test_what_is_fitted_comes_true_elsewhere() -> None:
     assert figures.length is not None
     assert 1 < figures.length < 300
     assert (figures.fitted_on, figures.gallery) == (2000, 300)
+    for k, bins in figures.reliability.items():
+        assert sum(one.queries for one in bins) == 2000
+        gap = sum(abs(one.probability - one.rate) * one.queries for one in bins) / 2000
+        assert figures.ece[k] == pytest.approx(gap, abs=2e-4)
+    drawn = pd.read_csv(io.StringIO(to_csv(figures)))
+    assert drawn["rate_at_10"].tolist() == [one.rate for one in figures.reliability["10"]]
+    assert pd.read_csv(io.StringIO(to_csv(None))).columns.equals(drawn.columns)
 
 
 def test_scores_that_say_nothing_get_the_mean() -> None:
