@@ -25,7 +25,7 @@ setup: .venv/stamp
 	touch $@
 
 repro: setup
-	dvc repro
+	python -m pipeline.repro
 
 test: setup
 	python -m pytest -n logical --dist loadfile --no-loadscope-reorder

@@ -6,7 +6,7 @@ from pipeline import stage, workspace
 from pipeline.train import take, train, without
 
 
-def main() -> None:
+def main() -> str:
     """Write `data/models/<dataset>-deterministic/`.
 
     With `train.start=finetuned` it starts from the composer where that has its architecture. With
@@ -19,14 +19,13 @@ def main() -> None:
     params = workspace.load_params()
     folder = workspace.deterministic(params.dataset.name)
     if params.train.head is not None:
-        take(params, folder, deterministic=True)
-        return
+        return take(params, folder, deterministic=True)
     try:
-        train(without_uncertainty(params), folder, must_start=False)
+        return train(without_uncertainty(params), folder, must_start=False)
     except TooFew:
         if fit.needs_training(params):
             raise
-        without(folder, "there are too few train queries for one")
+        return without(folder, "there are too few train queries for one")
 
 
 def outputs() -> list[Path]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from pipeline import stage, workspace
 
 
-def main() -> None:
+def main() -> str:
     """Fetch, generate or find the images; write `data/manifests/<dataset>.parquet`."""
     import pyarrow as pa
 
@@ -35,7 +35,9 @@ def main() -> None:
         annotations, table = filled()
     for note in annotations.notes:
         print(f"note: {note}")
-    print(coverage.table(annotations.splits, annotations.queries, table))
+    found = coverage.of_manifest(annotations.splits, annotations.queries, table)
+    if not found.complete:
+        print(coverage.table(annotations.splits, annotations.queries, table))
     listing = workspace.missing(dataset.name)
     write_text(listing, coverage.missing(table))
     coverage.check(table, dataset.allow_missing, root, listing)
@@ -50,6 +52,7 @@ def main() -> None:
     # With the digest of the annotations, the manifest changes when any of them does.
     about = {"annotations": digest_files(annotations.files.values()), "dataset": json.dumps(label)}
     write_table(workspace.manifest(dataset.name), table, MANIFEST, about)
+    return f"{dataset.name}: {found}"
 
 
 def outputs() -> list[Path]:

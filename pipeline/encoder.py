@@ -5,7 +5,7 @@ from pathlib import Path
 from pipeline import stage, workspace
 
 
-def main() -> None:
+def main() -> str:
     """Write `data/encoder/`, trained here or taken from one of two libraries."""
     from rau.encoders import export, label, sentence_export, small_clip
     from rau.params import SENTENCE_TRANSFORMERS
@@ -23,6 +23,8 @@ def main() -> None:
         sentence_export.export(params, workspace.ENCODER, workspace.main_checkout())
     else:
         export.export(params.name, params.pretrained, workspace.ENCODER, workspace.main_checkout())
+    made = label.read_label(workspace.ENCODER)
+    return " ".join(name for name in (made.name, made.pretrained) if name)
 
 
 def outputs() -> list[Path]:

@@ -38,7 +38,7 @@ def main(
             help="i/n: only count this share of evaluate.distractors; a plain run adds up"
         ),
     ] = None,
-) -> None:
+) -> str:
     """Write metrics and their summary under `reports/`, rankings and submissions under `data/`."""
     from rau.errors import UserError
     from rau.evaluation import benchmark
@@ -48,8 +48,7 @@ def main(
     inputs = _inputs()
     distractors = _distractors(inputs)
     if share is None:
-        _measure(inputs, distractors)
-        return
+        return _measure(inputs, distractors)
     if distractors is None:
         raise UserError(f"--shard {share}: evaluate.distractors is null; nothing can be shared")
     counted = benchmark.count_distractors(
@@ -61,8 +60,9 @@ def main(
         distractors,
         share,
     )
-    print(f"shard {share}: {counted.images:,} distractors counted, {counted.skipped:,} skipped")
-    raise typer.Exit
+    return stage.Partial(
+        f"share {share}: {counted.images:,} distractors counted, {counted.skipped:,} skipped"
+    )
 
 
 def _inputs() -> Inputs:
@@ -126,11 +126,11 @@ def _distractors(inputs: Inputs) -> "Distractors | None":
     )
 
 
-def _measure(inputs: Inputs, distractors: "Distractors | None") -> None:
-    """Measure all, and write it."""
+def _measure(inputs: Inputs, distractors: "Distractors | None") -> str:
+    """Measure all, and write it; returns the stage's line."""
     from rau.evaluation import calibration, calibration_check, run, submissions
     from rau.evaluation.run_metrics import DatasetLabel
-    from rau.files import write_json
+    from rau.files import write_json, write_text
     from rau.schemas import RANKINGS, read_images, write_table
     from rau.training.history import read_history, summary
 
@@ -160,10 +160,12 @@ def _measure(inputs: Inputs, distractors: "Distractors | None") -> None:
         )
         metrics = metrics.model_copy(update={"calibration": found})
     metrics.write(workspace.METRICS)
+    write_text(workspace.RELIABILITY, calibration_check.to_csv(metrics.calibration))
     write_json(workspace.SUMMARY, metrics.main)
     folder = workspace.SUBMISSIONS
     status = submissions.submit(folder, name, *rows, head.head, inputs.features)
-    print(f"submissions: {', '.join(status['files']) or status['reason']}")
+    submitted = ", ".join(status["files"]) or status["reason"]
+    return f"{metrics.coverage}; submissions: {submitted}"
 
 
 def outputs() -> list[Path]:

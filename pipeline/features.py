@@ -32,7 +32,7 @@ def main(
         str | None,
         typer.Option(help="i/n: encode the i-th of n shares for a later run, and stop"),
     ] = None,
-) -> None:
+) -> str:
     """Write `data/features/<dataset>/{images,texts}.parquet`, and `pairs.parquet` where the
     encoder takes a picture and a text in one pass."""
     from rau.errors import UserError
@@ -47,20 +47,19 @@ def main(
     if listed is not None:
         write_json(listed / "image_ids.json", [item.name for item in images])
         write_json(listed / "texts.json", texts)
-        print(f"{len(images):,} image ids and {len(texts):,} texts: {listed}")
-        raise typer.Exit
+        return stage.Partial(f"{len(images):,} image ids and {len(texts):,} texts: {listed}")
     if share is None:
         # Of an encoder before, which composed.
         workspace.features(name, "pairs").unlink(missing_ok=True)
     if params.features.source is None:
-        _encode(params, images, queries, texts, share)
-        return
+        return _encode(params, images, queries, texts, share)
     if share is not None:
         raise UserError("--shard: with features.source nothing is encoded; leave it out")
     source = user_path(params.features.source, workspace.main_checkout(), "features.source")
     targets = {kind: workspace.features(name, kind) for kind in KINDS}
     needed = {"images": [item.name for item in images], "texts": texts}
     precomputed.take(source, needed, targets, params.features.shared_space)
+    return f"{len(images):,} images and {len(texts):,} texts of {source}"
 
 
 def _needed(params: "Params") -> "tuple[Sequence[Item], list[QueryRow], list[str]]":
@@ -82,8 +81,12 @@ def _encode(
     queries: "Sequence[QueryRow]",
     texts: list[str],
     shard: "Shard | None",
-) -> None:
-    """Encode the images, texts and pairs that are not in the cache yet; of a share only those."""
+) -> str:
+    """Encode the images, texts and pairs that are not in the cache yet; of a share only those.
+
+    Returns:
+        The stage's line.
+    """
     from rau import devices
     from rau.encoders import encoder
     from rau.features import cache
@@ -108,7 +111,7 @@ def _encode(
             parts.fill("images", images, *size, shard)
             if pairs is not None:
                 parts.fill("pairs", pairs, *size, shard)
-            raise typer.Exit
+            return stage.Partial(f"share {shard} of the images and texts is encoded")
         about = parts.encode_texts(workspace.features(name, "texts"), texts, *size)
         built_in = (name, params.dataset.root) == ("garments", None)
         for caution in cautions(about, built_in):
@@ -116,6 +119,7 @@ def _encode(
         parts.encode_images(workspace.features(name, "images"), images, *size)
         if pairs is not None:
             parts.encode_pairs(workspace.features(name, "pairs"), pairs, *size)
+    return f"{len(images):,} images and {len(texts):,} texts by {loaded.name}"
 
 
 def _engine(params: "Params", loaded: "Encoder", stack: ExitStack) -> "Engine":

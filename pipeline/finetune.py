@@ -5,8 +5,6 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
-
 from pipeline import stage, workspace
 
 if TYPE_CHECKING:
@@ -17,7 +15,10 @@ if TYPE_CHECKING:
     from rau.params import Params
 
 
-def main() -> None:
+TAKEN = stage.Partial("fine-tuned before with these parameters: taken from the store")
+
+
+def main() -> str | None:
     """Write `data/finetuned/<dataset>/`: encoder/, head.safetensors, history.csv.
 
     What was fine-tuned before with the same parameters and data is taken from the store. Without
@@ -35,11 +36,11 @@ def main() -> None:
     folder = workspace.finetuned(name)
     if params.features.source is not None:
         record.pass_on(folder)
-        return
+        return "features.source: no encoder to train"
     if params.finetune.towers == "none":
         _check_head(params)
         record.pass_on(folder)
-        return
+        return "finetune.towers=none: the encoder as it is"
     tables = digest_files(workspace.table(name, table) for table in ("queries", "galleries"))
     manifest = read_table(workspace.manifest(name), MANIFEST, "download")
     items = image_items(manifest, workspace.store(params.dataset))
@@ -48,14 +49,10 @@ def main() -> None:
     with Processes(params.train.device, params.finetune.devices) as processes:
         stage.limit_threads(params.train.threads, processes.local)
         known = processes.of_the_first(processes.first and record.is_whole(kept, key))
-        if not known:
-            _finetune(params, items, key, kept, processes)
+        line = TAKEN if known else _finetune(params, items, key, kept, processes)
         if processes.first:
             record.take(kept, folder)
-    if known and processes.first:
-        print("fine-tuned before with these parameters: taken from the store")
-    if known or not processes.first:
-        raise typer.Exit  # The time of a copy is not that of fine-tuning.
+    return line if processes.first else stage.Partial()
 
 
 def _check_head(params: "Params") -> None:
@@ -78,8 +75,8 @@ def _check_head(params: "Params") -> None:
 
 def _finetune(
     params: "Params", items: "Sequence[Item]", key: str, kept: Path, processes: "Processes"
-) -> None:
-    """Fine-tune into the store."""
+) -> str:
+    """Fine-tune into the store; returns the stage's line."""
     from filelock import FileLock
 
     from rau.encoders import clip
@@ -90,21 +87,22 @@ def _finetune(
     queries = read_queries(workspace.table(name, "queries"))
     galleries = read_galleries(workspace.table(name, "galleries"))
     material = run.prepare(params, items, queries, galleries)
-    if processes.first:
-        print(material.split.summary())
     state = workspace.parts() / "finetune" / key
     state.parent.mkdir(parents=True, exist_ok=True)
     # An experiment that needs the same encoder waits for this one.
     with FileLock(f"{state}.lock") if processes.first else nullcontext():
         if processes.of_the_first(processes.first and record.is_whole(kept, key)):
-            return
+            return TAKEN
         loaded = clip.load(workspace.ENCODER, processes.device)
         pictures = workspace.parts() / "pictures"
         result = run.finetune(params, loaded, material, processes, pictures, state)
         if processes.first:
             run.save(kept, workspace.ENCODER, result, params, key)
             shutil.rmtree(state)
-            print(f"kept epoch {result.progress.best_epoch} of {params.finetune.epochs}")
+    return (
+        f"{params.finetune.towers}: kept epoch {result.progress.best_epoch} of "
+        f"{params.finetune.epochs}; {material.split.summary()}"
+    )
 
 
 def outputs() -> list[Path]:

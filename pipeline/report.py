@@ -5,7 +5,7 @@ from pathlib import Path
 from pipeline import provenance, stage, workspace
 
 
-def main() -> None:
+def main() -> str:
     """Write `reports/index.html` and `reports/figures/`."""
     from rau.evaluation.run_metrics import RunMetrics
     from rau.report import run_report
@@ -28,7 +28,7 @@ def main() -> None:
         {"commit": provenance.commit(), "machine of this page": provenance.machine()},
     )
     report.write(workspace.PAGE, workspace.FIGURES)
-    print(f"report: {workspace.PAGE}")
+    return str(workspace.PAGE)
 
 
 def outputs() -> list[Path]:

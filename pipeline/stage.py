@@ -1,11 +1,12 @@
-"""Code that every stage shares: time and peak memory, threads."""
+"""Code that every stage shares: its one line, time and peak memory, threads."""
 
 import os
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import wraps
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from pydantic import Field, NonNegativeInt
@@ -17,19 +18,37 @@ from rau.memory import peak_memory_bytes
 from rau.params import Section
 
 
-def run(main: Callable[..., None], outputs: Callable[[], Sequence[Path]] | None = None) -> None:
+class Partial(str):
+    """The line of work that took another time than the stage's outputs do: a share, a copy."""
+
+
+def run(
+    main: Callable[..., str | None], outputs: Callable[[], Sequence[Path]] | None = None
+) -> None:
     """Run `main` as a command line, with its errors on one line each.
+
+    What `main` returns is printed behind the stage's name and time: the one line of a stage that
+    met nothing unusual.
 
     `outputs` returns the files that the stage wrote: its time and peak memory go to an untracked
     file named by their digest, so that they are never logged for the outputs of another run.
     """
     started = time.perf_counter()
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command()(main)
+    done: list[str | None] = []
+
+    @app.command()
+    @wraps(main)
+    def command(*values: Any, **options: Any) -> None:
+        done.append(main(*values, **options))
 
     def note() -> None:
-        if outputs is not None:
-            _write_timing(Path(sys.argv[0]).stem, time.perf_counter() - started, outputs())
+        name, seconds = Path(sys.argv[0]).stem, time.perf_counter() - started
+        for line in done:
+            if outputs is not None and not isinstance(line, Partial):
+                _write_timing(name, seconds, outputs())
+            if line:
+                print(f"{name:<14}{seconds:>5.0f} s  {line}")
 
     console.run(app, note)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from pipeline import stage, workspace
 
 
-def main() -> None:
+def main() -> str:
     """Write `data/tables/<dataset>/{images,queries,galleries}.parquet`."""
     import pyarrow.compute as pc
 
@@ -26,7 +26,7 @@ def main() -> None:
         # the annotations is not: tables that are the same again rerun nothing.
         about = {"dataset": manifest.schema.metadata[b"dataset"].decode()}
         write_table(workspace.table(dataset.name, name), tables[name], schema, about)
-        print(f"{name}: {tables[name].num_rows:,} rows")
+    return ", ".join(f"{table.num_rows:,} {name}" for name, table in tables.items())
 
 
 def outputs() -> list[Path]:

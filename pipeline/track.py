@@ -115,7 +115,7 @@ def data(dataset: str, queries: Path, trained: bool) -> "Data":
     return Data(dataset, digest_file(queries)[:32], queries.parent.as_posix(), context)
 
 
-def main() -> None:
+def main() -> str | None:
     """Create or complete the MLflow run of the results in `reports/`."""
     from rau import tracking
     from rau.evaluation.run_metrics import RunMetrics
@@ -175,15 +175,21 @@ def main() -> None:
     print(metrics.coverage)
     try:
         run, (known,) = tracking.track(record, uri, root / "mlruns")
-        print(f"MLflow run {run}" + (" (tracked before)" if known else ""))
+        line = f"MLflow run {run}" + (" (tracked before)" if known else "")
         if params.track.model and tracking.tag(uri, run, tracking.MODEL) is None:
-            _log_search(name, uri, root / "mlruns", run)
+            line += f"; {_log_search(name, uri, root / 'mlruns', run)}"
     except tracking.TrackingUnavailable as error:
         print(f"warning: {error}; run `python -m pipeline.track` later", file=sys.stderr)
+        return None
+    return line
 
 
-def _log_search(dataset: str, uri: str, artifacts: Path, run: str) -> None:
-    """Log a search over the val gallery as a model of the run, registered under the data set."""
+def _log_search(dataset: str, uri: str, artifacts: Path, run: str) -> str:
+    """Log a search over the val gallery as a model of the run, registered under the data set.
+
+    Returns:
+        What was logged, for the stage's line.
+    """
     from pipeline import galleries, named_models
     from rau import devices
     from rau.search import exported
@@ -195,10 +201,10 @@ def _log_search(dataset: str, uri: str, artifacts: Path, run: str) -> None:
         named_models.opened(".", device, trust) as model,
     ):
         folder = Path(temporary) / "index"
-        print(f"val gallery: {galleries.index(folder, model)}")
+        gallery = galleries.index(folder, model)
         name = f"rau-{dataset}"
         logged = exported.log(folder, uri, artifacts, run, name, NEWEST, False)
-    print(f"model: models:/{name}@{NEWEST}, version {logged.version}")
+    return f"models:/{name}@{NEWEST}, version {logged.version}, val gallery {gallery}"
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rau.params import Params
 
 
-def main() -> None:
+def main() -> str:
     """Write `data/models/<dataset>/`: head.safetensors, calibration.json, history.csv; of a head
     that was not trained here the weights alone."""
     from rau.retrieval import protocols
@@ -24,13 +24,15 @@ def main() -> None:
     )  # A wrong headline fails before training.
     folder = workspace.model(params.dataset.name)
     if params.train.head is not None:
-        take(params, folder)
-    else:
-        train(params, folder)
+        return take(params, folder)
+    return train(params, folder)
 
 
-def take(params: "Params", folder: Path, deterministic: bool = False) -> None:
+def take(params: "Params", folder: Path, deterministic: bool = False) -> str:
     """Copy the head that `train.head` names, or the deterministic head beside it, to `folder`.
+
+    Returns:
+        The stage's line.
 
     Raises:
         UserError: when there is none, or it was trained on other features.
@@ -45,8 +47,7 @@ def take(params: "Params", folder: Path, deterministic: bool = False) -> None:
         found = named_models.head(own, Path(temporary))
         source = found.deterministic if deterministic else found.folder
         if source is None:
-            without(folder, f"train.head={own} has no deterministic head beside it")
-            return
+            return without(folder, f"train.head={own} has no deterministic head beside it")
         remedy = f"{named_models.SAME_ENCODER}, for train.head={own}"
         head, extra = checkpoint.load(source, "cpu")
         made_for = dict(extra.get("features") or {})
@@ -56,22 +57,25 @@ def take(params: "Params", folder: Path, deterministic: bool = False) -> None:
             if not head.config.shared_space and not deterministic:
                 shutil.copy(source / workspace.TEXT_MAP, new)
     label, origin = METHODS[head.config.name].label, extra.get("dataset") or "other data"
-    print(f"{label} of {own}, trained on {origin}")
+    return f"{label} of {own}, trained on {origin}"
 
 
-def without(folder: Path, reason: str) -> None:
-    """Write why a folder has no head."""
+def without(folder: Path, reason: str) -> str:
+    """Write why a folder has no head; returns the stage's line."""
     with new_folder(folder) as new:
         write_json(new / workspace.NO_HEAD, {"reason": reason})
-    print(f"no head: {reason}")
+    return f"no head: {reason}"
 
 
-def train(params: "Params", folder: Path, must_start: bool = True) -> None:
+def train(params: "Params", folder: Path, must_start: bool = True) -> str:
     """Write the head of these parameters to `folder`.
 
     Args:
         must_start: whether a composer of another architecture, with `train.start=finetuned`, is an
             error; else the head starts fresh.
+
+    Returns:
+        The stage's line.
     """
     from rau import devices
     from rau.errors import UserError
@@ -115,9 +119,7 @@ def train(params: "Params", folder: Path, must_start: bool = True) -> None:
         untrained = fit.untrained(params, on_device, queries)
         with new_folder(folder) as new:
             checkpoint.save(new, *untrained)
-        print(f"{params.head.name}: nothing to train, and no holdout to measure it on")
-        return
-    print(prepared.split.summary())
+        return f"{params.head.name}: nothing to train, and no holdout to measure it on"
     start = checkpoint.load(composer.parent, on_device.device)[0] if started else None
     fitted = fit.fit(params, on_device, prepared, state, start=start, must_start=must_start)
     checkpoint.save(folder, fitted.head, fitted.extra)
@@ -135,7 +137,10 @@ def train(params: "Params", folder: Path, must_start: bool = True) -> None:
             f"{calibration.MIN_QUERIES} are needed to say how sure a search is"
         )
     state.unlink(missing_ok=True)
-    print(f"kept epoch {fitted.training.best_epoch} of {fitted.training.epoch}")
+    return (
+        f"{METHODS[params.head.name].label}: kept epoch {fitted.training.best_epoch} of "
+        f"{fitted.training.epoch}; {prepared.split.summary()}"
+    )
 
 
 def outputs() -> list[Path]:

@@ -5,7 +5,7 @@ from pathlib import Path
 from pipeline import stage, workspace
 
 
-def main() -> None:
+def main() -> str:
     """Write `data/watched/<dataset>.txt`: a line a file of `dataset.root`."""
     from rau.datasets.watched import listing
     from rau.files import write_text
@@ -14,6 +14,7 @@ def main() -> None:
     root = None if dataset.root is None else workspace.store(dataset)
     lines = ["no dataset.root"] if root is None else listing(root)
     write_text(Path("data/watched") / f"{dataset.name}.txt", "\n".join([*lines, ""]))
+    return lines[0] if root is None else f"{len(lines):,} files in {root}"
 
 
 if __name__ == "__main__":

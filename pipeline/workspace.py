@@ -19,6 +19,7 @@ PARAMS = Path("params.yaml")
 ENCODER = Path("data/encoder")
 METRICS = Path("reports/metrics.json")
 SUMMARY = Path("reports/summary.json")
+RELIABILITY = Path("reports/reliability.csv")
 SUBMISSIONS = Path("data/submissions")
 PAGE = Path("reports/index.html")
 # A folder a setting; the page beside it has the answers of all.

@@ -159,9 +159,10 @@ def fresh(folder: Path, changes: Mapping[str, Mapping[str, Any]]) -> Path:
 
 
 def make(folder: Path) -> Path:
-    """A tiny project after one `dvc repro`."""
+    """A tiny project after one `make repro`, which printed the file beside it."""
     fresh(folder, TINY)
-    call(folder, "dvc", "repro")
+    printed = call(folder, sys.executable, "-m", "pipeline.repro")
+    folder.with_suffix(".printed").write_text(printed)
     call(folder, "git", "add", "-A")
     call(folder, "git", "commit", "-qm", "results")
     return folder

@@ -39,6 +39,11 @@ class Coverage(Section):
     val_queries_to_themselves: NonNegativeInt = 0
     unusable: Literal["miss", "leave_out"] | None = None
 
+    @property
+    def complete(self) -> bool:
+        """Whether every image is there."""
+        return self.images == self.images_expected
+
     def __str__(self) -> str:
         words = (
             f"{self.images:,} of {self.images_expected:,} images; "
@@ -117,8 +122,16 @@ def table(
     gaps = Counter(manifest["status"].filter(pc.invert(whole)).to_pylist())
     lines += ["", f"{'source':<34}{'images':>8}"]
     lines += [f"{name:<34}{n:>8,}" for by in (sources, gaps) for name, n in by.most_common()]
+    return "\n".join([*lines, "", str(of_manifest(splits, queries, manifest))])
+
+
+def of_manifest(
+    splits: Mapping[tuple[str, str], Sequence[str]], queries: Sequence[QueryRow], manifest: pa.Table
+) -> Coverage:
+    """Count valid images, and val queries that can be answered."""
+    statuses = dict(zip(*(manifest[n].to_pylist() for n in ("image_id", "status")), strict=True))
     val_gallery = {i for (_, split), ids in splits.items() if split == "val" for i in ids}
-    return "\n".join([*lines, "", str(_count(statuses, queries, val_gallery))])
+    return _count(statuses, queries, val_gallery)
 
 
 def missing(manifest: pa.Table) -> str:

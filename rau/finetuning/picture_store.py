@@ -81,7 +81,7 @@ def load(
         augment: names of random changes; changed pictures are never stored.
         cache: `auto`, `always` or `never`.
         workers: threads that decode.
-        tell: shows the size before anything is decoded.
+        tell: is told of pictures that `auto` finds too many to store.
 
     Raises:
         UserError: a picture that cannot be read, a disk that is too small, a damaged store.
@@ -106,7 +106,6 @@ def load(
             if cache == "auto" and new > SHARE_OF_DISK * shutil.disk_usage(folder).free:
                 tell(f"{size / 2**30:.1f} GiB of pictures do not fit {folder}: decoded each step")
                 return decoded
-            tell(f"{len(missing):,} pictures decoded once: {size / 2**20:,.0f} MiB in {path}")
             index = _grow(path, index, replace(decoded, items=list(missing.values())))
     assert index is not None
     rows = {key: row for row, key in enumerate(index.keys)}
@@ -136,8 +135,9 @@ def _grow(path: Path, index: Index, new: DecodedPictures) -> Index:
             os.posix_fallocate(file.fileno(), 0, size)
     mapped = np.memmap(path, np.uint8, "r+", shape=(total, *index.shape))
     chunks = torch.split(torch.arange(len(new.items)), CHUNK)
+    title = f"decode {len(new.items) * index.picture_bytes / 2**20:,.0f} MiB"
     with (
-        tqdm(total=len(new.items), desc="decode pictures", unit="picture") as bar,
+        tqdm(total=len(new.items), desc=title, unit="picture") as bar,
         closing(new.steps(chunks, 0)) as steps,
     ):
         for rows, loaded in zip(chunks, steps, strict=True):

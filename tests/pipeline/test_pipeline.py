@@ -81,6 +81,18 @@ def test_one_command_makes_everything(built_project: Path) -> None:
     assert run["tags"]["coverage"].startswith("360 of 360 images")
 
 
+def test_every_stage_is_one_line(built_project: Path) -> None:
+    said = built_project.with_suffix(".printed").read_text()
+    lines = said[: said.index("\nprotocol ")].splitlines()
+    # The tiny holdout is no usual one.
+    usual = [line for line in lines if not line.startswith("not calibrated: ")]
+    order = [re.fullmatch(r"(\w+) +\d+ s  \S.*", line) for line in usual]
+    assert all(order), said
+    assert sorted(found[1] for found in order if found) == sorted(["watch", *STAGES])
+    assert re.search(r"\ntrack +\d+ s  MLflow run \w+\n", said), said
+    assert "\r" not in said
+
+
 def test_nothing_to_do_tracks_nothing_new(project: Path) -> None:
     before = set(runs(project))
     printed = call(project, "dvc", "repro")
@@ -96,7 +108,7 @@ def test_a_search_is_logged_once_as_a_model_of_the_run(project: Path) -> None:
     before = set(runs(project))
     printed = stage(project, "track")
     assert "120 pictures; 120 added" in printed
-    assert "model: models:/rau-garments@newest, version 1" in printed
+    assert "models:/rau-garments@newest, version 1" in printed
     assert "version" not in stage(project, "track")
     assert set(runs(project)) == before
 
@@ -104,7 +116,7 @@ def test_a_search_is_logged_once_as_a_model_of_the_run(project: Path) -> None:
 @pytest.mark.parametrize("name", ["params.yaml", "pipeline/tables.py"])
 def test_an_input_that_is_gone_is_named(project: Path, name: str) -> None:
     (project / name).unlink()
-    printed = call(project, "dvc", "repro", code=255)
+    printed = call(project, sys.executable, "-m", "pipeline.repro", code=255)
     (line,) = [line for line in printed.splitlines() if line.startswith("ERROR")]
     assert re.search(f"{name}' does not exist|No such file or directory: '.*{name}'", line)
 
