@@ -1,7 +1,4 @@
-"""LanceDB's IVF with product quantisation, the plan for 100 million vectors (docs/scale.md).
-
-The engine `lancedb` has an index of graphs, which is faster and takes more of everything.
-"""
+"""LanceDB's index of codes at any size, as the engine `lancedb` builds it for many vectors."""
 
 import statistics
 from collections.abc import Iterator
@@ -17,11 +14,8 @@ from bench.data import low_features
 from bench.harness import Bench
 from bench.random_index import BLOCK, names
 from rau.features.table import to_array
+from rau.search.engines import lance
 
-# Values of a vector in one byte of its code; iterations of k-means.
-VALUES_PER_BYTE, ITERATIONS = 8, 10
-# Partitions that a query reads, and candidates per result that are compared in full precision.
-PROBES, REFINE = 50, 50
 QUERIES, K = 100, 10
 Vectors = NDArray[np.float32]
 
@@ -34,7 +28,6 @@ def figures(bench: Bench, count: int, width: int) -> dict[str, float]:
     if find_spec("lancedb") is None:
         return {}
     import lancedb
-    from lancedb.index import IvfPq
 
     folder = bench.scratch / str(count) / "ivf"
     asked = _unit(next(_blocks(count, width))[: 2 * QUERIES].reshape(-1, 2, width).mean(1))
@@ -58,20 +51,15 @@ def figures(bench: Bench, count: int, width: int) -> dict[str, float]:
     reader = pa.RecordBatchReader.from_batches(schema, batches())
     table: Any = lancedb.connect(folder).create_table("vectors", reader)
     plain = sum(one.stat().st_size for one in folder.rglob("*") if one.is_file())
-    config = IvfPq(
-        distance_type="cosine",
-        num_partitions=max(1, round(count**0.5 / 3)),
-        num_sub_vectors=width // VALUES_PER_BYTE,
-        max_iterations=ITERATIONS,
-    )
     started = process_time()
-    table.create_index("vector", config=config)
+    table.create_index("vector", config=lance.codes(count, width))
     built = process_time() - started
     whole = sum(one.stat().st_size for one in folder.rglob("*") if one.is_file())
-    found, times = [], []
+    found, times, reading = [], [], lance.READING[lance.CODES]
     for query in asked:
         started = process_time()
-        search = table.search(query).distance_type("cosine").nprobes(PROBES).refine_factor(REFINE)
+        search = table.search(query).distance_type("cosine")
+        search = search.nprobes(reading.probes).refine_factor(reading.refine)
         distances = search.select(["id", "_distance"]).limit(K).to_arrow()["_distance"].to_numpy()
         times.append(process_time() - started)
         found.append(1 - distances)

@@ -1,10 +1,12 @@
 """LanceDB (`pip install rau[lancedb]`): vectors on disk under an IVF index, filters in SQL.
 
-For more vectors than memory holds. Its index is IVF_HNSW_SQ (IVF over HNSW graphs, scalar
-quantised), and what it finds is compared again in full precision. Its own versions make a change
-atomic: the index's manifest names one, and the next writer starts from that.
+For more vectors than memory holds. Up to some millions its index is graphs (IVF_HNSW_SQ), which
+find the most; for more it is codes (IVF_PQ), a twelfth of the time and a sixteenth of the size
+(docs/scale.md). What either finds is compared again in full precision. LanceDB's own versions make
+a change atomic: the index's manifest names one, and the next writer starts from that.
 """
 
+import math
 import os
 import secrets
 from collections.abc import Sequence
@@ -20,8 +22,11 @@ from rau.search.engines.engine import Found, Queries, Vectors
 from rau.search.where import Condition
 
 FOLDER = "lancedb"
-# Candidates per result that are compared in full precision, and partitions that are searched.
-REFINE, PROBES = 10, 20
+# The most vectors that graphs are built of; an index that exists keeps its kind as it grows.
+GRAPHS = 2_000_000
+# Values of a vector in one byte of its code; a divisor of the width at most so large.
+VALUES_PER_BYTE = 8
+ITERATIONS = 10
 _DELETED_AT_ONCE = 1000
 
 
@@ -30,6 +35,18 @@ class State(NamedTuple):
 
     table: str
     version: int
+
+
+class Reading(NamedTuple):
+    """How an index is read: partitions that are searched, and candidates per result that are
+    compared in full precision."""
+
+    probes: int
+    refine: int
+
+
+CODES = "IvfPq"
+READING = {"IvfHnswSq": Reading(20, 10), CODES: Reading(50, 50)}
 
 
 class Lance:
@@ -41,6 +58,7 @@ class Lance:
         self._table, self._name = table, name
         # LanceDB does not accept every column name that a product table may have.
         self._columns = {column: f"a{number}" for number, column in enumerate(columns)}
+        self.reading: Reading | None = None
 
     @classmethod
     def open(cls, folder: Path, columns: Sequence[str], state: State) -> Self:
@@ -61,7 +79,9 @@ class Lance:
                 f"{folder / FOLDER} is damaged ({error}); run `rau index --engine exact`, then "
                 "again with `--engine lancedb`"
             ) from error
-        return cls(table, state.table, columns)
+        found = cls(table, state.table, columns)
+        found._read_kind()
+        return found
 
     @classmethod
     def continued(cls, folder: Path, columns: Sequence[str], state: State) -> Self:
@@ -100,13 +120,25 @@ class Lance:
 
     def flush(self) -> State:
         """Bring the index up to the changes."""
-        from lancedb.index import HnswSq
-
-        if self._table.count_rows() and not self._table.list_indices():
-            self._table.create_index("vector", config=HnswSq(distance_type="cosine"))
+        rows = self._table.count_rows()
+        if rows and not self._table.list_indices():
+            self._table.create_index("vector", config=self._config(rows))
         else:
             self._table.optimize()
+        self._read_kind()
         return State(self._name, self._table.version)
+
+    def _config(self, rows: int) -> Any:
+        from lancedb.index import HnswSq
+
+        if rows <= GRAPHS:
+            return HnswSq(distance_type="cosine")
+        return codes(rows, self._table.schema.field("vector").type.list_size)
+
+    def _read_kind(self) -> None:
+        """Without an index every row is compared."""
+        for one in self._table.list_indices():
+            self.reading = READING[one.index_type]
 
     def search(self, queries: Queries, k: int, where: Condition | None = None) -> list[Found]:
         """See `Engine`."""
@@ -114,8 +146,10 @@ class Lance:
         return [self._one(query, k, condition) for query in queries]
 
     def _one(self, query: Any, k: int, condition: str | None) -> Found:
-        asked = self._table.search(query).distance_type("cosine").nprobes(PROBES)
-        asked = asked.refine_factor(REFINE).select(["id", "_distance"]).limit(k)
+        asked = self._table.search(query).distance_type("cosine")
+        if self.reading is not None:
+            asked = asked.nprobes(self.reading.probes).refine_factor(self.reading.refine)
+        asked = asked.select(["id", "_distance"]).limit(k)
         if condition is not None:
             asked = asked.where(condition, prefilter=True)
         found = asked.to_arrow()
@@ -123,6 +157,18 @@ class Lance:
         order = np.argsort(-scores, kind="stable")
         ids = found["id"].to_pylist()
         return Found([ids[place] for place in order], scores[order])
+
+
+def codes(rows: int, width: int) -> Any:
+    """LanceDB's configuration of codes for so many vectors of a width."""
+    from lancedb.index import IvfPq
+
+    return IvfPq(
+        distance_type="cosine",
+        num_partitions=max(1, round(rows**0.5 / 3)),
+        num_sub_vectors=width // math.gcd(width, VALUES_PER_BYTE),
+        max_iterations=ITERATIONS,
+    )
 
 
 def _connect(folder: Path) -> Any:

@@ -38,12 +38,14 @@ def flush(engine: Engine) -> None:
         engine.flush()  # type: ignore[attr-defined]
 
 
-@pytest.fixture(name="make", params=["exact", "lancedb"])
-def _make(request: pytest.FixtureRequest, tmp_path: Path) -> Make:
+@pytest.fixture(name="make", params=["exact", "graphs", "codes"])
+def _make(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
     if request.param == "exact":
         return Exact
+    from rau.search.engines import lance
     from rau.search.engines.lance import Lance
 
+    monkeypatch.setattr(lance, "GRAPHS", 1000 if request.param == "graphs" else 100)
     return lambda: Lance.new(tmp_path, SCHEMA, DIM)
 
 
@@ -76,6 +78,26 @@ def test_a_filter_never_lets_another_row_pass(make: Make) -> None:
     assert (
         engine.search(vectors[:1].astype(np.float32), 10, parse("price < 0", SCHEMA))[0].ids == []
     )
+
+
+@pytest.mark.parametrize(("rows", "kind"), [(300, "IvfHnswSq"), (301, "IvfPq")])
+def test_an_index_of_more_is_of_codes_and_stays_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int, kind: str
+) -> None:
+    from rau.search.engines import lance
+
+    monkeypatch.setattr(lance, "GRAPHS", 300)
+    columns = SCHEMA.names
+    engine = lance.Lance.new(tmp_path, SCHEMA, DIM)
+    engine.add(names(0, rows), attributes(0, rows), unit(0, rows))
+    state = engine.flush()
+    again = lance.Lance.continued(tmp_path, columns, state)
+    again.add(names(rows, 300), attributes(rows, 300), unit(1, 300))
+    last = lance.Lance.open(tmp_path, columns, again.flush())
+    for one in (engine, again, last):
+        assert one.reading == lance.READING[kind]
+    (found,) = last.search(unit(1, 300)[[7]].astype(np.float32), 1)
+    assert found.ids == [f"p'{rows + 7}"]
 
 
 @pytest.mark.parametrize("memory", [0, 3000, exact.MEMORY])
