@@ -1,5 +1,6 @@
 """Files that are either whole or absent, and digests of what they hold."""
 
+import errno
 import glob
 import hashlib
 import json
@@ -7,10 +8,10 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from safetensors import SafetensorError
 
@@ -18,6 +19,10 @@ from rau.errors import UserError
 
 ABANDONED_SECONDS = 3600
 MAX_JSON_BYTES = 1 << 28
+# Errors of a mounted object store or file server that is asked too much, and waits between tries.
+PASSING = {errno.EAGAIN, errno.EBUSY, errno.EIO, errno.ETIMEDOUT, errno.ESTALE}
+WAITS = (1.0, 4.0, 25.0)
+T = TypeVar("T")
 
 
 @contextmanager
@@ -81,6 +86,22 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
+def patiently(read: Callable[[], T]) -> T:
+    """What `read` returns, asked again where a network's file system throttles or loses touch.
+
+    Raises:
+        OSError: another one, or when it is still so after half a minute.
+    """
+    for seconds in WAITS:
+        try:
+            return read()
+        except OSError as error:
+            if error.errno not in PASSING:
+                raise
+        time.sleep(seconds)
+    return read()
+
+
 def read_bytes(path: Path, limit: int, remedy: str) -> bytes:
     """The content of a file; errors end with the remedy.
 
@@ -88,9 +109,9 @@ def read_bytes(path: Path, limit: int, remedy: str) -> bytes:
         UserError: when it is missing, cannot be read, or is larger than `limit` bytes.
     """
     try:
-        if path.stat().st_size > limit:
+        if patiently(path.stat).st_size > limit:
             raise UserError(f"{path} is larger than {limit} bytes; {remedy}")
-        return path.read_bytes()
+        return patiently(path.read_bytes)
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing; {remedy}") from error
     except OSError as error:

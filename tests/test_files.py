@@ -1,9 +1,18 @@
+import errno
 from pathlib import Path
 
 import pytest
 
 from rau.errors import UserError
-from rau.files import atomic_path, digest, old_siblings, read_json, user_path, write_json
+from rau.files import (
+    atomic_path,
+    digest,
+    old_siblings,
+    read_bytes,
+    read_json,
+    user_path,
+    write_json,
+)
 
 
 def test_failed_write_leaves_the_old_file_and_no_temporary(tmp_path: Path) -> None:
@@ -25,6 +34,39 @@ def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot write"), atomic_path(tmp_path / "a"):
         raise OSError(28, "No space left on device")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("fails", [0, 2, 3, 4])
+def test_a_store_that_throttles_is_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: int
+) -> None:
+    path, waits, own = tmp_path / "a", list[float](), Path.read_bytes
+    path.write_bytes(b"content")
+    left = iter(range(fails))
+
+    def throttled(self: Path) -> bytes:
+        if next(left, None) is not None:
+            raise OSError(errno.EIO, "Input/output error", str(self))
+        return own(self)
+
+    monkeypatch.setattr(Path, "read_bytes", throttled)
+    monkeypatch.setattr("time.sleep", waits.append)
+    if fails > 3:
+        with pytest.raises(UserError, match=r"cannot read .*/a: Input/output error; look"):
+            read_bytes(path, 10, "look")
+    else:
+        assert read_bytes(path, 10, "look") == b"content"
+    assert waits == [1, 4, 25][:fails]
+
+
+def test_what_does_not_pass_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("time.sleep", None)
+    with pytest.raises(UserError, match="is missing; look"):
+        read_bytes(tmp_path / "a", 10, "look")
+    with pytest.raises(UserError, match="Is a directory; look"):
+        read_bytes(tmp_path, 10**9, "look")
 
 
 def test_truncated_json_is_named(tmp_path: Path) -> None:

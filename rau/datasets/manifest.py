@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from rau.ahead import ahead
 from rau.datasets.image_files import inspect
 from rau.errors import UserError
+from rau.files import patiently
 from rau.pictures import MAX_BYTES, TOO_LARGE
 from rau.progress import tqdm
 from rau.schemas import MANIFEST
@@ -36,12 +37,12 @@ def inspect_image(
     row |= {"image_id": image_id, "status": "missing"}
     if path is None:
         return row
-    size = path.stat().st_size
+    size = patiently(path.stat).st_size
     place = (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
     row |= {"path": place, "bytes": size, "source": source, "status": "corrupt"}
     if size > MAX_BYTES:
         return row | {"reason": TOO_LARGE}
-    info = asdict(inspect(path.read_bytes(), placeholders))
+    info = asdict(inspect(patiently(path.read_bytes), placeholders))
     return row | {name: info[name] for name in row.keys() & info.keys()}
 
 
