@@ -1,5 +1,6 @@
 """Encoding on a Ray cluster gives what threads here give, whatever happens to its workers."""
 
+import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -142,6 +143,43 @@ def test_what_a_worker_refuses_is_its_one_line_and_what_is_finished_stays(
     assert str(caught.value).startswith(f"{swapped} has changed since `download` verified it; run")
     assert not (tmp_path / "i.parquet").exists()
     assert len(rows_in(cache)) >= len(pictures) // 2
+
+
+def mount(folder: Path, options: str) -> bool:
+    """A file system of its own; False where that is not allowed."""
+    command = ("mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder))
+    try:
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+    except OSError:
+        return False
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of a few pages."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if not mount(folder, "size=20k"):
+        pytest.skip("only root may mount a small disk")
+    try:
+        yield folder
+    finally:
+        subprocess.run(("umount", str(folder)), check=True)
+
+
+def test_a_full_disk_is_one_line_and_what_is_finished_stays(
+    disk: Path, encoder: Encoder, encoder_folder: Path, pictures: list[Item], expected: Features
+) -> None:
+    table = disk.parent / "i.parquet"
+    with made(disk, encoder, encoder_folder) as cache:
+        with pytest.raises(UserError, match=r"^cannot write .*disk/parts.*: No space left"):
+            cache.encode_images(table, pictures, BATCH, 1)
+        finished = rows_in(cache)
+        assert 0 < len(finished) < len(pictures)
+        assert mount(disk, "remount,size=8M")
+        cache.encode_images(table, pictures, BATCH, 1)
+        assert set(finished) < set(rows_in(cache))
+    check(table, expected)
 
 
 def test_few_are_encoded_here(
