@@ -5,7 +5,7 @@ bit-identically, and for one seed every method sees the same batches and caption
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -37,7 +37,7 @@ class NotFinite(UserError):
 
 @dataclass
 class TrainingState:
-    """Training state, except for the weights."""
+    """Training state, except for the weights; the history begins with epoch 0, before any step."""
 
     epoch: int = 0
     best_epoch: int = 0
@@ -46,7 +46,9 @@ class TrainingState:
 
 
 class Trainer:
-    """Trains one head with AdamW and keeps the weights of its best epoch.
+    """Trains one head with AdamW and keeps the weights of its best epoch, or those it started with
+    where the holdout finds none better: a head starts as a sum of reference and caption with a
+    weight from the holdout, and few or wrong train queries can only harm that.
 
     With `train.ema` the holdout sees, and the head keeps, a moving average of the weights.
     """
@@ -90,9 +92,10 @@ class Trainer:
     def run(self, state: Path | None, quiet: bool = False) -> TrainingState:
         """Train until the holdout stops improving, resuming from `state` where it exists.
 
-        That is when `train.patience` epochs in a row are no better than the best; `train.epochs`
-        bounds the training. A head without parameters is validated once, as epoch 0. The head
-        then has the weights of its best epoch.
+        That is when `train.patience` epochs in a row are no better than the best, not counting
+        epoch 0, as a training may first fall and then rise; `train.epochs` bounds the training. A
+        head without parameters is validated once, as epoch 0. The head then has the weights of its
+        best epoch.
 
         Args:
             state: file of the training state that a stopped run resumes from; None writes none.
@@ -101,24 +104,31 @@ class Trainer:
         Raises:
             NotFinite: when a loss or a statistic is not finite.
         """
-        if not self.weights:
-            self._validate(0, dict.fromkeys(epoch_statistics.summary_names()))
-            return self.reached
+        start = {k: v.detach().clone() for k, v in self.head.state_dict().items()}
         if state is not None and state.exists():
             self._restore(state)
-        done, total = self.reached.epoch, self.train.epochs
+        else:
+            self._validate(0, dict.fromkeys(epoch_statistics.summary_names()))
+        reached, total = self.reached, self.train.epochs if self.weights else 0
+        done = reached.epoch
         with tqdm(total=total, initial=done, desc="train head", unit="epoch", disable=quiet) as bar:
             for epoch in range(done, total):
                 if self.stalled:
                     break
                 row = self._epoch(epoch)
-                self._validate(epoch + 1, row)
+                value = self._validate(epoch + 1, row)
+                if value > reached.best_value:
+                    reached.best_value, reached.best_epoch = value, epoch + 1
+                    self.best = self._averaged()
                 if state is not None:
                     self._save(state)
                 bar.update()
                 bar.set_postfix({"loss": row["loss"]})
+        first = self._value(reached.history[0])
+        if first >= reached.best_value:
+            reached.best_value, reached.best_epoch, self.best = first, 0, start
         self.head.load_state_dict(self.best)
-        return self.reached
+        return reached
 
     @property
     def stalled(self) -> bool:
@@ -181,19 +191,26 @@ class Trainer:
         sigmas = source.uncertainty.detach(), target.uncertainty.detach()
         return epoch_statistics.statistics(terms, *sigmas, norm, truth)
 
-    def _validate(self, done: int, row: Row) -> None:
-        """Validate after `done` epochs; keep the weights if they are the best so far."""
+    def _validate(self, done: int, row: Row) -> float:
+        """Validate after `done` epochs; returns the metric that chooses the epoch."""
         live = {name: value.clone() for name, value in self.current.items()}
         self.head.load_state_dict(self.average, strict=False)
         metrics = {f"holdout_{name}": value for name, value in self.validate(self.head).items()}
-        value = metrics[f"holdout_{self.train.select}"]
-        reached = self.reached
-        reached.epoch = done
-        reached.history.append({"epoch": done, **row, **metrics})
-        if value > reached.best_value:
-            reached.best_value, reached.best_epoch = value, done
-            self.best = {k: v.detach().clone() for k, v in self.head.state_dict().items()}
         self.head.load_state_dict(live, strict=False)
+        self.reached.epoch = done
+        self.reached.history.append({"epoch": done, **row, **metrics})
+        return self._value(metrics)
+
+    def _value(self, row: Mapping[str, float | None]) -> float:
+        """The metric that chooses the epoch."""
+        value = row[f"holdout_{self.train.select}"]
+        assert value is not None
+        return value
+
+    def _averaged(self) -> dict[str, Tensor]:
+        """A copy of the weights that the holdout sees."""
+        weights = self.head.state_dict() | self.average
+        return {name: value.detach().clone() for name, value in weights.items()}
 
     def _save(self, path: Path) -> None:
         tensors = {f"head.{k}": v for k, v in self.head.state_dict().items()}
@@ -211,7 +228,7 @@ class Trainer:
             key, message = first_error(error)
             raise UserError(f"{path}: {key}: {message}; remove it") from error
         reached = self.reached
-        if not 0 < reached.best_epoch <= reached.epoch == len(reached.history):
+        if not 0 < reached.best_epoch <= reached.epoch == len(reached.history) - 1:
             raise UserError(f"{path}: its epochs do not fit each other; remove it")
         weights = self.head.state_dict()
         expected = {f"{side}.{k}": v for side in ("head", "best") for k, v in weights.items()}

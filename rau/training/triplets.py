@@ -90,13 +90,16 @@ class TrainSet:
         return sizes | {name: getattr(self, name) for name in names}
 
     def summary(self) -> str:
-        """One line of counts."""
-        return (
-            f"{len(self.train):,} train queries, {len(self.holdout):,} held out by image, "
-            f"{self.dropped:,} dropped at the border, {self.unusable:,} without an image, "
-            f"{self.left_out:,} left out by train.fraction, {self.replaced:,} with a wrong target "
-            "by train.noise"
-        )
+        """One line of counts, without those that are zero."""
+        others = {
+            "dropped at the border": self.dropped,
+            "without an image": self.unusable,
+            "left out by train.fraction": self.left_out,
+            "with a wrong target by train.noise": self.replaced,
+        }
+        counts = {"train queries": len(self.train), "held out by image": len(self.holdout)}
+        counts |= {label: count for label, count in others.items() if count}
+        return ", ".join(f"{count:,} {label}" for label, count in counts.items())
 
 
 def divide(queries: Sequence[QueryRow], features: FeatureSet, share: float, seed: int) -> TrainSet:

@@ -69,3 +69,4 @@ def test_a_training_uses_and_tells_what_is_left() -> None:
     assert len(prepared.rows) == counts["train"] < len(split().train)
     assert f"{counts['left_out']:,} left out by train.fraction" in prepared.split.summary()
     assert f"{counts['replaced']:,} with a wrong target by train.noise" in prepared.split.summary()
+    assert "by train" not in prepare(params().train, features, queries).split.summary()

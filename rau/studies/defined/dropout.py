@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from rau.evaluation import bootstrap
+from rau.methods import METHODS
 from rau.params import Params
 from rau.studies import answers
 from rau.studies.figures import reach
@@ -38,20 +39,27 @@ REGIMES: Mapping[Preset, tuple[tuple[float, float], ...]] = {
     "full": ((1.0, 0.0), (0.3, 0.0), (0.1, 0.0), (1.0, 0.4), (0.1, 0.4)),
 }
 RESAMPLES = 10_000
+SUM = "weighted_sum"
 Floats = NDArray[np.float64]
 NOTE = (
     "Per regime and σ the dropout with the best mean over seeds on the holdout, as many tried for "
-    "each σ; val chose nothing. Difference: to σ = 0 at its own chosen dropout. Wrong dropout: "
+    "each σ; val chose nothing. Difference: to σ = 0 at its own chosen dropout; that of the "
+    "weighted sum, which a head starts as, says whether training helped at all. Wrong dropout: "
     "what the worst dropout of the grid loses against the chosen one, and how much less that is "
     "than with σ = 0. Intervals are 95 %, by bootstrap over queries and seeds."
 )
 
 
 def variants(params: Params, sizes: Plan, tuned: Tuned) -> list[Variant]:
-    """ISU alone at every σ and dropout, paired with the deterministic head at the same dropout."""
+    """ISU alone at every σ and dropout, paired with the deterministic head at the same dropout,
+    and the weighted sum, which every head starts as."""
     rows = []
     for fraction, noise in REGIMES[sizes.preset]:
-        _, changes = regime(params, fraction, noise)
+        place, changes = regime(params, fraction, noise)
+        x: dict[str, Any] = {"fraction": fraction, "noise": noise}
+        untrained = f"{METHODS[SUM].label}{place}"
+        made = variant(untrained, params, {**changes, "head.name": SUM}, **x)
+        rows.append(replace(made, partner=untrained))
         for dropout in DROPOUTS[sizes.preset]:
             for sigma in SIGMAS[sizes.preset]:
                 own_changes = {
@@ -62,7 +70,7 @@ def variants(params: Params, sizes: Plan, tuned: Tuned) -> list[Variant]:
                     "ua.csu_weight": 0.0,
                     "ua.dr_weight": 0.0,
                 } | ({"ua.sigma_init": sigma} if sigma else {})
-                x = {"fraction": fraction, "noise": noise, "dropout": dropout, "sigma": sigma}
+                x |= {"dropout": dropout, "sigma": sigma}
                 made = variant(_label(fraction, noise, dropout, sigma), params, own_changes, **x)
                 rows.append(replace(made, partner=_label(fraction, noise, dropout, 0.0)))
     return rows
@@ -75,10 +83,12 @@ def _label(fraction: float, noise: float, dropout: float, sigma: float) -> str:
 def own(
     found: Sequence[Variant], results: Mapping[str, Sequence[Result]]
 ) -> dict[str, pd.DataFrame]:
-    """Per regime and σ: the dropout that the holdout chose, and what a wrong one costs."""
-    rows = []
+    """Per regime and σ: the dropout that the holdout chose, and what a wrong one costs; and the
+    weighted sum."""
+    rows, sums = [], []
     for key in dict.fromkeys((v.x["fraction"], v.x["noise"]) for v in found):
-        there = [v for v in found if (v.x["fraction"], v.x["noise"]) == key]
+        every = [v for v in found if (v.x["fraction"], v.x["noise"]) == key]
+        there = [v for v in every if "sigma" in v.x]
         best: dict[float, Sequence[Result]] = {}
         worst: dict[float, Sequence[Result]] = {}
         for sigma in dict.fromkeys(_number(v, "sigma") for v in there):
@@ -93,9 +103,16 @@ def own(
                 [(1, best[0.0]), (-1, worst[0.0]), (-1, best[sigma]), (1, worst[sigma])]
             )
             rows.append((*key, sigma, chosen.x["dropout"], held, mean, *gap, *loss, *flatter))
-    columns = ["fraction", "noise", "sigma", "dropout", "holdout", "mean"]
-    columns += [f"{name}{end}" for name in ("difference", "loss", "flatter") for end in ENDS]
-    return {"tuned": pd.DataFrame(rows, columns=columns)}
+        (untrained,) = (results[v.label] for v in every if "sigma" not in v.x)
+        gap = _difference([(1, untrained), (-1, best[0.0])])
+        sums.append((*key, _holdout(untrained), _mean(untrained), *gap))
+    place, ends = ["fraction", "noise"], [f"difference{end}" for end in ENDS]
+    columns = [*place, "sigma", "dropout", "holdout", "mean", *ends]
+    columns += [f"{name}{end}" for name in ("loss", "flatter") for end in ENDS]
+    return {
+        "tuned": pd.DataFrame(rows, columns=columns),
+        "untrained": pd.DataFrame(sums, columns=[*place, "holdout", "mean", *ends]),
+    }
 
 
 def _number(of: Variant, name: str) -> float:
@@ -138,6 +155,10 @@ def grids(tables: StudyTables) -> dict[str, Grid]:
             own_reference = one["sigma"] == 0 and name != "loss"
             cells.append("" if own_reference else interval_of(one, name))
         rows.append([f"σ {one['sigma']:g}{where(one['fraction'], one['noise'])}", *cells])
+    for one in tables.own["untrained"].to_dict("records"):
+        cells = ["", f"{one['holdout']:.2f}", f"{one['mean']:.2f}", interval_of(one, "difference")]
+        label = f"{METHODS[SUM].label}{where(one['fraction'], one['noise'])}"
+        rows.append([label, *cells, "", ""])
     header = ["", "dropout", "holdout", "val", "difference", "wrong dropout loses", "less by"]
     return {"Each with the dropout that the holdout chose": Grid(header, rows, NOTE)}
 
@@ -167,16 +188,21 @@ def figure(tables: StudyTables) -> Figure:
     return drawn
 
 
+def _place(row: Mapping[Any, Any]) -> str:
+    return where(row["fraction"], row["noise"]).strip(" ()") or "all queries"
+
+
 def answer(tables: StudyTables) -> str:
     """Per regime the largest gain of ISU, each at its own dropout, and what a wrong one costs."""
     largest: dict[str, Mapping[Any, Any]] = {}
     for row in tables.own["tuned"].sort_values("difference").to_dict("records"):
         if row["sigma"] > 0:
-            place = where(row["fraction"], row["noise"]).strip(" ()") or "all queries"
-            largest[place] = row
+            largest[_place(row)] = row
+    untrained = {_place(row): row for row in tables.own["untrained"].to_dict("records")}
     told = [
-        f"{place}: ISU {interval_of(row, 'difference')} at its own dropout (σ {row['sigma']:g}), a "
-        f"wrong dropout costs {interval_of(row, 'flatter')} less with it"
+        f"{place}: ISU {interval_of(row, 'difference')} at its own dropout (σ {row['sigma']:g}), "
+        f"the untrained weighted sum {interval_of(untrained[place], 'difference')}; what a wrong "
+        f"dropout costs is less by {interval_of(row, 'flatter')} with ISU"
         for place, row in largest.items()
     ]
     return answers.minus("; ".join(told))

@@ -33,6 +33,7 @@ SETTINGS: Mapping[Preset, Mapping[str, tuple[int, ...] | tuple[float, ...]]] = {
         "n": (0, 1, 2, 4),
     },
 }
+SUM = "weighted_sum"
 NAMES = {"theta": "θ", "theta_quantile": "quantile", "n": "n"}
 NOTE = (
     "Headline metric on val, difference to the deterministic head of the same regime, with the "
@@ -42,7 +43,8 @@ NOTE = (
 
 
 def variants(params: Params, sizes: Plan, tuned: Tuned) -> list[Variant]:
-    """In every regime the deterministic head, CSU at every threshold, ISU at every n.
+    """In every regime the deterministic head, the weighted sum that every head starts as, CSU at
+    every threshold, ISU at every n.
 
     A threshold is varied with CSU alone, n with ISU alone: each is the part that reads it.
     """
@@ -52,7 +54,10 @@ def variants(params: Params, sizes: Plan, tuned: Tuned) -> list[Variant]:
         partner = f"{METHODS[DETERMINISTIC].label}{place}"
         x = {"fraction": fraction, "noise": noise}
         _, none = parts(params, False, False, False)
-        rows.append(replace(variant(partner, params, changes | none, **x), partner=partner))
+        untrained = f"{METHODS[SUM].label}{place}"
+        for label, own_changes in ((partner, none), (untrained, {"head.name": SUM})):
+            made = variant(label, params, changes | own_changes, **x)
+            rows.append(replace(made, partner=partner))
         for name, values in SETTINGS[sizes.preset].items():
             _, on = parts(params, name == "n", name != "n", False)
             for value in values:
