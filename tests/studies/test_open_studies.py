@@ -238,7 +238,15 @@ def test_dropout_is_chosen_on_the_holdout_and_a_wrong_one_costs() -> None:
             # The holdout errs on the deterministic head.
             one.summary["holdout_map"] = shift if sigma else -shift
         found[variants[-1].label] = made
-    own = dropout.own(variants, found)["tuned"].set_index("sigma")
+    x = {"fraction": 0.1, "noise": 0.0}
+    variants.append(plan.Variant("sum", tiny(), x))
+    found["sum"] = results(2.5, 0)
+    for one in found["sum"]:
+        one.params["train.select"] = "map"
+        one.summary["holdout_map"] = 0.0
+    tables = dropout.own(variants, found)
+    assert tables["untrained"].difference.tolist() == [pytest.approx(6.5)]
+    own = tables["tuned"].set_index("sigma")
     assert own.dropout.to_dict() == {0.0: 0.3, 0.6: 0.7}
     assert own.difference[0.6] == pytest.approx(4)
     assert own.loss[0.6] == pytest.approx(1)

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -35,6 +36,7 @@ def fitted(
     head: dict[str, Any] | None = None,
     start: ComposedHead | None = None,
     must_start: bool = True,
+    state: Path | None = None,
     **train: Any,
 ) -> Fitted:
     """A small head after a few steps on made-up features."""
@@ -46,7 +48,7 @@ def fitted(
         train=TrainParams(**settings | {"lr": 1e-2} | train),
     )
     prepared = prepare(chosen.train, features, queries, [model_selection.TRAINED_FOR])
-    return fit(chosen, features, prepared, None, True, start, must_start)
+    return fit(chosen, features, prepared, state, True, start, must_start)
 
 
 @contextmanager
@@ -78,17 +80,17 @@ def rates(**train: Any) -> list[float]:
 
 def test_dropout_is_active_in_training() -> None:
     losses = [
-        fitted(head={"dropout": dropout}).training.history[0]["loss"] for dropout in (0.0, 0.5)
+        fitted(head={"dropout": dropout}).training.history[1]["loss"] for dropout in (0.0, 0.5)
     ]
     assert losses[0] != losses[1]
 
 
 def test_isu_samples_in_training_and_so_trains_the_variance() -> None:
     # Nothing but a sample reads the variance here: without one it stays where it starts.
-    for row in fitted(SAMPLED).training.history[1:]:
+    for row in fitted(SAMPLED).training.history[2:]:
         assert row["sigma_source"] != pytest.approx(SAMPLED.sigma_init, rel=1e-4)
         assert row["sigma_target"] != pytest.approx(SAMPLED.sigma_init, rel=1e-4)
-    for row in fitted(PLAIN).training.history:
+    for row in fitted(PLAIN).training.history[1:]:
         assert row["sigma_source"] == pytest.approx(UaParams().sigma_init, rel=1e-4)
 
 
@@ -146,7 +148,7 @@ def test_a_constant_rate_warms_up_for_an_epoch_whatever_the_bound() -> None:
 def test_the_holdout_sees_a_moving_average_of_the_weights(
     monkeypatch: pytest.MonkeyPatch, ema: float
 ) -> None:
-    seen = scripted(monkeypatch, [1.0, 3.0, 2.0])
+    seen = scripted(monkeypatch, [0.0, 1.0, 3.0, 2.0])
     after: list[Tensor] = []
     step = Trainer._step
 
@@ -166,14 +168,15 @@ def test_the_holdout_sees_a_moving_average_of_the_weights(
         epochs.append(mean)
     epochs = epochs[len(epochs) // 3 - 1 :: len(epochs) // 3]
     (name,) = (n for n, w in head.named_parameters() if w is next(head.parameters()))
-    for validated, expected in zip(seen, epochs, strict=True):
+    for validated, expected in zip(seen, [after[0], *epochs], strict=True):
         torch.testing.assert_close(validated[name], expected)
-    assert torch.equal(next(head.parameters()), seen[1][name])
+    assert torch.equal(next(head.parameters()), seen[2][name])
 
 
 def test_history_has_the_rate_of_each_epochs_last_step() -> None:
     with steps() as seen:
-        rows = fitted(epochs=4).training.history
+        first, *rows = fitted(epochs=4).training.history
+    assert first["lr"] is None
     each = len(seen) // 4
     assert [row["lr"] for row in rows] == pytest.approx(
         [seen[each * (epoch + 1) - 1][0]["lr"] for epoch in range(4)]
@@ -189,7 +192,8 @@ def test_matrices_decay_and_biases_norms_and_temperature_do_not() -> None:
 
 
 def scripted(monkeypatch: pytest.MonkeyPatch, values: list[float]) -> list[dict[str, Tensor]]:
-    """Give each epoch's holdout a value; returns the weights that each was asked about."""
+    """Give the holdout a value before training and after each epoch; returns the weights that it
+    was asked about."""
     left = iter(values)
     weights: list[dict[str, Tensor]] = []
     real = model_selection.score
@@ -206,31 +210,61 @@ def scripted(monkeypatch: pytest.MonkeyPatch, values: list[float]) -> list[dict[
 
 @pytest.mark.parametrize(
     ("values", "best"),
-    [([5.0, 7.0, 7.0, 3.0], 2), ([7.0, 7.0, 7.0, 7.0], 1), ([1.0, 2.0, 3.0, 4.0], 4)],
+    [
+        ([0.0, 5.0, 7.0, 7.0, 3.0], 2),
+        ([6.9, 7.0, 7.0, 7.0, 7.0], 1),
+        ([0.0, 1.0, 2.0, 3.0, 4.0], 4),
+        ([8.0, 5.0, 7.0, 7.0, 3.0], 0),
+        ([7.0, 5.0, 7.0, 6.0, 3.0], 0),
+    ],
 )
-def test_the_best_epoch_is_kept_and_the_first_of_equal_ones(
+def test_the_best_epoch_is_kept_the_start_among_them_and_the_first_of_equal_ones(
     monkeypatch: pytest.MonkeyPatch, values: list[float], best: int
 ) -> None:
     weights = scripted(monkeypatch, values)
     found = fitted(epochs=4)
     assert found.extra["best_epoch"] == found.training.best_epoch == best
-    assert found.extra["best_value"] == values[best - 1]
+    assert found.extra["best_value"] == found.training.best_value == values[best]
     kept = found.head.state_dict()
     same = [
-        all(torch.equal(kept[name], value) for name, value in one.items()) for one in weights[:4]
+        all(torch.equal(kept[name], value) for name, value in one.items()) for one in weights[:5]
     ]
-    assert same == [epoch == best for epoch in range(1, 5)]
+    assert same == [epoch == best for epoch in range(5)]
 
 
+def test_a_stopped_training_still_knows_what_it_started_with(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    weights = scripted(monkeypatch, [9.0, 5.0, 7.0, 6.0, 3.0])
+    real = Trainer._epoch
+
+    def stopped(trainer: Trainer, epoch: int) -> Any:
+        if epoch == 2:
+            raise KeyboardInterrupt
+        return real(trainer, epoch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_epoch", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            fitted(epochs=4, state=tmp_path / "state")
+    found = fitted(epochs=4, state=tmp_path / "state")
+    assert (found.training.epoch, found.training.best_epoch) == (4, 0)
+    for name, value in found.head.state_dict().items():
+        assert torch.equal(value, weights[0][name])
+
+
+@pytest.mark.parametrize("start", [0.0, 8.5])
 @pytest.mark.parametrize(
     ("patience", "epochs", "best"), [(1, 3, 2), (3, 7, 4), (4, 8, 8), (0, 8, 8), (7, 8, 8)]
 )
 def test_training_ends_when_the_holdout_has_not_improved_for_patience_epochs(
-    monkeypatch: pytest.MonkeyPatch, patience: int, epochs: int, best: int
+    monkeypatch: pytest.MonkeyPatch, patience: int, epochs: int, best: int, start: float
 ) -> None:
-    scripted(monkeypatch, [5.0, 7.0, 7.0, 8.0, 3.0, 8.0, 7.0, 9.0])
+    scripted(monkeypatch, [start, 5.0, 7.0, 7.0, 8.0, 3.0, 8.0, 7.0, 9.0])
     training = fitted(epochs=8, patience=patience).training
-    assert (training.epoch, len(training.history), training.best_epoch) == (epochs, epochs, best)
+    # Training may first fall below where it started: that alone does not end it.
+    assert (training.epoch, len(training.history)) == (epochs, epochs + 1)
+    assert training.best_epoch == (best if best == 8 or start == 0 else 0)
 
 
 def test_mur_is_told_how_far_the_training_is(monkeypatch: pytest.MonkeyPatch) -> None:
