@@ -58,6 +58,7 @@ def diagnose(
     """
     ua = params.ua
     found = [
+        _unlearned(training),
         _over_uncertain(ua, against),
         _under_uncertain(params, training, against),
         _misaligned(ua, alignment),
@@ -85,6 +86,18 @@ def _sign(found: PairedDifference) -> int:
         return 0
     low, high = found.interval
     return int(low > 0) - int(high < 0)
+
+
+def _unlearned(training: Summary) -> Diagnostic | None:
+    epoch, epochs = training["epoch"], training["epochs"]
+    if epoch != 0 or not epochs:
+        return None
+    return Diagnostic(
+        "nothing learned",
+        f"none of {epochs:.0f} epochs was better on the holdout than the weights at the start",
+        "raise head.dropout, lower train.lr, or look at the train queries: how many there are, and "
+        "whether their targets are right",
+    )
 
 
 def _over_uncertain(ua: UaParams, against: Against | None) -> Diagnostic | None:

@@ -19,6 +19,8 @@ from tests.heads import small_config
 from tests.training.test_trainer import world
 
 HEALTHY: dict[str, float | None] = {
+    "epoch": 3.0,
+    "epochs": 5.0,
     "sigma_source": 0.5,
     "sigma_target": 0.5,
     "gradient_norm": 1.0,
@@ -55,6 +57,12 @@ def names(
 def test_a_healthy_run_shows_none() -> None:
     assert names() == []
     assert names(other=against((-0.5, 0.5), (0.2, 1.0))) == []
+
+
+def test_a_training_that_kept_its_start_learned_nothing() -> None:
+    assert names(epoch=0.0) == ["nothing learned"]
+    # A method without weights has nothing to learn.
+    assert names(epoch=0.0, epochs=0.0) == []
 
 
 def test_over_uncertainty_needs_both_sides_to_be_sure() -> None:
