@@ -22,6 +22,7 @@ from rau.studies import (
     distances,
     findings,
     galleries,
+    grid,
     plan,
     registry,
     runs,
@@ -78,10 +79,10 @@ def test_a_study_runs_from_its_variants_to_its_page(
     assert set(tables.own) == set(tables.document.own) != set()
     section = study_page.section(tables, png(found.figure(tables)), None)
     text = study_page.render({"data": "d"}, [section])
-    for heading, grid in section["grids"].items():
+    for heading, shown in section["grids"].items():
         assert heading in text
-        assert grid.rows
-        assert all(len(row) == len(grid.header) for row in grid.rows)
+        assert shown.rows
+        assert all(len(row) == len(shown.header) for row in shown.rows)
     assert found.answer(tables) in (page := findings.details(tables, "here", {}, "x.svg"))
     assert all(f"## {heading}" in page for heading in section["grids"])
     assert study.is_current(tables.document, params, {}, store)
@@ -251,6 +252,20 @@ def test_dropout_is_chosen_on_the_holdout_and_a_wrong_one_costs() -> None:
     assert own.difference[0.6] == pytest.approx(4)
     assert own.loss[0.6] == pytest.approx(1)
     assert own.loss[0.0] == pytest.approx(0)
+
+
+def test_the_answer_to_dropout_says_where_no_head_left_its_start() -> None:
+    def row(sigma: float, mean: float, gap: float) -> dict[str, float]:
+        ends = {f"{name}{end}": gap for name in ("difference", "flatter") for end in grid.ENDS}
+        return {"sigma": sigma, "mean": mean, **ends}
+
+    untrained = row(0.0, 5.0, -1.5)
+    kept = dropout._told([row(0.0, 5.0, 0.0), row(0.6, 5.0, 0.0)], untrained)
+    assert kept == "every head kept the weighted sum that it starts as"
+    heads = [row(0.0, 6.0, 0.0), row(0.6, 6.5, 0.5), row(1.2, 6.75, 0.75)]
+    assert dropout._told(heads, untrained).startswith(
+        "ISU +0.75 [+0.75, +0.75] at its own dropout (σ 1.2), the untrained weighted sum -1.50 ["
+    )
 
 
 def test_the_map_says_what_is_clear() -> None:

@@ -194,18 +194,26 @@ def _place(row: Mapping[Any, Any]) -> str:
 
 def answer(tables: StudyTables) -> str:
     """Per regime the largest gain of ISU, each at its own dropout, and what a wrong one costs."""
-    largest: dict[str, Mapping[Any, Any]] = {}
-    for row in tables.own["tuned"].sort_values("difference").to_dict("records"):
-        if row["sigma"] > 0:
-            largest[_place(row)] = row
-    untrained = {_place(row): row for row in tables.own["untrained"].to_dict("records")}
+    heads: dict[str, list[Mapping[Any, Any]]] = {}
+    for row in tables.own["tuned"].to_dict("records"):
+        heads.setdefault(_place(row), []).append(row)
     told = [
-        f"{place}: ISU {interval_of(row, 'difference')} at its own dropout (σ {row['sigma']:g}), "
-        f"the untrained weighted sum {interval_of(untrained[place], 'difference')}; what a wrong "
-        f"dropout costs is less by {interval_of(row, 'flatter')} with ISU"
-        for place, row in largest.items()
+        f"{_place(untrained)}: {_told(heads[_place(untrained)], untrained)}"
+        for untrained in tables.own["untrained"].to_dict("records")
     ]
     return answers.minus("; ".join(told))
+
+
+def _told(heads: Sequence[Mapping[Any, Any]], untrained: Mapping[Any, Any]) -> str:
+    """What the heads of a regime say, beside the weighted sum of it."""
+    if all(row["mean"] == untrained["mean"] for row in heads):
+        return "every head kept the weighted sum that it starts as"
+    isu = max((row for row in heads if row["sigma"] > 0), key=lambda row: float(row["difference"]))
+    return (
+        f"ISU {interval_of(isu, 'difference')} at its own dropout (σ {isu['sigma']:g}), the "
+        f"untrained weighted sum {interval_of(untrained, 'difference')}; what a wrong dropout "
+        f"costs is less by {interval_of(isu, 'flatter')} with ISU"
+    )
 
 
 STUDY = Study(
