@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from rau.report.metric_names import label
+from rau.report.numbers import signed
 
 HERE = Path(__file__).parent
 
@@ -31,7 +32,8 @@ def page_template(path: Path) -> jinja2.Template:
     script = _file("page.js")
     allowed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     shared = {"script": script, "allowed": allowed, "style": _file("style.css")}
-    environment.globals |= shared | {"plots": _file("plots.css"), "mark": mark, "label": label}
+    environment.globals |= shared | {"plots": _file("plots.css")}
+    environment.globals |= {"mark": mark, "label": label, "signed": signed}
     return environment.get_template(path.name)
 
 

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 
 from rau.evaluation.run_metrics import RunMetrics
+from rau.report.numbers import signed
 
 _FIXED = {
     "map": "mAP",
@@ -56,12 +57,17 @@ def verdict(metrics: RunMetrics) -> str:
     if head.metric not in found.get("mean", {}):
         return ""
     one = metrics.against[head.protocol]["mean"][head.metric]
-    where = "above" if one.difference >= 0 else "below"
-    text = f"It is {abs(one.difference):.2f} points {where} the deterministic head"
+    gap = round(one.difference, 2)
+    where = "above" if gap > 0 else "below"
+    text = f"It is {abs(gap):.2f} points {where} the deterministic head"
+    if gap == 0:
+        text = "It and the deterministic head's are equal"
     if one.interval is None:
         return f"{text}."
     low, high = one.interval
-    text += f" [{low:+.2f}, {high:+.2f}]"
+    text += f" [{signed(low)}, {signed(high)}]"
+    if gap == 0:
+        return f"{text}."
     if low <= 0 <= high:
         return f"{text}, which chance in the draw of the queries explains as well."
     return f"{text}, more than chance in the draw of the queries explains; one seed."

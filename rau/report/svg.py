@@ -6,8 +6,9 @@ that of a phone: text that is drawn for one stays readable there.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import median
 from typing import Literal
 from xml.etree import ElementTree as ET
 
@@ -15,6 +16,7 @@ from markupsafe import Markup
 from matplotlib.scale import SymmetricalLogTransform
 from matplotlib.ticker import MaxNLocator
 
+from rau.report import numbers
 from rau.report.html import mark
 
 STYLE = Path(__file__).with_name("plots.css")
@@ -24,6 +26,8 @@ ROW, EDGE = 36.0, 16.0
 SERIES = 8  # Classes of plots.css.
 # Of a longer curve, so many points have a mark and a row of the table.
 MARKS = 100
+# Points: where most differences of a forest are at most NEAR, those beyond FAR would take all room.
+NEAR, FAR = 2.0, 8.0
 Scale = Literal["linear", "log", "symlog"]
 
 
@@ -54,6 +58,11 @@ class Point:
     interval: Sequence[float] | None = None
     own: bool = False
     p: float | None = None
+
+    def rounded(self) -> "Point":
+        """As it is written: differences of 1e-14 are none."""
+        ends = self.interval and [round(end, 2) for end in self.interval]
+        return replace(self, value=round(self.value, 2), interval=ends)
 
 
 @dataclass(frozen=True)
@@ -88,15 +97,20 @@ class Axis:
         end: float,
         scale: Scale = "linear",
         ticks: Sequence[float] = (),
+        least: float = 0.0,
     ) -> "Axis":
-        """The axis that holds all values; ticks at round ones, unless they are given."""
+        """The axis that holds all values; ticks at round ones, unless they are given, and at whole
+        ones where all values are whole. A linear axis spans at least `least`."""
         known = [_forward(v, scale) for v in values if math.isfinite(v)] or [0.0, 1.0]
         low, high = min(known), max(known)
         room = 0.04 * (high - low) or 0.5
         if scale == "linear":
-            found = MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
-            low, high = min(low, float(found[0])), max(high, float(found[-1]))
-            return cls(low, high, start, end, scale, ticks or [float(t) for t in found])
+            whole = all(float(v).is_integer() for v in known)
+            missing = max(0.0, (least if low < high else 2.0) - (high - low))
+            low, high = low - missing / 2, high + missing / 2
+            locator = MaxNLocator(5, steps=[1, 2, 2.5, 5, 10], integer=whole)
+            found = [float(tick) for tick in locator.tick_values(low, high)]
+            return cls(min(low, found[0]), max(high, found[-1]), start, end, scale, ticks or found)
         edges = (-100.0, -30.0, -10.0, -3.0, -1.0, 0.0, 1.0, 3.0, 10.0, 30.0, 100.0)
         wide = low - room, high + room
         shown = [t for t in ticks or edges if wide[0] <= _forward(t, scale) <= wide[1]]
@@ -121,15 +135,17 @@ def forest(title: str, points: Sequence[Point], unit: str, signed: bool = False)
 
     Args:
         unit: what the values are, for the axis and the table.
-        signed: values are differences: they have signs, and zero is drawn. Where some are far from
-            it, the axis is logarithmic beyond two.
+        signed: values are differences: they have signs, and zero is drawn. Where most are close to
+            it and some are far, the axis is logarithmic beyond two.
     """
-    number = "{:+.2f}" if signed else "{:.2f}"
+    number = numbers.signed if signed else "{:.2f}".format
+    points = [point.rounded() for point in points]
     ends = [end for p in points for end in (p.value, *(p.interval or ()))]
-    wide = signed and max(map(abs, ends), default=0) > 8
+    near = median(abs(p.value) for p in points) <= NEAR if points else True
+    wide = signed and near and max(map(abs, ends), default=0) > FAR
     bottom = TOP + ROW * len(points)
     ends += [0.0] if signed else []
-    axis = Axis.over(ends, EDGE, WIDTH - EDGE, "symlog" if wide else "linear")
+    axis = Axis.over(ends, EDGE, WIDTH - EDGE, "symlog" if wide else "linear", least=1.0)
     root = _root(title, bottom + 40)
     _x_axis(root, axis, bottom, unit, TOP)
     if signed:
@@ -138,11 +154,8 @@ def forest(title: str, points: Sequence[Point], unit: str, signed: bool = False)
     for place, point in enumerate(points):
         own = " own" if point.own else ""
         y = TOP + ROW * place + 26
-        shown = number.format(point.value)
-        span = ""
-        if point.interval:
-            low, high = point.interval
-            span = f"[{number.format(low)}, {number.format(high)}]"
+        shown = number(point.value)
+        span = f"[{', '.join(map(number, point.interval))}]" if point.interval else ""
         stars = "" if point.p is None else mark(point.p)
         row = _sub(root, "g", {"class": f"row{own}"})
         _sub(row, "title").text = f"{point.label}: {shown} {span} {stars}".strip()
@@ -188,7 +201,7 @@ def curves(
     _x_axis(root, x, bottom, x_label, TOP)
     for tick in y.ticks:
         _line(root, "grid", LEFT, y(tick), WIDTH - RIGHT, y(tick))
-        _text(root, LEFT - 6, y(tick) + 4, f"{tick:g}", "end", "tick")
+        _text(root, LEFT - 6, y(tick) + 4, _tick(tick), "end", "tick")
     _text(root, 0, 0, y_label, "middle", "tick", f"translate(11 {TOP + HEIGHT / 2}) rotate(-90)")
     if mark is not None:
         _line(root, "mark", x(mark[0]), TOP, x(mark[0]), bottom)
@@ -248,7 +261,12 @@ def _legend(
 
 
 def _number(value: float | None, digits: int) -> str:
-    return "–" if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
+    known = value is not None and math.isfinite(value)
+    return numbers.minus(f"{value:.{digits}f}") if known else "–"
+
+
+def _tick(value: float) -> str:
+    return numbers.minus(f"{round(value, 9) + 0.0:g}")
 
 
 def _fit(label: str, longest: int = 36) -> str:
@@ -258,7 +276,7 @@ def _fit(label: str, longest: int = 36) -> str:
 def _x_axis(root: ET.Element, axis: Axis, bottom: float, label: str, top: float) -> None:
     for tick in axis.ticks:
         _line(root, "grid", axis(tick), top, axis(tick), bottom)
-        _text(root, axis(tick), bottom + 15, f"{tick:g}", "middle", "tick")
+        _text(root, axis(tick), bottom + 15, _tick(tick), "middle", "tick")
     _text(root, (axis.start + axis.end) / 2, bottom + 32, label, "middle", "tick")
 
 

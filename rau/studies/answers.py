@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 
 from rau.report.metric_names import label
+from rau.report.numbers import minus
 from rau.studies.figures import pick
 from rau.studies.grid import interval_of
 from rau.studies.plan import headline
@@ -15,11 +16,6 @@ from rau.studies.tables import StudyTables
 LEVEL = 0.05
 NAMED = 3
 Row = Mapping[Any, Any]
-
-
-def minus(text: str) -> str:
-    """Numbers with the sign that typography has for them."""
-    return text.replace("-", "\N{MINUS SIGN}")
 
 
 def metrics(tables: StudyTables) -> list[str]:

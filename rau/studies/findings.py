@@ -17,6 +17,7 @@ from rau.files import write_json, write_text
 from rau.params import Section
 from rau.report.html import mark
 from rau.report.metric_names import label
+from rau.report.numbers import minus
 from rau.studies import answers, registry
 from rau.studies.grid import Grid, interval
 from rau.studies.tables import StudyTables
@@ -111,7 +112,7 @@ def of_run(metrics: RunMetrics) -> Answer | None:
     if found is None or own is None or own.alone is None:
         return None
     ends = own.gap.interval or (float("nan"), float("nan"))
-    gap = answers.minus(interval((own.gap.difference, *ends), "{:+.1f}"))
+    gap = minus(interval((own.gap.difference, *ends), "{:+.1f}"))
     return Answer(
         study=COMPOSITION,
         question="Do recalls mean composition?",
@@ -194,7 +195,7 @@ def _gap(row: answers.Row) -> str:
 
 
 def _grid(grid: Grid) -> str:
-    return markdown(grid.header, [[answers.minus(cell) for cell in row] for row in grid.rows])
+    return markdown(grid.header, grid.typeset)
 
 
 def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -6,6 +6,7 @@ from typing import Any, Self
 
 import pandas as pd
 
+from rau.report.numbers import minus
 from rau.studies.tables import StudyTables
 
 # Header and format of every column.
@@ -25,6 +26,11 @@ class Grid:
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
     note: str = ""
+
+    @property
+    def typeset(self) -> list[list[str]]:
+        """The rows with a true minus in their numbers."""
+        return [[minus(cell) for cell in row] for row in self.rows]
 
     @classmethod
     def of(cls, corner: str, frame: pd.DataFrame, columns: Columns, note: str = "") -> Self:

@@ -9,6 +9,7 @@ import pytest
 
 from rau.report import run_plots
 from rau.report.html import mark
+from rau.report.numbers import minus, signed
 from rau.report.svg import Plot, Point, Series, curves, forest
 from rau.schemas import RANKINGS
 from tests.report.test_report import document, metrics
@@ -34,9 +35,56 @@ def test_forest_has_the_values_of_the_metrics() -> None:
     assert plot.rows[1] == ("RAU head", "41.25", "[39.00, 43.00]")
     against = run_plots.differences(metrics(), "original", ["recall_at_1", "recall_at_10"])
     assert against is not None
-    assert titles(against)[1] == f"R@10: -0.75 [-1.50, -0.10] {mark(0.004)}"
-    assert against.rows[1] == ("R@10", "-0.75", "[-1.50, -0.10]", "0.0040")
+    assert titles(against)[1] == f"R@10: {minus('-0.75 [-1.50, -0.10]')} {mark(0.004)}"
+    assert against.rows[1] == ("R@10", minus("-0.75"), minus("[-1.50, -0.10]"), "0.0040")
     assert run_plots.differences(metrics(against={}), "original", ["recall_at_1"]) is None
+
+
+def ticks(plot: Plot) -> list[str]:
+    """The text of all axes."""
+    root = ET.fromstring(plot.file())
+    return [one.text or "" for one in root.iter(f"{SVG}text") if one.get("class") == "tick"]
+
+
+def test_numbers_have_a_true_minus_and_names_their_hyphens() -> None:
+    assert (
+        minus("[-1.5, 2] of kept-2, ViT-B-32, 1e-5")
+        == "[\N{MINUS SIGN}1.5, 2] of kept-2, ViT-B-32, 1e-5"
+    )
+    assert [signed(v) for v in (0.125, -1.0, -0.004, 1e-14)] == [
+        "+0.12",
+        "\N{MINUS SIGN}1.00",
+        "0.00",
+        "0.00",
+    ]
+
+
+def test_differences_of_rounding_are_none() -> None:
+    """A sum in another order is another digit: both methods rank alike."""
+    plot = forest("t", [Point("R@1", -1e-14, (-3e-14, 2e-14), p=1.0)], "points", signed=True)
+    assert titles(plot) == ["R@1: 0.00 [0.00, 0.00]"]
+    assert places(plot, "x") == [200.0]
+    assert ticks(plot) == [minus("-1"), "0", "1", "points"]
+
+
+def test_a_small_difference_is_drawn_small() -> None:
+    low, high = sorted(places(forest("t", [Point("", 0.0), Point("", 0.02)], "points", True), "x"))
+    assert 0 < high - low < 20
+
+
+def test_axis_of_a_forest_whose_values_are_all_far_is_linear() -> None:
+    x = places(forest("t", [Point("", v) for v in (-20.0, 0.0, 10.0, 20.0)], "points", True), "x")
+    assert x[1] - x[0] == pytest.approx(x[3] - x[1], abs=0.2)
+    assert x[2] - x[1] == pytest.approx(x[3] - x[2], abs=0.2)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "expected"), [([1], "012"), ([1, 2], "12"), ([0, 1, 2, 3], "0123")]
+)
+def test_epochs_have_whole_ticks(epochs: list[int], expected: str) -> None:
+    plot = curves("t", [Series("a", epochs, [0.5] * len(epochs))], "epoch", "loss")
+    shown = ticks(plot)
+    assert shown[: shown.index("epoch")] == list(expected)
 
 
 @pytest.mark.parametrize("far", [-3.0, -60.0])  # Linear, and logarithmic beyond two.

@@ -21,6 +21,7 @@ from rau.schemas import RANKINGS, RankingRow
 from rau.table_metadata import CUT_TEXTS
 from rau.training.history import COLUMNS, read_history, summary, to_csv
 
+MINUS = "\N{MINUS SIGN}"
 ROW = {"recall_at_1": 5.0, "recall_at_10": 41.25, "mean_of_r10_r50": 60.0}
 PAIRED = {"difference": -0.75, "interval": [-1.5, -0.1], "p": 0.004}
 PARAMS = {"ua.theta": 0.7, "ua.theta_quantile": None, "ua.n": 1}
@@ -160,7 +161,7 @@ def test_page_stands_alone_and_shows_the_numbers() -> None:
     for shown in (
         "60.00",
         "[58.50, 61.50]",
-        "It is 0.75 points below the deterministic head [-1.50, -0.10], more than chance",
+        "It is 0.75 points below the deterministic head [{0}1.50, {0}0.10], more than chance",
         "41.25",
         "[39.0, 43.0]",
         "9 of 10 images; 3 of 4 val queries usable",
@@ -170,14 +171,34 @@ def test_page_stands_alone_and_shows_the_numbers() -> None:
         "val-union / removed / separate",
         "chance R@10 2.00",
         "difference to the deterministic head",
-        "-0.75** [-1.5, -0.1]",
+        "{0}0.75** [{0}1.5, {0}0.1]",
         "CSU starved 0.01 extra To adjust: lower it.",
         "quantile 0.99, 1",
         "commit0123abc",
     ):
-        assert shown in text, shown
+        assert shown.format(MINUS) in text, shown
     assert "8 queries (train.fraction left out 3), 2 of them with a wrong target" in html
     assert html.count("<script") == 1
+
+
+@pytest.mark.parametrize(
+    ("difference", "interval", "said"),
+    [
+        (0.0, [0.0, 0.0], "It and the deterministic head's are equal [0.00, 0.00]."),
+        (-1e-4, [-0.3, 0.2], f"It and the deterministic head's are equal [{MINUS}0.30, +0.20]."),
+        (0.0, None, "It and the deterministic head's are equal."),
+        (0.02, [-0.3, 0.2], "It is 0.02 points above the deterministic head"),
+    ],
+)
+def test_equal_methods_are_said_to_be_equal(
+    difference: float, interval: list[float] | None, said: str
+) -> None:
+    paired = {"difference": difference, "interval": interval, "p": None}
+    against = {
+        p.name: dict.fromkeys(("mean", "dress", "shirt"), dict.fromkeys(ROW, paired))
+        for p in FASHIONIQ
+    }
+    assert said in render(against=against)
 
 
 @pytest.mark.parametrize(
@@ -223,7 +244,7 @@ def test_composition_is_on_the_page_in_the_terminal_and_in_mlflow() -> None:
     page = page_of(found)
     assert all(f"{words} 31.2%" in whole for whole in (text, page))
     assert "+12.25            37.5%" in text
-    assert "<td>+12.25 <small>[-1.5, -0.1]</small></td><td>37.5 %</td>" in page
+    assert f"<td>+12.25 <small>[{MINUS}1.5, {MINUS}0.1]</small></td><td>37.5 %</td>" in page
     # Once, under the mean of the protocol that has it; the better modality has no gap to itself.
     assert page.count("over image only, mean of R@10 and R@50") == 1
     assert "<td></td><td>100.0 %</td>" in page

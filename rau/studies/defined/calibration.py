@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from rau.methods import DETERMINISTIC, METHODS
 from rau.params import Params
-from rau.studies import answers
+from rau.report.numbers import minus
 from rau.studies import confidence_tables as tables_of
 from rau.studies.confidence_tables import ALL, COSINE, MAIN, OVER_FREE, Evidence
 from rau.studies.figures import panels
@@ -141,7 +141,7 @@ def answer(tables: StudyTables) -> str:
     if not over:
         return told
     ends = interval((over[-1][name] for name in ("mean", "low", "high")), "{:+.3f}")
-    return f"{told}; best learned over best free {answers.minus(ends)}"
+    return f"{told}; best learned over best free {minus(ends)}"
 
 
 STUDY = Study(

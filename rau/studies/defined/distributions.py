@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from rau.methods import DETERMINISTIC, METHODS
 from rau.params import Params
+from rau.report.numbers import minus
 from rau.studies import answers, by_seed
 from rau.studies.distances import EDGES, NUMBERS
 from rau.studies.grid import Columns, Grid, interval
@@ -233,7 +234,7 @@ def answer(tables: StudyTables) -> str:
         for name, said, pairs, rank, _ in grid.rows
     )
     recall = f"{answers.differing(tables)} in recall or mAP"
-    return f"{answers.minus('; '.join(told))}. {recall}"
+    return f"{minus('; '.join(told))}. {recall}"
 
 
 STUDY = Study(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rau.evaluation import bootstrap
 from rau.methods import METHODS
 from rau.params import Params
-from rau.studies import answers
+from rau.report.numbers import minus
 from rau.studies.figures import reach
 from rau.studies.grid import ENDS, Grid, interval_of
 from rau.studies.plan import Plan, Preset, Tuned, Variant, headline, regime, variant, where
@@ -201,7 +201,7 @@ def answer(tables: StudyTables) -> str:
         f"{_place(untrained)}: {_told(heads[_place(untrained)], untrained)}"
         for untrained in tables.own["untrained"].to_dict("records")
     ]
-    return answers.minus("; ".join(told))
+    return minus("; ".join(told))
 
 
 def _told(heads: Sequence[Mapping[Any, Any]], untrained: Mapping[Any, Any]) -> str:

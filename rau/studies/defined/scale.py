@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from rau.evaluation import bootstrap
 from rau.methods import DETERMINISTIC, METHODS
 from rau.params import Params
+from rau.report.numbers import minus
 from rau.studies import answers, breakdown
 from rau.studies.figures import reach
 from rau.studies.galleries import METRICS
@@ -178,7 +179,7 @@ def answer(tables: StudyTables) -> str:
         first, second = both.to_dict("records")
         steeper = interval_of(second, "steeper")
         told.append(f"{interval_of(first, 'slope')} points a doubling of the {over}, RAU {steeper}")
-    return answers.minus("; ".join(told)) + " steeper"
+    return minus("; ".join(told)) + " steeper"
 
 
 STUDY = Study(

@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 
 from rau.methods import DETERMINISTIC, METHODS
 from rau.params import Params
-from rau.studies import answers, breakdown
+from rau.report.numbers import minus
+from rau.studies import breakdown
 from rau.studies.figures import pick
 from rau.studies.grid import Grid, interval, interval_of
 from rau.studies.plan import Plan, Preset, Tuned, Variant, headline, parts, regime, variant
@@ -164,7 +165,7 @@ def answer(tables: StudyTables) -> str:
     told = []
     for regime_of, helps, hurts, largest in rule(cells(tables)).rows:
         told.append(f"{regime_of}: help {helps}, hurt {hurts} (largest: {largest})")
-    return answers.minus("; ".join(told))
+    return minus("; ".join(told))
 
 
 STUDY = Study(
