@@ -75,7 +75,7 @@ def _lists(change: Change, shown: Pictures) -> Iterable[tuple[str, list[Ranked] 
     for letter, row in (("A", change.a), ("B", change.b)):
         caption = f"{letter}: rank of the target {rank(row)}"
         if row["uncertainty"] is not None:
-            caption += f", uncertainty {row['uncertainty']:.4f}"
+            caption += f", uncertainty (norm of σ) {row['uncertainty']:.4f}"
         whole = shown_images(row) <= set(shown.paths)
         yield caption, ranked_list(row, shown.paths, shown.relevant) if whole else None
 

@@ -41,6 +41,7 @@ class Example:
         result: of `RESULTS`.
         rank: the target's; None where it has none.
         reference: JPEG in base64.
+        right: how many of `top` answer the query; None where that is known of the target alone.
     """
 
     query_id: str
@@ -51,6 +52,7 @@ class Example:
     uncertainty: float | None
     reference: str
     top: Sequence[Ranked]
+    right: int | None = None
 
 
 def image_paths(root: Path, images: Iterable[ManifestRow | ImageRow]) -> dict[str, Path]:
@@ -122,6 +124,8 @@ def example(
     relevant: Mapping[str, Sequence[str]],
 ) -> Example:
     """A row of the rankings with its pictures."""
+    top = ranked_list(row, paths, relevant)
+    known = row["query_id"] in relevant
     return Example(
         row["query_id"],
         row["category"],
@@ -130,7 +134,8 @@ def example(
         row["target_rank"],
         row["uncertainty"],
         picture(paths[row["reference_id"]]),
-        ranked_list(row, paths, relevant),
+        top,
+        sum(bool(one.kind) for one in top) if known else None,
     )
 
 

@@ -14,7 +14,7 @@ TILE = 112
 GAP = 6
 COLUMNS = 5
 LINE = 15
-INK, PAPER, TARGET, RELEVANT = "#1a1a1a", "#ffffff", "#0a9d4b", "#7fb8e6"
+INK, PAPER, TARGET, RELEVANT = "#1a1a1a", "#ffffff", "#0a9d4b", "#1f5fa8"
 GONE = "#d0d0d0"
 
 

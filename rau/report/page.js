@@ -19,7 +19,7 @@ for (const form of document.querySelectorAll("form.filter")) {
   apply();
 }
 addEventListener("beforeprint", () => {
-  for (const part of document.querySelectorAll("details:not([open])")) {
+  for (const part of document.querySelectorAll("details.results:not([open])")) {
     part.open = true;
     addEventListener("afterprint", () => { part.open = false; }, { once: true });
   }

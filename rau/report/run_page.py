@@ -209,7 +209,7 @@ def single(composition: Composition) -> str:
     return (
         f"with the target among the first {one.cut}, the reference alone solves "
         f"{one.reference:.1%} of the queries, the caption alone {one.caption:.1%}, one of them "
-        f"{one.either:.1%}; the better one in {one.metric} is {one.better}"
+        f"{one.either:.1%}; the better one in {metric_names.label(one.metric)} is {one.better}"
     )
 
 

@@ -94,7 +94,7 @@ def about(
         "queries without images": params.evaluate.unusable,
         "encoder": f"{encoder['encoder']}, weights {encoder['weights']}",
         "epochs": f"at most {plan.base(params, plan.plan(params.study)).train.epochs}",
-        "chosen by": f"{params.train.select} on the holdout",
+        "chosen by": f"{label(params.train.select)} on the holdout",
     }
 
 

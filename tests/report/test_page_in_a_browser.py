@@ -92,6 +92,22 @@ def test_without_script_every_query_is_shown(browser: "Browser", page_file: Path
     page.close()
 
 
+def test_print_opens_results_and_neither_values_nor_parameters(
+    browser: "Browser", page_file: Path
+) -> None:
+    page = browser.new_page()
+    page.goto(page_file.as_uri())
+    page.emulate_media(media="print")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert page.get_by_role("region", name="methods, shirt").first.is_visible()
+    assert page.get_by_role("region", name="values of Methods under").count() == 0
+    assert page.get_by_role("region", name="parameters").count() == 0
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    page.emulate_media(media="screen")
+    assert page.get_by_role("region", name="methods, shirt").count() == 0
+    page.close()
+
+
 @pytest.mark.parametrize("width", [1200, 800, 390])
 def test_nothing_scrolls_sideways(browser: "Browser", page_file: Path, width: int) -> None:
     page = browser.new_page(viewport={"width": width, "height": 800})

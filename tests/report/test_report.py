@@ -1,6 +1,7 @@
 """The page stands alone, shows every number, and frames the right pictures."""
 
 import json
+import re
 from collections.abc import Sequence
 from html.parser import HTMLParser
 from pathlib import Path
@@ -15,7 +16,7 @@ from pipeline.track import final_metrics
 from rau.errors import UserError
 from rau.evaluation.run_metrics import RunMetrics
 from rau.report import examples, published_results, run_page, run_plots
-from rau.report.image_strips import GAP, GONE, RELEVANT, TARGET, TILE, Strip, draw
+from rau.report.image_strips import GAP, GONE, INK, RELEVANT, TARGET, TILE, Strip, draw
 from rau.retrieval.protocols import FASHIONIQ
 from rau.schemas import RANKINGS, RankingRow
 from rau.table_metadata import CUT_TEXTS
@@ -226,6 +227,15 @@ def test_cautions_are_on_the_page_in_the_terminal_and_in_mlflow(
     assert final_metrics(found)[CUT_TEXTS] == (1012 if CUT_TEXTS in encoder else 0)
 
 
+def test_every_table_has_a_name_of_its_own() -> None:
+    page = page_of(metrics())
+    names = re.findall(r'role="region" aria-label="([^"]+)"', page)
+    assert "values of Recall at K, protocol original" in names
+    assert "parameters" in names
+    values = [name for name in names if name.startswith("values of ")]
+    assert len({*values}) == page.count('<svg class="plot"')
+
+
 def test_terminal_table_has_every_method() -> None:
     text = run_page.text_table(metrics())
     assert text.count("RAU head") == text.count("image only") == 2
@@ -243,6 +253,7 @@ def test_composition_is_on_the_page_in_the_terminal_and_in_mlflow() -> None:
     text = run_page.text_table(found)
     page = page_of(found)
     assert all(f"{words} 31.2%" in whole for whole in (text, page))
+    assert all("in mean of R@10 and R@50 is image only" in whole for whole in (text, page))
     assert "+12.25            37.5%" in text
     assert f"<td>+12.25 <small>[{MINUS}1.5, {MINUS}0.1]</small></td><td>37.5 %</td>" in page
     # Once, under the mean of the protocol that has it; the better modality has no gap to itself.
@@ -267,6 +278,12 @@ def colour(name: str) -> tuple[int, ...]:
     return tuple(int(name[i : i + 2], 16) for i in (1, 3, 5))
 
 
+def luminance(name: str) -> float:
+    """WCAG's relative luminance; text on white reads well below 0.18, a contrast of 4.5."""
+    red, green, blue = ((value / 255) ** 2.2 for value in colour(name))
+    return float(0.2126 * red + 0.7152 * green + 0.0722 * blue)
+
+
 def test_strip_frames_target_and_other_answers(pictures: dict[str, Path]) -> None:
     ranked = [pictures[name] for name in "bcdefghijk"]
     strip = draw(Strip(pictures["a"], "is red", ranked, target_at=6, relevant_at=frozenset({0, 6})))
@@ -279,6 +296,8 @@ def test_strip_frames_target_and_other_answers(pictures: dict[str, Path]) -> Non
     assert frame(6) == colour(TARGET)
     assert frame(0) == colour(RELEVANT)
     assert frame(3) == (255, 255, 255)
+    # A rank is written in the colour of its frame.
+    assert all(luminance(name) < 0.18 for name in (RELEVANT, INK))
 
 
 def test_examples_are_of_their_group(pictures: dict[str, Path]) -> None:
@@ -308,6 +327,11 @@ def test_examples_are_of_their_group(pictures: dict[str, Path]) -> None:
     shown = examples.mixed(chosen, pictures, {"q2": ["e", "b"]})
     assert [one.query_id for one in shown] == ["q0", "q2", "q4", "q1", "q5"]
     assert [one.words for one in shown[1].top[:4]] == ["right too", "", "", "target"]
+    assert [one.right for one in shown] == [None, 2, None, None, None]
+    text = " ".join(page_of(metrics(), shown=shown).split())
+    assert "target at rank 4, 2 of the 10 shown are right <small>dress, q2" in text
+    assert "target at rank 99 <small>dress, q4" in text
+    assert all(f"<b>{name}</b>" in text for name in examples.RESULTS)
     assert not any(examples.choose(rows, {}, 5).values())
 
 
@@ -395,6 +419,20 @@ def test_figures_of_another_split_are_marked() -> None:
     assert len(rows) > 5
     assert {note for row in rows for note in row.notes} == {"not comparable: measured on test1"}
     assert all(row.encoders and row.chosen_on for row in rows)
+
+
+def test_a_missing_calibration_is_explained() -> None:
+    text = render()
+    assert "Confidence No probabilities: the holdout or val has too few usable queries" in text
+    assert "No probabilities: the head was not trained here." in render(head="elsewhere")
+
+
+def test_no_metric_has_its_raw_name_on_the_page() -> None:
+    training = document()["training"] | {"select": "mean_of_r10_r50"}
+    methods = {name: {"gap": PAIRED, "alone": 0.5} for name in ("image only", "RAU head")}
+    text = render(training=training, composition={"original": ALONE | {"methods": methods}})
+    assert "chose epoch 3 by mean of R@10 and R@50" in text
+    assert "mean_of" not in text
 
 
 def test_every_published_row_is_used() -> None:

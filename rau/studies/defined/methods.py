@@ -8,6 +8,7 @@ import pandas as pd
 from rau.evaluation.composition import CUT, HIT, measure
 from rau.methods import DETERMINISTIC, METHODS
 from rau.params import Params
+from rau.report.metric_names import label
 from rau.studies import answers
 from rau.studies.figures import differences
 from rau.studies.grid import Columns, Grid, costs
@@ -58,9 +59,9 @@ def own(
         tiled = {c: np.tile(own, len(results[SINGLE[0]])) for c, own in clusters.items()}
         made = measure(values, tiled, SINGLE, metric, RESAMPLES)
         shares = (made.better, made.reference, made.caption, made.either)
-        for label, one in made.methods.items():
+        for method, one in made.methods.items():
             ends = one.gap.interval or (np.nan, np.nan)
-            rows.append((protocol, label, one.gap.difference, *ends, one.alone, metric, *shares))
+            rows.append((protocol, method, one.gap.difference, *ends, one.alone, metric, *shares))
     columns = ["protocol", "variant", *FORMS, "metric", "better", "reference", "caption", "either"]
     return {"composition": pd.DataFrame(rows, columns=columns)}
 
@@ -73,8 +74,8 @@ def grids(tables: StudyTables) -> dict[str, Grid]:
         alone = f"the reference alone solves {one.reference:.1%} of the queries, the caption alone"
         note = (
             f"With the target among the first {CUT}, {alone} {one.caption:.1%}, one of them "
-            f"{one.either:.1%}; the better one in {one.metric} is {one.better}. Last column: of "
-            "what a method finds."
+            f"{one.either:.1%}; the better one in {label(one.metric)} is {one.better}. Last "
+            "column: of what a method finds."
         )
         made[f"Composition, protocol {protocol}"] = Grid.of(
             "variant", rows.set_index("variant"), FORMS, note
