@@ -63,11 +63,15 @@ def peak_device_bytes() -> int | None:
 
 
 class Timing(Section):
-    """Time and peak memory of one run of a stage; `peak_device_bytes` where a GPU was used."""
+    """Time and peak memory of one run of a stage; `peak_device_bytes` where a GPU was used.
+
+    `ended` is in seconds since 1970; None in files of older versions.
+    """
 
     seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     peak_memory_bytes: NonNegativeInt
     peak_device_bytes: NonNegativeInt | None = None
+    ended: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
 
 
 def read_timing(stage: str, outputs: Sequence[Path]) -> Timing | None:
@@ -85,6 +89,7 @@ def _write_timing(stage: str, seconds: float, outputs: Sequence[Path]) -> None:
         seconds=round(seconds, 3),
         peak_memory_bytes=peak_memory_bytes(),
         peak_device_bytes=peak_device_bytes(),
+        ended=round(time.time(), 3),
     )
     path = workspace.timing(stage, digest_files(outputs))
     write_json(path, timing.model_dump(exclude_none=True))

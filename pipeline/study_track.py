@@ -1,11 +1,12 @@
 """The studies in MLflow: one MLflow run per study, with its runs nested in it."""
 
 import sys
+from dataclasses import dataclass
 from typing import Any
 
 from pipeline import stage, workspace
 from pipeline.provenance import git_state
-from pipeline.track import diagnostic_tags
+from pipeline.track import data, diagnostic_tags
 
 # Params of a nested run beside its place on the study's axes, by the name of its column.
 VARIED = ("head", "theta", "theta_quantile", "n", "seed")
@@ -32,6 +33,7 @@ def main() -> None:
 def _records(dataset: str, study: str) -> tuple[Any, list[Any]]:
     """The study's own record and those of its runs."""
     from rau.files import digest, digest_files, read_json
+    from rau.studies.plan import headline
     from rau.studies.tables import StudyTables
     from rau.tracking import Record
 
@@ -51,6 +53,8 @@ def _records(dataset: str, study: str) -> tuple[Any, list[Any]]:
         metrics=metrics,
         tags={"study": study, **read_json(page.with_name("about.json"), "studies"), **git_state()},
         artifacts={folder: "study", page: "", page.with_name(f"{study}.png"): "figures"},
+        seconds=float(tables.runs["seconds"].sum()) if "seconds" in tables.runs else 0.0,
+        data=data(dataset, workspace.table(dataset, "queries"), trained=True),
     )
     diagnostics = {
         (label, seed): diagnostic_tags(found)
@@ -58,39 +62,66 @@ def _records(dataset: str, study: str) -> tuple[Any, list[Any]]:
         for seed, found in enumerate(by_seed)
     }
     varied = {*VARIED, *(name for variant in document.variants for name in variant.x)}
-    children = [
-        _child(own, study, varied, row.dropna().to_dict(), diagnostics)
-        for _, row in tables.runs.iterrows()
-    ]
-    return parent, children
+    common = _Common(
+        own,
+        {"study": study, **git_state()},
+        data(dataset, workspace.table(dataset, "queries"), trained=True),
+        varied,
+        tables.summary.protocol.iloc[0],
+        headline(set(tables.summary.metric)),
+        diagnostics,
+    )
+    rows = tables.runs.iterrows()
+    return parent, [_child(common, row.dropna().to_dict()) for _, row in rows]
 
 
-def _child(
-    parent: str,
-    study: str,
-    varied: set[str],
-    row: dict[Any, Any],
-    diagnostics: dict[tuple[str, int], dict[str, str]],
-) -> Any:
-    """One run, a row without missing values: what varied as parameters, the rest as metrics."""
+@dataclass(frozen=True)
+class _Common:
+    """What the runs of a study share.
+
+    Attributes:
+        parent: digest of the study's own record.
+        varied: columns that are parameters.
+        protocol, metric: the headline's.
+        diagnostics: tags by variant and seed.
+    """
+
+    parent: str
+    tags: dict[str, str]
+    data: Any
+    varied: set[str]
+    protocol: str
+    metric: str
+    diagnostics: dict[tuple[str, int], dict[str, str]]
+
+
+def _child(common: _Common, row: dict[Any, Any]) -> Any:
+    """One run, a row without missing values: what varied as parameters, the rest as metrics, and
+    the few that the view of θ and n shows."""
+    from rau.evaluation.run_metrics import short_names
     from rau.files import digest
     from rau.tracking import Record
 
-    label, seed = row["variant"], row["seed"]
-    told = {"failure": row["failure"]} if "failure" in row else diagnostics[label, seed]
-    metrics = {
+    label, seed, start = row["variant"], row["seed"], f"{common.protocol}."
+    told = {"failure": row["failure"]} if "failure" in row else common.diagnostics[label, seed]
+    own = {key.removeprefix(start): row[key] for key in row if key.startswith(start)}
+    metrics = short_names(own, common.metric) if common.metric in own else {}
+    metrics |= {key: float(row[key]) for key in ("theta", "n") if key in row}
+    others = {
         _grouped(key): float(value)
         for key, value in row.items()
-        if key not in {*varied, "variant", "run", "failure"} and _is_shown(key)
+        if key not in {*common.varied, "variant", "run", "failure"} and _is_shown(key)
     }
     # MLflow plots the metric that was logged first.
-    metrics = dict(sorted(metrics.items(), key=lambda item: item[0].startswith("run.")))
+    metrics |= dict(sorted(others.items(), key=lambda item: item[0].startswith("run.")))
     return Record(
-        digest=digest([parent, label, seed], 32),
+        digest=digest([common.parent, label, seed], 32),
         name=f"{label}, seed {seed}",
-        params={key: row[key] for key in sorted(varied) if key in row},
+        params={key: row[key] for key in sorted(common.varied) if key in row},
         metrics=metrics,
-        tags={"study": study, "variant": label, "run": row["run"], **told},
+        tags={**common.tags, "variant": label, "run": row["run"], **told},
+        seconds=row.get("seconds", 0.0),
+        data=common.data,
     )
 
 

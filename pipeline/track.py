@@ -83,17 +83,24 @@ def diagnostic_tags(found: "list[Diagnostic]") -> dict[str, str]:
     return tags | {f"diagnostic.{one.name}": f"{one.evidence}; {one.remedy}" for one in found}
 
 
-def timings() -> Iterator[tuple[str, float]]:
-    """Time and peak memory of the stages that made the present outputs."""
+def timings() -> "dict[str, stage.Timing]":
+    """Those that are known of the stages that made the present outputs."""
     from importlib import import_module
 
-    for name in STAGES:
-        timing = stage.read_timing(name, import_module(f"pipeline.{name}").outputs())
-        if timing is not None:
-            yield f"time.{name}_seconds", timing.seconds
-            yield f"memory.{name}_bytes", timing.peak_memory_bytes
-            if timing.peak_device_bytes is not None:
-                yield f"memory.{name}_device_bytes", timing.peak_device_bytes
+    found = {
+        name: stage.read_timing(name, import_module(f"pipeline.{name}").outputs())
+        for name in STAGES
+    }
+    return {name: timing for name, timing in found.items() if timing is not None}
+
+
+def time_and_memory(found: "Mapping[str, stage.Timing]") -> Iterator[tuple[str, float]]:
+    """The same as metrics."""
+    for name, timing in found.items():
+        yield f"time.{name}_seconds", timing.seconds
+        yield f"memory.{name}_bytes", timing.peak_memory_bytes
+        if timing.peak_device_bytes is not None:
+            yield f"memory.{name}_device_bytes", timing.peak_device_bytes
 
 
 def curves(
@@ -135,7 +142,9 @@ def main() -> str | None:
     how = f"{params.head.name} theta={params.ua.theta} n={params.ua.n}"
     if params.train.head is not None:
         short, how = {}, f"{metrics.method} of {params.train.head}"
-    measured = dict(timings())
+    found = timings()
+    measured = dict(time_and_memory(found))
+    ends = [timing.ended for timing in found.values() if timing.ended is not None]
     head = workspace.model(name) / workspace.WEIGHTS
     results = [workspace.METRICS, workspace.rankings(name), head]
     experiment = os.environ.get("DVC_EXP_NAME", "")
@@ -165,7 +174,8 @@ def main() -> str | None:
             workspace.rankings(name): "rankings",
             workspace.model(name): "model",
         },
-        seconds=sum(value for key, value in measured.items() if key.startswith("time.")),
+        seconds=sum(timing.seconds for timing in found.values()),
+        ended=max(ends, default=None),
         data=data(name, workspace.table(name, "queries"), metrics.trained_here),
         model=(params.head.name, workspace.model(name)) if metrics.trained_here else None,
     )

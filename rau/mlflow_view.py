@@ -12,7 +12,7 @@ from typing import Any
 KEY = "rau"
 TAG = f"mlflow.sharedViewState.{KEY}"
 # Capitals come first in MLflow's lists; those that a data set has not are left out.
-COLUMNS = ("headline", "R1", "R5", "R10", "R50", "Rs1", "MAP", "theta", "n")
+COLUMNS = ("Headline", "R1", "R5", "R10", "R50", "Rs1", "MAP", "theta", "n")
 _SECTION = "rau-theta-n"
 
 
@@ -55,14 +55,14 @@ def _state() -> dict[str, Any]:
             _chart(
                 "PARALLEL",
                 selectedParams=["theta", "n"],
-                selectedMetrics=["R10", "R50", "headline"],
+                selectedMetrics=["R10", "R50", "Headline"],
                 showAllRuns=False,
             ),
             _chart(
                 "CONTOUR",
                 xaxis={"key": "theta", "type": "METRIC"},
                 yaxis={"key": "n", "type": "METRIC"},
-                zaxis={"key": "headline", "type": "METRIC"},
+                zaxis={"key": "Headline", "type": "METRIC"},
             ),
         ],
     }

@@ -54,7 +54,8 @@ class Record:
         history: (name, epoch, value).
         tags: by name.
         artifacts: target folder of every file or folder.
-        seconds: that the run took, up to now.
+        seconds: that the run took.
+        ended: when, in seconds since 1970; None for now.
         data: what it read; None for nothing.
         model: name and folder of what it trained; None for nothing.
     """
@@ -67,6 +68,7 @@ class Record:
     tags: Mapping[str, str] = field(default_factory=dict)
     artifacts: Mapping[Path, str] = field(default_factory=dict)
     seconds: float = 0.0
+    ended: float | None = None
     data: Data | None = None
     model: tuple[str, Path] | None = None
 
@@ -159,7 +161,7 @@ def _track(
     tags = {**record.tags, DIGEST: record.digest, "mlflow.runName": record.name}
     if parent is not None:
         tags["mlflow.parentRunId"] = parent
-    now = int(time.time() * 1000)
+    now = int(1000 * (record.ended or time.time()))
     started = now - round(1000 * record.seconds)
     run_id: str = client.create_run(experiment, started, tags).info.run_id
     params = [Param(key, str(value)) for key, value in record.params.items()]

@@ -194,6 +194,7 @@ def runs(project: Path, database: str = "mlflow.db") -> dict[str, dict[str, Any]
             "tags": run.data.tags,
             "files": {f.path for f in client.list_artifacts(run.info.run_id)},
             "seconds": (run.info.end_time - run.info.start_time) / 1000,
+            "data": [one.dataset.name for one in (run.inputs.dataset_inputs if run.inputs else ())],
         }
         for run in client.search_runs([experiment.experiment_id])
     }

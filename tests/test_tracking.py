@@ -176,7 +176,7 @@ def test_the_experiment_offers_a_view_of_theta_and_n(uri: str, tmp_path: Path) -
     state = json.loads(zlib.decompress(base64.b64decode(packed)))
     kinds = [chart["type"] for chart in state["compareRunCharts"]]
     assert kinds == ["PARALLEL", "CONTOUR"]
-    assert "metrics.`headline`" in state["selectedColumns"]
+    assert "metrics.`Headline`" in state["selectedColumns"]
     # What a user made of it stays.
     client.set_experiment_tag("1", mlflow_view.TAG, "mine")
     track(replace(RECORD, digest="other"), uri, tmp_path / "mlruns")

@@ -223,6 +223,13 @@ class CalibrationFigures(Section):
         return self
 
 
+def short_names(values: Mapping[str, float], headline: str) -> dict[str, float]:
+    """The few values that tables of runs show, the metric `headline` among them, by names that
+    stand first in MLflow's lists."""
+    found = {short: values[name] for short, name in SHORT.items() if name in values}
+    return {"Headline": values[headline]} | found
+
+
 class RunMetrics(BenchmarkResult):
     """All of `metrics.json`; `encoder` is the metadata of both feature tables, `head` names a head
     that was trained elsewhere."""
@@ -279,8 +286,7 @@ class RunMetrics(BenchmarkResult):
         headline's protocol, and of each other protocol the headline metric under its name."""
         head = self.headline
         own = self.protocols[head.protocol][MEAN]
-        found = {"headline": head.value}
-        found |= {short: own[name] for short, name in SHORT.items() if name in own}
+        found = short_names(own, head.metric)
         others = ((name, values[MEAN]) for name, values in self.protocols.items())
         return found | {
             name: values[head.metric]

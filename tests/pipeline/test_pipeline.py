@@ -58,9 +58,9 @@ def test_one_command_makes_everything(built_project: Path) -> None:
     assert run["metrics"]["original.recall_at_10"] == pytest.approx(
         metrics["protocols"]["original"]["mean"]["recall_at_10"]
     )
-    assert run["metrics"]["headline"] == pytest.approx(value)
+    assert run["metrics"]["Headline"] == pytest.approx(value)
     assert (run["metrics"]["theta"], run["metrics"]["n"]) == (0.8, 1)
-    assert sorted(run["metrics"])[:5] == ["MAP", "R1", "R10", "R5", "R50"]
+    assert sorted(run["metrics"])[:6] == ["Headline", "MAP", "R1", "R10", "R5", "R50"]
     assert run["metrics"]["R10"] == pytest.approx(ours)
     note = run["tags"]["mlflow.note.content"]
     assert f"**{value:.2f}** [{low:.2f}, {high:.2f}]" in note

@@ -82,6 +82,15 @@ def test_nested_runs_in_mlflow(studied: tuple[Path, str]) -> None:
     table = pd.read_csv(folder / "data/studies/garments/theta/runs.csv")
     row = table[(table.variant == "θ = 0.3") & (table.seed == 1)].iloc[0]
     assert child["metrics"]["original.recall_at_10"] == pytest.approx(row["original.recall_at_10"])
+    # What the view of θ and n shows.
+    assert (child["metrics"]["theta"], child["metrics"]["n"]) == (0.3, row["n"])
+    assert child["metrics"]["R10"] == child["metrics"]["original.recall_at_10"]
+    assert child["metrics"]["Headline"] == pytest.approx(row["original.mean_of_r10_r50"])
+    assert child["seconds"] == pytest.approx(row["seconds"], abs=0.01)
+    assert child["tags"]["mlflow.source.git.commit"]
+    assert child["data"] == ["garments"]
+    whole = parents["garments study theta"]
+    assert whole["seconds"] == pytest.approx(table.seconds.sum(), abs=0.01)
     assert {"index.html", "study", "figures"} <= parents["garments study theta"]["files"]
 
 
