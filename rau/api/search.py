@@ -125,6 +125,10 @@ def load(
 
     Raises:
         UserError: when it is none of these, or is damaged.
+
+    >>> search = rau.load(index)
+    >>> len(search) > 0
+    True
     """
     chosen = devices.choose(device)
     if (Path(source) / MANIFEST).is_file():
