@@ -40,7 +40,7 @@ def feature_set(
     Args:
         images: a vector (d_image) for each image id. A frame with the columns `image_id` and
             `feature`, or with numbers alone under an index of ids; a mapping; a pair of ids and a
-            matrix (N, d_image); a Parquet file with these two columns, as pandas writes one.
+            matrix (N, d_image); a Parquet file of either frame, as pandas writes one.
         texts: a vector (d_text) for each text, in the same ways, its column `text`;
             `rau.needed_texts` lists what a data set needs.
         shared_space: whether a text and the image that it describes lie close together, as with
@@ -115,7 +115,9 @@ def _vectors(given: Vectors, column: str, what: str) -> tuple[list[str], np.ndar
 
 
 def _columns(table: pa.Table, column: str, place: str) -> tuple[list[str], Any]:
-    """Two columns of a table, lists of any kind."""
+    """Two columns of a table, lists of any kind; or a frame of numbers alone under its index."""
+    if not {column, "feature"} & {*table.column_names} and table.schema.pandas_metadata:
+        return _frame(table.to_pandas(), column, place)
     if absent := [name for name in (column, "feature") if name not in table.column_names]:
         raise UserError(f"{place} has no column {absent[0]}, but {', '.join(table.column_names)}")
     names, lists = (table[name].combine_chunks() for name in (column, "feature"))

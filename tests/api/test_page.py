@@ -73,13 +73,16 @@ def test_a_vector_means_the_same_however_it_is_given(desk: Path) -> None:
     texts = {"is red": [1.0] * matrix.shape[1]}
     long = pd.DataFrame({"image_id": names, "feature": list(matrix.astype(np.float64))})
     long.to_parquet(desk / "own.parquet")
+    wide = pd.DataFrame(matrix, index=names)
+    wide.rename(columns=str).to_parquet(desk / "wide.parquet")
     ways: list[Any] = [
         (names, matrix),
         dict(zip(names, matrix, strict=True)),
         long,
         long.set_index("image_id"),
-        pd.DataFrame(matrix, index=names),
+        wide,
         desk / "own.parquet",
+        desk / "wide.parquet",
     ]
     found = [rau.feature_set(way, texts) for way in ways]
     for one in found:
