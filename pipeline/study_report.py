@@ -21,11 +21,11 @@ def main() -> None:
     sections = []
     for finished in workspace.finished_studies(name):
         study, tables = registry.load(finished), StudyTables.read(folder / finished)
-        picture = png(study.figure(tables))
-        write_bytes(target / f"{finished}.png", picture)
+        figure = study.figure(tables)
+        write_bytes(target / f"{finished}.png", png(figure))
         trials = folder / "tune/trials.csv"
         tried = read_csv(trials, study_page.TRIALS, remedy) if study.tuned else None
-        sections.append(study_page.section(tables, picture, tried))
+        sections.append(study_page.section(tables, figure, tried))
     galleries = read_galleries(workspace.table(name, "galleries"))
     val = {row["image_id"] for row in galleries if row["gallery"] == "original"}
     queries = workspace.table(name, "queries")

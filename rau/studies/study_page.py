@@ -6,16 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from matplotlib.figure import Figure
 
 from rau.datasets.coverage import Coverage
 from rau.evaluation.diagnostics import Diagnostic
 from rau.evaluation.run_metrics import DatasetLabel
 from rau.methods import METHODS
 from rau.params import Params
-from rau.report.html import embed, page_template
+from rau.report.html import embed, page_template, svg
 from rau.report.metric_names import label
 from rau.report.svg import Plot, Point, forest
-from rau.studies import plan, registry
+from rau.studies import figures, plan, registry
 from rau.studies.grid import Columns, Grid
 from rau.studies.tables import StudyTables
 
@@ -37,11 +38,11 @@ CHOSEN: Columns = {
 }
 
 
-def section(tables: StudyTables, figure: bytes, tried: pd.DataFrame | None) -> dict[str, Any]:
+def section(tables: StudyTables, figure: Figure, tried: pd.DataFrame | None) -> dict[str, Any]:
     """What the page shows of a study, by the template's names.
 
     Args:
-        figure: PNG.
+        figure: the study's; left out where it has the values of the page's own plots.
         tried: the tuning's trials, for a study that depends on them.
     """
     study = registry.load(tables.document.study)
@@ -49,10 +50,11 @@ def section(tables: StudyTables, figure: bytes, tried: pd.DataFrame | None) -> d
     if tried is not None:
         grids["What the tuning chose"] = trials(tried)
     summary = tables.summary
+    drawn = study.figure is not figures.differences
     return {
         "title": study.title,
         "document": tables.document,
-        "figure": embed(figure),
+        "figure": embed(svg(figure)) if drawn else None,
         "plots": differences(tables),
         "tables": {p: table(own) for p, own in summary.groupby("protocol", sort=False)},
         "diagnostics": {k: _diagnostics(v) for k, v in tables.document.diagnostics.items()},

@@ -378,7 +378,7 @@ def test_page_stands_alone_with_two_lists_a_query(store: Path) -> None:
     assert "url(" not in html
     for text in (
         "RAU head of <b>mine compared with RAU head of theirs",
-        "A: rank of the target 1, uncertainty 0.2500",
+        "A: rank of the target 1, uncertainty (norm of σ) 0.2500",
         "+33.33",
         "p is never below 2/(resamples + 1), here 0.02)",
     ):

@@ -1,4 +1,4 @@
-"""The page in a real browser: the filter, no request, and no scrolling sideways at any width."""
+"""Pages in a real browser: the filter, print, no request, no scrolling sideways at any width."""
 
 import shutil
 from collections.abc import Iterator
@@ -8,8 +8,14 @@ from typing import TYPE_CHECKING
 import pytest
 from PIL import Image
 
+from rau.evaluation.comparison import compare
+from rau.methods import METHODS
+from rau.report import comparison_page
 from rau.report.examples import Example, Ranked, picture
-from tests.report.test_report import metrics, page_of
+from rau.studies import registry, study_page
+from tests.evaluation.test_comparison import row, side
+from tests.report.test_report import document, metrics, page_of
+from tests.studies.test_studies import study_tables
 
 if TYPE_CHECKING:
     from playwright import sync_api
@@ -21,12 +27,17 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = pytest.mark.skipif(
     CHROMIUM is None, reason="there is no chromium: apt-get install chromium"
 )
+# Names of the tables and figures that are wider than their place.
+WIDER = """[...document.querySelectorAll("[role=region]")]
+    .filter((one) => one.scrollWidth > one.clientWidth).map((one) => one.ariaLabel)"""
 RESULTS = {1: "success", 5: "near miss", None: "failure"}
 
 
-@pytest.fixture(scope="module")
-def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("page")
+BASELINES = ("raw_sum", "image_only", "text_only", "sum", "weighted_sum", "deterministic")
+
+
+def run_html(folder: Path) -> str:
+    """The page of a run with every baseline and twelve queries."""
     Image.new("RGB", (30, 60), "grey").save(folder / "a.png")
     data = picture(folder / "a.png")
     shown = [
@@ -44,8 +55,43 @@ def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for rank in RESULTS
         for copy in range(2)
     ]
-    (folder / "index.html").write_text(page_of(metrics(), shown=shown), encoding="utf-8")
-    return folder / "index.html"
+    labels = [METHODS[name].label for name in BASELINES]
+    (scores,), (ends,) = (document()[n].values() for n in ("baselines", "baseline_intervals"))
+    found = metrics(
+        baselines=dict.fromkeys(labels, scores), baseline_intervals=dict.fromkeys(labels, ends)
+    )
+    return page_of(found, shown=shown)
+
+
+def comparison_html() -> str:
+    """The page of a comparison of two categories."""
+    ranks = ((1, 60, 9, 5), (70, 2, 9, 6))
+    a, b = (
+        side(name, [row(f"q{i}", r, category=("dress", "shirt")[i % 2]) for i, r in enumerate(own)])
+        for name, own in zip("ab", ranks, strict=True)
+    )
+    return comparison_page.render(compare(a, b, 100, 5), comparison_page.Pictures())
+
+
+def studies_html() -> str:
+    """The page of one study, with a figure."""
+    tables = study_tables()
+    section = study_page.section(tables, registry.load("theta").figure(tables), None)
+    return study_page.render({"dataset": "garments"}, [section])
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("pages")
+    made = {"run": run_html(folder), "comparison": comparison_html(), "studies": studies_html()}
+    for name, html in made.items():
+        (folder / f"{name}.html").write_text(html, encoding="utf-8")
+    return {name: folder / f"{name}.html" for name in made}
+
+
+@pytest.fixture
+def page_file(pages: dict[str, Path]) -> Path:
+    return pages["run"]
 
 
 @pytest.fixture(scope="module")
@@ -108,10 +154,16 @@ def test_print_opens_results_and_neither_values_nor_parameters(
     page.close()
 
 
+@pytest.mark.parametrize("name", ["run", "comparison", "studies"])
 @pytest.mark.parametrize("width", [1200, 800, 390])
-def test_nothing_scrolls_sideways(browser: "Browser", page_file: Path, width: int) -> None:
+def test_nothing_scrolls_sideways(
+    browser: "Browser", pages: dict[str, Path], name: str, width: int
+) -> None:
+    """The page does not at any width, nor does a table beside it on a desk's screen."""
     page = browser.new_page(viewport={"width": width, "height": 800})
-    page.goto(page_file.as_uri())
+    page.goto(pages[name].as_uri())
     page.evaluate("document.querySelectorAll('details').forEach((one) => one.open = true)")
     assert page.evaluate("document.documentElement.scrollWidth") == width
+    if width == 1200:
+        assert page.evaluate(WIDER) == []
     page.close()

@@ -12,7 +12,6 @@ import torch
 from rau.datasets.garments.captions import ORDER_PHRASES
 from rau.models.config import canonical
 from rau.params import Params
-from rau.report.html import png
 from rau.retrieval.protocols import select
 from rau.studies import (
     breakdown,
@@ -77,7 +76,7 @@ def test_a_study_runs_from_its_variants_to_its_page(
     tables = StudyTables.read(tmp_path / name)
     found = registry.load(name)
     assert set(tables.own) == set(tables.document.own) != set()
-    section = study_page.section(tables, png(found.figure(tables)), None)
+    section = study_page.section(tables, found.figure(tables), None)
     text = study_page.render({"data": "d"}, [section])
     for heading, shown in section["grids"].items():
         assert heading in text

@@ -15,6 +15,7 @@ from rau.models.checkpoint import save_state
 from rau.models.config import canonical
 from rau.models.head import ComposedHead
 from rau.params import Params, StudyParams, UaParams
+from rau.report.numbers import signed
 from rau.schemas import GalleryRow, ends
 from rau.studies import figures, grid, plan, registry, runs, study, study_page, summary, tuning
 from rau.studies.local_workers import LocalWorkers
@@ -411,6 +412,8 @@ def results(shift: float, seed: int) -> list[runs.Result]:
         values = rng.normal(size=(80, 2)) * 5 + 40
         own = np.random.default_rng(100 + 10 * seed + number).normal(size=(80, 2)) * 0.1
         statistics: dict[str, float | None] = {
+            "epoch": 3,
+            "epochs": 5,
             "parameters": 10,
             "seconds": 1.0,
             "sigma_source": 0.5,
@@ -492,6 +495,15 @@ def study_tables() -> StudyTables:
     return StudyTables(rows, lines, document)
 
 
+def test_a_figure_of_the_values_of_the_plots_is_left_out() -> None:
+    tables = study_tables()
+    same = replace(tables, document=tables.document.model_copy(update={"study": "ablation"}))
+    section = study_page.section(same, registry.load("ablation").figure(same), None)
+    text = study_page.render({}, [section])
+    assert "data:image" not in text
+    assert section["plots"][0].svg in text
+
+
 def test_tables_round_trip_and_damage(tmp_path: Path) -> None:
     made = study_tables()
     made.write(tmp_path / "theta")
@@ -508,7 +520,7 @@ def test_page_stands_alone_and_shows_every_variant() -> None:
     tables = study_tables()
     figure = registry.load("theta").figure(tables)
     assert len(figure.axes) >= 5
-    section = study_page.section(tables, b"png", None)
+    section = study_page.section(tables, figure, None)
     section |= {"title": "θ<b>", "grids": {**section["grids"], "costs": grid.costs(tables)}}
     text = study_page.render({"data": "d<script>"}, [section])
     links = Links()
@@ -521,8 +533,9 @@ def test_page_stands_alone_and_shows_every_variant() -> None:
     for plot, protocol in zip(section["plots"], section["tables"], strict=True):
         for name, shown, *_ in plot.rows:
             cell = section["tables"][protocol][name]["mean_of_r10_r50"]
-            assert shown == f"{cell.difference:+.2f}"
+            assert shown == signed(cell.difference)
             assert f"{name}: {shown} [" in plot.svg.unescape()
+    assert text.count("data:image/svg+xml;base64,") == 1
     assert "CSU flooded 3/3" in links.text
     assert "***" in links.text or "**" in links.text
     assert "50.0%" in links.text
