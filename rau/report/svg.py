@@ -20,7 +20,7 @@ from rau.report import numbers
 from rau.report.html import mark
 
 STYLE = Path(__file__).with_name("plots.css")
-WIDTH, LETTER = 400.0, 6.4
+WIDTH, LETTER, WIDEST = 400.0, 6.4, 7.2
 LEFT, RIGHT, TOP, HEIGHT = 46.0, 12.0, 10.0, 210.0
 ROW, EDGE = 36.0, 16.0
 SERIES = 8  # Classes of plots.css.
@@ -162,7 +162,7 @@ def forest(title: str, points: Sequence[Point], unit: str, signed: bool = False)
         hit = {"x": "0", "y": str(y - 26), "width": str(WIDTH), "height": str(ROW)}
         _sub(row, "rect", {"class": "hit", **hit})
         _text(row, EDGE, y - 11, _fit(point.label), "start")
-        _text(row, WIDTH - EDGE, y - 11, f"{shown} {span}{stars}", "end")
+        _opaque(row, WIDTH - EDGE, y - 11, f"{shown} {span}{stars}")
         if point.interval:
             _line(row, "span", axis(point.interval[0]), y, axis(point.interval[1]), y)
         _sub(row, "circle", {"cx": str(axis(point.value)), "cy": str(y), "r": "4.5"})
@@ -307,6 +307,14 @@ def _text(
     attributes |= {"class": name} if name else {}
     attributes |= {"transform": transform} if transform else {}
     _sub(parent, "text", attributes).text = text
+
+
+def _opaque(row: ET.Element, end: float, y: float, text: str) -> None:
+    """A text that no line crosses: the line of zero makes a plus of a minus."""
+    width = WIDEST * len(text)
+    box = {"x": str(end - width), "y": str(y - 11), "width": str(width), "height": "14"}
+    _sub(row, "rect", {"class": "under", **box})
+    _text(row, end, y, text, "end")
 
 
 def _markup(root: ET.Element) -> Markup:

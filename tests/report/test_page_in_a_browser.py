@@ -74,10 +74,11 @@ def comparison_html() -> str:
 
 
 def studies_html() -> str:
-    """The page of one study, with a figure."""
+    """The page of one study, with a figure and the longest title."""
     tables = study_tables()
     section = study_page.section(tables, registry.load("theta").figure(tables), None)
-    return study_page.render({"dataset": "garments"}, [section])
+    title = max((registry.load(name).title for name in registry.STUDIES), key=len)
+    return study_page.render({"dataset": "garments"}, [section | {"title": title}])
 
 
 @pytest.fixture(scope="module")

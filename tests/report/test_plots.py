@@ -67,6 +67,20 @@ def test_differences_of_rounding_are_none() -> None:
     assert ticks(plot) == [minus("-1"), "0", "1", "points"]
 
 
+def test_no_line_crosses_a_value() -> None:
+    """The line of zero would make a plus of a minus."""
+    plot = forest("t", [Point("a", -0.3, (-1.0, 0.2))], "points", signed=True)
+    root = ET.fromstring(plot.file())
+    parts = [*root.iter()]
+    by_class = {one.get("class"): place for place, one in enumerate(parts)}
+    (value,) = (place for place, one in enumerate(parts) if one.get("text-anchor") == "end")
+    assert by_class["zero"] < by_class["under"] == value - 1
+    box, zero = parts[by_class["under"]], parts[by_class["zero"]]
+    start = float(box.get("x", ""))
+    assert start < float(zero.get("x1", ""))
+    assert start + float(box.get("width", "")) == float(parts[value].get("x", ""))
+
+
 def test_a_small_difference_is_drawn_small() -> None:
     low, high = sorted(places(forest("t", [Point("", 0.0), Point("", 0.02)], "points", True), "x"))
     assert 0 < high - low < 20

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from rau.methods import DETERMINISTIC, METHODS
 from rau.params import Params
+from rau.report import metric_names
 from rau.studies.costs import IMAGES, NUMBERS, WIDTHS
 from rau.studies.figures import panels, pick
 from rau.studies.grid import Columns, Grid
@@ -110,7 +111,10 @@ def figure(tables: StudyTables) -> Figure:
             x = costs.loc[label, name] * UNITS[name]
             axis.plot(x, found[label], "o", color="#1f5fa8")
             axis.annotate(label, (x, found[label]), fontsize="xx-small")
-        axis.set(xlabel=f"{title}, width {width}", ylabel=f"{metric}, protocol {protocol}")
+        axis.set(
+            xlabel=f"{title}, width {width}",
+            ylabel=f"{metric_names.label(metric)}, protocol {protocol}",
+        )
     return drawn
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from rau.evaluation import bootstrap
 from rau.methods import METHODS
 from rau.params import Params
+from rau.report import metric_names
 from rau.report.numbers import minus
 from rau.studies.figures import reach
 from rau.studies.grid import ENDS, Grid, interval_of
@@ -182,7 +183,10 @@ def figure(tables: StudyTables) -> Figure:
                 axis.errorbar(
                     line.dropout, some["mean"], yerr=ends, fmt="o-", capsize=2, label=f"σ {sigma:g}"
                 )
-            axis.set(title=f"{fraction:.0%} of the queries, {noise:.0%} wrong", ylabel=metric)
+            axis.set(
+                title=f"{fraction:.0%} of the queries, {noise:.0%} wrong",
+                ylabel=metric_names.label(metric),
+            )
             axis.set(xlabel="dropout")
     grid[0, 0].legend(fontsize="small")
     return drawn

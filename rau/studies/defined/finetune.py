@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 
 from rau.methods import DETERMINISTIC, METHODS, RAW_SUM
 from rau.params import Params
+from rau.report import metric_names
 from rau.studies import answers
 from rau.studies.figures import intervals, pick
 from rau.studies.grid import costs
@@ -66,7 +67,10 @@ def figure(tables: StudyTables) -> Figure:
             rows = pick(summary, protocol, metric).dropna(subset="difference")
             rows = rows[[places[label] == (fraction, noise) for label in rows.index]]
             intervals(axis, rows, [label.split(" (")[0] for label in rows.index])
-            axis.set(title=f"{fraction:.0%} of the queries, {noise:.0%} wrong", xlabel=metric)
+            axis.set(
+                title=f"{fraction:.0%} of the queries, {noise:.0%} wrong",
+                xlabel=metric_names.label(metric),
+            )
     drawn.suptitle(f"{protocol}: difference to {document.reference}, points")
     return drawn
 

@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from rau.params import Params, UaParams
+from rau.report import metric_names
 from rau.studies import answers
 from rau.studies.defined import distributions
 from rau.studies.figures import pick, reach
@@ -127,7 +128,10 @@ def figure(tables: StudyTables) -> Figure:
             rows = pick(summary, protocol, metric).loc[labels]
             ends = reach(rows, "difference")
             axis.errorbar(x, rows.difference, yerr=ends, fmt="o-", capsize=2, label=name)
-            axis.set(title=f"{protocol}: {metric}", ylabel="difference to no DR, points")
+            axis.set(
+                title=f"{protocol}: {metric_names.label(metric)}",
+                ylabel="difference to no DR, points",
+            )
         axes[2].plot(x, closer.loc[labels, "mean"], "o-", label=name)
         axes[3].plot(x, largest.loc[labels], "o-", label=name)
     axes[2].set(title="share of negatives farther than the target")

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from rau.evaluation import bootstrap
 from rau.methods import DETERMINISTIC, METHODS
 from rau.params import Params
+from rau.report import metric_names
 from rau.report.numbers import minus
 from rau.studies import answers, breakdown
 from rau.studies.figures import reach
@@ -166,7 +167,7 @@ def figure(tables: StudyTables) -> Figure:
             for label, line in some.groupby("variant", sort=False):
                 ends = reach(line, "mean")
                 axis.errorbar(line.x, line["mean"], yerr=ends, fmt="o-", capsize=2, label=label)
-            axis.set(xscale="log", xlabel=f"{over}, relative", ylabel=metric)
+            axis.set(xscale="log", xlabel=f"{over}, relative", ylabel=metric_names.label(metric))
     grid[0, 0].legend(fontsize="small")
     return drawn
 

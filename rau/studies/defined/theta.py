@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from rau.methods import DETERMINISTIC, METHODS
 from rau.models.config import without_uncertainty
 from rau.params import Params, UaParams
+from rau.report import metric_names
 from rau.studies import answers
 from rau.studies.figures import axis_places, band, cosines, pick
 from rau.studies.grid import Columns, by_variant
@@ -55,7 +56,7 @@ def _sweep(left: Axes, right: Axes, tables: StudyTables, axis_name: str) -> None
         rows = pick(summary, protocol, metric)
         if rows.empty:
             continue
-        band(left, x, rows.loc[labels], metric)
+        band(left, x, rows.loc[labels], metric_names.label(metric))
         flat = float(rows["mean"].loc[tables.document.reference])
         left.axhline(flat, linestyle=":", color=left.get_lines()[-1].get_color())
     left.set(xlabel=axis_name, ylabel="percent", title=f"{protocol}; dotted: deterministic head")
@@ -69,7 +70,7 @@ def _sweep(left: Axes, right: Axes, tables: StudyTables, axis_name: str) -> None
     if means.loc[labels, "csu_precision"].notna().any():
         rates = right.twinx()
         for name, colour in (("csu_precision", "tab:green"), ("csu_recall", "tab:orange")):
-            rates.plot(x, 100 * means.loc[labels, name], "s--", color=colour, label=name)
+            rates.plot(x, 100 * means.loc[labels, name], "s--", color=colour, label=CSU[name][0])
         rates.set(ylabel="percent", ylim=(0, 105))
         rates.legend(fontsize="small", loc="center right")
 
