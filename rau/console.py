@@ -49,10 +49,11 @@ def run(app: typer.Typer, finished: Callable[[], None] = lambda: None) -> None:
             _fail(f"the GPU's memory is full; {LESS_MEMORY}")
         if type(error).__module__.split(".")[0] not in ("click", "typer"):
             raise
-        message = str(getattr(error, "message", error))
-        if not message:
-            sys.exit(2)  # Without arguments: typer printed the help.
-        _fail(f"{message}; see --help")
+        if type(error).__name__ == "NoArgsIsHelpError":
+            sys.exit(2)  # The help is printed.
+        # It names the argument or option, as `message` alone does not.
+        message = getattr(error, "format_message", error.__str__)()
+        _fail(f"{message.rstrip('.')}; see --help")
 
 
 def _device_is_full(error: Exception) -> bool:
@@ -61,8 +62,17 @@ def _device_is_full(error: Exception) -> bool:
     return torch is not None and isinstance(error, torch.OutOfMemoryError)
 
 
+def printable(text: str) -> str:
+    """A name or a value of the data as a terminal may show it, on one line.
+
+    Blanks of any kind become spaces; `?` stands for control characters, as those of escape
+    sequences, and for bytes that are no text.
+    """
+    return "".join(c if c.isprintable() else " " if c.isspace() else "?" for c in text)
+
+
 def _fail(message: str) -> None:
-    line = "".join(c if c.isprintable() else "?" for c in " ".join(message.split()))
+    line = printable(" ".join(message.split()))
     if len(line) > LONGEST:
         line = f"{line[: LONGEST // 2]} … {line[-LONGEST // 2 :]}"
     print(f"error: {line}", file=sys.stderr)
