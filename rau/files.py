@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -102,6 +103,24 @@ def patiently(read: Callable[[], T]) -> T:
     return read()
 
 
+def read_at_most(path: Path, limit: int) -> bytes | None:
+    """The content of a file; None where it is larger than `limit` bytes.
+
+    Raises:
+        OSError: when it cannot be read, or is a pipe, a device or a socket: these may have no end.
+    """
+    found = patiently(path.stat)
+    if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+
+    def read() -> bytes:
+        with path.open("rb") as file:
+            return file.read(limit + 1)  # It may have grown, or not have said its size.
+
+    content = patiently(read) if found.st_size <= limit else None
+    return None if content is None or len(content) > limit else content
+
+
 def read_bytes(path: Path, limit: int, remedy: str) -> bytes:
     """The content of a file; errors end with the remedy.
 
@@ -109,9 +128,10 @@ def read_bytes(path: Path, limit: int, remedy: str) -> bytes:
         UserError: when it is missing, cannot be read, or is larger than `limit` bytes.
     """
     try:
-        if patiently(path.stat).st_size > limit:
+        content = read_at_most(path, limit)
+        if content is None:
             raise UserError(f"{path} is larger than {limit} bytes; {remedy}")
-        return patiently(path.read_bytes)
+        return content
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing; {remedy}") from error
     except OSError as error:

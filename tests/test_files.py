@@ -1,5 +1,7 @@
 import errno
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,16 +42,16 @@ def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
 def test_a_store_that_throttles_is_asked_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: int
 ) -> None:
-    path, waits, own = tmp_path / "a", list[float](), Path.read_bytes
+    path, waits, own = tmp_path / "a", list[float](), Path.open
     path.write_bytes(b"content")
     left = iter(range(fails))
 
-    def throttled(self: Path) -> bytes:
+    def throttled(self: Path, mode: str) -> Any:
         if next(left, None) is not None:
             raise OSError(errno.EIO, "Input/output error", str(self))
-        return own(self)
+        return own(self, mode)
 
-    monkeypatch.setattr(Path, "read_bytes", throttled)
+    monkeypatch.setattr(Path, "open", throttled)
     monkeypatch.setattr("time.sleep", waits.append)
     if fails > 3:
         with pytest.raises(UserError, match=r"cannot read .*/a: Input/output error; look"):
@@ -67,6 +69,28 @@ def test_what_does_not_pass_is_not_waited_for(
         read_bytes(tmp_path / "a", 10, "look")
     with pytest.raises(UserError, match="Is a directory; look"):
         read_bytes(tmp_path, 10**9, "look")
+
+
+def test_what_may_have_no_end_is_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "zero.jpg").symlink_to("/dev/zero")
+    (tmp_path / "link.jpg").symlink_to(tmp_path / "a.jpg")
+    (tmp_path / "a.jpg").write_bytes(b"content")
+    for name in ("pipe.jpg", "zero.jpg"):
+        with pytest.raises(UserError, match=rf"{name}: it is no regular file; look"):
+            read_bytes(tmp_path / name, 10, "look")
+    assert read_bytes(tmp_path / "link.jpg", 7, "look") == b"content"
+    with pytest.raises(UserError, match=r"a\.jpg is larger than 6 bytes; look"):
+        read_bytes(tmp_path / "a.jpg", 6, "look")
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs /proc")
+def test_a_file_that_does_not_say_its_size_is_read_up_to_the_limit() -> None:
+    path = Path("/proc/self/maps")
+    assert path.stat().st_size == 0
+    assert read_bytes(path, 10**7, "look")
+    with pytest.raises(UserError, match="larger than 100 bytes; look"):
+        read_bytes(path, 100, "look")
 
 
 def test_truncated_json_is_named(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from rau.ahead import ahead
 from rau.datasets.image_files import inspect
 from rau.errors import UserError
-from rau.files import patiently
+from rau.files import patiently, read_at_most
 from rau.pictures import MAX_BYTES, TOO_LARGE
 from rau.progress import tqdm
 from rau.schemas import MANIFEST
@@ -40,9 +40,10 @@ def inspect_image(
     size = patiently(path.stat).st_size
     place = (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
     row |= {"path": place, "bytes": size, "source": source, "status": "corrupt"}
-    if size > MAX_BYTES:
+    content = read_at_most(path, MAX_BYTES)
+    if content is None:
         return row | {"reason": TOO_LARGE}
-    info = asdict(inspect(patiently(path.read_bytes), placeholders))
+    info = asdict(inspect(content, placeholders))
     return row | {name: info[name] for name in row.keys() & info.keys()}
 
 

@@ -117,9 +117,14 @@ def test_attributes_change_without_encoding(root: Path, model: Model, tmp_path: 
 def test_pictures_that_cannot_be_read_are_left_out(root: Path, model: Model) -> None:
     (root / "a/000.png").write_bytes(b"no picture")
     (root / "a/002.png").write_bytes((root / "a/002.png").read_bytes()[:60])
+    os.mkfifo(root / "pipe.jpg")
+    (root / "zero.jpg").symlink_to("/dev/zero")
     index, changes = run(root, model)
     assert len(index) == 10
-    assert {*changes.unreadable} == {"a/000.png", "a/002.png"}
+    assert {*changes.unreadable} == {"a/000.png", "a/002.png", "pipe.jpg", "zero.jpg"}
+    assert "no regular file" in changes.unreadable["pipe.jpg"]
+    for name in ("pipe.jpg", "zero.jpg"):
+        (root / name).unlink()
     listed = (root.parent / "index/unreadable.csv").read_text().splitlines()
     assert listed[0] == "path,reason"
     assert listed[1].startswith("a/000.png,")
