@@ -46,11 +46,12 @@ def ticks(plot: Plot) -> list[str]:
     return [one.text or "" for one in root.iter(f"{SVG}text") if one.get("class") == "tick"]
 
 
-def test_numbers_have_a_true_minus_and_names_their_hyphens() -> None:
+def test_numbers_have_a_true_minus_zeros_no_sign_and_names_their_hyphens() -> None:
     assert (
         minus("[-1.5, 2] of kept-2, ViT-B-32, 1e-5")
         == "[\N{MINUS SIGN}1.5, 2] of kept-2, ViT-B-32, 1e-5"
     )
+    assert minus("[-0.00, +0.0] +0.01 kept-0") == "[0.00, 0.0] +0.01 kept-0"
     assert [signed(v) for v in (0.125, -1.0, -0.004, 1e-14)] == [
         "+0.12",
         "\N{MINUS SIGN}1.00",

@@ -78,6 +78,7 @@ def test_a_study_runs_from_its_variants_to_its_page(
     assert set(tables.own) == set(tables.document.own) != set()
     section = study_page.section(tables, found.figure(tables), None)
     text = study_page.render({"data": "d"}, [section])
+    assert "mean_of_" not in text
     for heading, shown in section["grids"].items():
         assert heading in text
         assert shown.rows

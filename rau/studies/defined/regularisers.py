@@ -83,7 +83,7 @@ def chosen(tables: StudyTables) -> Grid:
             cells.append(f"{interval(ends)} p {gap.p_holm:.2g}")
         found = changes[changes.variant == one["variant"]].set_index("name")
         rows.append([one["dr"], *cells, distributions.verdict(found)])
-    header = ["divergence", "weight", "holdout", *metrics, "distributions"]
+    header = ["divergence", "weight", "holdout", *map(metric_names.label, metrics), "distributions"]
     return Grid(header, rows, CHOSEN)
 
 

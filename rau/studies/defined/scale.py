@@ -141,7 +141,7 @@ def grids(tables: StudyTables) -> dict[str, Grid]:
     rows = []
     for one in tables.own["fits"].to_dict("records"):
         slopes = [interval_of(one, name) for name in ("slope", "steeper")]
-        rows.append([f"{one['over']}: {one['method']}", one["metric"], *slopes])
+        rows.append([f"{one['over']}: {one['method']}", metric_names.label(one["metric"]), *slopes])
     kinds = []
     for one in tables.own["kinds"].to_dict("records"):
         mean = interval((one[name] for name in ("mean", "low", "high")), "{:.2f}")
