@@ -156,6 +156,11 @@ def read_json(path: Path, what: str) -> Any:
         raise UserError(f"{what} {path} is not valid JSON ({error}); fetch it again") from error
 
 
+def as_text(path: str) -> str:
+    """A path as text: of a name that is not UTF-8 the odd bytes are spelled, as `\\xff`."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
 def user_path(path: str, base: Path, key: str) -> Path:
     """A path as the user wrote it: absolute, from a home folder, or from `base`.
 

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from rau.files import digest_file
+from rau.files import as_text, digest_file
 from rau.pictures import SUFFIXES
 
 # What readers read, in every layout.
@@ -20,11 +20,15 @@ def listing(root: Path) -> list[str]:
     Nothing in it depends on where the folder is or when it was copied there.
     """
     tables = {path for pattern in TABLES for path in root.glob(pattern) if path.is_file()}
-    lines = [f"{path.relative_to(root).as_posix()} {digest_file(path)}" for path in tables]
+    lines = [f"{_place(path, root)} {digest_file(path)}" for path in tables]
     for folder, inside, names in os.walk(root):
         inside[:] = [name for name in inside if not name.startswith(".")]
         for name in names:
             if name.lower().endswith(SUFFIXES):
                 path = Path(folder, name)
-                lines.append(f"{path.relative_to(root).as_posix()} {path.stat().st_size}")
+                lines.append(f"{_place(path, root)} {path.stat().st_size}")
     return sorted(lines)
+
+
+def _place(path: Path, root: Path) -> str:
+    return as_text(path.relative_to(root).as_posix())

@@ -82,7 +82,7 @@ def _files(source: Path, kind: str) -> list[Path]:
     if single.is_file():
         return [single]
     for folder, names in ((single, "*"), (source / kind, "*"), (source, f"{kind}-*")):
-        if found := sorted(folder.glob(f"{names}.parquet")):
+        if found := sorted(path for path in folder.glob(f"{names}.parquet") if path.is_file()):
             return found
     raise UserError(f"features.source: {single} is missing; {REMEDY}")
 

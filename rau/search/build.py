@@ -80,7 +80,7 @@ def build(
         unchanged = before.unchanged(catalogue)
         files, changes = _read(catalogue, before, unchanged, model, parts, batch, workers)
         written, removed = compare(catalogue, before, unchanged, files, changes)
-        if len(changes.unreadable) == len(catalogue):
+        if len(changes.unreadable) == len(catalogue) + len(catalogue.unreadable):
             path, reason = next(iter(changes.unreadable.items()))
             raise UserError(f"no picture can be read; {path}: {reason}")
         copy = folder / MODELS / model.key
@@ -123,7 +123,8 @@ def _read(
     """Read what may have changed and encode what is not known; returns the files by place."""
     ask = np.flatnonzero(~unchanged).tolist()
     files: dict[int, File] = {}
-    changes, known = Changes(), (frozenset(parts.known), before.by_digest)
+    changes = Changes(unreadable={**catalogue.unreadable})
+    known = frozenset(parts.known), before.by_digest
     found: dict[int, tuple[File, bytes | None] | str] = {}
 
     def load(rows: slice) -> Any:

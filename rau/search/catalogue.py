@@ -1,10 +1,10 @@
 """What is to be indexed: pictures with their ids and attributes, of a folder or of a data set."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,8 +12,11 @@ import pyarrow as pa
 from rau.datasets.catalogue import products, sheet
 from rau.datasets.catalogue.columns import FALSE, TRUE
 from rau.errors import UserError
+from rau.files import as_text
 from rau.pictures import SUFFIXES
 from rau.schemas import ImageRow
+
+NO_TEXT = "its name is not UTF-8; rename it"
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,7 @@ class Catalogue:
         source: what it is, in words.
         ids, paths: (N,); paths are relative to `root`.
         attributes: N rows of strings, numbers, booleans or lists of strings; perhaps no column.
+        unreadable: why by path, of pictures that are none of the N since no id can name them.
     """
 
     source: str
@@ -31,6 +35,7 @@ class Catalogue:
     ids: Sequence[str]
     paths: Sequence[str]
     attributes: pa.Table
+    unreadable: Mapping[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -76,12 +81,16 @@ def of_folder(root: Path) -> Catalogue:
         raise UserError(f"{root} is not a folder; name one with pictures")
     if any((root / name).is_file() for name in products.NAMES):
         return of_products(root)
-    paths = sorted(_pictures(root))
-    if not paths:
+    found = {path: as_text(path) for path in sorted(_pictures(root))}
+    if not found:
         raise UserError(
             f"{root} has no pictures ({', '.join(SUFFIXES)}) and no {products.NAMES[0]}"
         )
-    return Catalogue(root.name, root, paths, paths, pa.table({}))
+    paths = [path for path, text in found.items() if path == text]
+    others = {
+        text: "its name is not UTF-8; rename it" for path, text in found.items() if path != text
+    }
+    return Catalogue(root.name, root, paths, paths, pa.table({}), others)
 
 
 def _pictures(root: Path) -> Iterable[str]:

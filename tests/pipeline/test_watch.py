@@ -1,5 +1,6 @@
 """DVC notices by itself what changes in the user's own folder."""
 
+import os
 import re
 from pathlib import Path
 
@@ -36,8 +37,10 @@ def test_answers_reach_the_tables_by_a_plain_repro(tmp_path: Path) -> None:
 def test_listing_names_tables_by_content_and_pictures_by_size(tmp_path: Path) -> None:
     rows = catalogue.write(tmp_path, 3)
     (tmp_path / "notes.txt").write_text("not read")
+    (tmp_path / os.fsdecode(b"b\xff.jpg")).write_bytes(b"x")
     before = listing(tmp_path)
-    assert len(before) == 4
+    assert len(before) == 5
+    assert r"b\xff.jpg 1" in before
     (tmp_path / "products.csv").touch()
     assert listing(tmp_path) == before
     (tmp_path / rows[0]["image"]).write_bytes(b"other")

@@ -140,6 +140,22 @@ def test_pictures_that_cannot_be_read_are_left_out(root: Path, model: Model) -> 
     assert len(Index.open(root.parent / "index")) == 11
 
 
+def test_a_name_that_is_not_unicode_is_left_out(root: Path, model: Model) -> None:
+    bad = Path(os.fsdecode(os.fsencode(root) + b"/b\xff.png"))
+    draw(bad, 100)
+    index, changes = run(root, model)
+    assert len(index) == 12
+    assert changes.unreadable == {r"b\xff.png": "its name is not UTF-8; rename it"}
+    assert r"b\xff.png,its name" in (root.parent / "index/unreadable.csv").read_text()
+    assert run(root, model)[1].kept == 12
+    shutil.rmtree(root.parent / "index")
+    for path in root.rglob("*.png"):
+        if path != bad:
+            path.unlink()
+    with pytest.raises(UserError, match=r"no picture can be read; b\\xff.png: its name"):
+        run(root, model)
+
+
 @pytest.mark.parametrize("at", ["write_segment", "write_json"])
 def test_a_build_that_breaks_leaves_the_old_index_and_resumes(
     root: Path, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str
