@@ -16,6 +16,7 @@ def catalogue_of() -> "Catalogue":
     Raises:
         UserError: when the tables are missing, or a product table is malformed.
     """
+    from rau.evaluation.calibration import of_dataset
     from rau.schemas import read_galleries, read_images
     from rau.search import catalogue
 
@@ -23,11 +24,14 @@ def catalogue_of() -> "Catalogue":
     name = params.dataset.name
     rows = read_galleries(workspace.table(name, "galleries"))
     wanted = {row["image_id"] for row in rows if row["gallery"] == "original"}
-    root = workspace.store(params.dataset)
+    root, source = (
+        workspace.store(params.dataset),
+        of_dataset(name, workspace.table(name, "queries")),
+    )
     if name == "catalogue":
-        return catalogue.only(catalogue.of_products(root), name, wanted)
+        return catalogue.only(catalogue.of_products(root), source, wanted)
     images = read_images(workspace.table(name, "images"))
-    return catalogue.of_images(name, root, [row for row in images if row["image_id"] in wanted])
+    return catalogue.of_images(source, root, [row for row in images if row["image_id"] in wanted])
 
 
 def index(folder: Path, model: "Model") -> str:

@@ -128,7 +128,8 @@ def train(params: "Params", folder: Path, must_start: bool = True) -> str:
         checkpoint.save_state(folder / workspace.TEXT_MAP, {"text_map": fitted.text_map}, {})
     tasks = holdout_tasks(prepared.split, on_device, "forward", remove_reference=True)
     lists = calibration.Lists.of(tasks, fitted.head, on_device)
-    if found := calibration.fit(lists, digest_file(folder / workspace.WEIGHTS), name):
+    source = calibration.of_dataset(name, workspace.table(name, "queries"))
+    if found := calibration.fit(lists, digest_file(folder / workspace.WEIGHTS), source):
         found.write(folder / calibration.FILE)
     else:
         (folder / calibration.FILE).unlink(missing_ok=True)

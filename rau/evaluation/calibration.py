@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, PositiveInt, model_validator
 
-from rau.files import write_json
+from rau.files import digest_file, write_json
 from rau.params import Section
 from rau.retrieval.feature_set import FeatureSet
 from rau.retrieval.metrics import CUTS
@@ -26,6 +26,8 @@ from rau.retrieval.tasks import Method, Task, run_all
 FILE = "calibration.json"
 MAX_BYTES = 1 << 20
 REMEDY = "remove it, or train again"
+# What a data set's name follows in a source, and the engine that never misses an answer.
+DATASET, EXACT = "data set ", "exact"
 # Answers of a query whose scores are looked at.
 LISTED = 1000
 # Fewer queries say too little. Bins of a map: the fewest queries of one, and how many bins.
@@ -128,7 +130,8 @@ class Calibration(Section):
 
     Attributes:
         head: key of the head, or of the model, whose scores these are.
-        source: whose galleries: the data set, or the catalogue of an index.
+        source: whose galleries: a data set's, as `of_dataset` names it, or an index's catalogue's.
+        engine: of the search whose answers these are; approximate ones have other scores.
         queries, gallery: how many, and the median size of their galleries.
         maps: by k.
         threshold: share that the shortest list must have; None where no list is long enough.
@@ -137,6 +140,7 @@ class Calibration(Section):
     format: Literal["rau-calibration-1"] = "rau-calibration-1"
     head: str
     source: str
+    engine: str = EXACT
     queries: Annotated[int, Field(ge=MIN_QUERIES)]
     gallery: PositiveInt
     temperature: Annotated[float, Field(gt=0, le=10)]
@@ -162,10 +166,12 @@ class Calibration(Section):
         """Write it as JSON, whole or not at all."""
         write_json(path, self.model_dump())
 
-    def doubt(self, source: str, gallery: int) -> str | None:
-        """Why it says nothing of a gallery; None where it does."""
+    def doubt(self, source: str, gallery: int, engine: str = EXACT) -> str | None:
+        """Why it says nothing of a gallery, or of how it is searched; None where it does."""
         if source != self.source:
             return f"fitted on {self.source}, not on {source}"
+        if engine != self.engine:
+            return f"fitted on answers of the engine {self.engine}, not of {engine}"
         if not self.gallery / SIZES <= gallery <= self.gallery * SIZES:
             return f"fitted on galleries of about {self.gallery:,}, this one has {gallery:,}"
         return None
@@ -201,12 +207,21 @@ def shares_of(scores: NDArray[np.float32], temperature: float) -> Floats:
     return np.asarray(np.minimum(total / total[:, -1:], 1.0), np.float64)
 
 
-def fit(lists: Lists, head: str, source: str) -> Calibration | None:
+def of_dataset(name: str, queries: Path) -> str:
+    """A data set as the source of galleries: its name and what its table of queries holds.
+
+    A folder of the same name, or another copy or version of the data set, is another source.
+    """
+    return f"{DATASET}{name}@{digest_file(queries)[:8]}"
+
+
+def fit(lists: Lists, head: str, source: str, engine: str = EXACT) -> Calibration | None:
     """Fit a calibration; None where there are fewer than `MIN_QUERIES` queries.
 
     Args:
         head: key of what gave the scores.
         source: whose galleries.
+        engine: what searched them.
     """
     if len(lists.scores) < MIN_QUERIES:
         return None
@@ -225,6 +240,7 @@ def fit(lists: Lists, head: str, source: str) -> Calibration | None:
         {
             "head": head,
             "source": source,
+            "engine": engine,
             "queries": len(first),
             "gallery": int(np.median(lists.sizes)),
             "temperature": temperature,

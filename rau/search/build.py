@@ -21,6 +21,7 @@ from PIL import Image
 from torch import Tensor
 
 from rau.errors import UserError
+from rau.evaluation.calibration import FILE
 from rau.features.extraction import encode_batches
 from rau.files import new_folder, read_bytes, write_text
 from rau.pictures import MAX_BYTES, open_rgb
@@ -87,6 +88,8 @@ def build(
         if not copy.exists():
             with new_folder(copy) as temporary:
                 model.copy_to(temporary)
+        elif model.calibration is not None:  # It may have been fitted again.
+            model.calibration.write(copy / FILE)
         blocks = _Blocks(catalogue, before, files, written, model, parts)
         index = _commit(folder, catalogue.source, model, engine, before, removed, blocks)
         _write_unreadable(folder / UNREADABLE, changes.unreadable)

@@ -52,7 +52,8 @@ def calibrate(searcher: Searcher, queries: Sequence[QueryRow]) -> Calibration:
         right.append(np.array([names[row] in wanted for row in kept], np.bool_))
     sizes = [len(searcher.index) - 1] * len(scores)
     manifest = searcher.index.manifest
-    made = fit(Lists.ragged(scores, right, sizes), manifest.model, manifest.source) if own else None
+    lists = Lists.ragged(scores, right, sizes)
+    made = fit(lists, manifest.model, manifest.source, manifest.engine) if own else None
     if made is None:
         raise UserError(
             f"{len(own):,} queries that are not of train have their pictures in the index; to "

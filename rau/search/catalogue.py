@@ -24,7 +24,7 @@ class Catalogue:
     """Pictures, each with an id of its own, in the order of their ids.
 
     Attributes:
-        source: what it is, in words.
+        source: what it is, in words; a data set's as `rau.evaluation.calibration.of_dataset` says.
         ids, paths: (N,); paths are relative to `root`.
         attributes: N rows of strings, numbers, booleans or lists of strings; perhaps no column.
         unreadable: why by path, of pictures that are none of the N since no id can name them.
@@ -90,7 +90,11 @@ def of_folder(root: Path) -> Catalogue:
     others = {
         text: "its name is not UTF-8; rename it" for path, text in found.items() if path != text
     }
-    return Catalogue(root.name, root, paths, paths, pa.table({}), others)
+    return Catalogue(_source(root), root, paths, paths, pa.table({}), others)
+
+
+def _source(root: Path) -> str:
+    return f"folder {as_text(root.absolute().name)}"
 
 
 def _pictures(root: Path) -> Iterable[str]:
@@ -127,7 +131,7 @@ def of_products(root: Path) -> Catalogue:
             given[name] = _column(_merged(raw.cells(name), rows))
     ids = sorted(product)
     table = pa.table(given).take([product[name] for name in ids])
-    return Catalogue(root.name, root, ids, [known.places[name] for name in ids], table)
+    return Catalogue(_source(root), root, ids, [known.places[name] for name in ids], table)
 
 
 def _merged(cells: Sequence[str | None], rows: Sequence[Sequence[int]]) -> list[str | None]:

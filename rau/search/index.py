@@ -62,7 +62,7 @@ class Manifest(Section):
         model: key of the encoder and head that made the vectors.
         features: key of what made the features: image tower, preprocessing and arithmetic.
         dim, d_image: widths of vectors and features.
-        source: what was indexed, in words; a data set's name where it is one.
+        source: what was indexed, in words, as `rau.search.catalogue.Catalogue` says.
         feature_sum: of the unit image features of all pictures that were ever encoded.
         lance: table and version of LanceDB's own files, where it is the engine.
     """

@@ -17,7 +17,7 @@ from PIL.Image import Image
 from torch import Tensor
 
 from rau.errors import UserError
-from rau.evaluation.calibration import FILE, LISTED, Calibration, Confidence
+from rau.evaluation.calibration import DATASET, FILE, LISTED, Calibration, Confidence
 from rau.search.index import Index
 from rau.search.model import NEUTRAL, Model, Query, query_vector
 from rau.search.where import Condition, parse
@@ -167,10 +167,10 @@ class Searcher:
             return f"this model was not calibrated; {REMEDY}"
         if not query.plain:
             return "only a picture with a caption was ever checked"
-        own = fitted.head == self.index.manifest.model
-        if not own and not self.index.engine.exact:
-            return f"fitted on exact answers, this engine's are not; {REMEDY}"
-        doubt = fitted.doubt(self.index.manifest.source, self.index.count(where) - left_out)
+        manifest, count = self.index.manifest, self.index.count(where) - left_out
+        if fitted.head != manifest.model and not fitted.source.startswith(DATASET):
+            return f"fitted by an older version that did not say on which pictures; {REMEDY}"
+        doubt = fitted.doubt(manifest.source, count, manifest.engine)
         return None if doubt is None else f"{doubt}; {REMEDY}"
 
     def _hit(self, picture: str, score: np.float32) -> Hit:

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from rau.errors import UserError
-from rau.evaluation.calibration import FILE, Calibration, Lists, fit
-from rau.files import digest_file
+from rau.evaluation.calibration import FILE, Calibration, Lists, fit, of_dataset
+from rau.files import digest_file, write_json
 from rau.schemas import QueryRow
 from rau.search.build import build
 from rau.search.calibrate import calibrate
 from rau.search.catalogue import of_folder
+from rau.search.index import EngineName
 from rau.search.model import Model, Query
 from rau.search.searcher import Searcher
 from tests.search.world import CPU, draw_folder, load_model
@@ -45,8 +46,10 @@ def _root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def indexed(root: Path, model: Model) -> Searcher:
-    build(root / "index", of_folder(root / "pictures"), model, "exact", 8, 1)
+def indexed(root: Path, model: Model, engine: EngineName = "exact", source: str = "") -> Searcher:
+    catalogue = of_folder(root / "pictures")
+    own = replace(catalogue, source=source or catalogue.source)
+    build(root / "index", own, model, engine, 8, 1)
     return Searcher.open(root / "index", CPU)
 
 
@@ -66,7 +69,7 @@ def test_an_index_is_calibrated_on_its_own_queries(root: Path, model: Model) -> 
     assert "not calibrated; `rau index --calibrate`" in str(answer.doubt)
     ids = sorted(searcher.index.place)
     made = calibrate(searcher, queries(ids))
-    assert (made.queries, made.gallery, made.source) == (5 * COUNT, COUNT - 1, "pictures")
+    assert (made.queries, made.gallery, made.source) == (5 * COUNT, COUNT - 1, "folder pictures")
     searcher = Searcher.open(root / "index", CPU)
     answer = searcher.search(ask(searcher), 3, left_out=["a/000.png"])
     assert answer.doubt is None
@@ -90,6 +93,31 @@ def test_an_index_is_calibrated_on_its_own_queries(root: Path, model: Model) -> 
             None,
             "only a picture with a caption was ever checked",
         )
+
+
+def test_another_engine_is_said(root: Path, model: Model) -> None:
+    pytest.importorskip("lancedb")
+    searcher = indexed(root, model)
+    calibrate(searcher, queries(sorted(searcher.index.place)))
+    searcher = indexed(root, model, "lancedb")
+    answer = searcher.search(ask(searcher))
+    assert answer.confidence is None
+    assert "answers of the engine exact, not of lancedb; `rau index --cal" in str(answer.doubt)
+    calibrate(searcher, queries(sorted(searcher.index.place)))
+    assert searcher.stale
+    searcher = indexed(root, model, "lancedb")
+    assert searcher.search(ask(searcher)).doubt is None
+    searcher = indexed(root, model, "exact")
+    assert "answers of the engine lancedb, not of exact" in str(
+        searcher.search(ask(searcher)).doubt
+    )
+
+
+def test_a_file_that_names_no_engine_is_of_exact_answers(root: Path, model: Model) -> None:
+    searcher = indexed(root, model)
+    made = calibrate(searcher, queries(sorted(searcher.index.place)))
+    write_json(root / "index" / FILE, made.model_dump(exclude={"engine"}))
+    assert Searcher.open(root / "index", CPU).calibration == made
 
 
 def test_another_gallery_is_said(root: Path, model: Model) -> None:
@@ -123,18 +151,29 @@ def test_the_heads_own_calibration_is_used_for_its_galleries(
     lists = Lists(scores, right, np.full(200, COUNT))
     head = load_model(tmp_path / "head", encoder_folder, joins=False).folders[1]
     key = digest_file(head / "head.safetensors")
-    for source, known in (("pictures", True), ("garments", False)):
-        made = fit(lists, key, source)
+    (root / "queries").write_bytes(b"one")
+    own = of_dataset("pictures", root / "queries")
+    (root / "queries").write_bytes(b"other")
+    other = of_dataset("pictures", root / "queries")
+    for fitted, indexed_as, doubt in (
+        (own, own, None),
+        (own, other, f"fitted on {own}, not on {other}"),
+        (own, "", f"fitted on {own}, not on folder pictures"),
+        ("pictures", "pictures", "by an older version that did not say on which pictures"),
+    ):
+        made = fit(lists, key, fitted)
         assert made is not None
         made.write(head / FILE)
         model = Model.load(encoder_folder, head, CPU)
         shutil.rmtree(root / "index", ignore_errors=True)
-        searcher = indexed(root, model)
+        searcher = indexed(root, model, source=indexed_as)
         assert searcher.calibration == made
         answer = searcher.search(ask(searcher))
-        assert (answer.confidence is not None) is known
-        if not known:
-            assert "fitted on garments, not on pictures" in str(answer.doubt)
+        assert (answer.confidence is None) is (doubt is not None)
+        assert str(doubt) in str(answer.doubt)
+    Calibration.read(head / FILE).model_copy(update={"source": own}).write(head / FILE)
+    searcher = indexed(root, Model.load(encoder_folder, head, CPU), source=own)
+    assert searcher.search(ask(searcher)).doubt is None, "the copy in the index is the old one"
     wrong = Calibration.read(head / FILE).model_copy(update={"head": "another"})
     wrong.write(head / FILE)
     with pytest.raises(UserError, match="of another head"):
