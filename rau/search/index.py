@@ -14,7 +14,7 @@ is a snapshot: it goes on answering from the files that it opened.
 
 import secrets
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from itertools import chain
@@ -30,7 +30,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor
 
 from rau.errors import UserError
-from rau.files import atomic_path, write_json
+from rau.files import atomic_path, make_folder, write_json
 from rau.params import Section
 from rau.search.engines.engine import Engine
 from rau.search.engines.exact import Exact
@@ -170,12 +170,14 @@ class Index:
                 engine.delete(segment.ids.take(pa.array(gone)).to_pylist())
         return engine
 
-    def count(self, where: Condition | None = None) -> int:
-        """How many pictures pass a filter."""
+    def count(self, where: Condition | None = None, left_out: Collection[str] = ()) -> int:
+        """How many pictures pass a filter, but for some ids."""
+        places = {self.place[name] for name in left_out if name in self.place}
         if where is None:
-            return len(self)
-        tables = enumerate(one.attributes for one in self.segments)
-        return sum(int(passing(where, table)[self.alive(n)].sum()) for n, table in tables)
+            return len(self) - len(places)
+        masks = [passing(where, one.attributes) for one in self.segments]
+        passed = sum(int(mask[self.alive(n)].sum()) for n, mask in enumerate(masks))
+        return passed - sum(bool(masks[n][row]) for n, row in places)
 
     def thumbnail(self, picture: str) -> bytes | None:
         """A picture's thumbnail, a JPEG file, by id; None where there is no such picture."""
@@ -232,7 +234,7 @@ def writing(folder: Path) -> Iterator[None]:
     Raises:
         UserError: when another process writes to it.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     lock = FileLock(folder / ".lock", timeout=0)
     try:
         lock.acquire()

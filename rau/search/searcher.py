@@ -81,6 +81,8 @@ class Searcher:
         index = Index.open(folder)
         model = loaded
         if model is None or model.key != index.manifest.model:
+            if not index.model_folder.is_dir():
+                raise UserError(f"{index.model_folder} is missing; run `rau index` again")
             model = Model.open_copy(index.model_folder, device, trust_remote_code)
         if model.key != index.manifest.model:
             raise UserError(
@@ -148,7 +150,7 @@ class Searcher:
             raise UserError(f"k is {k}; give a number from 1 to {MAX_K}")
         condition = None if where is None else parse(where, self.index.schema)
         vector = query_vector(self.model, query, self.index.centre)
-        doubt = self._doubt(query, condition, len(left_out))
+        doubt = self._doubt(query, condition, left_out)
         count = (k if doubt else max(k, LISTED)) + len(left_out)
         asked = vector[None].float().cpu().numpy()
         (found,) = self.index.engine.search(asked, count, condition)
@@ -160,14 +162,14 @@ class Searcher:
             confidence = self.calibration.confidence(found.scores[kept])
         return Answer(hits, confidence, doubt)
 
-    def _doubt(self, query: Query, where: Condition | None, left_out: int) -> str | None:
+    def _doubt(self, query: Query, where: Condition | None, left_out: Sequence[str]) -> str | None:
         """Why nothing is known of how sure an answer is; None where it is."""
         fitted = self.calibration
         if fitted is None:
             return f"this model was not calibrated; {REMEDY}"
         if not query.plain:
             return "only a picture with a caption was ever checked"
-        manifest, count = self.index.manifest, self.index.count(where) - left_out
+        manifest, count = self.index.manifest, self.index.count(where, left_out)
         if fitted.head != manifest.model and not fitted.source.startswith(DATASET):
             return f"fitted by an older version that did not say on which pictures; {REMEDY}"
         doubt = fitted.doubt(manifest.source, count, manifest.engine)

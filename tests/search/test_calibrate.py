@@ -132,6 +132,21 @@ def test_another_gallery_is_said(root: Path, model: Model) -> None:
     assert "fitted on galleries of about 23, this one has 10" in str(answer.doubt)
 
 
+def test_a_filter_that_keeps_the_reference_out_counts_what_it_passes(
+    root: Path, model: Model
+) -> None:
+    lines = [f"a/{n:03}.png,{n}" for n in range(0, COUNT, 2)]
+    (root / "pictures/products.csv").write_text("\n".join(["image,price", *lines]))
+    searcher = indexed(root, model)
+    calibrate(searcher, queries(sorted(searcher.index.place)) * 2)
+    searcher = Searcher.open(root / "index", CPU)
+    query = Query([searcher.reference("a/000")], "is red")
+    for where, count in (("price > 99", 0), ("price > 18", 2), ("price < 4", 1)):
+        answer = searcher.search(query, 5, where, ["a/000"])
+        assert len(answer.hits) == count
+        assert f"this one has {count};" in str(answer.doubt)
+
+
 def test_queries_that_were_trained_on_do_not_count(root: Path, model: Model) -> None:
     searcher = indexed(root, model)
     ids = sorted(searcher.index.place)

@@ -1,5 +1,6 @@
 """A searcher answers by id, file or bytes, with filters, for any number of threads."""
 
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -86,10 +87,12 @@ def test_threads_get_the_same_answers(searcher: Searcher) -> None:
 def test_an_index_with_another_model_than_its_own_is_refused(
     root: Path, tmp_path: Path, encoder_folder: Path, searcher: Searcher
 ) -> None:
-    import shutil
-
     copy = shutil.copytree(root / "index", tmp_path / "index")
     other = load_model(tmp_path / "other", encoder_folder, n=0)
     shutil.copy(other.folders[1] / "head.safetensors", copy / "models" / searcher.model.key)
     with pytest.raises(UserError, match="another model"):
         Searcher.open(copy, CPU)
+    shutil.rmtree(copy / "models")
+    with pytest.raises(UserError, match=r"models/\w+ is missing; run `rau index` again"):
+        Searcher.open(copy, CPU)
+    assert not Searcher.open(copy, CPU, loaded=searcher.model).stale
