@@ -1,5 +1,6 @@
 """The server: where it listens, how long it waits for a client, and how it ends."""
 
+import errno
 import ipaddress
 import os
 import signal
@@ -18,6 +19,8 @@ from rau.errors import UserError
 PATIENCE = 10.0
 # Open connections, bytes of a request's head, seconds for running requests when told to stop.
 MAX_CONNECTIONS, MAX_HEAD, GRACE = 512, 2**14, 5
+# Errors of a port; all others of listening are of the host.
+OF_PORTS = {errno.EADDRINUSE, errno.EACCES, errno.EPERM}
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -53,7 +56,7 @@ def is_loopback(host: str) -> bool:
     """Whether only this machine reaches an address or name."""
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
         raise UserError(f"--host {host} is no address of this machine") from error
     return all(ipaddress.ip_address(address[0]).is_loopback for *_, address in found)
 
@@ -73,14 +76,17 @@ def listen(host: str, port: int) -> socket.socket:
     """A socket that listens; port 0 is any that is free.
 
     Raises:
-        UserError: when the port is taken, or may not be used.
+        UserError: when the port is taken or may not be used, or the host is no address of this
+            machine.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, backlog=MAX_CONNECTIONS)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
+        if not isinstance(error, OSError) or error.errno not in OF_PORTS:
+            raise UserError(f"--host {host} is no address of this machine") from error
         # Its own text says the address once more.
-        reason = os.strerror(error.errno) if error.errno else str(error)
+        reason = os.strerror(error.errno)
         raise UserError(f"cannot listen at {host}, port {port}: {reason}; give --port") from error
 
 
