@@ -15,6 +15,7 @@ any case. As in SQL a test of a null is neither true nor false, and a row passes
 is true.
 """
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,7 +34,7 @@ MAX_DIGITS = 18
 Literal = str | int | float | bool
 TOKEN = re.compile(
     r"""\s*(?:
-        (?P<number>[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,2})?)
+        (?P<number>[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)
       | '(?P<string>(?:[^']|'')*)'
       | "(?P<quoted>(?:[^"]|"")+)"
       | (?P<word>[^\W\d]\w*)
@@ -345,7 +346,9 @@ def _described(kind: pa.DataType) -> str:
 def _number(text: str) -> int | float:
     if re.fullmatch(rf"[+-]?\d{{1,{MAX_DIGITS}}}", text):
         return int(text)
-    return float(text)
+    if math.isinf(number := float(text)):
+        raise UserError(f"filter: {text[:20]} is larger than any number can be; give a smaller one")
+    return number
 
 
 def _any(conditions: Sequence[Condition]) -> Condition:

@@ -37,6 +37,8 @@ TABLE = pa.table(
         ("price not between 5 and 10", [1, 4, 5]),
         ("PRICE >= 50".replace("PRICE", "price"), [1, 5]),
         ("price = -1", [4]),
+        ("price < 1e300 and price > -1.5e0", [0, 1, 2, 4, 5]),
+        ("price > 1e-400", [0, 1, 2, 5]),
         ("stock > 1.5", [2, 3, 5]),
         ("sale = true", [0, 3, 5]),
         ("colours contains 'red'", [0, 4]),
@@ -73,6 +75,9 @@ def test_rows_that_pass(text: str, rows: list[int]) -> None:
         ("(" * 200 + "price < 1", "nested deeper"),
         ("not " * 200 + "price < 1", "nested deeper"),
         ("price = " + "1" * 20_000, "longer than"),
+        ("price > 1e400", "1e400 is larger than any number can be"),
+        ("price > -1e400", "-1e400 is larger than any number can be"),
+        ("price = " + "1" * 400, "is larger than any number can be"),
     ],
 )
 def test_a_wrong_filter_is_one_line(text: str, said: str) -> None:
