@@ -181,13 +181,26 @@ def test_faults_of_a_table(tmp_path: Path, rows: list[dict[str, Any]], message: 
     assert "\n" not in str(caught.value)
 
 
+def test_what_is_no_text_is_said_to_be_none(tmp_path: Path) -> None:
+    path = tmp_path / "products.csv"
+    for content in (b"PK\x03\x04" + bytes(range(256)) * 9999, "image\na.jpg\n".encode("utf-16-le")):
+        path.write_bytes(content)
+        with pytest.raises(
+            UserError, match=r"products\.csv is no text; save the table as CSV, in UTF-8"
+        ):
+            products.read(tmp_path)
+    path.write_text('image,title\na.jpg,"open\n' + "b.jpg,more\n" * 10**6)
+    with pytest.raises(UserError, match="longer than a megabyte, as where a quote is not closed"):
+        products.read(tmp_path)
+
+
 def test_one_table_and_no_more(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="neither"):
+    with pytest.raises(UserError, match=r"neither products\.csv nor products\.parquet"):
         products.read(tmp_path)
     pq.write_table(pa.table({"image": ["a.jpg"]}), tmp_path / "products.parquet")
     assert products.read(tmp_path).ids == ["a"]
     write_table(tmp_path, [{"image": "a.jpg"}])
-    with pytest.raises(UserError, match="both"):
+    with pytest.raises(UserError, match=r"both products\.csv and products\.parquet"):
         products.read(tmp_path)
 
 

@@ -72,9 +72,9 @@ def read(root: Path) -> Products:
     """
     found = [root / name for name in NAMES if (root / name).is_file()]
     if len(found) != 1:
+        has = "both {} and {}" if found else "neither {} nor {}"
         raise UserError(
-            f"{root} has {'both' if found else 'neither'} {NAMES[0]} and {NAMES[1]}; dataset.root "
-            "is a folder with one of them"
+            f"{root} has {has.format(*NAMES)}; dataset.root is a folder with one of them"
         )
     table = sheet.read(found[0])
     image, own, category = table.need(IMAGE), table.find(ID), table.find(CATEGORY)

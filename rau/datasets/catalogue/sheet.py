@@ -91,6 +91,8 @@ def read(path: Path) -> Sheet:
 def _csv(path: Path) -> Sheet:
     content = read_bytes(path, MAX_BYTES, "split the table or leave columns out")
     text, notes = _decoded(content)
+    if "\0" in text:
+        raise UserError(f"{path} is no text; save the table as CSV, in UTF-8")
     head = text[: 2**20].lstrip("\r\n")
     separator = None
     if match := re.match(r"sep=(.)\r?\n", head):  # Excel's own hint.
@@ -108,6 +110,8 @@ def _csv(path: Path) -> Sheet:
         )
     except (pa.ArrowInvalid, csv.Error) as error:
         reason = " ".join(str(error).split())[:200].replace("Row #", "row ")
+        if "straddling" in reason:
+            reason = "a row is longer than a megabyte, as where a quote is not closed"
         raise UserError(f"{path} is not a table: {reason}; fix the row") from error
     return _sheet(path, table, 2, separator == ";", notes)
 
