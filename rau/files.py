@@ -33,8 +33,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
     Raises:
         UserError: when the disk is full or the folder cannot be written.
     """
+    make_folder(path.parent)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         for old in old_siblings(path, ".tmp"):
             old.unlink(missing_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
@@ -52,6 +52,23 @@ def atomic_path(path: Path) -> Iterator[Path]:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder where there is none yet.
+
+    Raises:
+        UserError: when a file stands in its way, the disk is full or may not be written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        file = next(p for p in (folder, *folder.parents) if p.is_symlink() or p.exists())
+        raise UserError(f"{file} is a file and not a folder; name another") from error
+    except OSError as error:
+        raise UserError(
+            f"cannot write {folder}: {error.strerror}; free or change the disk"
+        ) from error
 
 
 def old_siblings(path: Path, suffix: str) -> list[Path]:
@@ -212,7 +229,7 @@ def digest_files(paths: Iterable[Path]) -> str:
 @contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
     """Yield a temporary folder that takes the place of `folder` if the block succeeds."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(folder.parent)
     for abandoned in old_siblings(folder, ""):
         shutil.rmtree(abandoned, ignore_errors=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))

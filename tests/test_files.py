@@ -9,6 +9,7 @@ from rau.errors import UserError
 from rau.files import (
     atomic_path,
     digest,
+    new_folder,
     old_siblings,
     read_bytes,
     read_json,
@@ -30,6 +31,21 @@ def test_failed_write_leaves_the_old_file_and_no_temporary(tmp_path: Path) -> No
         fail_half_way()
     assert read_json(path, "value") == {"old": 1}
     assert [p.name for p in tmp_path.iterdir()] == ["value.json"]
+
+
+def test_a_file_in_a_folders_place_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("mine")
+    (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
+    for name in ("a/b", "a/b/c", "gone/b"):
+        blocking = tmp_path / name.split("/")[0]
+        with pytest.raises(UserError, match=rf"^{blocking} is a file and not a folder; name"):
+            write_json(tmp_path / name, {})
+        with (
+            pytest.raises(UserError, match=rf"^{blocking} is a file"),
+            new_folder(tmp_path / name),
+        ):
+            pass
+    assert (tmp_path / "a").read_text() == "mine"
 
 
 def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
