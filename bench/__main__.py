@@ -37,7 +37,7 @@ def main(
     chosen = groups or [group for group in GROUPS if group not in LONG]
     if unknown := [group for group in chosen if group not in GROUPS]:
         raise typer.BadParameter(f"{unknown[0]} is not one of {', '.join(GROUPS)}")
-    place = devices.choose(device)
+    place = devices.choose(device, "--device")
     path = RESULTS / f"{place.type}.json"
     load = os.getloadavg()[0]
     for group in chosen:

@@ -10,8 +10,11 @@ from rau.memory import peak_memory_bytes
 from rau.params import MatmulPrecision
 
 
-def choose(name: str) -> torch.device:
+def choose(name: str, option: str = "train.device") -> torch.device:
     """The named device, or for `auto` the GPU where there is one.
+
+    Args:
+        option: what named it, for the error.
 
     Raises:
         UserError: when this machine does not have the device.
@@ -22,7 +25,7 @@ def choose(name: str) -> torch.device:
         device = torch.device(name)
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise UserError(f"train.device={name} is not on this machine; use auto or cpu") from error
+        raise UserError(f"{option}={name} is not on this machine; use auto or cpu") from error
     return device
 
 

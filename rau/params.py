@@ -38,9 +38,12 @@ MatmulPrecision = Literal["float32", "tf32", "bfloat16"]
 
 
 def first_error(error: ValidationError) -> tuple[str, str]:
-    """The dotted name of the first value that is wrong, and what is wrong with it."""
+    """The dotted name of the first value that is wrong, and what is wrong with it.
+
+    What is wrong with all of it is of `content`.
+    """
     first = error.errors(include_url=False)[0]
-    return ".".join(str(part) for part in first["loc"])[:200], first["msg"]
+    return ".".join(map(str, first["loc"]))[:200] or "content", first["msg"]
 
 
 class Section(BaseModel):

@@ -74,7 +74,7 @@ def feature_set(
         "space": SHARED if shared_space else SEPARATE,
     }
     pair = (Features(names, matrix, metadata) for names, matrix in found)
-    return FeatureSet.on(devices.choose(device), *pair)
+    return FeatureSet.on(devices.choose(device, "device"), *pair)
 
 
 def _vectors(given: Vectors, column: str, what: str) -> tuple[list[str], np.ndarray[Any, Any]]:

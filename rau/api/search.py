@@ -130,7 +130,7 @@ def load(
     >>> len(search) > 0
     True
     """
-    chosen = devices.choose(device)
+    chosen = devices.choose(device, "device")
     if (Path(source) / MANIFEST).is_file():
         return Search(Searcher.open(Path(source), chosen, trust_remote_code))
     with named_models.opened(str(source), chosen, trust_remote_code) as model:

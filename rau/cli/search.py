@@ -47,7 +47,7 @@ def search(
     from rau import devices
     from rau.search.searcher import Searcher
 
-    opened = Searcher.open(index, devices.choose(device), trust_remote_code)
+    opened = Searcher.open(index, devices.choose(device, "--device"), trust_remote_code)
     images, caption = _told_apart(what, opened)
     answer = opened.ask(images, caption, without, image_weight, top_k, where, keep_reference)
     print(_as_json(answer) if as_json else _as_table(answer))

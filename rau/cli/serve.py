@@ -48,7 +48,7 @@ def serve(
     listening = server.listen(host, port)
     # A search's own threads: together they take every core once.
     stage.limit_threads(max(1, stage.cores() // threads))
-    live = Live(index, devices.choose(device), trust_remote_code)
+    live = Live(index, devices.choose(device, "--device"), trust_remote_code)
     kept = Feedback(feedback) if feedback else None
     app = create(live, server.names(host, name or ()), threads, feedback=kept, token=token)
     address = f"[{host}]" if ":" in host else host

@@ -19,10 +19,16 @@ from tests.project import command
         (("search", "a", "--index", "i", "--image-weight", "nan"), "'--image-weight': Input"),
         (("serve", "--index", "i", "--port", "99999"), "Invalid value for '--port': Input"),
         (("serve", "--index", "i", "--nothing"), "No such option: --nothing"),
+        (("serve", "--index", "i", "--device", "banana"), "--device=banana is not on this machine"),
+        (("search", "a", "--index", "i", "--device", "banana"), "--device=banana is not on"),
+        (("search", "a", "--index", "i"), "i/index.json: content: Invalid JSON"),
+        (("example", "i/index.json"), "i/index.json is a file and not a folder; name another"),
         (("nothing",), "No such command 'nothing'; see --help"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, arguments: tuple[str, ...], said: str) -> None:
+    (tmp_path / "i").mkdir()
+    (tmp_path / "i/index.json").write_text("{")
     (line,) = command(tmp_path, *arguments, code=1).splitlines()
     assert line.startswith("error: ")
     assert said in line
