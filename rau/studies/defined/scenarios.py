@@ -14,7 +14,7 @@ from rau.report.numbers import minus
 from rau.studies import breakdown
 from rau.studies.figures import pick
 from rau.studies.grid import Grid, interval, interval_of
-from rau.studies.plan import Plan, Preset, Tuned, Variant, headline, parts, regime, variant
+from rau.studies.plan import Plan, Preset, Tuned, Variant, headline, parts, regime, variant, where
 from rau.studies.registry import Study
 from rau.studies.runs import Result
 from rau.studies.tables import StudyTables
@@ -161,10 +161,20 @@ def figure(tables: StudyTables) -> Figure:
 
 
 def answer(tables: StudyTables) -> str:
-    """What helps and what hurts in every regime."""
+    """What helps and what hurts in every regime, beside the weighted sum there."""
+    table, metric = cells(tables), headline(set(tables.summary.metric))
+    rows = pick(tables.summary, tables.summary.protocol.iloc[0], metric).to_dict("index")
+    places = dict.fromkeys(zip(table.fraction, table.noise, strict=True))
     told = []
-    for regime_of, helps, hurts, largest in rule(cells(tables)).rows:
-        told.append(f"{regime_of}: help {helps}, hurt {hurts} (largest: {largest})")
+    for (fraction, noise), row in zip(places, rule(table).rows, strict=True):
+        regime_of, helps, hurts, largest = row
+        there = table[(table.fraction == fraction) & (table.noise == noise)]
+        untrained = rows[f"{METHODS[SUM].label}{where(fraction, noise)}"]
+        gap = interval_of(untrained, "difference")
+        said = f"help {helps}, hurt {hurts} (largest: {largest}; the weighted sum: {gap})"
+        if not there.difference.any():
+            said = "every head kept the weighted sum that it starts as"
+        told.append(f"{regime_of}: {said}")
     return minus("; ".join(told))
 
 
