@@ -177,7 +177,7 @@ class Searcher:
 
     def _hit(self, picture: str, score: np.float32) -> Hit:
         index = self.index
-        return Hit(picture, float(score), index.path(picture), index.attributes(picture))
+        return Hit(picture, min(float(score), 1.0), index.path(picture), index.attributes(picture))
 
 
 def _calibration(index: Index, model: Model) -> Calibration | None:
