@@ -9,12 +9,11 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.middleware import Middleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.responses import JSONResponse
 
 from rau.errors import UserError
 from rau.service.feedback import Feedback, NotKept
-from rau.service.guard import Headed, Limited, SameOrigin, error
+from rau.service.guard import Headed, Limited, OwnNames, SameOrigin, error
 from rau.service.live import Live
 from rau.service.metrics import Measured, Metrics
 from rau.service.routes import PREFIX, UPLOADS, Routes
@@ -45,6 +44,8 @@ async def _wrong(_: Request, problem: Exception) -> JSONResponse:
 async def _malformed(_: Request, problem: Exception) -> JSONResponse:
     assert isinstance(problem, RequestValidationError)
     first = problem.errors()[0]
+    if first["type"] == "json_invalid":
+        return error(422, f"the body is no JSON: {first['ctx']['error']}")
     place = ".".join(str(part) for part in first["loc"][1:])
     return error(422, f"{place}: {first['msg']}" if place else str(first["msg"]))
 
@@ -78,8 +79,7 @@ def create(
     """The application.
 
     Args:
-        hosts: names that it is reached under; requests to others are refused, as of a page whose
-            name was pointed at this address.
+        hosts: names that it is reached under; requests to others are refused.
         threads, waiting: requests that are computed at a time, and that may wait.
         seconds: the longest that a request may take.
     """
@@ -111,7 +111,7 @@ def create(
         middleware=[
             Middleware(Measured, metrics=metrics),
             Middleware(Headed),
-            Middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False),
+            Middleware(OwnNames, names=hosts),
             Middleware(Limited, sizes=SIZES, size=MAX_JSON, seconds=seconds),
             Middleware(SameOrigin),
         ],

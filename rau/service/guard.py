@@ -1,7 +1,8 @@
 """What no request gets around: headers of every response, sizes and times, where it comes from."""
 
 import asyncio
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -23,6 +24,7 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
+HOST = re.compile(r"(?P<name>\[[^\[\]]*\]|[^:\[\]]*)(?::\d*)?")
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 TOO_LARGE, TOO_SLOW = 413, 408
 
@@ -49,6 +51,23 @@ class Headed:
             await send(message)
 
         await self._app(scope, receive, headed)
+
+
+class OwnNames:
+    """Middleware that refuses requests to other names, as of a page whose name was pointed here."""
+
+    def __init__(self, app: ASGIApp, names: Collection[str]) -> None:
+        self._app, self._names = app, {name.lower() for name in names}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See ASGI."""
+        if scope["type"] == "http":
+            asked = HOST.fullmatch(Headers(scope=scope).get("host", ""))
+            if asked is None or asked["name"].lower() not in self._names:
+                refusal = error(400, "the Host is no name of this service; --name adds one")
+                await refusal(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
 
 
 class SameOrigin:
