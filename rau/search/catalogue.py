@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from rau.datasets.catalogue import products, sheet
 from rau.datasets.catalogue.columns import FALSE, TRUE
@@ -140,11 +141,15 @@ def _merged(cells: Sequence[str | None], rows: Sequence[Sequence[int]]) -> list[
 
 
 def _column(cells: Sequence[str | None]) -> pa.Array:
-    """Cells as numbers or booleans where all are such, as lists where one is, else as strings."""
+    """Cells as numbers or booleans where all are such, as lists where one is, else as strings.
+
+    Numbers that are not finite are unknown.
+    """
     values = [cell for cell in cells if cell is not None]
     for kind in (pa.int64(), pa.float64()):
         with suppress(pa.ArrowInvalid):
-            return pa.array(cells, pa.string()).cast(kind)
+            numbers = pa.array(cells, pa.string()).cast(kind)
+            return pc.if_else(pc.is_finite(numbers), numbers, None)
     if {value.casefold() for value in values} <= {*TRUE, *FALSE}:
         return pa.array([None if cell is None else cell.casefold() in TRUE for cell in cells])
     if any(sheet.LIST in value for value in values):

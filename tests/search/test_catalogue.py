@@ -61,6 +61,14 @@ def test_a_product_table(tmp_path: Path, suffix: str) -> None:
     assert list(only(found, "val", {"z", "y", "other"}).ids) == ["y", "z"]
 
 
+def test_numbers_that_are_not_finite_are_unknown(tmp_path: Path) -> None:
+    lines = ["a.jpg,inf,1", "b.jpg,2.5,2", "c.jpg,-Infinity,1e999", "d.jpg,-nan,-inf"]
+    (tmp_path / "products.csv").write_text("\n".join(["image,price,size", *lines]))
+    found = of_folder(tmp_path).attributes
+    assert found["price"].to_pylist() == [None, 2.5, None, None]
+    assert found["size"].to_pylist() == [1, 2, None, None]
+
+
 def test_no_folder_and_no_pictures(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="not a folder"):
         of_folder(tmp_path / "nowhere")
