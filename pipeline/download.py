@@ -5,6 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from pipeline import stage, workspace
+from rau.console import printable
 
 
 def main() -> str:
@@ -34,7 +35,7 @@ def main() -> str:
             path.unlink()
         annotations, table = filled()
     for note in annotations.notes:
-        print(f"note: {note}")
+        print(f"note: {printable(note)}")
     found = coverage.of_manifest(annotations.splits, annotations.queries, table)
     if not found.complete:
         print(coverage.table(annotations.splits, annotations.queries, table))
@@ -48,7 +49,7 @@ def main() -> str:
         label |= asdict(comparison)
         if comparison.copy == "official":
             for note in verification.unexpected(card, annotations.queries):
-                print(f"note: {note}")
+                print(f"note: {printable(note)}")
     # With the digest of the annotations, the manifest changes when any of them does.
     about = {"annotations": digest_files(annotations.files.values()), "dataset": json.dumps(label)}
     write_table(workspace.manifest(dataset.name), table, MANIFEST, about)

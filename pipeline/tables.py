@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from pipeline import stage, workspace
+from rau.console import printable
 
 
 def main() -> str:
@@ -20,7 +21,7 @@ def main() -> str:
     tables = annotations.tables(manifest)
     usable = tables["images"].filter(pc.field("status") == "ok")["image_id"].to_pylist()
     for note in [*annotations.notes, *check(annotations, set(usable))]:
-        print(f"note: {note}")
+        print(f"note: {printable(note)}")
     for name, schema in (("images", IMAGES), ("queries", QUERIES), ("galleries", GALLERIES)):
         # The manifest's label of the copy is passed on to the stages that measure. The digest of
         # the annotations is not: tables that are the same again rerun nothing.

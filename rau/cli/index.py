@@ -1,15 +1,18 @@
 """`rau index`: pictures of a catalogue to an index that `rau search` and a service answer from."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from pipeline import stage, workspace
+from rau.console import printable
 from rau.errors import UserError
 
 if TYPE_CHECKING:
     from rau.params import Params
+    from rau.schemas import QueryRow
 
 
 def index(
@@ -43,6 +46,11 @@ def index(
     """Make the index equal to FOLDER as it is now: new pictures are encoded, lost ones removed."""
     if (folder is None) != dataset:
         raise UserError("name a FOLDER of pictures, or give --dataset; one of both")
+    if folder is not None and into.resolve().is_relative_to(folder.resolve()):
+        raise UserError(
+            f"--index {into} lies in {folder}, whose pictures and changes would be its own; name "
+            "another folder"
+        )
     from pipeline import galleries, named_models
     from rau import devices
     from rau.params import Params
@@ -52,6 +60,7 @@ def index(
 
     params = workspace.load_params() if workspace.PARAMS.is_file() else Params()
     threads = stage.limit_threads(params.train.threads)
+    queries = _queries(folder, params) if calibrate else None
     found = catalogue.of_folder(folder) if folder is not None else galleries.catalogue_of()
     if engine is None:
         engine = read_manifest(into).engine if (into / MANIFEST).is_file() else "exact"
@@ -66,35 +75,46 @@ def index(
             params.features.workers or threads,
             renew,
         )
-    print(f"{into}: {len(made):,} pictures; {changes}")
+    print(printable(f"{into}: {len(made):,} pictures; {changes}"))
     for path, reason in list(changes.unreadable.items())[:3]:
-        print(f"left out: {path}: {reason}")
+        print(printable(f"left out: {path}: {reason}"))
     if changes.unreadable:
-        print(f"all that were left out: {into / build.UNREADABLE}")
+        print(printable(f"all that were left out: {into / build.UNREADABLE}"))
     if not made.engine.exact:
         print(f"recall at 10 beside the exact answer, on a sample: {recall(made):.3f}")
-    if calibrate:
-        _calibrate(into, folder, params)
+    if queries is not None:
+        _calibrate(into, queries, params)
 
 
-def _calibrate(index: Path, folder: Path | None, params: "Params") -> None:
-    """Fit the index's confidence on its catalogue's queries, and say on what."""
-    from rau import devices
+def _queries(folder: Path | None, params: "Params") -> "Sequence[QueryRow]":
+    """The queries of a folder's product table, or without a folder those of the data set.
+
+    Raises:
+        UserError: when there are none, or too few of them to calibrate on.
+    """
     from rau.datasets.catalogue import products
     from rau.datasets.readers import reader
     from rau.schemas import read_queries
-    from rau.search.calibrate import calibrate
-    from rau.search.searcher import Searcher
+    from rau.search.calibrate import untrained
 
     if folder is None:
-        queries = read_queries(workspace.table(params.dataset.name, "queries"))
+        found = read_queries(workspace.table(params.dataset.name, "queries"))
     elif any((folder / name).is_file() for name in products.NAMES):
-        queries = reader("catalogue", params.dataset.catalogue).read_annotations(folder).queries
+        found = reader("catalogue", params.dataset.catalogue).read_annotations(folder).queries
     else:
         raise UserError(
             f"--calibrate: {folder} has no {products.NAMES[0]}, so that no query of it is known"
         )
+    return untrained(found)
+
+
+def _calibrate(index: Path, queries: "Sequence[QueryRow]", params: "Params") -> None:
+    """Fit the index's confidence on its catalogue's queries, and say on what."""
+    from rau import devices
+    from rau.search.calibrate import calibrate
+    from rau.search.searcher import Searcher
+
     device = devices.choose(params.train.device)
     opened = Searcher.open(index, device, params.encoder.trust_remote_code)
     made = calibrate(opened, queries)
-    print(f"calibrated on {made.queries:,} queries of {made.source}")
+    print(printable(f"calibrated on {made.queries:,} queries of {made.source}"))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rau.console import printable
 from rau.errors import UserError
 
 if TYPE_CHECKING:
@@ -82,7 +83,8 @@ def _as_table(answer: "Answer") -> str:
         + "".join(f"  {name}={_short(value)}" for name, value in hit.attributes.items())
         for place, hit in enumerate(answer.hits, 1)
     ]
-    return "\n".join([*(lines or ["no picture passes the filter"]), _confidence(answer)])
+    whole = [*(lines or ["no picture passes the filter"]), _confidence(answer)]
+    return "\n".join(map(printable, whole))
 
 
 def _confidence(answer: "Answer") -> str:

@@ -18,6 +18,7 @@ def triplets(
 ) -> None:
     """Preview the queries of a catalogue, some of every kind, before any training."""
     from pipeline import workspace
+    from rau.console import printable
     from rau.datasets.catalogue.reader import CatalogueReader
     from rau.errors import UserError
     from rau.files import write_text
@@ -34,8 +35,8 @@ def triplets(
     root = workspace.store(dataset) if folder is None else folder
     catalogue = CatalogueReader(dataset.catalogue).read(root)
     for note in catalogue.described:
-        print(f"note: {note}")
+        print(f"note: {printable(note)}")
     write_text(output, triplets_page.render(catalogue, root, count))
     for kind, queries in catalogue.kinds().items():
         print(f"{kind}: {len(queries):,} queries")
-    print(f"page: {output}")
+    print(f"page: {printable(str(output))}")

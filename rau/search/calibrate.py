@@ -35,14 +35,14 @@ def calibrate(searcher: Searcher, queries: Sequence[QueryRow]) -> Calibration:
         UserError: when fewer than `MIN_QUERIES` are left.
     """
     place = searcher.index.place
-    own = [
-        query
-        for query in queries
-        if query["split"] != "train"
-        and query["reference_id"] in place
-        and query["target_id"] in place
-        and query["target_id"] != query["reference_id"]
-    ]
+    own = untrained(
+        [
+            query
+            for query in queries
+            if query["reference_id"] in place and query["target_id"] in place
+        ],
+        "have their pictures in the index",
+    )
     own = random.Random(0).sample(own, min(MOST, len(own)))
     scores, right = [], []
     for query, names, found in _answers(searcher, own):
@@ -53,14 +53,32 @@ def calibrate(searcher: Searcher, queries: Sequence[QueryRow]) -> Calibration:
     sizes = [len(searcher.index) - 1] * len(scores)
     manifest = searcher.index.manifest
     lists = Lists.ragged(scores, right, sizes)
-    made = fit(lists, manifest.model, manifest.source, manifest.engine) if own else None
-    if made is None:
-        raise UserError(
-            f"{len(own):,} queries that are not of train have their pictures in the index; to "
-            f"calibrate it takes {MIN_QUERIES}"
-        )
+    made = fit(lists, manifest.model, manifest.source, manifest.engine)
+    assert made is not None
     made.write(searcher.index.folder / FILE)
     return made
+
+
+def untrained(queries: Sequence[QueryRow], there: str = "are known") -> Sequence[QueryRow]:
+    """Those queries between two pictures that the head was not trained on.
+
+    Args:
+        there: what they do, for the error.
+
+    Raises:
+        UserError: when they are fewer than `MIN_QUERIES`.
+    """
+    found = [
+        query
+        for query in queries
+        if query["split"] != "train" and query["target_id"] not in (None, query["reference_id"])
+    ]
+    if len(found) < MIN_QUERIES:
+        raise UserError(
+            f"{len(found):,} queries that are not of train {there}; to calibrate it takes "
+            f"{MIN_QUERIES}"
+        )
+    return found
 
 
 def _answers(

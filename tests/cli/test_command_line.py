@@ -4,6 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from rau.cli.search import _as_table
+from rau.search.searcher import Answer, Hit
+from tests import catalogue
 from tests.project import command
 
 
@@ -32,6 +35,32 @@ def test_what_is_wrong_is_named(tmp_path: Path, arguments: tuple[str, ...], said
     (line,) = command(tmp_path, *arguments, code=1).splitlines()
     assert line.startswith("error: ")
     assert said in line
+
+
+def test_what_data_say_cannot_steer_a_terminal() -> None:
+    hit = Hit("a\x1b[2J\nb\u3000c", 0.5, "p", {"tag": "\x9b31m", "\r": ["\x07", "\udcff"]})
+    table = _as_table(Answer([hit], None, "fitted on \x1b]0;x"))
+    assert table.split("\n") == [
+        "   1  0.5000  a?[2J b c  tag=?31m   =?|?",
+        "confidence: not known (fitted on ?]0;x)",
+    ]
+
+
+def test_an_index_is_refused_before_anything_is_read(tmp_path: Path) -> None:
+    """The model is not there either: it is asked for later."""
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "shop")
+    for place in ("shop", "shop/index", "link/index", "other/../shop/index"):
+        (line,) = command(tmp_path, "index", "shop", "--index", place, code=1).splitlines()
+        assert f"--index {place} lies in shop" in line
+    asked = ("index", "shop", "--index", "shop-index", "--calibrate")
+    (line,) = command(tmp_path, *asked, code=1).splitlines()
+    assert "--calibrate: shop has no products.csv" in line
+    rows = catalogue.write(tmp_path / "shop", 40)
+    (line,) = command(tmp_path, *asked, code=1).splitlines()
+    assert "queries that are not of train are known; to calibrate it takes 100" in line
+    assert len(rows) == 40
+    assert not (tmp_path / "shop-index").exists()
 
 
 def test_without_arguments_the_help_is_all(tmp_path: Path) -> None:
