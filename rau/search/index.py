@@ -30,7 +30,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor
 
 from rau.errors import UserError
-from rau.files import atomic_path, make_folder, write_json
+from rau.files import as_text, atomic_path, make_folder, write_json
 from rau.params import Section
 from rau.search.engines.engine import Engine
 from rau.search.engines.exact import Exact
@@ -205,12 +205,19 @@ def read_manifest(folder: Path) -> Manifest:
     """Read an index's manifest.
 
     Raises:
-        UserError: when it is missing or malformed.
+        UserError: when it is missing or malformed, or its path is not UTF-8.
     """
+    _check_name(folder)
     path = folder / MANIFEST
     if not path.is_file():
         raise UserError(f"{folder} is not an index; make one with `rau index FOLDER --index …`")
     return Manifest.read_json(path, MAX_MANIFEST_BYTES, REMEDY)
+
+
+def _check_name(folder: Path) -> None:
+    """Refuse a path that Arrow could not open."""
+    if (name := as_text(str(folder))) != str(folder):
+        raise UserError(f"the index {name}: its name is not UTF-8; name another folder")
 
 
 def _read_deleted(folder: Path, entry: SegmentEntry) -> Rows:
@@ -232,8 +239,9 @@ def writing(folder: Path) -> Iterator[None]:
     """Be the only process that writes to an index, and remove what a killed one left.
 
     Raises:
-        UserError: when another process writes to it.
+        UserError: when another process writes to it, or its path is not UTF-8.
     """
+    _check_name(folder)
     make_folder(folder)
     lock = FileLock(folder / ".lock", timeout=0)
     try:

@@ -113,8 +113,12 @@ class Searcher:
             where: as in `search`.
 
         Raises:
-            UserError: as `reference` and `search`.
+            UserError: as `reference` and `search`, or when the words are no Unicode.
         """
+        try:
+            (caption + without).encode()
+        except UnicodeEncodeError as error:
+            raise UserError("the words are not UTF-8; write them so") from error
         references = [self.reference(one) for one in pictures]
         query = Query(references, caption.strip(), without.strip(), image_weight)
         own = [one for one in pictures if isinstance(one, str)]

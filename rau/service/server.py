@@ -56,7 +56,7 @@ def is_loopback(host: str) -> bool:
     """Whether only this machine reaches an address or name."""
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:
+    except (OSError, UnicodeError, TypeError) as error:
         raise UserError(f"--host {host} is no address of this machine") from error
     return all(ipaddress.ip_address(address[0]).is_loopback for *_, address in found)
 
@@ -82,7 +82,7 @@ def listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, backlog=MAX_CONNECTIONS)
-    except (OSError, UnicodeError) as error:
+    except (OSError, UnicodeError, TypeError) as error:  # As of a name that is no text.
         if not isinstance(error, OSError) or error.errno not in OF_PORTS:
             raise UserError(f"--host {host} is no address of this machine") from error
         # Its own text says the address once more.

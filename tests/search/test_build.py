@@ -148,6 +148,11 @@ def test_a_name_that_is_not_unicode_is_left_out(root: Path, model: Model) -> Non
     assert changes.unreadable == {r"b\xff.png": "its name is not UTF-8; rename it"}
     assert r"b\xff.png,its name" in (root.parent / "index/unreadable.csv").read_text()
     assert run(root, model)[1].kept == 12
+    with (
+        pytest.raises(UserError, match=r"index .*/i\\xff: its name is not UTF-8"),
+        writing(root.parent / "i\udcff"),
+    ):
+        pass
     shutil.rmtree(root.parent / "index")
     for path in root.rglob("*.png"):
         if path != bad:

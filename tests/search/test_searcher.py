@@ -80,6 +80,12 @@ def test_a_filter_keeps_its_rows(searcher: Searcher) -> None:
         searcher.search(query, 0)
 
 
+def test_words_that_are_no_unicode_are_refused(searcher: Searcher) -> None:
+    for words in ({"caption": "caf\udce9"}, {"caption": "red", "without": "\ud800"}):
+        with pytest.raises(UserError, match="the words are not UTF-8"):
+            searcher.ask([], **words)
+
+
 def test_threads_get_the_same_answers(searcher: Searcher) -> None:
     queries = [Query([searcher.reference(f"a/{n:03}.png")], f"is {n}") for n in range(0, 20, 2)]
     expected = [searcher.search(query, 4) for query in queries]

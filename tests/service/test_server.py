@@ -183,9 +183,11 @@ def test_names_that_it_goes_by() -> None:
     assert socket.gethostname() in server.names("0.0.0.0", [])
     with pytest.raises(UserError, match="no address"):
         server.is_loopback("no.such.host.invalid")
-    for host in ("300.1.1.1", "no.such.host.invalid", "192.0.2.1", "a..b"):
+    for host in ("300.1.1.1", "no.such.host.invalid", "192.0.2.1", "a..b", "a\udcff"):
         with pytest.raises(UserError, match=f"--host {re.escape(host)} is no address of this mach"):
             server.listen(host, 0)
+    with pytest.raises(UserError, match="no address"):
+        server.is_loopback("a\udcff")
 
 
 @pytest.mark.parametrize(
