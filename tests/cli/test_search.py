@@ -3,6 +3,9 @@
 import json
 import signal
 import sys
+import time
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,7 @@ from rau.search.model import Query
 from rau.search.searcher import Searcher
 from tests.places import ROOT
 from tests.project import call, command, start
-from tests.search.world import CPU
+from tests.search.world import CPU, draw, draw_folder
 
 
 def one_line(printed: str) -> str:
@@ -149,22 +152,40 @@ def test_a_model_is_the_workspace_a_revision_or_a_run(
         assert Index.open(folder).manifest.model == expected
 
 
+def killed(process: BaseProcess, seen: Callable[[], object]) -> int | None:
+    """Kill a process as soon as something is seen of it; returns its exit code."""
+    while process.is_alive() and not seen():
+        time.sleep(0.001)
+    process.kill()
+    process.join()
+    return process.exitcode
+
+
+@pytest.mark.parametrize("event", ["parts/*/*.arrow", "segments/*", "segments/*/items.parquet"])
 def test_a_killed_build_leaves_an_index_or_none_and_goes_on(
-    built_project: Path, tmp_path: Path, index: Path
+    built_project: Path, tmp_path: Path, event: str
 ) -> None:
-    folder = tmp_path / "i"
-    ends = []
-    for seconds in (0.05, 0.3, 0.6, 1.0):
-        process = start(built_project, "rau", "index", "--dataset", "--index", str(folder))
-        process.join(seconds)
-        process.kill()
-        process.join()
-        ends.append(process.exitcode)
-        if (folder / "index.json").exists():
-            assert len(Index.open(folder)) == 120
-    assert -signal.SIGKILL in ends, "it was done before it could be killed"
-    command(built_project, "index", "--dataset", "--index", str(folder))
-    assert {*Index.open(folder).place} == {*Index.open(index).place}
+    """It is killed when a part is written, a segment is begun, and its first pictures are, in a
+    build from nothing and in one over an index."""
+    shop, folder = tmp_path / "shop", tmp_path / "i"
+    draw_folder(shop, 12)
+    asked = ("index", str(shop), "--index", str(folder))
+    before: set[str] = set()
+    for change in (
+        lambda: None,
+        lambda: (draw(shop / "b/new.png", 100), draw(shop / "c.png", 101)),
+    ):
+        change()
+        names = {path.relative_to(shop).as_posix() for path in shop.rglob("*.png")}
+        known = {*folder.glob(event)}
+        process = start(built_project, "rau", *asked)
+        ended = killed(process, lambda known=known: {*folder.glob(event)} - known)
+        assert ended == -signal.SIGKILL, "it was done before it could be killed"
+        there = {*Index.open(folder).place} if (folder / "index.json").exists() else set()
+        assert there in (before, names)
+        assert "0 encoded" in command(built_project, *asked)
+        before = {*Index.open(folder).place}
+        assert before == names
 
 
 def test_the_commands_are_quick_to_read() -> None:
