@@ -4,7 +4,6 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -152,9 +151,9 @@ def test_a_model_is_the_workspace_a_revision_or_a_run(
         assert Index.open(folder).manifest.model == expected
 
 
-def killed(process: BaseProcess, seen: Callable[[], object]) -> int | None:
-    """Kill a process as soon as something is seen of it; returns its exit code."""
-    while process.is_alive() and not seen():
+def killed(process: BaseProcess, folder: Path, event: str, known: set[Path]) -> int | None:
+    """Kill a process as soon as a folder has another file of a pattern; returns its exit code."""
+    while process.is_alive() and {*folder.glob(event)} <= known:
         time.sleep(0.001)
     process.kill()
     process.join()
@@ -168,18 +167,16 @@ def test_a_killed_build_leaves_an_index_or_none_and_goes_on(
     """It is killed when a part is written, a segment is begun, and its first pictures are, in a
     build from nothing and in one over an index."""
     shop, folder = tmp_path / "shop", tmp_path / "i"
-    draw_folder(shop, 12)
+    names = {*draw_folder(shop, 12)}
     asked = ("index", str(shop), "--index", str(folder))
     before: set[str] = set()
-    for change in (
-        lambda: None,
-        lambda: (draw(shop / "b/new.png", 100), draw(shop / "c.png", 101)),
-    ):
-        change()
-        names = {path.relative_to(shop).as_posix() for path in shop.rglob("*.png")}
+    for added in ((), ("b/new.png", "c.png")):
+        for number, name in enumerate(added):
+            draw(shop / name, 100 + number)
+        names |= {*added}
         known = {*folder.glob(event)}
         process = start(built_project, "rau", *asked)
-        ended = killed(process, lambda known=known: {*folder.glob(event)} - known)
+        ended = killed(process, folder, event, known)
         assert ended == -signal.SIGKILL, "it was done before it could be killed"
         there = {*Index.open(folder).place} if (folder / "index.json").exists() else set()
         assert there in (before, names)
