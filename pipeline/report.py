@@ -8,6 +8,7 @@ from pipeline import provenance, stage, workspace
 def main() -> str:
     """Write `reports/index.html` and `reports/figures/`."""
     from rau.evaluation.run_metrics import RunMetrics
+    from rau.files import digest_file
     from rau.report import run_report
     from rau.report.examples import image_paths
     from rau.schemas import RANKINGS, read_manifest, read_queries, read_table
@@ -25,7 +26,12 @@ def main() -> str:
         read_table(workspace.rankings(name), RANKINGS, "evaluate"),
         image_paths(workspace.store(params.dataset), read_manifest(workspace.manifest(name))),
         read_queries(workspace.table(name, "queries")),
-        {"commit": provenance.commit(), "machine of this page": provenance.machine()},
+        {
+            "commit": provenance.commit(),
+            "digest of the queries": digest_file(workspace.table(name, "queries"))[:16],
+            "key of the encoder": metrics.encoder.get("key", "unknown"),
+            "machine of this page": provenance.machine(),
+        },
     )
     report.write(workspace.PAGE, workspace.FIGURES)
     return str(workspace.PAGE)

@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 
 from pipeline import finetune
 from rau.features.table import read_features, write_features
+from rau.files import digest_file
 from rau.finetuning import record
 from tests.places import ROOT
 from tests.project import call, command, dvc, runs, stage, start
@@ -51,6 +52,9 @@ def test_one_command_makes_everything(built_project: Path) -> None:
     assert low <= value <= high
     page = (built_project / "reports/index.html").read_text()
     assert f"{value:.2f}" in page
+    queries = built_project / "data/tables/garments/queries.parquet"
+    assert digest_file(queries)[:16] in page
+    assert metrics["encoder"]["key"] in page
     assert "data:image/jpeg;base64," in page
     (run,) = runs(built_project).values()
     assert (run["params"]["theta"], run["params"]["n"]) == ("0.8", "1")
