@@ -173,7 +173,7 @@ def test_the_whole_life_of_an_experiment(project: Path, tmp_path: Path) -> None:
     assert one in printed
     table = printed[: printed.index("| Experiment")].splitlines()
     assert max(map(len, table)) <= 120, "wider than a terminal"
-    assert all(any(name in line for line in table) for name in ("Headline", "ua.theta", one))
+    assert all(any(name in line for line in table) for name in ("ua.theta", one))
     assert re.search(r"ua\.theta +0\.8 +0\.3", printed)
     headline = (project / "reports/summary.json").read_text()
     call(project, "git", "push", "-q", "origin", "main", "kept")
