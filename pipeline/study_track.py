@@ -46,15 +46,16 @@ def _records(dataset: str, study: str) -> tuple[Any, list[Any]]:
         f"{line.protocol}.{line.metric}.{_safe(line.variant)}": float(line["mean"])
         for _, line in tables.summary.iterrows()
     }
+    origin, read = git_state(), data(dataset, workspace.table(dataset, "queries"), trained=True)
     parent = Record(
         digest=own,
         name=name,
         params=document.model_dump(include=kept),
         metrics=metrics,
-        tags={"study": study, **read_json(page.with_name("about.json"), "studies"), **git_state()},
+        tags={"study": study, **read_json(page.with_name("about.json"), "studies"), **origin},
         artifacts={folder: "study", page: "", page.with_name(f"{study}.png"): "figures"},
         seconds=float(tables.runs["seconds"].sum()) if "seconds" in tables.runs else 0.0,
-        data=data(dataset, workspace.table(dataset, "queries"), trained=True),
+        data=read,
     )
     diagnostics = {
         (label, seed): diagnostic_tags(found)
@@ -64,8 +65,8 @@ def _records(dataset: str, study: str) -> tuple[Any, list[Any]]:
     varied = {*VARIED, *(name for variant in document.variants for name in variant.x)}
     common = _Common(
         own,
-        {"study": study, **git_state()},
-        data(dataset, workspace.table(dataset, "queries"), trained=True),
+        {"study": study, **origin},
+        read,
         varied,
         tables.summary.protocol.iloc[0],
         headline(set(tables.summary.metric)),
