@@ -88,9 +88,7 @@ def of_folder(root: Path) -> Catalogue:
             f"{root} has no pictures ({', '.join(SUFFIXES)}) and no {products.NAMES[0]}"
         )
     paths = [path for path, text in found.items() if path == text]
-    others = {
-        text: "its name is not UTF-8; rename it" for path, text in found.items() if path != text
-    }
+    others = {text: NO_TEXT for path, text in found.items() if path != text}
     return Catalogue(_source(root), root, paths, paths, pa.table({}), others)
 
 
