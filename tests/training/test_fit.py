@@ -25,7 +25,7 @@ from rau.training.fit import Fitted, fit, needs_training, prepare, take_over, un
 from rau.training.sampler import Batch
 from rau.training.trainer import Trainer
 from rau.training.triplets import TooFew
-from tests.training.test_trainer import world
+from tests.training.test_trainer import stopped_after, world
 
 PLAIN = UaParams(isu=False, csu_weight=0.0, dr_weight=0.0)
 SAMPLED = UaParams(isu=True, csu_weight=0.0, dr_weight=0.0)
@@ -236,17 +236,8 @@ def test_a_stopped_training_still_knows_what_it_started_with(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     weights = scripted(monkeypatch, [9.0, 5.0, 7.0, 6.0, 3.0])
-    real = Trainer._epoch
-
-    def stopped(trainer: Trainer, epoch: int) -> Any:
-        if epoch == 2:
-            raise KeyboardInterrupt
-        return real(trainer, epoch)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_epoch", stopped)
-        with pytest.raises(KeyboardInterrupt):
-            fitted(epochs=4, state=tmp_path / "state")
+    with stopped_after(monkeypatch, epochs=2):
+        fitted(epochs=4, state=tmp_path / "state")
     found = fitted(epochs=4, state=tmp_path / "state")
     assert (found.training.epoch, found.training.best_epoch) == (4, 0)
     for name, value in found.head.state_dict().items():

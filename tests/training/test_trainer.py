@@ -1,5 +1,7 @@
 """Training: even batches, correct counts, bit-identical results when repeated and when resumed."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -193,6 +195,22 @@ class Stop(Exception):
     """Raised in place of a kill."""
 
 
+@contextmanager
+def stopped_after(monkeypatch: pytest.MonkeyPatch, epochs: int) -> Iterator[None]:
+    """The training in the block is stopped after so many epochs."""
+    real = Trainer._epoch
+
+    def stopping(trainer: Trainer, epoch: int) -> Any:
+        if epoch == epochs:
+            raise Stop
+        return real(trainer, epoch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_epoch", stopping)
+        with pytest.raises(Stop):
+            yield
+
+
 @pytest.mark.parametrize(("isu", "ema"), [(True, 0.9), (False, 0.0)])
 def test_stopped_run_resumes_bit_identically(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, isu: bool, ema: float
@@ -200,17 +218,8 @@ def test_stopped_run_resumes_bit_identically(
     features, queries = world()
     chosen = params(ema=ema).model_copy(update={"ua": UaParams(isu=isu, n=2, samples=2, theta=0.5)})
     whole = fit(chosen, features, queries, tmp_path / "whole")
-    real = Trainer._epoch
-
-    def stop_at_two(self: Trainer, epoch: int) -> Any:
-        if epoch == 2:
-            raise Stop
-        return real(self, epoch)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_epoch", stop_at_two)
-        with pytest.raises(Stop):
-            fit(chosen, features, queries, tmp_path / "state")
+    with stopped_after(monkeypatch, epochs=2):
+        fit(chosen, features, queries, tmp_path / "state")
     assert (tmp_path / "state").exists()
     resumed = fit(chosen, features, queries, tmp_path / "state")
     assert resumed.training == whole.training
