@@ -81,6 +81,8 @@ def test_every_regime_has_every_composer_with_as_many_steps() -> None:
         assert variant.params.train.fraction == variant.x["fraction"]
         assert variant.params.train.noise == variant.x["noise"]
         assert variant.params.finetune.epochs == (1 if whole else 2)
+        # The world's rate is 1e-3, and the other regime has a quarter of the queries.
+        assert variant.params.finetune.tower_lr == (1e-3 if whole else 5e-4)
         partner = next(v for v in found if v.label == variant.partner)
         assert partner.params.head.name == "deterministic"
         assert (partner.x["fraction"], partner.x["noise"]) == regime

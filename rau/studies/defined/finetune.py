@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from matplotlib.figure import Figure
 
+from rau.finetuning.run import tower_lr
 from rau.methods import DETERMINISTIC, METHODS, RAW_SUM
 from rau.params import Params
 from rau.report import metric_names
@@ -17,11 +18,12 @@ from rau.studies.tables import StudyTables
 
 # Methods with an uncertainty of another kind.
 OTHERS = ("mur", "pcmepp")
-# Pairs of `train.fraction` and `train.noise`.
+# Pairs of `train.fraction` and `train.noise`. Of a tenth of the queries with 40 % of them wrong
+# nothing is learned: the composer keeps its start, at every rate that was tried.
 REGIMES: Mapping[Preset, tuple[tuple[float, float], ...]] = {
     "smoke": ((1.0, 0.0), (0.25, 0.4)),
-    "quick": ((1.0, 0.0), (0.1, 0.0), (0.1, 0.4)),
-    "full": ((1.0, 0.0), (0.3, 0.0), (0.1, 0.0), (1.0, 0.2), (1.0, 0.4), (0.1, 0.4)),
+    "quick": ((1.0, 0.0), (0.1, 0.0), (0.3, 0.4)),
+    "full": ((1.0, 0.0), (0.3, 0.0), (0.1, 0.0), (1.0, 0.2), (1.0, 0.4), (0.3, 0.4)),
 }
 
 
@@ -29,7 +31,8 @@ def variants(params: Params, sizes: Plan, tuned: Tuned) -> list[Variant]:
     """Composers trained along with the towers, in every regime of data.
 
     Less data gets more epochs, by the square root of what is missing, so that it is not only less
-    training: all composers of a regime have the same number of steps.
+    training, and the towers a rate that is lower by the same: at that of all queries, a tenth of
+    them left the built-in encoder worse than it began. All composers of a regime have the same.
     """
     deterministic = METHODS[DETERMINISTIC].label
     combined = [(True, False, False), (True, True, False), (True, False, True), (True, True, True)]
@@ -42,6 +45,7 @@ def variants(params: Params, sizes: Plan, tuned: Tuned) -> list[Variant]:
         changes = {
             "finetune.composer": "head",
             "finetune.epochs": round(params.finetune.epochs / fraction**0.5),
+            "finetune.tower_lr": tower_lr(params) * fraction**0.5,
             "train.fraction": fraction,
             "train.noise": noise,
         }
