@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse
 
 from rau.errors import UserError
 from rau.service.feedback import Feedback, NotKept
-from rau.service.guard import Headed, Limited, OwnNames, SameOrigin, error
+from rau.service.guard import HEADERS, Headed, Limited, OwnNames, SameOrigin, error
 from rau.service.live import Live
 from rau.service.metrics import Measured, Metrics
 from rau.service.routes import PREFIX, UPLOADS, Routes
@@ -58,12 +58,18 @@ async def _not_kept(_: Request, problem: Exception) -> JSONResponse:
     return error(507, f"the answer could not be kept: {problem}")
 
 
+async def _fault(_: Request, problem: Exception) -> JSONResponse:
+    # It is answered outside of all middleware, and then logged with its traceback.
+    return error(500, "the service failed; its log says why", **HEADERS)
+
+
 # Every error is one sentence under `detail`.
 ERRORS: dict[int | type[Exception], Any] = {
     UserError: _wrong,
     RequestValidationError: _malformed,
     Busy: _busy,
     NotKept: _not_kept,
+    Exception: _fault,
 }
 
 

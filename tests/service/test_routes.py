@@ -2,13 +2,14 @@
 
 import io
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
 from rau.search.model import Query
+from rau.search.searcher import Searcher
 from rau.service.app import FILES, MAX_JSON, MAX_UPLOAD, create
 from rau.service.feedback import Feedback
 from rau.service.guard import HEADERS
@@ -221,6 +222,21 @@ def test_feedback_that_cannot_be_written_is_said_so(client: TestClient, answers:
     failed = client.post("/api/feedback", json=given)
     assert failed.status_code == 507
     assert "could not be kept" in failed.json()["detail"]
+
+
+def test_a_fault_of_the_service_is_one_sentence_without_its_inside(
+    live: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> NoReturn:
+        raise ZeroDivisionError("an inside")
+
+    monkeypatch.setattr(Searcher, "search", broken)
+    app = create(live, ["127.0.0.1"])
+    with TestClient(app, "http://127.0.0.1", raise_server_exceptions=False) as client:
+        failed = client.post("/api/search", json={"caption": "red"})
+    assert failed.status_code == 500
+    assert failed.json() == {"detail": "the service failed; its log says why"}
+    assert all(failed.headers[name] == value for name, value in HEADERS.items())
 
 
 def test_the_figures(client: TestClient) -> None:
