@@ -1,13 +1,18 @@
-"""A Ray cluster of several nodes on this machine."""
+"""A Ray cluster of several nodes on this machine, and what may happen to it."""
 
 import os
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from random import Random
 from typing import Any
+
+import psutil
 
 from rau.cluster import QUIET
 
 STORE_BYTES = 100_000_000
+WAIT_SECONDS = 60
 
 
 @contextmanager
@@ -30,3 +35,35 @@ def cluster(workers: int = 2) -> Iterator[Any]:
         else:
             os.environ["RAY_ADDRESS"] = before
         found.shutdown()
+
+
+def at_work(nodes: Any) -> list[psutil.Process]:
+    """The processes that are at work, once there are any."""
+    for _ in range(10 * WAIT_SECONDS):
+        if found := _at_work(nodes):
+            return found
+        time.sleep(0.1)
+    raise AssertionError("no worker was at work")
+
+
+def kill_a_worker(nodes: Any, rng: Random) -> None:
+    """Kill any one of the processes that are at work, once there are any."""
+    with suppress(psutil.NoSuchProcess):
+        rng.choice(at_work(nodes)).kill()
+
+
+def kill_a_machine(nodes: Any, rng: Random) -> None:
+    """End any one node with all of its processes; another one joins."""
+    chosen = rng.choice(sorted(nodes.worker_nodes, key=id))
+    nodes.remove_node(chosen, allow_graceful=False)
+    nodes.add_node(num_cpus=1, object_store_memory=STORE_BYTES)
+
+
+def _at_work(nodes: Any) -> list[psutil.Process]:
+    raylets = [node.all_processes["raylet"][0].process.pid for node in nodes.worker_nodes]
+    found = []
+    for worker in (child for pid in raylets for child in psutil.Process(pid).children()):
+        with suppress(psutil.NoSuchProcess):  # It may have ended meanwhile, or be a zombie.
+            if "Worker.work" in " ".join(worker.cmdline()):
+                found.append(worker)
+    return found

@@ -4,14 +4,13 @@ import os
 import signal
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from random import Random
 from threading import Thread
 from types import MappingProxyType, ModuleType
 from typing import Any
 
-import psutil
 import pytest
 
 from rau.errors import UserError
@@ -21,7 +20,7 @@ from rau.studies import plan, runs
 from rau.studies.ray_workers import RayWorkers, ray_workers
 from rau.studies.run_store import RunStore
 from rau.studies.workers import Runner
-from tests.ray_nodes import STORE_BYTES, cluster
+from tests.ray_nodes import cluster, kill_a_machine, kill_a_worker
 from tests.studies.test_studies import local, tiny, write_source
 
 
@@ -99,19 +98,6 @@ def test_a_stopped_study_keeps_what_it_finished(
     assert not store.missing(asked)
 
 
-def kill_a_worker(nodes: Any) -> None:
-    """Kill a process of the cluster that executes a run, once there is one."""
-    for _ in range(600):
-        raylets = [node.all_processes["raylet"][0].process.pid for node in nodes.worker_nodes]
-        for worker in (child for pid in raylets for child in psutil.Process(pid).children()):
-            with suppress(psutil.NoSuchProcess):
-                if "_Worker.work" in " ".join(worker.cmdline()):  # Nothing of one that has ended.
-                    worker.kill()
-                    return
-        time.sleep(0.1)
-    raise AssertionError("no run was executed")
-
-
 def test_what_dies_is_done_again(
     nodes: Any, workers: RayWorkers, source: runs.Source, tmp_path: Path
 ) -> None:
@@ -119,11 +105,11 @@ def test_what_dies_is_done_again(
     store = RunStore(tmp_path / "runs", source, workers)
     study = Thread(target=store.complete, args=("study", asked), daemon=True)
     study.start()
+    rng = Random(0)
     for _ in range(2):
-        kill_a_worker(nodes)
+        kill_a_worker(nodes, rng)
         time.sleep(1)
-    nodes.remove_node(min(nodes.worker_nodes, key=id), allow_graceful=False)
-    nodes.add_node(num_cpus=1, object_store_memory=STORE_BYTES)
+    kill_a_machine(nodes, rng)
     study.join(300)
     here = RunStore(tmp_path / "here", source, local(2))
     for params, expected in zip(asked, here.complete("here", asked), strict=True):
