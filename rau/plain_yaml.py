@@ -1,5 +1,6 @@
 """YAML of the plain kind, as parameter files are: no aliases, no tags of code, bounded depth."""
 
+import re
 import reprlib
 from typing import Any
 
@@ -10,10 +11,26 @@ from rau.errors import UserError
 MAX_DEPTH = 16
 
 
+# What is no text without quotes in YAML 1.2, which DVC writes: to PyYAML's 1.1 `1e-05` is text,
+# `yes` is not. The first character narrows the search; an integer comes before a float.
+RESOLVERS = (
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("bool", r"true|True|TRUE|false|False|FALSE", [*"tTfF"]),
+    ("int", r"[-+]?(?:0|[1-9][0-9_]*)|0o[0-7]+|0x[0-9a-fA-F]+", [*"-+0123456789"]),
+    (
+        "float",
+        r"[-+]?(?:\.[0-9]+|[0-9][0-9_]*(?:\.[0-9_]*|(?=[eE])))(?:[eE][-+]?[0-9]+)?"
+        r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
+        [*"-+.0123456789"],
+    ),
+)
+
+
 class _PlainLoader(yaml.SafeLoader):
-    """YAML of bounded depth, without aliases, in which no key stands twice."""
+    """YAML 1.2 of bounded depth, without aliases, in which no key stands twice."""
 
     depth = 0
+    yaml_implicit_resolvers = {}  # noqa: RUF012 - PyYAML's; filled below
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         problem = "too deeply nested" if self.depth == MAX_DEPTH else ""
@@ -38,6 +55,12 @@ class _PlainLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+for _kind, _pattern, _first in RESOLVERS:
+    _PlainLoader.add_implicit_resolver(
+        f"tag:yaml.org,2002:{_kind}", re.compile(f"(?:{_pattern})$"), _first
+    )
+
+
 def parse(content: bytes, what: str) -> dict[str, Any]:
     """The values of a parameter file, unchecked.
 
@@ -50,7 +73,7 @@ def parse(content: bytes, what: str) -> dict[str, Any]:
     try:
         values = yaml.load(content, _PlainLoader)
     except (yaml.YAMLError, ValueError, LookupError, AttributeError) as error:
-        # PyYAML has no error of its own for `!!bool x`, a 13th month or thousands of digits.
+        # PyYAML has no error of its own for `!!bool x` or thousands of digits.
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or str(error)

@@ -1,5 +1,6 @@
 """Parameters are checked before any work, and the error names the key."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import yaml
 
 from rau import params
 from rau.errors import UserError
+from rau.plain_yaml import parse
 from tests.places import ROOT
 
 
@@ -95,7 +97,7 @@ def test_what_would_fail_late_is_refused_early(tmp_path: Path, section: str, key
         ("a: &a [1]\nb: [*a, *a]", "an alias"),
         ("[" * 1000, "too deeply nested"),
         ("ua: {isu: !!bool x}", "not valid YAML"),
-        ("ua: {n: 2026-13-01}", "not valid YAML"),
+        ("ua: {n: 2026-13-01}", "ua.n"),
         ("ua: !!python/object/apply:os.getcwd []", "not valid YAML"),
     ],
 )
@@ -103,6 +105,21 @@ def test_sizes_and_nesting_are_bounded(tmp_path: Path, text: str, said: str) -> 
     with pytest.raises(UserError, match=said) as caught:
         load(tmp_path, text)
     assert len(str(caught.value)) < 600
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        *(("1e-05", 1e-5), ("2E6", 2e6), ("1.", 1.0), (".5", 0.5), ("-2.5e+3", -2500.0)),
+        *(("-.inf", -math.inf), ("0", 0), ("+12", 12), ("0x1f", 31), ("0o17", 15), ("1_000", 1000)),
+        *(("true", True), ("False", False), ("~", None), ("", None), ("null", None)),
+        *((text, text) for text in ("yes", "off", "1:30", "2024-01-01", "007", "e5", "1e", "-a")),
+        *(("'1e5'", "1e5"), ("'true'", "true"), ("''", "")),
+    ],
+)
+def test_values_are_those_of_yaml_1_2_as_dvc_writes_it(text: str, value: object) -> None:
+    found = parse(f"a: {text}".encode(), "file")["a"]
+    assert (type(found), found) == (type(value), value)
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
