@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +13,22 @@ from pipeline import stage, workspace
 
 def option(name: str, value: Any) -> str:
     """An override as DVC reads it, in the grammar of Hydra."""
-    return f"{name}={value if isinstance(value, str) else json.dumps(value)}"
+    return f"{name}={_written(value)}"
+
+
+def _written(value: Any) -> str:
+    from hydra.core.override_parser.types import Quote, QuotedString
+
+    match value:
+        case str():
+            # DVC would fill `${name}` in.
+            return QuotedString(value.replace("${", r"\${"), Quote.single).with_quotes()
+        case list():
+            return f"[{','.join(map(_written, value))}]"
+        case dict():
+            return f"{{{','.join(f'{key}:{_written(own)}' for key, own in value.items())}}}"
+        case _:
+            return json.dumps(value)
 
 
 def main(
@@ -27,7 +43,7 @@ def main(
     changes = recipe(workspace.PARAMS, path)
     options = [word for pair in changes.items() for word in ("-S", option(*pair))]
     command = ["dvc", "exp", "run", "--name", path.stem, *options, *(more or [])]
-    print(" ".join(command), flush=True)
+    print(shlex.join(command), flush=True)
     os.execvp(command[0], command)
 
 

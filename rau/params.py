@@ -347,7 +347,7 @@ def recipe(base: Path, path: Path) -> dict[str, Any]:
             values[section] | own if section in values and isinstance(own, dict) else own
         )
     _checked(values, path)
-    return _flat(changes)
+    return _flat(changes, Params().model_dump())
 
 
 def _checked(values: dict[str, Any], path: Path) -> Params:
@@ -386,14 +386,16 @@ def of_a_run(params: Params) -> dict[str, Any]:
 
 def flat(params: Params) -> dict[str, Any]:
     """Values by dotted name, as `dvc exp run -S` takes them."""
-    return _flat(params.model_dump())
+    values = params.model_dump()
+    return _flat(values, values)
 
 
-def _flat(section: dict[str, Any]) -> dict[str, Any]:
+def _flat(section: dict[str, Any], like: dict[str, Any]) -> dict[str, Any]:
+    """Values by dotted name; what is no section in `like` stays whole."""
     result: dict[str, Any] = {}
     for key, value in section.items():
-        if isinstance(value, dict):
-            result |= {f"{key}.{name}": inner for name, inner in _flat(value).items()}
+        if isinstance(value, dict) and isinstance(like[key], dict):
+            result |= {f"{key}.{name}": own for name, own in _flat(value, like[key]).items()}
         else:
             result[key] = value
     return result

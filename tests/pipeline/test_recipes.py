@@ -1,10 +1,12 @@
 """Recipes: files of parameters that an experiment is run with."""
 
+import json
 import os
 import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 
 from pipeline import recipe as command
 from rau import params
@@ -37,9 +39,8 @@ def by_dvc(folder: Path, options: list[str]) -> params.Params:
 @pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
 def test_a_recipe_reaches_the_stages_through_dvc(tmp_path: Path, path: Path) -> None:
     changes = recipe(ROOT / "params.yaml", path)
-    found = params.flat(by_dvc(tmp_path, [command.option(*pair) for pair in changes.items()]))
-    assert {name: found[name] for name in changes} == changes
-    assert found == params.flat(params.Params()) | changes
+    found = by_dvc(tmp_path, [command.option(*pair) for pair in changes.items()])
+    assert params.flat(found) == params.flat(params.Params()) | changes
 
 
 @pytest.mark.parametrize("rate", ["2e-06", "1e-5", "0.00001", "1E-7", "3", "0.5"])
@@ -47,18 +48,29 @@ def test_a_rate_may_be_written_in_any_way(tmp_path: Path, rate: str) -> None:
     assert by_dvc(tmp_path, [f"train.lr={rate}"]).train.lr == float(rate)
 
 
-def test_values_are_written_as_dvc_reads_them(tmp_path: Path) -> None:
-    values = {
-        "dataset.root": "yes",
-        "encoder.name": "hf-hub:timm/ViT-B-16-SigLIP",
-        "finetune.tower_lr": 2e-6,
-        "finetune.augment": ("flip", "crop"),
-        "finetune.two_way": False,
-        "finetune.micro_batch": None,
-        "finetune.epochs": 100,
+NAMES = ["hf-hub:timm/ViT-B-16-SigLIP", "/data/my set (1)", "/data/a,b=c", "~/d", "it's", "a\\'b\\"]
+NAMES += ["2024", "true", "yes", "1e5", "null", "a${b}", "[a]", "{a: b}", " a ", 'é "b"', "C:\\new"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_text_stays_what_it_is(tmp_path: Path, name: str) -> None:
+    (tmp_path / "own.yaml").write_text(json.dumps({"dataset": {"root": name}}))
+    changes = recipe(ROOT / "params.yaml", tmp_path / "own.yaml")
+    found = by_dvc(tmp_path, [command.option(*pair) for pair in changes.items()])
+    assert found.dataset.root == name
+
+
+def test_values_of_every_kind_stay_what_they_are(tmp_path: Path) -> None:
+    sections = {
+        "dataset": {"garments": {"seed": 3}},
+        "finetune": {"tower_lr": 2e-6, "augment": ["flip", "crop"], "two_way": False},
+        "evaluate": {"custom": {"gallery": "original", "reference": "kept", "join": "both"}},
+        "train": {"head": None},
     }
-    found = params.flat(by_dvc(tmp_path, [command.option(*pair) for pair in values.items()]))
-    assert {name: found[name] for name in values} == values
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump(sections))
+    changes = recipe(ROOT / "params.yaml", tmp_path / "own.yaml")
+    found = by_dvc(tmp_path, [command.option(*pair) for pair in changes.items()])
+    assert found == params.Params.model_validate(sections)
 
 
 def test_an_unknown_key_is_named(tmp_path: Path) -> None:
@@ -75,3 +87,4 @@ def test_the_command_runs_an_experiment(monkeypatch: pytest.MonkeyPatch) -> None
     assert words[:5] == ["dvc", "exp", "run", "--name", "clip4cir"]
     assert words[-1] == "--queue"
     assert "finetune.tower_lr=2e-06" in words
+    assert "finetune.composer='sum'" in words
