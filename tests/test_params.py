@@ -23,11 +23,6 @@ def test_empty_file_gives_the_defaults(tmp_path: Path) -> None:
     assert load(tmp_path, "") == params.Params()
 
 
-def test_committed_file_says_every_default_of_its_own() -> None:
-    committed = params.load(ROOT / "params.yaml")
-    assert committed == params.Params()
-
-
 @pytest.mark.parametrize(
     ("text", "key"),
     [
