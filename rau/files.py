@@ -178,6 +178,22 @@ def as_text(path: str) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
+def walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
+    """The folders below `root` and itself with the names of their files, without hidden ones.
+
+    Links to folders are followed; a folder that several ways lead to is there once.
+    """
+    seen: set[Path] = set()
+    for place, below, names in os.walk(root, followlinks=True):
+        folder = Path(place)
+        if (real := folder.resolve()) in seen:
+            below.clear()
+            continue
+        seen.add(real)
+        below[:] = sorted(name for name in below if not name.startswith("."))
+        yield folder, sorted(name for name in names if not name.startswith("."))
+
+
 def user_path(path: str, base: Path, key: str) -> Path:
     """A path as the user wrote it: absolute, from a home folder, or from `base`.
 

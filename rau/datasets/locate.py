@@ -8,9 +8,10 @@ import errno
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from rau.files import walk
 from rau.pictures import SUFFIXES
 
 
@@ -76,16 +77,10 @@ def search(root: Path, names: Mapping[str, str]) -> dict[str, Path]:
     Args:
         names: of files without suffix, by id.
     """
-    files = _Files(path for folder in _folders(root) for path in _listed(folder))
+    files = _Files(path for folder, _ in walk(root) for path in _listed(folder))
     alone = _alone(names)
     found = {i: files.find(name, i in alone) for i, name in names.items()}
     return {image_id: Path(path) for image_id, path in found.items() if path is not None}
-
-
-def _folders(root: Path) -> Iterator[Path]:
-    for place, below, _ in os.walk(root):
-        below.sort()
-        yield Path(place)
 
 
 def _listed(folder: Path) -> list[str]:

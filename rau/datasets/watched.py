@@ -1,17 +1,12 @@
 """What a data set's own folder holds, cheaply: a change of it changes the lines."""
 
-import os
 from pathlib import Path
 
-from rau.files import as_text, digest_file
+from rau.files import as_text, digest_file, walk
 from rau.pictures import SUFFIXES
 
-# What readers read, in every layout.
-TABLES = (
-    *("products.csv", "products.parquet", "pairs.csv", "feedback/*.csv", "relevance.parquet"),
-    *("captions/*.json", "image_splits/*.json"),
-    *("cirr/captions/*.json", "cirr/image_splits/*.json"),
-)
+# Of tables and annotations, in every layout and also of readers of the user's own.
+TABLES = (".csv", ".json", ".jsonl", ".parquet")
 
 
 def listing(root: Path) -> list[str]:
@@ -19,16 +14,12 @@ def listing(root: Path) -> list[str]:
 
     Nothing in it depends on where the folder is or when it was copied there.
     """
-    tables = {path for pattern in TABLES for path in root.glob(pattern) if path.is_file()}
-    lines = [f"{_place(path, root)} {digest_file(path)}" for path in tables]
-    for folder, inside, names in os.walk(root):
-        inside[:] = [name for name in inside if not name.startswith(".")]
+    lines = []
+    for folder, names in walk(root):
         for name in names:
-            if name.lower().endswith(SUFFIXES):
-                path = Path(folder, name)
-                lines.append(f"{_place(path, root)} {path.stat().st_size}")
+            path = folder / name
+            suffix = path.suffix.lower()
+            if suffix in (*TABLES, *SUFFIXES) and path.is_file():
+                what = digest_file(path) if suffix in TABLES else path.stat().st_size
+                lines.append(f"{as_text(path.relative_to(root).as_posix())} {what}")
     return sorted(lines)
-
-
-def _place(path: Path, root: Path) -> str:
-    return as_text(path.relative_to(root).as_posix())

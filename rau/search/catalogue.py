@@ -1,6 +1,5 @@
 """What is to be indexed: pictures with their ids and attributes, of a folder or of a data set."""
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
@@ -13,7 +12,7 @@ import pyarrow.compute as pc
 from rau.datasets.catalogue import products, sheet
 from rau.datasets.catalogue.columns import FALSE, TRUE
 from rau.errors import UserError
-from rau.files import as_text
+from rau.files import as_text, walk
 from rau.pictures import SUFFIXES
 from rau.schemas import ImageRow
 
@@ -98,11 +97,10 @@ def _source(root: Path) -> str:
 
 def _pictures(root: Path) -> Iterable[str]:
     """Pictures below a folder, relative to it; hidden files and folders are left out."""
-    for folder, folders, files in os.walk(root):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in files:
-            if not name.startswith(".") and name.lower().endswith(SUFFIXES):
-                yield (Path(folder) / name).relative_to(root).as_posix()
+    for folder, names in walk(root):
+        for name in names:
+            if name.lower().endswith(SUFFIXES):
+                yield (folder / name).relative_to(root).as_posix()
 
 
 def of_products(root: Path) -> Catalogue:

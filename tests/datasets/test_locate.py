@@ -55,3 +55,12 @@ def test_the_likeliest_place_comes_first(tmp_path: Path) -> None:
     (tmp_path / "images/A.png").unlink()
     (tmp_path / "images/A.png").symlink_to(tmp_path / "gone")
     assert locate(tmp_path, places) == {"A": tmp_path / FOLDERS[1] / "A.png"}
+
+
+def test_folders_behind_links_are_searched_once(tmp_path: Path) -> None:
+    path = touch(tmp_path / "disk/deep/A.jpg")
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "linked").symlink_to(tmp_path / "disk")
+    (path.parent / "round").symlink_to(own)
+    assert search(own, {"A": "A"}) == {"A": own / "linked/deep/A.jpg"}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rau.datasets.watched import listing
 from rau.schemas import read_queries
-from tests import catalogue
+from tests import catalogue, circo_world
 from tests.project import dvc, fresh
 
 TABLES = Path("data/tables/catalogue/queries.parquet")
@@ -45,3 +45,30 @@ def test_listing_names_tables_by_content_and_pictures_by_size(tmp_path: Path) ->
     assert listing(tmp_path) == before
     (tmp_path / rows[0]["image"]).write_bytes(b"other")
     assert len(set(listing(tmp_path)) - set(before)) == 1
+
+
+def test_listing_names_the_tables_of_every_layout(tmp_path: Path) -> None:
+    circo_world.write_annotations(tmp_path)
+    (tmp_path / "queries.jsonl").write_text("{}")
+    places = {line.partition(" ")[0] for line in listing(tmp_path)}
+    assert places == {
+        *("annotations/val.json", "annotations/test.json", circo_world.LIST, "queries.jsonl")
+    }
+    before = listing(tmp_path)
+    (tmp_path / "annotations/val.json").write_text("[]")
+    assert len(set(listing(tmp_path)) - set(before)) == 1
+
+
+def test_listing_follows_links_and_passes_over_those_that_lead_nowhere(tmp_path: Path) -> None:
+    folder, elsewhere = tmp_path / "shop", tmp_path / "disk"
+    catalogue.write(elsewhere, 3)
+    folder.mkdir()
+    (elsewhere / "products.csv").rename(folder / "products.csv")
+    (folder / "pictures").symlink_to(elsewhere)
+    (elsewhere / "round").symlink_to(folder)
+    (folder / "gone.jpg").symlink_to(tmp_path / "gone")
+    (folder / "itself.jpg").symlink_to("itself.jpg")
+    before = listing(folder)
+    assert len(before) == 4
+    next(elsewhere.glob("*/*.png")).write_bytes(b"other")
+    assert len(set(listing(folder)) - set(before)) == 1

@@ -24,6 +24,13 @@ def test_pictures_anywhere_below(tmp_path: Path) -> None:
     assert found.attributes.column_names == []
 
 
+def test_pictures_behind_links(tmp_path: Path) -> None:
+    files(tmp_path, "disk/a.jpg", "own/b.jpg")
+    (tmp_path / "own/linked").symlink_to(tmp_path / "disk")
+    (tmp_path / "disk/round").symlink_to(tmp_path / "own")
+    assert list(of_folder(tmp_path / "own").paths) == ["b.jpg", "linked/a.jpg"]
+
+
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
 def test_a_product_table(tmp_path: Path, suffix: str) -> None:
     frame = pd.DataFrame(
