@@ -14,6 +14,9 @@ from pathlib import Path
 from rau.files import walk
 from rau.pictures import SUFFIXES
 
+# There is nothing of such a name.
+NOWHERE = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
+
 
 def _fold(name: str) -> str:
     """What all spellings of a name have in common."""
@@ -24,15 +27,16 @@ class _Files:
     """Image files by name, with or without its suffix."""
 
     def __init__(self, paths: Iterable[str]) -> None:
-        """Of equal names the first, by suffix in the order of `SUFFIXES`, counts."""
+        """Of equal names a whole one counts, then the first by suffix, as `SUFFIXES` order them."""
         self._exact: dict[str, str] = {}
         self._alike: dict[str, str] = {}
         known = [(SUFFIXES.index(s), path) for path in paths if (s := _suffix(path)) in SUFFIXES]
-        for _, path in sorted(known, key=lambda one: one[0]):
-            name = os.path.basename(path)  # noqa: PTH119 - a million paths are slow
-            for spelling in (name[: -len(_suffix(name))], name):
-                self._exact.setdefault(spelling, path)
-                self._alike.setdefault(_fold(spelling), path)
+        by_suffix = [path for _, path in sorted(known, key=lambda one: one[0])]
+        for spelling in (str, stem):
+            for path in by_suffix:
+                name = spelling(os.path.basename(path))  # noqa: PTH119 - a million paths are slow
+                self._exact.setdefault(name, path)
+                self._alike.setdefault(_fold(name), path)
 
     def find(self, name: str, alone: bool) -> str | None:
         """The file of a name; one that is only alike where the name is `alone` in being so."""
@@ -87,11 +91,21 @@ def _listed(folder: Path) -> list[str]:
     """Paths of the files of a folder, sorted; none where there is no such folder."""
     try:
         with os.scandir(folder) as entries:
-            return sorted(entry.path for entry in entries if entry.is_file())
+            return sorted(entry.path for entry in entries if _is_file(entry))
     except OSError as error:
-        if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP):
+        if error.errno not in NOWHERE:
             raise
         return []
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a file; a link that leads nowhere is none."""
+    try:
+        return entry.is_file()
+    except OSError as error:
+        if error.errno not in NOWHERE:
+            raise
+        return False
 
 
 def stem(place: str) -> str:

@@ -145,8 +145,9 @@ def test_products_and_their_pictures(tmp_path: Path) -> None:
 
 
 def test_ids_are_paths_where_none_are_given(tmp_path: Path) -> None:
-    found = read(tmp_path, *({"image": name} for name in ("x/a.jpg", "x/b.jpg", "x/b.png", "c")))
-    assert found.ids == ["x/a", "x/b.jpg", "x/b.png", "c"]
+    names = ("x/a.jpg", "x/b.jpg", "x/b.png", "x/b.jpg.png", "c")
+    found = read(tmp_path, *({"image": name} for name in names))
+    assert found.ids == ["x/a", "x/b.jpg", "x/b.png", "x/b.jpg.png", "c"]
     assert set(found.categories) == {"catalogue"}
 
 

@@ -42,6 +42,21 @@ def test_no_folder_has_such_a_name(tmp_path: Path) -> None:
     assert locate(tmp_path, {"A": ["x" * 5000 + "/A", "loop/A", "no/A"]}) == {"A": None}
 
 
+def test_a_link_to_itself_hides_no_other_file(tmp_path: Path) -> None:
+    path = touch(tmp_path / "A.jpg")
+    (tmp_path / "loop.jpg").symlink_to("loop.jpg")
+    (tmp_path / "below.jpg").symlink_to("A.jpg/below")
+    assert locate(tmp_path, {"A": ["A"], "loop": ["loop"]}) == {"A": path, "loop": None}
+    assert search(tmp_path, {"A": "A"}) == {"A": path}
+
+
+def test_a_whole_name_comes_before_one_without_its_suffix(tmp_path: Path) -> None:
+    path, longer = touch(tmp_path / "1.png"), touch(tmp_path / "1.png.jpg")
+    for name, found in (("1", path), ("1.png", path), ("1.PNG", path), ("1.png.jpg", longer)):
+        assert locate(tmp_path, {"a": [name]}) == {"a": found}
+        assert search(tmp_path, {"a": name}) == {"a": found}
+
+
 def test_an_id_may_end_in_its_suffix(tmp_path: Path) -> None:
     path = touch(tmp_path / "images/A.jpg")
     assert locate(tmp_path, {"A.jpg": ["images/A.jpg"]}) == {"A.jpg": path}

@@ -145,14 +145,14 @@ def _rows(
     product = np.full(len(table), -1)
     ids: dict[str, int] = {}
     given = table.cells(column) if column is not None else [None] * len(table)
-    stems = Counter(stem(paths[0]) for paths in pictures.values())
+    named = Counter(name for paths in pictures.values() for name in {paths[0], stem(paths[0])})
     for row, paths in pictures.items():
         name = given[row]
         if column is not None and (name is None or len(name) > MAX_ID or CONTROL.search(name)):
             raise UserError(f"{table.where(row, column)}: {name or ''!r} cannot be an id; give one")
         if name is None:
-            # a.jpg and a.png are two products.
-            name = stem(paths[0]) if stems[stem(paths[0])] == 1 else paths[0]
+            # a.jpg and a.png are two products, and a.jpg.png a third.
+            name = stem(paths[0]) if named[stem(paths[0])] == 1 else paths[0]
         product[row] = ids.setdefault(name, len(ids))
     return product, list(ids)
 
