@@ -63,5 +63,6 @@ def fill(dataset: DatasetParams, root: Path, checkout: Path, workers: int) -> Fi
     annotations = reader(dataset.name, dataset.catalogue).read_annotations(root)
     images = locate(root, {name: annotations.places(name) for name in annotations.image_ids})
     if dataset.root is not None and own is not None:
-        images |= find_images(own, [name for name, path in images.items() if path is None])
+        missing = {image_id for image_id, path in images.items() if path is None}
+        images |= find_images(own, images, missing)
     return Filled(annotations, images, sources)

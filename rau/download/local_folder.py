@@ -1,6 +1,6 @@
 """Images that the user already has: linked into the store, or read where they lie."""
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from pathlib import Path
 
 from rau.datasets.locate import search
@@ -10,15 +10,19 @@ from rau.errors import UserError
 from rau.progress import tqdm
 
 
-def find_images(folder: Path, wanted: Iterable[str]) -> dict[str, Path]:
-    """Files anywhere under `folder` that are named as wanted images, by id.
+def find_images(folder: Path, wanted: Iterable[str], missing: Container[str]) -> dict[str, Path]:
+    """Files anywhere under `folder` that are named as missing images, by id.
+
+    Args:
+        wanted: all ids: a file may be named only alike where no other of them is.
 
     Raises:
         UserError: when there is no such folder.
     """
     if not folder.is_dir():
         raise UserError(f"dataset.images: no folder {folder}; check the path")
-    return search(folder, {image_id: image_id for image_id in wanted})
+    found = search(folder, {image_id: image_id for image_id in wanted})
+    return {image_id: path for image_id, path in found.items() if image_id in missing}
 
 
 def link_images(folder: Path, store: ImageStore) -> str:
@@ -30,7 +34,7 @@ def link_images(folder: Path, store: ImageStore) -> str:
     Raises:
         UserError: when there is no such folder.
     """
-    found = find_images(folder, store.missing)
+    found = find_images(folder, store.wanted, store.missing)
     unusable = 0
     for image_id, path in tqdm(found.items(), desc="link images", unit="image"):
         unusable += not store.link(image_id, path, COMPLETED)

@@ -33,6 +33,19 @@ def test_images_complete_the_root(tmp_path: Path) -> None:
         fill(dataset.model_copy(update={"images": "nowhere"}), root, tmp_path, 1)
 
 
+def test_an_id_does_not_get_the_picture_of_another_that_is_there(tmp_path: Path) -> None:
+    root, own = tmp_path / "root", tmp_path / "own"
+    (root / "images").mkdir(parents=True)
+    own.mkdir()
+    write_layout(root, [ENTRY], ["A", "B", "b", "C"])
+    for path in (root / "images/A.jpg", root / "images/B.jpg", own / "B.jpg", own / "c.jpg"):
+        path.write_bytes(picture(path.stem))
+    dataset = DatasetParams(name="fashioniq", root=str(root), images="own")
+    found = fill(dataset, root, tmp_path, 1).images
+    assert (found["B"], found["b"]) == (root / "images/B.jpg", None)
+    assert found["C"] == own / "c.jpg"
+
+
 def test_nothing_completes_the_garments(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"dataset\.images: the garments are drawn"):
         fill(DatasetParams(images=str(tmp_path)), tmp_path / "store", tmp_path, 1)

@@ -56,6 +56,16 @@ def test_own_files_are_linked_wherever_they_lie(tmp_path: Path) -> None:
         local_folder.link_images(tmp_path / "none", store)
 
 
+def test_a_link_is_not_made_to_the_picture_of_another_id(tmp_path: Path) -> None:
+    own = tmp_path / "mine"
+    own.mkdir()
+    (own / "B1.jpg").write_bytes(picture("B1"))
+    store = intake(tmp_path / "store", ["B1", "b1"])
+    for said in ("1 of the wanted images found", "0 of the wanted images found"):
+        assert local_folder.link_images(own, store) == said
+    assert list(store.missing) == ["b1"]
+
+
 def test_a_png_is_named_so(tmp_path: Path) -> None:
     buffer = io.BytesIO()
     Image.new("RGB", (4, 4)).save(buffer, "PNG")
