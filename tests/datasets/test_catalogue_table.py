@@ -50,11 +50,37 @@ def test_excels_hint_blank_lines_line_breaks_and_padding(tmp_path: Path) -> None
         sheet.read(path)
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("start", ["", "{}", "sep=;{}", "sep=;{}{}", "{}{}sep=;{}{}"])
+def test_empty_lines_before_the_header(tmp_path: Path, start: str, end: str) -> None:
+    path = tmp_path / "t.csv"
+    lines = ["image;note", *(f"{n}.jpg;x" for n in range(40)), ""]
+    path.write_bytes((start.replace("{}", end) + end.join(lines)).encode())
+    assert texts(path) == {"image": [f"{n}.jpg" for n in range(40)], "note": ["x"] * 40}
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("image,x\na.jpg,1\n,2\n\n", "row 3"),
+        ("image,x\r\na.jpg,1\r\n,2\r\n", "row 3"),
+        ("image,x\n\na.jpg,1\n\n\n,2\n", "data row 2"),
+        ("\nimage,x\na.jpg,1\n,2\n", "data row 2"),
+    ],
+)
+def test_rows_are_counted_as_a_user_sees_them(tmp_path: Path, content: str, said: str) -> None:
+    (tmp_path / "products.csv").write_text(content, newline="")
+    with pytest.raises(UserError, match=f"csv, {said}, column 'image': no picture"):
+        products.read(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         ("", "no header"),
+        ("\n", "no header"),
         ("image,colour\n", "no rows"),
+        ("image,colour", "no rows"),
         ("image,colour\na.jpg,red\nb.jpg\n", "row 3: Expected 2 columns, got 1"),
         ("image,,colour\na.jpg,1,red\n", "column 2 has no name"),
         ("image,Colour,colour\na.jpg,1,red\n", "two columns 'colour'"),

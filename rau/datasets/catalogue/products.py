@@ -114,8 +114,7 @@ def _pictures(root: Path, table: sheet.Sheet, column: str) -> dict[int, list[str
         for place in found[row]:
             if (other := first.setdefault(place, row)) != row or found[row].count(place) > 1:
                 raise UserError(
-                    f"{where}: {place!r} also stands in row {other + table.first}; a picture has "
-                    "one row"
+                    f"{where}: {place!r} also stands in {table.row(other)}; a picture has one row"
                 )
     if not found:
         raise UserError(f"{table.path}, column {column!r} is empty; name pictures in it")
@@ -190,8 +189,8 @@ class _Merged:
             here = int(odd[0])
             same = known[self.product[known] == self.product[here]]
             raise UserError(
-                f"{table.where(here, column)}: differs from row {int(same[0]) + table.first} of "
-                "the same id; give variants ids of their own"
+                f"{table.where(here, column)}: differs from {table.row(int(same[0]))} of the "
+                "same id; give variants ids of their own"
             )
         return merged
 

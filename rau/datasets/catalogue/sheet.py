@@ -6,7 +6,7 @@ import io
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -25,6 +25,11 @@ MAX_COLUMNS = 1000
 MAX_UNPACKED = 2**30
 SEPARATORS = ",;\t"
 LIST = "|"
+# Before the names of columns without one.
+PADDING = "\0"
+NOT_UTF8 = "is not UTF-8 and was read as Windows-1252: save it as UTF-8 if letters look wrong"
+# Where a line is empty; Arrow passes over it.
+EMPTY_LINES = ("\n\n", "\n\r\n", "\r\r")
 # Cells that say nothing, in lower case.
 UNKNOWN = ("", "nan", "na", "n/a", "#n/a", "null", "nil", "-", "?", "unknown")
 
@@ -38,6 +43,7 @@ class Sheet:
         columns: strings by name, null where a cell is empty or says that it is unknown. Blanks
             around names and cells are cut off.
         first: what a user calls the first row: 2 in a CSV file, after the header, else 1.
+        counted: what is counted so: where empty lines stand between, rows of data alone.
         comma: whether a comma is the decimal point, as where a semicolon separates cells.
         notes: what a user should know of how it was read.
     """
@@ -45,15 +51,20 @@ class Sheet:
     path: Path
     columns: Mapping[str, pa.StringArray]
     first: int = 1
+    counted: str = "row"
     comma: bool = False
     notes: Sequence[str] = ()
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values())))
 
+    def row(self, row: int) -> str:
+        """A row in words, counted from 0."""
+        return f"{self.counted} {row + self.first}"
+
     def where(self, row: int, column: str | None = None) -> str:
         """The place of a cell in words, of a row counted from 0."""
-        return f"{self.path}, row {row + self.first}" + (f", column {column!r}" if column else "")
+        return f"{self.path}, {self.row(row)}" + (f", column {column!r}" if column else "")
 
     def find(self, name: str) -> str | None:
         """The column of a name, whatever its case; None where there is none."""
@@ -82,22 +93,33 @@ def read(path: Path) -> Sheet:
     Raises:
         UserError: when it is missing, damaged, too large, or a column has no name or another's.
     """
-    sheet = _parquet(path) if path.suffix == ".parquet" else _csv(path)
-    if not len(sheet):
+    raw = _parquet(path) if path.suffix == ".parquet" else _csv(path)
+    if not len(raw):
         raise UserError(f"{path} has no rows; fill it")
-    return sheet
+    _check_rows(path, len(raw))
+    columns = {}
+    for name, column in raw.columns.items():
+        cells = pc.utf8_trim_whitespace(column.combine_chunks())
+        cells = pc.if_else(pc.is_in(pc.utf8_lower(cells), pa.array(UNKNOWN)), None, cells)
+        if not name.startswith(PADDING):
+            columns[name] = cells
+        elif cells.null_count < len(cells):
+            row = int(pc.index(pc.is_valid(cells), True).as_py())
+            raise UserError(f"{raw.where(row)} has more cells than the header; fix the row")
+    return replace(raw, columns=columns)
 
 
 def _csv(path: Path) -> Sheet:
     content = read_bytes(path, MAX_BYTES, "split the table or leave columns out")
-    text, notes = _decoded(content)
+    text, notes = _decoded(path, content)
     if "\0" in text:
         raise UserError(f"{path} is no text; save the table as CSV, in UTF-8")
-    head = text[: 2**20].lstrip("\r\n")
     separator = None
-    if match := re.match(r"sep=(.)\r?\n", head):  # Excel's own hint.
-        separator, text = match[1], head[match.end() :] + text[2**20 :]
-        head = text[: 2**20]
+    written, text = text, text.strip("\r\n") + "\n"
+    empty = written[:1] != text[:1] or any(lines in text for lines in EMPTY_LINES)
+    if match := re.match(r"sep=([^\r\n])[\r\n]+", text):  # Excel's own hint.
+        separator, text = match[1], text[match.end() :]
+    head = text[: 2**20]
     separator = separator or max(SEPARATORS, key=re.split(r"[\r\n]", head, maxsplit=1)[0].count)
     try:
         cells = next(csv.reader(io.StringIO(head, newline=""), delimiter=separator), [])
@@ -113,18 +135,19 @@ def _csv(path: Path) -> Sheet:
         if "straddling" in reason:
             reason = "a row is longer than a megabyte, as where a quote is not closed"
         raise UserError(f"{path} is not a table: {reason}; fix the row") from error
-    return _sheet(path, table, 2, separator == ";", notes)
+    counting = (1, "data row") if empty else (2, "row")
+    columns = dict(zip(names, table.columns, strict=True))
+    return Sheet(path, columns, *counting, separator == ";", notes)
 
 
-def _decoded(content: bytes) -> tuple[str, list[str]]:
+def _decoded(path: Path, content: bytes) -> tuple[str, list[str]]:
     """Text and a note where its encoding was guessed."""
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return content.decode("utf-16", errors="replace"), []
     try:
         return content.decode("utf-8-sig"), []
     except UnicodeDecodeError:
-        note = "is not UTF-8 and was read as Windows-1252: save it as UTF-8 if letters look wrong"
-        return content.decode("cp1252", errors="replace"), [note]
+        return content.decode("cp1252", errors="replace"), [f"{path.name} {NOT_UTF8}"]
 
 
 def _names(path: Path, names: Sequence[str]) -> list[str]:
@@ -135,7 +158,7 @@ def _names(path: Path, names: Sequence[str]) -> list[str]:
     if len(found) > MAX_COLUMNS:
         raise UserError(f"{path} has {len(found):,} columns, {MAX_COLUMNS:,} are the most")
     last = max(place for place, name in enumerate(found) if name)
-    found[last + 1 :] = [f"\0{place}" for place in range(last + 1, len(found))]
+    found[last + 1 :] = [f"{PADDING}{place}" for place in range(last + 1, len(found))]
     if "" in found:
         raise UserError(f"{path}: column {found.index('') + 1} has no name; name or remove it")
     twice = [name for name, count in Counter(map(str.casefold, found)).items() if count > 1]
@@ -154,8 +177,8 @@ def _parquet(path: Path) -> Sheet:
     _check_rows(path, about.num_rows)
     table = read_parquet(path, remedy)
     names = _names(path, table.column_names)
-    columns = [_as_text(path, *one) for one in zip(names, table.columns, strict=True)]
-    return _sheet(path, pa.table(columns, names), 1, False, [])
+    given = zip(names, table.columns, strict=True)
+    return Sheet(path, {name: _as_text(path, name, column) for name, column in given})
 
 
 def _as_text(path: Path, name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -185,18 +208,3 @@ def _whole(column: pa.ChunkedArray) -> pa.ChunkedArray:
 def _check_rows(path: Path, rows: int) -> None:
     if rows > MAX_ROWS:
         raise UserError(f"{path} has {rows:,} rows, {MAX_ROWS:,} are the most; split the catalogue")
-
-
-def _sheet(path: Path, table: pa.Table, first: int, comma: bool, notes: list[str]) -> Sheet:
-    _check_rows(path, table.num_rows)
-    columns = {}
-    for name, column in zip(table.column_names, table.columns, strict=True):
-        cells = pc.utf8_trim_whitespace(column.combine_chunks())
-        unknown = pc.is_in(pc.utf8_lower(cells), pa.array(UNKNOWN))
-        cells = pc.if_else(unknown, None, cells)
-        if not name.startswith("\0"):
-            columns[name] = cells
-        elif cells.null_count < len(cells):
-            row = int(pc.index(pc.is_valid(cells), True).as_py()) + first
-            raise UserError(f"{path}, row {row} has more cells than the header; fix the row")
-    return Sheet(path, columns, first, comma, [f"{path.name} {note}" for note in notes])
