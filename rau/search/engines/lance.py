@@ -148,7 +148,9 @@ class Lance:
     def _one(self, query: Any, k: int, condition: str | None) -> Found:
         asked = self._table.search(query).distance_type("cosine")
         if self.reading is not None:
-            asked = asked.nprobes(self.reading.probes).refine_factor(self.reading.refine)
+            # Where a filter leaves too few in these, partitions are searched until there are k.
+            asked = asked.minimum_nprobes(self.reading.probes).maximum_nprobes(0)
+            asked = asked.refine_factor(self.reading.refine)
         asked = asked.select(["id", "_distance"]).limit(k)
         if condition is not None:
             asked = asked.where(condition, prefilter=True)

@@ -80,6 +80,24 @@ def test_a_filter_never_lets_another_row_pass(make: Make) -> None:
     )
 
 
+@pytest.mark.parametrize("make", ["codes"], indirect=True)
+def test_a_filter_finds_what_no_probed_partition_has(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rau.search.engines import lance
+
+    one = lance.Reading(1, 1)
+    monkeypatch.setattr(lance, "READING", dict.fromkeys(lance.READING, one))
+    engine, vectors = make(), unit(0, 600)
+    engine.add(names(0, 600), attributes(0, 600), vectors)
+    flush(engine)
+    for asked in vectors[:20].astype(np.float32):
+        (found,) = engine.search(asked[None], 10, parse("price < 20", SCHEMA))
+        assert len(found.ids) == 10
+        (found,) = engine.search(asked[None], 10, parse("price = 7", SCHEMA))
+        assert found.ids == ["p'7"]
+
+
 @pytest.mark.parametrize(("rows", "kind"), [(300, "IvfHnswSq"), (301, "IvfPq")])
 def test_an_index_of_more_is_of_codes_and_stays_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int, kind: str
