@@ -28,7 +28,9 @@ import pyarrow.compute as pc
 from rau.errors import UserError
 
 MAX_LENGTH = 10_000
-MAX_DEPTH = 100
+# Of `not` and parentheses within each other: SQL engines read little more, in which a long chain of
+# `and` or `or` counts too.
+MAX_DEPTH = 10
 # Of an integer: as many as Arrow's and SQL's largest have.
 MAX_DIGITS = 18
 Literal = str | int | float | bool
@@ -66,7 +68,7 @@ class Condition(Protocol):
 
 @dataclass(frozen=True)
 class Compare:
-    """A column beside a literal."""
+    """A column beside a literal; beside a float, integers are compared as floats."""
 
     column: str
     operator: str
@@ -74,12 +76,18 @@ class Compare:
 
     def arrow(self, table: pa.Table) -> Any:
         """See `Condition`."""
-        return COMPARE[self.operator](table[self.column], pa.scalar(self.value))
+        column = table[self.column]
+        if isinstance(self.value, float):
+            column = column.cast(pa.float64(), safe=False)
+        return COMPARE[self.operator](column, pa.scalar(self.value))
 
     def sql(self, names: Mapping[str, str]) -> str:
         """See `Condition`."""
+        column = names[self.column]
+        if isinstance(self.value, float):
+            column = f"CAST({column} AS DOUBLE)"
         operator = "<>" if self.operator == "!=" else self.operator
-        return f"({names[self.column]} {operator} {_sql_literal(self.value)})"
+        return f"({column} {operator} {_sql_literal(self.value)})"
 
 
 @dataclass(frozen=True)
@@ -98,7 +106,9 @@ class Like:
 
     def sql(self, names: Mapping[str, str]) -> str:
         """See `Condition`."""
-        return f"({names[self.column]} LIKE {_sql_literal(self.pattern)})"
+        # In SQL a backslash is an escape; here it is a character as any other.
+        pattern = self.pattern.replace("\\", "\\\\")
+        return f"({names[self.column]} LIKE {_sql_literal(pattern)})"
 
 
 @dataclass(frozen=True)
@@ -246,16 +256,16 @@ class _Parser:
             raise self.wrong(repr(word))
 
     def condition(self) -> Condition:
-        found = self.conjunction()
+        found = [self.conjunction()]
         while self.takes("or"):
-            found = Both(found, self.conjunction(), either=True)
-        return found
+            found.append(self.conjunction())
+        return _joined(found, either=True)
 
     def conjunction(self) -> Condition:
-        found = self.negation()
+        found = [self.negation()]
         while self.takes("and"):
-            found = Both(found, self.negation())
-        return found
+            found.append(self.negation())
+        return _joined(found, either=False)
 
     def negation(self) -> Condition:
         self.depth += 1
@@ -294,7 +304,7 @@ class _Parser:
             while self.takes(","):
                 values.append(self.literal(column, kind))
             self.need(")")
-            return _any([Compare(column, "=", value) for value in values])
+            return _joined([Compare(column, "=", value) for value in values], either=True)
         if self.takes("between"):
             low = self.literal(column, kind)
             self.need("and")
@@ -327,6 +337,8 @@ class _Parser:
             value = token.text.replace("''", "'")
         elif token.kind == "number" and (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
             value = _number(token.text)
+            if pa.types.is_floating(kind):
+                value = float(value)
         elif token.text.lower() in ("true", "false") and pa.types.is_boolean(kind):
             value = token.text.lower() == "true"
         if value is None:
@@ -351,12 +363,13 @@ def _number(text: str) -> int | float:
     return number
 
 
-def _any(conditions: Sequence[Condition]) -> Condition:
-    """Joined by `or`, as a balanced tree: long lists stay shallow."""
+def _joined(conditions: Sequence[Condition], either: bool) -> Condition:
+    """Joined by `or`, else by `and`, as a balanced tree: long chains stay shallow."""
     if len(conditions) == 1:
         return conditions[0]
     half = len(conditions) // 2
-    return Both(_any(conditions[:half]), _any(conditions[half:]), either=True)
+    left, right = (_joined(own, either) for own in (conditions[:half], conditions[half:]))
+    return Both(left, right, either)
 
 
 def _sql_literal(value: Literal) -> str:

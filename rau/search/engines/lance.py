@@ -154,7 +154,15 @@ class Lance:
         asked = asked.select(["id", "_distance"]).limit(k)
         if condition is not None:
             asked = asked.where(condition, prefilter=True)
-        found = asked.to_arrow()
+        try:
+            found = asked.to_arrow()
+        except ValueError as error:
+            if condition is None:
+                raise
+            raise UserError(
+                "the filter is too long or too deeply nested for the engine lancedb; give a simpler "
+                "one"
+            ) from error
         scores = 1 - found["_distance"].to_numpy().astype(np.float32)
         order = np.argsort(-scores, kind="stable")
         ids = found["id"].to_pylist()
