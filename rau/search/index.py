@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 import numpy as np
 import pyarrow as pa
@@ -36,6 +36,9 @@ from rau.search.engines.engine import Engine
 from rau.search.engines.exact import Exact
 from rau.search.segments import REMEDY, Block, Segment, write_segment
 from rau.search.where import Condition, passing
+
+if TYPE_CHECKING:
+    from rau.search.engines.lance import Lance
 
 MANIFEST, MODELS, PARTS = "index.json", "models", "parts"
 SEGMENTS, DELETED, LANCE = "segments", "deleted", "lancedb"
@@ -305,10 +308,12 @@ def commit(
     new = manifest().model_copy(update={"segments": kept})
     if old is not None and new.model_copy(update={"lance": old.manifest.lance}) == old.manifest:
         return old
-    if new.engine == "lancedb":
-        state = _update_lance(folder, old, new, removed, count)
-        new = new.model_copy(update={"lance": state})
+    lance = _updated_lance(folder, old, new, removed, count) if new.engine == "lancedb" else None
+    if lance is not None:
+        new = new.model_copy(update={"lance": tuple(lance.flush())})
     write_json(folder / MANIFEST, new.model_dump())
+    if lance is not None:
+        lance.tidy()
     return Index(folder, new, old)
 
 
@@ -325,14 +330,15 @@ def _to_merge(entries: Sequence[SegmentEntry], alive: Sequence[Rows], count: int
     return sorted(gone)
 
 
-def _update_lance(
+def _updated_lance(
     folder: Path, old: Index | None, new: Manifest, removed: Sequence[str], count: int
-) -> tuple[str, int]:
-    """Bring LanceDB's table to what the new manifest names."""
+) -> "Lance":
+    """LanceDB's table with what the new manifest names, to be flushed."""
     from rau.search.engines.lance import Lance, State
 
     index = Index(folder, new, old)
-    if old is None or old.manifest.lance is None or old.schema != index.schema:
+    same = old is not None and (old.manifest.model, old.schema) == (new.model, index.schema)
+    if old is None or old.manifest.lance is None or not same:
         engine = Lance.new(folder, index.schema, new.dim)
         for number, segment in enumerate(index.segments):
             for block in segment.blocks(index.alive(number)):
@@ -344,8 +350,7 @@ def _update_lance(
         last = index.segments[-1]
         for block in last.blocks(np.arange(len(last) - count, len(last))) if count else ():
             engine.add(block.pictures["id"], block.attributes, block.vectors)
-    state = engine.flush()
-    return state.table, state.version
+    return engine
 
 
 def _alive_after(old: Index | None, removed: Sequence[str]) -> list[Rows]:

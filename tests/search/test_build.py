@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from rau.search import index as indexing
 from rau.search.build import build
 from rau.search.catalogue import of_folder
 from rau.search.difference import Changes
-from rau.search.index import Index, writing
+from rau.search.index import EngineName, Index, writing
 from rau.search.model import Model, Query
 from rau.search.parts import Parts
 from rau.search.recall import recall
@@ -189,6 +190,31 @@ def test_a_build_that_breaks_leaves_the_old_index_and_resumes(
     assert left == {one.name for one in index.manifest.segments}
 
 
+def test_a_build_that_breaks_leaves_lancedb_its_version_however_old(
+    root: Path, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rau.search.engines import lance
+
+    monkeypatch.setattr(lance, "KEPT", timedelta(milliseconds=1))
+    before, _ = run(root, model, engine="lancedb")
+    draw(root / "new.png", 100)
+
+    def breaks(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(indexing, "write_json", breaks)
+        with pytest.raises(KeyboardInterrupt):
+            run(root, model, engine="lancedb")
+    query = np.asarray(before.segments[0].vectors[:1], np.float32)
+    (found,) = Index.open(root.parent / "index").engine.search(query, 20)
+    assert {*found.ids} == {*before.place}
+    after, _ = run(root, model, engine="lancedb")
+    assert len(after.engine.search(query, 20)[0].ids) == 13
+    with pytest.raises(UserError, match="lancedb is damaged"):
+        assert before.engine  # Its version was old, and has been removed.
+
+
 def test_what_was_encoded_before_a_stop_is_kept(
     root: Path, model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -214,16 +240,20 @@ def test_what_was_encoded_before_a_stop_is_kept(
     assert changes.encoded == 8
 
 
+@pytest.mark.parametrize("engine", ["exact", "lancedb"])
 def test_another_model_is_refused_or_takes_over(
-    root: Path, model: Model, tmp_path: Path, encoder_folder: Path
+    root: Path, model: Model, tmp_path: Path, encoder_folder: Path, engine: EngineName
 ) -> None:
-    index, _ = run(root, model)
-    other = load_model(tmp_path / "other", encoder_folder, n=0)
+    index, _ = run(root, model, engine=engine)
+    # Its vectors are wider by two.
+    other = load_model(tmp_path / "other", encoder_folder, name="pcmepp")
+    assert other.dim != model.dim
     with pytest.raises(UserError, match=r"another model.*--renew"):
-        run(root, other)
+        run(root, other, engine=engine)
     assert Index.open(root.parent / "index").manifest == index.manifest
-    renewed, changes = run(root, other, renew=True)
+    renewed, changes = run(root, other, renew=True, engine=engine)
     assert (changes.encoded, renewed.manifest.model) == (0, other.key)
+    assert recall(renewed) == 1
     assert contents(renewed) == fresh(root, other, tmp_path)
     assert Searcher.open(root.parent / "index", CPU).model.key == other.key
 

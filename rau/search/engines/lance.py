@@ -3,13 +3,15 @@
 For more vectors than memory holds. Up to some millions its index is graphs (IVF_HNSW_SQ), which
 find the most; for more it is codes (IVF_PQ), a twelfth of the time and a sixteenth of the size
 (docs/scale.md). What either finds is compared again in full precision. LanceDB's own versions make
-a change atomic: the index's manifest names one, and the next writer starts from that.
+a change atomic: the index's manifest names one, and the next writer starts from that. Old versions
+are therefore removed only after a newer one is named.
 """
 
 import math
 import os
 import secrets
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -28,6 +30,8 @@ GRAPHS = 2_000_000
 VALUES_PER_BYTE = 8
 ITERATIONS = 10
 _DELETED_AT_ONCE = 1000
+# How long old versions stay, for those who still read them; and what no version is older than.
+KEPT, EVER = timedelta(days=7), timedelta(days=365_000)
 
 
 class State(NamedTuple):
@@ -50,7 +54,7 @@ READING = {"IvfHnswSq": Reading(20, 10), CODES: Reading(50, 50)}
 
 
 class Lance:
-    """See `Engine`; `flush` after changes returns the state to be named."""
+    """See `Engine`; `flush` after changes returns the state to be named, after which `tidy`."""
 
     exact = False
 
@@ -124,9 +128,13 @@ class Lance:
         if rows and not self._table.list_indices():
             self._table.create_index("vector", config=self._config(rows))
         else:
-            self._table.optimize()
+            self._table.optimize(cleanup_older_than=EVER)
         self._read_kind()
         return State(self._name, self._table.version)
+
+    def tidy(self) -> None:
+        """Remove old versions."""
+        self._table.optimize(cleanup_older_than=KEPT)
 
     def _config(self, rows: int) -> Any:
         from lancedb.index import HnswSq
@@ -160,8 +168,7 @@ class Lance:
             if condition is None:
                 raise
             raise UserError(
-                "the filter is too long or too deeply nested for the engine lancedb; give a simpler "
-                "one"
+                "the filter is too long or too deeply nested for the engine lancedb; simplify it"
             ) from error
         scores = 1 - found["_distance"].to_numpy().astype(np.float32)
         order = np.argsort(-scores, kind="stable")
