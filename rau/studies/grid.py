@@ -50,11 +50,12 @@ class Grid:
 
 
 def interval(ends: Iterable[Any], form: str = "{:+.2f}") -> str:
-    """A value and the ends of its interval; nothing where the value is missing."""
+    """A value and the ends of its interval, where it has one; nothing where it is missing."""
     value, low, high = ends
-    return (
-        "" if pd.isna(value) else f"{form.format(value)} [{form.format(low)}, {form.format(high)}]"
-    )
+    if pd.isna(value):
+        return ""
+    told = form.format(value)
+    return told if pd.isna(low) else f"{told} [{form.format(low)}, {form.format(high)}]"
 
 
 def interval_of(row: Mapping[Any, Any], name: str, form: str = "{:+.2f}") -> str:

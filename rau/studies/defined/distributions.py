@@ -40,15 +40,16 @@ FORMS: Columns = {
 }
 NOTE = (
     "Val queries, headline's protocol; mean over seeds, then the paired difference to the "
-    "reference with a 95 % interval by bootstrap over seeds. Distances are squared 2-Wasserstein "
+    "reference with a 95 % t interval over seeds, none with one seed; stars are of paired t tests, "
+    "adjusted by Holm's method for the variants of a column. Distances are squared 2-Wasserstein "
     "distances of the last block's Gaussians; negatives farther: share of a query's negatives that "
     "lie farther than its target; overlap: of both histograms."
 )
 VERDICT = (
     "Aligned: the distance of pairs, relative to that of negatives, falls by 5 % or more. "
     "Oversmoothed: the effective rank of queries or images falls by 10 % or more, or their "
-    "uniformity rises by 0.1 or more. Each only where the interval is clear of 0, and oversmoothed "
-    "before aligned. Relative changes to the reference."
+    "uniformity rises by 0.1 or more. Each only where the 95 % t interval over seeds is clear of "
+    "0, which needs two seeds or more, and oversmoothed before aligned. Changes to the reference."
 )
 KINDS = ("query", "target", "true answer", "negative")
 Results = Mapping[str, Sequence[Result]]
