@@ -8,6 +8,8 @@ from typing import Any
 import pandas as pd
 
 from rau.errors import UserError
+from rau.evaluation.diagnostics import Diagnostic
+from rau.methods import DETERMINISTIC
 from rau.params import Params
 from rau.studies import plan, registry, summary, tuning
 from rau.studies.run_store import RunStore, forecast
@@ -95,15 +97,7 @@ def run_study(name: str, params: Params, tuned: plan.Tuned, store: RunStore) -> 
             VariantRecord(label=v.label, x=dict(v.x), params=store.key(v.params), partner=v.partner)
             for v in variants
         ],
-        diagnostics={
-            v.label: [
-                summary.seed_diagnostics(v, result, theirs)
-                for result, theirs in zip(
-                    by_variant[v.label], by_variant[partners[v.label]], strict=True
-                )
-            ]
-            for v in whole
-        },
+        diagnostics=_diagnostics(whole, by_variant, partners),
         cosines=summary.mean_cosines(by_variant),
         own=list(own),
     )
@@ -121,6 +115,23 @@ def is_current(document: StudyDocument, params: Params, tuned: plan.Tuned, store
     seeds = sizes.encoder_seeds if study.encoders else sizes.seeds
     runs = [(variant.label, store.key(variant.with_seed(0))) for variant in variants]
     return (document.seeds, [(v.label, v.params) for v in document.variants]) == (seeds, runs)
+
+
+def _diagnostics(
+    variants: Sequence[plan.Variant],
+    results: Mapping[str, Sequence[Result]],
+    partners: Mapping[str, str],
+) -> dict[str, list[list[Diagnostic]]]:
+    """By variant and seed; differences are read where they are to a deterministic head."""
+    deterministic = {v.label for v in variants if v.params.head.name == DETERMINISTIC}
+    return {
+        v.label: [
+            summary.seed_diagnostics(v, result, theirs if partner in deterministic else None)
+            for result, theirs in zip(results[v.label], results[partner], strict=True)
+        ]
+        for v in variants
+        for partner in [partners[v.label]]
+    }
 
 
 def _seeded(variants: Sequence[plan.Variant], seeds: int) -> list[Params]:

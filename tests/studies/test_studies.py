@@ -472,6 +472,27 @@ def test_diagnostics_of_a_study_name_the_flood() -> None:
     assert "theta = -0.5" in found.evidence
 
 
+def test_diagnostics_are_against_a_deterministic_head_or_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: dict[str, list[runs.Result | None]] = {}
+
+    def note(v: plan.Variant, result: runs.Result, theirs: runs.Result | None) -> list[Any]:
+        asked.setdefault(v.label, []).append(theirs)
+        return []
+
+    monkeypatch.setattr(summary, "seed_diagnostics", note)
+    for name, csu in (("ablation", 0.3), ("n", 0.3), ("n", 0.0), ("regularisers", 0.3)):
+        asked.clear()
+        params = plan.changed(tiny(), {"ua.csu_weight": csu, "ua.dr_weight": 0.0})
+        found, reference = variants(name, plan.base(params, SIZES)), registry.load(name).reference
+        made = {v.label: results(0, 0) for v in found}
+        study._diagnostics(found, made, dict.fromkeys(made, reference))
+        # RAU without blocks still has CSU, and RAU without DR the rest.
+        paired = name == "ablation" or (name == "n" and not csu)
+        assert asked == {v: made[reference] if paired else [None] * 3 for v in made}
+
+
 def study_tables() -> StudyTables:
     base = plan.base(tiny(), SIZES)
     found = variants("theta", base)
