@@ -9,7 +9,7 @@ import typer
 
 from pipeline import stage, workspace
 from pipeline.provenance import commit
-from pipeline.study import TUNE, connected, store
+from pipeline.study import TUNED, connected, store
 
 if TYPE_CHECKING:
     from rau.params import Params
@@ -55,7 +55,8 @@ def _of_studies(
     params: "Params", workers: "Workers", title: str, folder: Path, about: Mapping[str, str]
 ) -> "list[Answer]":
     """The answers of the studies whose tables are current; their pages are written."""
-    from rau.files import read_json, write_bytes, write_text
+    from rau.errors import UserError
+    from rau.files import write_bytes, write_text
     from rau.report.html import svg
     from rau.studies import findings, registry
     from rau.studies import study as running
@@ -63,11 +64,16 @@ def _of_studies(
 
     own, made = workspace.studies(params.dataset.name), []
     # What runs read is digested once, not for every study.
-    runs = cache(partial(store, params, workers))
+    store_of = cache(partial(store, params, workers))
     for name in workspace.finished_studies(params.dataset.name):
         study, tables = registry.load(name), StudyTables.read(own / name)
-        changes = read_json(own / TUNE / "tuned.json", "tuning") if study.tuned else {}
-        if not running.is_current(tables.document, params, changes, runs(study.encoders)):
+        runs = store_of(study.encoders)
+        try:
+            changes = running.tuned(own / TUNED, params, runs) if study.tuned else {}
+        except UserError as error:
+            print(f"{name}: left out, {error}")
+            continue
+        if not running.is_current(tables.document, params, changes, runs):
             print(f"{name}: left out, made by other code, features or parameters")
             continue
         picture = f"{name}.svg"

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rau.studies.workers import Workers
 
 TUNE = "tune"
+TUNED = Path(TUNE, "tuned.json")
 NAMES = (TUNE, *STUDIES)
 
 
@@ -42,20 +43,19 @@ def main(
 
 def _execute(name: str, params: "Params", workers: "Workers") -> None:
     """The tuning, or a study with what the tuning chose."""
-    from rau.files import read_json, write_json, write_text
+    from rau.files import write_json, write_text
     from rau.studies import registry
     from rau.studies import study as running
 
     folder = workspace.studies(params.dataset.name)
-    tuned = folder / "tune/tuned.json"
     if name == TUNE:
-        trials, chosen = running.tune(params, store(params, workers))
+        trials, choice = running.tune(params, store(params, workers))
         write_text(folder / "tune/trials.csv", trials.to_csv(index=False))
-        write_json(tuned, chosen)
+        write_json(folder / TUNED, choice.model_dump())
         return
     study = registry.load(name)
-    changes = read_json(tuned, "tuning") if study.tuned else {}
     own = store(params, workers, study.encoders)
+    changes = running.tuned(folder / TUNED, params, own) if study.tuned else {}
     running.run_study(name, params, changes, own).write(folder / name)
 
 

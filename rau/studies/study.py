@@ -3,12 +3,13 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from pathlib import Path
 
 import pandas as pd
 
 from rau.errors import UserError
 from rau.evaluation.diagnostics import Diagnostic
+from rau.files import digest
 from rau.methods import DETERMINISTIC
 from rau.params import Params
 from rau.studies import plan, registry, summary, tuning
@@ -28,10 +29,10 @@ def announce(names: Sequence[str], params: Params, store: RunStore) -> None:
         results = [store.load(one) for one in asked]
         return [0.0 if result is None else _score(params, result) for result in results]
 
-    tuned = tuning.chosen(tuning.tune(base, sizes, stored))
+    changes = tuning.chosen(tuning.tune(base, sizes, stored))
     wanted: dict[tuple[str, ...], list[Params]] = {(): tuning_runs}
     for study in map(registry.load, names):
-        found = plan.distinct(study.variants(base, sizes, tuned))
+        found = plan.distinct(study.variants(base, sizes, changes))
         wanted.setdefault(study.measures, []).extend(_seeded(found, sizes.seeds))
     parts = [(store.measuring(measures), own) for measures, own in wanted.items()]
     forecast(f"preset {params.study.preset}, tuning and {', '.join(names)}", parts)
@@ -43,8 +44,8 @@ def _score(params: Params, result: Result) -> float:
     return -math.inf if value is None else value
 
 
-def tune(params: Params, store: RunStore) -> tuple[pd.DataFrame, dict[str, dict[str, Any]]]:
-    """Tune every method on the holdout; one row per trial, and the chosen changes by method."""
+def tune(params: Params, store: RunStore) -> tuple[pd.DataFrame, tuning.Choice]:
+    """Tune every method on the holdout; one row per trial, and what was chosen."""
     sizes = plan.plan(params.study)
 
     def measure(wanted: Sequence[Params]) -> list[float]:
@@ -62,14 +63,39 @@ def tune(params: Params, store: RunStore) -> tuple[pd.DataFrame, dict[str, dict[
         }
         for trial in found
     ]
-    return pd.DataFrame(rows), tuning.chosen(found)
+    choice = tuning.Choice(runs=_tuning_runs(params, store), changes=tuning.chosen(found))
+    return pd.DataFrame(rows), choice
 
 
-def run_study(name: str, params: Params, tuned: plan.Tuned, store: RunStore) -> StudyTables:
+def tuned(path: Path, params: Params, store: RunStore) -> plan.Tuned:
+    """The changes that a tuning chose, by method, from the file that has its `tuning.Choice`.
+
+    Raises:
+        UserError: when it is missing, malformed, or of other code, features or parameters.
+    """
+    found = tuning.Choice.read(path)
+    if found.runs != _tuning_runs(params, store):
+        raise UserError(f"{path}: made by other code, features or parameters; {tuning.REMEDY}")
+    return found.changes
+
+
+def _tuning_runs(params: Params, store: RunStore) -> str:
+    """Digest of the names of a tuning's runs where all trials are alike."""
+    sizes, names = plan.plan(params.study), list[str]()
+
+    def measure(wanted: Sequence[Params]) -> list[float]:
+        names.extend(map(store.key, wanted))
+        return [0.0] * len(wanted)
+
+    tuning.tune(plan.base(params, sizes), sizes, measure)
+    return digest(names, 24)
+
+
+def run_study(name: str, params: Params, changes: plan.Tuned, store: RunStore) -> StudyTables:
     """Execute the runs of a study that are not stored yet, and summarise all of them.
 
     Args:
-        tuned: changes that the tuning chose, by method; only studies that are `tuned` use them.
+        changes: those that the tuning chose, by method; only studies that are `tuned` use them.
 
     Raises:
         UserError: when a run failed, unless the study counts failures, or one of a reference did.
@@ -77,7 +103,7 @@ def run_study(name: str, params: Params, tuned: plan.Tuned, store: RunStore) -> 
     study, sizes = registry.load(name), plan.plan(params.study)
     store = store.measuring(study.measures)
     seeds = sizes.encoder_seeds if study.encoders else sizes.seeds
-    variants = plan.distinct(study.variants(plan.base(params, sizes), sizes, tuned))
+    variants = plan.distinct(study.variants(plan.base(params, sizes), sizes, changes))
     results = _results(name, variants, seeds, store)
     whole = _whole(name, study, variants, results)
     by_variant = {v.label: results[v.label] for v in whole}
@@ -107,11 +133,13 @@ def run_study(name: str, params: Params, tuned: plan.Tuned, store: RunStore) -> 
     return StudyTables(pd.DataFrame(rows), summary.lines(by_variant, groups), document, own)
 
 
-def is_current(document: StudyDocument, params: Params, tuned: plan.Tuned, store: RunStore) -> bool:
+def is_current(
+    document: StudyDocument, params: Params, changes: plan.Tuned, store: RunStore
+) -> bool:
     """Whether a study's tables are of the present code, features, tables and parameters."""
     study, sizes = registry.load(document.study), plan.plan(params.study)
     store = store.measuring(study.measures)
-    variants = plan.distinct(study.variants(plan.base(params, sizes), sizes, tuned))
+    variants = plan.distinct(study.variants(plan.base(params, sizes), sizes, changes))
     seeds = sizes.encoder_seeds if study.encoders else sizes.seeds
     runs = [(variant.label, store.key(variant.with_seed(0))) for variant in variants]
     return (document.seeds, [(v.label, v.params) for v in document.variants]) == (seeds, runs)

@@ -2,15 +2,19 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
+from pydantic import model_validator
 
 from rau.methods import METHODS
 from rau.models.config import canonical
-from rau.params import Params
+from rau.params import Params, Section
 from rau.studies.plan import Plan, changed, trials
 
+REMEDY = "run `python -m pipeline.study tune` again"
+MAX_BYTES = 2**20
 FINALISTS = 3
 FINAL_SEEDS = (0, 1, 2)
 Measure = Callable[[Sequence[Params]], Sequence[float]]
@@ -69,3 +73,30 @@ def tune(params: Params, sizes: Plan, measure: Measure) -> list[Trial]:
 def chosen(found: Sequence[Trial]) -> dict[str, dict[str, Any]]:
     """The changes that won, by method."""
     return {trial.method: dict(trial.changes) for trial in found if trial.chosen}
+
+
+class Choice(Section):
+    """What a tuning chose, as `tuned.json` keeps it.
+
+    Attributes:
+        runs: digest of the names of runs that a tuning of the same code, features and parameters
+            begins with.
+        changes: by method.
+    """
+
+    runs: str
+    changes: dict[str, dict[str, Any]]
+
+    @model_validator(mode="after")
+    def _of_parameters(self) -> Self:
+        for name, own in self.changes.items():
+            try:
+                changed(Params(), {"head.name": name, **own})
+            except (KeyError, ValueError):
+                raise ValueError(f"{name}: {own} are no changes of parameters") from None
+        return self
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read the file; a UserError where it is missing or malformed."""
+        return cls.read_json(path, MAX_BYTES, REMEDY)

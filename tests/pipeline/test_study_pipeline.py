@@ -150,7 +150,7 @@ def test_findings_are_written_of_what_is_current(studied: tuple[Path, str], tmp_
     params = yaml.safe_load((folder / "params.yaml").read_text())
     params["train"]["lr"] *= 2
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
-    assert stage(folder, "findings").count("left out, made by other code") == 4
+    assert stage(folder, "findings").count("made by other code") == 4
     assert page.read_text().count(" †: ") == 4
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from rau.errors import UserError
+from rau.files import write_json
 from rau.methods import DETERMINISTIC, METHODS
 from rau.models.checkpoint import save_state
 from rau.models.config import canonical
@@ -402,6 +403,24 @@ def test_tuning_chooses_by_the_mean_of_all_seeds_and_not_by_the_first() -> None:
         assert [trial.scores[0] for trial in own] == [10, 9, 8, 7, 6]
         assert [len(trial.scores) for trial in own] == [3, 3, 3, 1, 1]
         assert [trial.chosen for trial in own] == [False, False, True, False, False]
+
+
+def test_what_the_tuning_chose_is_taken_where_it_is_current(tmp_path: Path) -> None:
+    store = RunStore(tmp_path / "runs", write_source(tmp_path), local(1))
+    path, params = tmp_path / "tuned.json", tiny()
+    changes = {"rau": {"ua.n": 2}}
+    choice = tuning.Choice(runs=study._tuning_runs(params, store), changes=changes)
+    write_json(path, choice.model_dump())
+    assert study.tuned(path, params, store) == changes
+    for other in ({"train.lr": 0.5}, {"study.trials": 3}, {"evaluate.unusable": "leave_out"}):
+        with pytest.raises(UserError, match="made by other code, features or parameters; run `pyt"):
+            study.tuned(path, plan.changed(params, other), store)
+    no_changes: list[Any] = [{"rau": {"ua.gone": 1}}, {"rau": {"n": 1}}, {"gone": {}}]
+    malformed = [[], changes, *({"runs": choice.runs, "changes": own} for own in no_changes)]
+    for wrong in malformed:
+        write_json(path, wrong)
+        with pytest.raises(UserError, match=r"tuned.json: .*; run `python -m pipeline.study tune`"):
+            study.tuned(path, params, store)
 
 
 def results(shift: float, seed: int) -> list[runs.Result]:
