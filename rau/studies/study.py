@@ -9,13 +9,30 @@ import pandas as pd
 
 from rau.errors import UserError
 from rau.evaluation.diagnostics import Diagnostic
-from rau.files import digest
+from rau.files import digest, digest_sources
 from rau.methods import DETERMINISTIC
 from rau.params import Params
 from rau.studies import plan, registry, summary, tuning
 from rau.studies.run_store import RunStore, forecast
 from rau.studies.runs import Result
 from rau.studies.tables import StudyDocument, StudyTables, VariantRecord
+
+# What makes tables of results, beside a study's own module. `regularisers` has the tables of
+# `distributions`.
+STATISTICS = (
+    "evaluation/bootstrap.py",
+    "evaluation/composition.py",
+    "evaluation/confidence_measures.py",
+    "evaluation/diagnostics.py",
+    "studies/breakdown.py",
+    "studies/by_seed.py",
+    "studies/confidence_tables.py",
+    "studies/defined/distributions.py",
+    "studies/learned_confidence.py",
+    "studies/plan.py",
+    "studies/study.py",
+    "studies/summary.py",
+)
 
 
 def announce(names: Sequence[str], params: Params, store: RunStore) -> None:
@@ -126,6 +143,7 @@ def run_study(name: str, params: Params, changes: plan.Tuned, store: RunStore) -
         diagnostics=_diagnostics(whole, by_variant, partners),
         cosines=summary.mean_cosines(by_variant),
         own=list(own),
+        code=code_digest(name),
     )
     groups: dict[str, list[str]] = {}
     for v in whole:
@@ -136,13 +154,25 @@ def run_study(name: str, params: Params, changes: plan.Tuned, store: RunStore) -
 def is_current(
     document: StudyDocument, params: Params, changes: plan.Tuned, store: RunStore
 ) -> bool:
-    """Whether a study's tables are of the present code, features, tables and parameters."""
+    """Whether a study's tables are of the present code, features, tables and parameters.
+
+    Of the code, that of the runs is in their names.
+    """
+    if document.code != code_digest(document.study):
+        return False
     study, sizes = registry.load(document.study), plan.plan(params.study)
     store = store.measuring(study.measures)
     variants = plan.distinct(study.variants(plan.base(params, sizes), sizes, changes))
     seeds = sizes.encoder_seeds if study.encoders else sizes.seeds
     runs = [(variant.label, store.key(variant.with_seed(0))) for variant in variants]
     return (document.seeds, [(v.label, v.params) for v in document.variants]) == (seeds, runs)
+
+
+def code_digest(name: str) -> str:
+    """Digest of the code that makes a study's tables of its runs' results."""
+    module = registry.STUDIES[name].partition(":")[0].removeprefix("rau.").replace(".", "/")
+    root = Path(__file__).parents[1]
+    return digest_sources(root, [*STATISTICS, f"{module}.py"])
 
 
 def _diagnostics(

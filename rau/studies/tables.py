@@ -44,6 +44,7 @@ class StudyDocument(Section):
         reference: label of the variant that those without a partner are compared with.
         diagnostics: by variant and seed.
         own: names of the study's own tables.
+        code: `study.code_digest` of what made the tables; empty in files of older versions.
         cosines: by variant and kind of pair, the fraction of pairs in each of `plan.EDGES`' bins.
     """
 
@@ -55,6 +56,7 @@ class StudyDocument(Section):
     diagnostics: dict[str, list[list[Diagnostic]]]
     cosines: dict[str, dict[str, list[float]]]
     own: list[str] = Field(default_factory=list)
+    code: str = ""
 
 
 @dataclass(frozen=True)

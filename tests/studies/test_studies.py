@@ -25,7 +25,9 @@ from rau.studies.tables import StudyDocument, StudyTables, VariantRecord
 from rau.training import fit
 from tests.heads import small_config
 from tests.pipeline.test_dag import sources, within
+from tests.places import ROOT
 from tests.report.test_report import Links
+from tests.sources import imported
 from tests.training.test_trainer import params as small
 from tests.training.test_trainer import world
 
@@ -227,6 +229,17 @@ def test_what_a_study_measures_is_kept_with_the_run_and_apart_from_others(tmp_pa
     assert plain.missing([params]) == [params]
 
 
+def test_tables_know_the_code_that_made_them_of_results(monkeypatch: pytest.MonkeyPatch) -> None:
+    for path in sorted((ROOT / "rau/studies").glob("*.py")):
+        if ROOT / "rau/evaluation/bootstrap.py" in imported(path):
+            assert f"studies/{path.name}" in study.STATISTICS
+    assert all((ROOT / "rau" / name).is_file() for name in study.STATISTICS)
+    digests = {name: study.code_digest(name) for name in registry.STUDIES}
+    assert len({*digests.values()}) == len(registry.STUDIES)
+    monkeypatch.setattr(study, "STATISTICS", study.STATISTICS[1:])
+    assert not digests.items() & {(name, study.code_digest(name)) for name in digests}
+
+
 def failing(*wild: str) -> registry.Study:
     """A study of two heads, those named with weights of DR that no training survives."""
 
@@ -256,7 +269,11 @@ def test_a_study_that_counts_failures_pairs_what_is_left(
     monkeypatch.setattr(store, "complete", lambda title, wanted: [execute(p) for p in wanted])
     monkeypatch.setattr(registry, "load", lambda name: failing(name))
     params = plan.changed(tiny(), {"study.preset": "smoke", "study.epochs": 1})
+    monkeypatch.setattr(study, "code_digest", lambda name: f"code of {name}")
     tables = study.run_study("b", params, {}, store)
+    assert study.is_current(tables.document, params, {}, store)
+    older = tables.document.model_copy(update={"code": ""})
+    assert not study.is_current(older, params, {}, store)
     assert set(tables.summary.variant) == {"a"}
     assert tables.runs.set_index("variant").failure.notna().tolist() == [False, False, True, True]
     tables.write(tmp_path / "b")
