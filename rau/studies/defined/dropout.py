@@ -67,6 +67,7 @@ def variants(params: Params, sizes: Plan, tuned: Tuned) -> list[Variant]:
                     **changes,
                     "head.name": "rau",
                     "head.dropout": dropout,
+                    "ua.n": max(params.ua.n, 1),  # Without a block there is no σ.
                     "ua.isu": sigma > 0,
                     "ua.csu_weight": 0.0,
                     "ua.dr_weight": 0.0,
