@@ -82,6 +82,8 @@ def store(params: "Params", workers: "Workers", encoders: bool = False) -> "RunS
 
     if params.train.head is not None:
         raise UserError("train.head: a study trains heads of its own; set it to null")
+    if params.train.start != "fresh":
+        raise UserError("train.start: heads of a study start fresh; set it to fresh")
     name, here = params.dataset.name, Path.cwd()
     tables = {kind: here / workspace.table(name, kind) for kind in ("queries", "galleries")}
     source: Source | EncoderSource = Source(

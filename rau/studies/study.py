@@ -10,7 +10,7 @@ import pandas as pd
 from rau.errors import UserError
 from rau.evaluation.diagnostics import Diagnostic
 from rau.files import digest, digest_sources
-from rau.methods import DETERMINISTIC
+from rau.methods import DETERMINISTIC, METHODS
 from rau.params import Params
 from rau.studies import plan, registry, summary, tuning
 from rau.studies.run_store import RunStore, forecast
@@ -36,7 +36,11 @@ STATISTICS = (
 
 
 def announce(names: Sequence[str], params: Params, store: RunStore) -> None:
-    """Print how long the tuning and these studies will take, as far as runs tell it."""
+    """Print how long the tuning and these studies will take, as far as runs tell it.
+
+    Raises:
+        UserError: when a study cannot be made with these parameters.
+    """
     sizes = plan.plan(params.study)
     base = plan.base(params, sizes)
     tuning_runs: list[Params] = []
@@ -48,8 +52,8 @@ def announce(names: Sequence[str], params: Params, store: RunStore) -> None:
 
     changes = tuning.chosen(tuning.tune(base, sizes, stored))
     wanted: dict[tuple[str, ...], list[Params]] = {(): tuning_runs}
-    for study in map(registry.load, names):
-        found = plan.distinct(study.variants(base, sizes, changes))
+    for name in names:
+        study, found = registry.load(name), _variants(name, params, changes)
         wanted.setdefault(study.measures, []).extend(_seeded(found, sizes.seeds))
     parts = [(store.measuring(measures), own) for measures, own in wanted.items()]
     forecast(f"preset {params.study.preset}, tuning and {', '.join(names)}", parts)
@@ -115,12 +119,13 @@ def run_study(name: str, params: Params, changes: plan.Tuned, store: RunStore) -
         changes: those that the tuning chose, by method; only studies that are `tuned` use them.
 
     Raises:
-        UserError: when a run failed, unless the study counts failures, or one of a reference did.
+        UserError: when the study cannot be made with these parameters; when a run failed, unless
+            the study counts failures, or one of a reference did.
     """
     study, sizes = registry.load(name), plan.plan(params.study)
     store = store.measuring(study.measures)
     seeds = sizes.encoder_seeds if study.encoders else sizes.seeds
-    variants = plan.distinct(study.variants(plan.base(params, sizes), sizes, changes))
+    variants = _variants(name, params, changes)
     results = _results(name, variants, seeds, store)
     whole = _whole(name, study, variants, results)
     by_variant = {v.label: results[v.label] for v in whole}
@@ -166,6 +171,27 @@ def is_current(
     seeds = sizes.encoder_seeds if study.encoders else sizes.seeds
     runs = [(variant.label, store.key(variant.with_seed(0))) for variant in variants]
     return (document.seeds, [(v.label, v.params) for v in document.variants]) == (seeds, runs)
+
+
+def _variants(name: str, params: Params, changes: plan.Tuned) -> list[plan.Variant]:
+    """The variants of a study, each of which trains another head or encoder.
+
+    Raises:
+        UserError: when RAU's would be the deterministic head, or no encoder would be trained.
+    """
+    study, sizes = registry.load(name), plan.plan(params.study)
+    if study.encoders and params.finetune.towers == "none":
+        raise UserError(
+            f"study {name}: finetune.towers=none trains no encoder; set it to text, image or both"
+        )
+    made = study.variants(plan.base(params, sizes), sizes, changes)
+    kept = plan.distinct(made)
+    if METHODS["rau"].label in {v.label for v in made} - {v.label for v in kept}:
+        raise UserError(
+            f"study {name}: RAU with these ua.* is the deterministic head; switch on ua.isu (with "
+            "ua.n of 1 or more), ua.csu_weight or ua.dr_weight"
+        )
+    return kept
 
 
 def code_digest(name: str) -> str:

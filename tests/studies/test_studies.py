@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from pipeline import study as running
 from rau.errors import UserError
 from rau.files import write_json
 from rau.methods import DETERMINISTIC, METHODS
@@ -96,6 +97,32 @@ def test_variants_that_train_the_same_head_are_listed_once() -> None:
     found = variants("ablation", plan.base(no_blocks, SIZES))
     # Without a Gaussian there is nothing to sample: ISU changes nothing.
     assert [v.label for v in found] == ["deterministic head", "DR", "CSU", "CSU + DR"]
+
+
+def test_a_study_that_could_not_be_answered_is_refused_before_its_runs(tmp_path: Path) -> None:
+    store = RunStore(tmp_path / "runs", write_source(tmp_path), local(1))
+    off = plan.changed(tiny(), {f"ua.{name}": 0.0 for name in ("csu_weight", "dr_weight")})
+    off = plan.changed(off, {"ua.isu": False, "study.preset": "smoke"})
+    for name in ("methods", "scale", "calibration", "cost"):
+        with pytest.raises(UserError, match=f"study {name}: RAU with these ua"):
+            study.run_study(name, off, {}, store)
+    with pytest.raises(UserError, match="study methods: RAU"):
+        study.announce(["ablation", "methods"], off, store)
+    towers = plan.changed(tiny(), {"finetune.towers": "none"})
+    with pytest.raises(UserError, match=r"study finetune: finetune\.towers=none trains no encoder"):
+        study.run_study("finetune", towers, {}, store)
+    heads = plan.changed(tiny(), {"train.start": "finetuned"})
+    with pytest.raises(UserError, match=r"train\.start: heads of a study"):
+        running.store(heads, local(1))
+    assert not (tmp_path / "runs").exists()
+
+
+def test_every_sigma_is_another_head_where_the_parameters_have_no_block() -> None:
+    found = [
+        variants("dropout", plan.base(plan.changed(tiny(), {"ua.n": n}), SIZES)) for n in (0, 1)
+    ]
+    assert found[0] == found[1]
+    assert len({v.x["sigma"] for v in found[0] if "sigma" in v.x}) > 1
 
 
 def test_studies_share_configurations() -> None:
