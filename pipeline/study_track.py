@@ -104,7 +104,9 @@ def _child(common: _Common, row: dict[Any, Any]) -> Any:
     from rau.tracking import Record
 
     label, seed, start = row["variant"], row["seed"], f"{common.protocol}."
-    told = {"failure": row["failure"]} if "failure" in row else common.diagnostics[label, seed]
+    # A variant of which a run failed has no diagnostics.
+    found = common.diagnostics.get((label, seed), {})
+    told = {"failure": row["failure"]} if "failure" in row else found
     own = {key.removeprefix(start): row[key] for key in row if key.startswith(start)}
     metrics = short_names(own, common.metric) if common.metric in own else {}
     metrics |= {key: float(row[key]) for key in ("theta", "n") if key in row}
