@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from pipeline import study as running
+from pipeline import study_track
 from rau.errors import UserError
 from rau.files import write_json
 from rau.methods import DETERMINISTIC, METHODS
@@ -309,6 +310,14 @@ def test_a_study_that_counts_failures_pairs_what_is_left(
         study.run_study("a", params, {}, store)
 
 
+def test_a_whole_run_of_a_variant_of_which_another_failed_is_tracked() -> None:
+    common = study_track._Common("d", {}, None, {"seed"}, "original", "recall_at_1", {})
+    row = {"variant": "a", "seed": 1, "run": "k", "original.recall_at_1": 2.0}
+    assert study_track._child(common, row).tags == {"variant": "a", "run": "k"}
+    failed = study_track._child(common, row | {"failure": "loss"})
+    assert failed.tags == {"variant": "a", "run": "k", "failure": "loss"}
+
+
 def test_key_knows_what_matters() -> None:
     base = canonical(tiny())
     key = runs.key(base, "data", "cpu")
@@ -392,6 +401,21 @@ def test_finished_runs_are_not_repeated(tmp_path: Path, capsys: pytest.CaptureFi
         np.testing.assert_allclose(found[1].values[name]["shirt"], values["shirt"], rtol=1e-6)
     assert two.seconds(wanted) > two.seconds([second]) > 0
     assert two.seconds([]) == 0
+
+
+def test_a_forecast_measures_every_share_of_the_queries(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = RunStore(tmp_path / "runs", write_source(tmp_path), local(1))
+    ten = plan.changed(tiny(), {"train.epochs": 10})
+    whole, part = (canonical(plan.changed(ten, {"train.fraction": share})) for share in (1.0, 0.1))
+
+    def costs(source: runs.Source, wanted: list[Params]) -> list[tuple[float, float]]:
+        return [(100 * params.train.fraction, 1.0) for params in wanted]
+
+    monkeypatch.setattr(LocalWorkers, "costs", lambda self, *asked: costs(*asked))
+    assert store.seconds([whole, part]) == pytest.approx(10 * 100 + 1 + 10 * 10 + 1)
+    assert store.seconds([part, whole]) == store.seconds([whole, part])
 
 
 def test_a_run_of_another_form_is_one_line(tmp_path: Path) -> None:
