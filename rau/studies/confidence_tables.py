@@ -28,6 +28,8 @@ COLUMNS = ["variant", "label", "category", "predictor", "measure"]
 COLUMNS += ["mean", "low", "high", "difference", "difference_low", "difference_high"]
 ALL = "all"
 OVER_FREE = "AUROC over the best free"
+# Of ten bins: resamples add noise to them, so that theirs lie beside it, not around it.
+WITHOUT_INTERVAL = "R²"
 
 
 @dataclass(frozen=True)
@@ -246,10 +248,14 @@ def _rows(
     """Lines of `COLUMNS` from measures whose first value is that of the queries themselves."""
     for predictor, own in drawn.items():
         for measure, values in own.items():
-            line = (variant, label, category, predictor, measure, values[0], *_ends(values))
-            gap = values - drawn[COSINE].get(measure, np.nan)
-            paired = predictor != COSINE
-            yield (*line, *((gap[0], *_ends(gap)) if paired else (np.nan,) * 3))
+            line = variant, label, category, predictor, measure, values[0]
+            ends, paired = [np.nan] * 2, [np.nan] * 3
+            if measure != WITHOUT_INTERVAL:
+                ends = [*_ends(values)]
+                if predictor != COSINE:
+                    gap = values - drawn[COSINE].get(measure, np.nan)
+                    paired = [gap[0], *_ends(gap)]
+            yield (*line, *ends, *paired)
 
 
 def _over_free(

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from rau.studies import confidence_tables
 from rau.studies.confidence_tables import COSINE, MAIN, SIGMA, Evidence, agreement, category_rates
+from rau.studies.defined import calibration
 from rau.studies.evidence import COMPONENTS, FREE, free
 
 QUERIES = 600
@@ -128,7 +129,14 @@ def test_what_is_learned_beats_what_is_free_where_there_is_something_to_learn(
 def test_a_table_is_whole_and_the_cosine_has_no_difference(found: pd.DataFrame) -> None:
     assert set(found.label) == {*confidence_tables.LABELS, "lists"}
     assert found[found.predictor == COSINE].difference.isna().all()
-    assert (found.low <= found["mean"] + 1e-6).mean() > 0.95
+    straight = found.measure == "R²"
+    assert found[straight].drop(columns="mean").isna().sum(axis=1).eq(5).all()
+    ends = found[~straight]
+    assert ends[["low", "high"]].notna().all(axis=None)
+    for name, side in (("mean", ""), ("difference", "difference_")):
+        there = ends.dropna(subset=name)
+        inside = there[name].between(there[f"{side}low"] - 1e-6, there[f"{side}high"] + 1e-6)
+        assert inside.mean() > 0.95
     assert "AUROC" not in set(found[found.label == "average precision"].measure)
     # Probabilities need a map from the holdout, which agreement does not have.
     assert set(found[found.measure == "ECE"].predictor) >= {COSINE, "logistic, with features"}
@@ -139,3 +147,10 @@ def test_a_table_is_whole_and_the_cosine_has_no_difference(found: pd.DataFrame) 
         assert coverage["mean"] == pytest.approx(level, abs=0.03)
     lists = found[(found.label == "lists") & (found.measure == "length 90%")]
     assert set(lists.category) == {"all", "dress", "shirt"}
+
+
+def test_a_straight_line_through_bins_has_no_interval_on_the_page(found: pd.DataFrame) -> None:
+    for predictor in (COSINE, SIGMA):
+        mean = row(found, predictor, "R²")
+        assert calibration._cell(mean) == f"{mean['mean']:.3f}"
+        assert "[" in calibration._cell(row(found, predictor, "Spearman"))

@@ -27,6 +27,7 @@ NOTE = (
     "Val queries as a search asks: original gallery, the reference removed; mean over seeds, below "
     "it the difference to the top-1 cosine, with 95 % intervals by bootstrap over queries and "
     "seeds. At a coverage: share of the surest queries that have the target among the first ten. "
+    "R² is of ten bins, whose resamples lie beside it: it has no interval. "
     "ECE and Brier after an isotonic map from the holdout; the models give probabilities. Models "
     "are fitted on the holdouts of all seeds."
 )
@@ -123,10 +124,10 @@ def _grid(
 
 
 def _cell(row: pd.Series) -> str:
-    """Mean, and the difference with its interval, or that of the mean where there is none."""
+    """Mean, and the difference with its interval, or that of the mean, or neither."""
     form = "{:.0f}" if row["mean"] > 2 else "{:.3f}"
     if np.isnan(row.difference):
-        return f"{form.format(row['mean'])} [{form.format(row.low)}, {form.format(row.high)}]"
+        return interval((row["mean"], row.low, row.high), form)
     signed = form.replace(":", ":+")
     ends = ", ".join(signed.format(v) for v in (row.difference_low, row.difference_high))
     return f"{form.format(row['mean'])} ({signed.format(row.difference)} [{ends}])"
