@@ -9,7 +9,7 @@ from rau.report.metric_names import label
 from rau.report.numbers import minus
 from rau.studies.figures import pick
 from rau.studies.grid import interval_of
-from rau.studies.plan import headline
+from rau.studies.plan import compared
 from rau.studies.tables import StudyTables
 
 # A difference holds up where its p-value, adjusted by Holm, is below.
@@ -19,9 +19,8 @@ Row = Mapping[Any, Any]
 
 
 def metrics(tables: StudyTables) -> list[str]:
-    """The headline metric and mAP, where it is known."""
-    known = set(tables.summary.metric)
-    return [headline(known), *(["map"] if "map" in known else [])]
+    """Those of `plan.compared`."""
+    return compared(set(tables.summary.metric))
 
 
 def rows(tables: StudyTables, metric: str | None = None) -> dict[str, Row]:

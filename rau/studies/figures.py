@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import ScalarFormatter
 
-from rau.studies.plan import EDGES, headline
+from rau.studies.plan import EDGES, compared
 from rau.studies.tables import StudyTables
 
 # Where a difference is larger than WIDE points, the axis is logarithmic beyond LINEAR points, so
@@ -31,9 +31,7 @@ def pick(summary: pd.DataFrame, protocol: str, metric: str) -> pd.DataFrame:
 def differences(tables: StudyTables) -> Figure:
     """Differences to the reference with intervals, one panel per protocol and headline metric."""
     summary, reference = tables.summary, tables.document.reference
-    known = set(summary.metric)
-    metrics = [headline(known)]
-    metrics += ["map"] if "map" in known else []
+    metrics = compared(set(summary.metric))
     shown = [(protocol, metric) for protocol in summary.protocol.unique() for metric in metrics]
     figure, axes = panels(len(shown), 1.2 + 0.3 * len(tables.document.variants))
     for place, (axis, (protocol, metric)) in enumerate(zip(axes, shown, strict=True)):

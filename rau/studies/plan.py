@@ -35,6 +35,11 @@ def headline(names: Collection[str]) -> str:
     return "mean_of_r5_rs1" if "mean_of_r5_rs1" in names else "mean_of_r10_r50"
 
 
+def compared(names: Collection[str]) -> list[str]:
+    """The headline metric and mAP, where it is known."""
+    return [headline(names), *(["map"] if "map" in names else [])]
+
+
 @dataclass(frozen=True)
 class Plan:
     """Sizes that all studies share; those of one study are in its module, by preset.

@@ -21,8 +21,6 @@ from rau.studies.grid import Columns, Grid
 from rau.studies.tables import StudyTables
 
 TEMPLATE = Path(__file__).with_name("study_page.html")
-# The first that a study has.
-HEADLINES = ("map_at_5", "mean_of_r5_rs1", "mean_of_r10_r50", "map")
 TRIALS = ("method", "chosen", "mean", "first", "changes")
 TUNING = (
     "Every method that has something to train tries the same number of random configurations on "
@@ -68,9 +66,7 @@ def differences(tables: StudyTables) -> list[Plot]:
     summary, reference = tables.summary, tables.document.reference
     plots = []
     for protocol, own in summary.groupby("protocol", sort=False):
-        metric = next((name for name in HEADLINES if name in set(own.metric)), None)
-        if metric is None:
-            continue
+        metric = plan.headline(set(own.metric))
         rows = own[(own.metric == metric) & own.difference.notna()].to_dict("records")
         points = [
             Point(

@@ -16,7 +16,17 @@ from rau.report import metric_names
 from rau.report.numbers import minus
 from rau.studies.figures import reach
 from rau.studies.grid import ENDS, Grid, interval_of
-from rau.studies.plan import Plan, Preset, Tuned, Variant, headline, regime, variant, where
+from rau.studies.plan import (
+    Plan,
+    Preset,
+    Tuned,
+    Variant,
+    compared,
+    headline,
+    regime,
+    variant,
+    where,
+)
 from rau.studies.registry import Study
 from rau.studies.runs import Result
 from rau.studies.summary import one_metric
@@ -170,8 +180,7 @@ def figure(tables: StudyTables) -> Figure:
     summary = tables.summary
     rows = summary[summary.protocol == summary.protocol.iloc[0]]
     places = pd.DataFrame([{"variant": v.label, **v.x} for v in tables.document.variants])
-    known = set(rows.metric)
-    metrics = [headline(known), *(["map"] if "map" in known else [])]
+    metrics = compared(set(rows.metric))
     kinds = list(places.groupby(["fraction", "noise"], sort=False))
     drawn = Figure(figsize=(4.8 * len(kinds), 3.4 * len(metrics)), layout="constrained")
     grid = drawn.subplots(len(metrics), len(kinds), squeeze=False)
