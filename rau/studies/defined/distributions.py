@@ -66,14 +66,18 @@ def variants(params: Params, sizes: Plan, tuned: Tuned) -> list[Variant]:
 
 
 def own(found: Sequence[Variant], results: Results) -> dict[str, pd.DataFrame]:
-    """Tables of `MEASURE`: numbers, changes by seed, histograms, sigmas, and the plane."""
+    """Tables of `MEASURE`: numbers, changes, histograms, sigmas, and the plane.
+
+    Changes are relative to the partner's same seed: they are paired as they are, and their means
+    are what is asked for.
+    """
     reference = found[0].label
     partners = {v.label: v.partner or reference for v in found}
     values = {v.label: measured(results[v.label], "numbers") for v in found}
     rates = {label: _rates(own, values[partners[label]]) for label, own in values.items()}
     return {
         "numbers": by_seed.paired(values, NUMBERS, partners),
-        "changes": by_seed.paired(rates, RATES, dict.fromkeys(values, reference)),
+        "changes": by_seed.paired(rates, RATES, {label: label for label in rates}),
         "histograms": _long(
             found,
             results,
