@@ -1,6 +1,7 @@
 """Studies with tables of their own: what they measure, how they judge it, and that each runs."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from rau.datasets.garments.captions import ORDER_PHRASES
 from rau.models.config import canonical
 from rau.params import Params
+from rau.report.numbers import minus
 from rau.retrieval.protocols import select
 from rau.studies import (
     breakdown,
@@ -35,7 +37,7 @@ from rau.studies.run_store import RunStore
 from rau.studies.tables import StudyTables
 from rau.training import fit
 from tests.nn.test_gaussian import make
-from tests.studies.test_studies import results, small_world, tiny, write_source
+from tests.studies.test_studies import results, small_world, study_tables, tiny, write_source
 
 OPEN = ("distributions", "regularisers", "scale", "dropout", "scenarios", "calibration", "cost")
 DONE: dict[str, runs.Result] = {}
@@ -244,6 +246,29 @@ def test_groups_of_queries_have_their_own_means() -> None:
     }
     assert own.difference["1 true answer"] == pytest.approx(2)
     assert own.difference["4 to 10 true answers"] == pytest.approx(0)
+
+
+def test_scale_answers_by_the_headline_or_by_what_a_grown_gallery_has() -> None:
+    made = {name: results(shift, 0) for name, shift in (("deterministic", 0), ("rau", 1))}
+    found, by_label = [], {}
+    for fraction in (1.0, 0.5):
+        for name, own in made.items():
+            label = f"{name} {fraction}"
+            found.append(plan.Variant(label, tiny(), {"fraction": fraction, "method": name}))
+            by_label[label] = own
+    for one in (one for own in made.values() for one in own):
+        one.names[:] = ["mean_of_r5_rs1", "recall_at_1", "mean_of_r10_r50"]
+        one.extra["growing/factors"] = np.array([1.0, 2.0])
+        one.extra["growing/values/dress"] = np.stack([np.ones((80, 2)), np.zeros((80, 2))])
+        one.extra["kinds/caption/dress"] = np.zeros(80, np.int64)
+        one.extra["kinds/answers/dress"] = np.ones(80, np.int64)
+    tables = study_tables()
+    tables.summary["metric"] = "mean_of_r5_rs1"
+    told = scale.answer(replace(tables, own=scale.own(found, by_label)))
+    first, second = told.split("; ")
+    assert first.startswith("0.00 [0.00, 0.00] points of mean of R@5 and Rs@1 a doubling of the tr")
+    whole = "-1.00 [-1.00, -1.00] points of mean of R@10 and R@50 a doubling of the gallery, RAU"
+    assert second.startswith(minus(whole))
 
 
 def test_slope_is_points_per_doubling() -> None:

@@ -71,17 +71,20 @@ def own(
         by_queries[name] = [(float(v.x["fraction"] or 0), results[v.label]) for v in some]
     factors = first.extra["growing/factors"]
     whole = {name: own_results[0][1] for name, own_results in by_queries.items()}
-    for metric in (name for name in METRICS if name in first.names):
+    # CIRR's headline is none of a grown gallery's: its subsets do not grow.
+    known = dict.fromkeys((headline(first.names), *METRICS))
+    for metric in (name for name in known if name in first.names):
         series = {
             "train queries": {
                 name: ([x for x, _ in line], _stack([r for _, r in line], metric))
                 for name, line in by_queries.items()
-            },
-            "gallery": {
+            }
+        }
+        if metric in METRICS:
+            series["gallery"] = {
                 name: (list(factors), _grown(own_results, metric))
                 for name, own_results in whole.items()
-            },
-        }
+            }
         for over, lines in series.items():
             made = {name: _drawn(values, clusters) for name, (_, values) in lines.items()}
             x = np.array(next(iter(lines.values()))[0])
@@ -174,12 +177,15 @@ def figure(tables: StudyTables) -> Figure:
 
 def answer(tables: StudyTables) -> str:
     """Points per doubling with the deterministic head, and how much steeper RAU is."""
-    fits, metric = tables.own["fits"], answers.metrics(tables)[0]
+    fits, main = tables.own["fits"], answers.metrics(tables)[0]
     told = []
-    for over, both in fits[fits.metric == metric].groupby("over", sort=False):
-        first, second = both.to_dict("records")
-        steeper = interval_of(second, "steeper")
-        told.append(f"{interval_of(first, 'slope')} points a doubling of the {over}, RAU {steeper}")
+    for over, every in fits.groupby("over", sort=False):
+        metric = main if main in set(every.metric) else every.metric.iloc[0]
+        first, second = every[every.metric == metric].to_dict("records")
+        told.append(
+            f"{interval_of(first, 'slope')} points of {metric_names.label(metric)} a doubling of "
+            f"the {over}, RAU {interval_of(second, 'steeper')}"
+        )
     return minus("; ".join(told)) + " steeper"
 
 
