@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from rau.methods import DETERMINISTIC, METHODS
 from rau.models.config import canonical
-from rau.params import Params, StudyParams, UaParams
+from rau.params import Params, StudyParams, TrainParams, UaParams
 
 Preset = Literal["smoke", "quick", "full"]
 # Changes that the tuning chose, by method.
@@ -147,14 +147,18 @@ def regime(params: Params, fraction: float, noise: float) -> tuple[str, dict[str
     Less data gets more epochs, by the square root of what is missing, so that it is not only less
     training.
     """
-    longer = fraction**-0.5
-    changes = {
-        "train.fraction": fraction,
-        "train.noise": noise,
-        "train.epochs": round(params.train.epochs * longer),
-        "train.patience": round(params.train.patience * longer),
+    longer = {
+        name: min(round(getattr(params.train, name) * fraction**-0.5), _most(name))
+        for name in ("epochs", "patience")
     }
-    return where(fraction, noise), changes
+    changes = {f"train.{name}": value for name, value in longer.items()}
+    return where(fraction, noise), changes | {"train.fraction": fraction, "train.noise": noise}
+
+
+def _most(name: str) -> int:
+    """The largest value of a parameter of `train`."""
+    limits = TrainParams.model_fields[name].metadata
+    return next(int(one.le) for one in limits if hasattr(one, "le"))
 
 
 def where(fraction: float, noise: float) -> str:

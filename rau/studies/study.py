@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
+from pydantic import ValidationError
 
 from rau.errors import UserError
 from rau.evaluation.diagnostics import Diagnostic
 from rau.files import digest, digest_sources
 from rau.methods import DETERMINISTIC, METHODS
-from rau.params import Params
+from rau.params import Params, first_error
 from rau.studies import plan, registry, summary, tuning
 from rau.studies.run_store import RunStore, forecast
 from rau.studies.runs import Result
@@ -177,14 +178,19 @@ def _variants(name: str, params: Params, changes: plan.Tuned) -> list[plan.Varia
     """The variants of a study, each of which trains another head or encoder.
 
     Raises:
-        UserError: when RAU's would be the deterministic head, or no encoder would be trained.
+        UserError: when one has a value that is not allowed, RAU's would be the deterministic head,
+            or no encoder would be trained.
     """
     study, sizes = registry.load(name), plan.plan(params.study)
     if study.encoders and params.finetune.towers == "none":
         raise UserError(
             f"study {name}: finetune.towers=none trains no encoder; set it to text, image or both"
         )
-    made = study.variants(plan.base(params, sizes), sizes, changes)
+    try:
+        made = study.variants(plan.base(params, sizes), sizes, changes)
+    except ValidationError as error:
+        key, message = first_error(error)
+        raise UserError(f"study {name}: a variant's {key}: {message}") from error
     kept = plan.distinct(made)
     if METHODS["rau"].label in {v.label for v in made} - {v.label for v in kept}:
         raise UserError(

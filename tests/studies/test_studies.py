@@ -118,6 +118,19 @@ def test_a_study_that_could_not_be_answered_is_refused_before_its_runs(tmp_path:
     assert not (tmp_path / "runs").exists()
 
 
+def test_less_data_has_longer_trainings_within_the_parameters_limits(tmp_path: Path) -> None:
+    never = plan.base(plan.changed(tiny(), {"train.patience": 10**6}), SIZES)
+    for name in ("scale", "dropout", "scenarios"):
+        assert {v.params.train.patience for v in variants(name, never)} == {0}  # canonical
+        assert {v.params.train.epochs for v in variants(name, never)} <= {1, round(0.5**-0.5)}
+    _, changes = plan.regime(plan.changed(tiny(), {"train.epochs": 60}), 0.1, 0.0)
+    assert (changes["train.epochs"], changes["train.patience"]) == (190, 32)
+    store = RunStore(tmp_path / "runs", write_source(tmp_path), local(1))
+    long = plan.changed(tiny(), {"finetune.epochs": 10000, "study.preset": "quick"})
+    with pytest.raises(UserError, match=r"study finetune: a variant's finetune.epochs: .* 10000"):
+        study.run_study("finetune", long, {}, store)
+
+
 def test_every_sigma_is_another_head_where_the_parameters_have_no_block() -> None:
     found = [
         variants("dropout", plan.base(plan.changed(tiny(), {"ua.n": n}), SIZES)) for n in (0, 1)
