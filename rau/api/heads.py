@@ -18,6 +18,10 @@ from rau.retrieval.feature_set import FeatureSet
 from rau.studies.plan import changed
 from rau.training import fit as training
 
+# What `fit` reads; of `train`, not what says where and from what a stage trains.
+SECTIONS = ("head", "ua", "train")
+OTHERS = ("train.head", "train.start", "train.device", "train.threads")
+
 
 @dataclass(frozen=True)
 class Head:
@@ -73,8 +77,8 @@ def fit(
     Args:
         features: result of `feature_set`.
         queries: as for `rau.evaluate`.
-        params: values that differ from those of `params.yaml`, by dotted name, as `head.name`,
-            `ua.theta` and `train.epochs`.
+        params: values of `head`, `ua` and `train` that differ from those of `params.yaml`, by
+            dotted name, as `head.name`, `ua.theta` and `train.epochs`.
         split: the queries to train on, where `queries` has splits.
         progress: show a bar.
 
@@ -91,7 +95,7 @@ def fit(
     prepared = training.prepare(own.train, features, rows)
     fitted = training.fit(own, features, prepared, None, quiet=not progress)
     history = pd.DataFrame(fitted.training.history)
-    return Head(fitted.head, fitted.extra, history)
+    return Head(fitted.head, {**fitted.extra, "dataset": None}, history)
 
 
 def _params(changes: Mapping[str, Any]) -> Params:
@@ -101,7 +105,12 @@ def _params(changes: Mapping[str, Any]) -> Params:
     for name in changes:
         section, _, key = name.partition(".")
         if not isinstance(known.get(section), dict) or key not in known[section]:
-            raise UserError(f"params: there is no {name}; docs/design.md and params.yaml list all")
+            raise UserError(f"params: there is no {name}; docs/parameters.md lists all")
+        if section not in SECTIONS or name in OTHERS:
+            raise UserError(
+                f"params: {name} has no effect here; give those of head, ua and train but for "
+                f"{', '.join(OTHERS)}"
+            )
     try:
         return changed(defaults, changes)
     except ValidationError as error:
