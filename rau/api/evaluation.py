@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 import pandas as pd
+from pydantic import ValidationError
 
 from rau.api.frames import Rows, gallery_rows, query_rows
 from rau.datasets.captions import all_texts
@@ -10,7 +11,7 @@ from rau.errors import UserError
 from rau.evaluation import benchmark
 from rau.methods import METHODS, RAW_SUM
 from rau.models import baselines
-from rau.params import EvaluateParams
+from rau.params import EvaluateParams, first_error
 from rau.retrieval import protocols
 from rau.retrieval.feature_set import FeatureSet
 from rau.retrieval.tasks import Method
@@ -29,12 +30,21 @@ def needed_texts(queries: Rows) -> list[str]:
     Args:
         queries: rows with `captions`, as `rau.datasets.read` gives them.
 
+    Raises:
+        UserError: when a row has no captions.
+
     >>> rau.needed_texts([{"captions": ["is red", "is long"]}])
     ['Is red and is long', 'Is long and is red', 'Is red', 'Is long']
     """
-    captions = pd.DataFrame(queries)["captions"]
-    listed = ([one] if isinstance(one, str) else list(one) for one in captions)
-    return list(dict.fromkeys(text for one in listed for text in all_texts(one)))
+    frame = pd.DataFrame(queries)
+    captions = frame.get("captions", [None] * len(frame))
+    texts: dict[str, None] = {}
+    for place, one in enumerate(captions):
+        listed = [one] if isinstance(one, str) else one
+        if not isinstance(listed, Iterable) or not all(isinstance(own, str) for own in listed):
+            raise UserError(f"queries: row {place} has no captions; give one string or several")
+        texts |= dict.fromkeys(all_texts(list(listed)))
+    return list(texts)
 
 
 def evaluate(
@@ -72,7 +82,7 @@ def evaluate(
         mean over categories is `mean`) and metric.
 
     Raises:
-        UserError: when a row or a feature is missing or malformed.
+        UserError: when an argument is not allowed, or a row or a feature missing or malformed.
 
     >>> features = rau.feature_set(
     ...     images=(["a", "b", "c"], [[1.0, 0.0], [0.6, 0.8], [-1.0, 0.0]]),
@@ -87,9 +97,13 @@ def evaluate(
     measured = protocols.named(protocol)
     chosen = _untrained(method, features) if isinstance(method, str) else method
     rows = query_rows(queries, split, "val")
-    settings = EvaluateParams.model_validate(
-        {"top_k": top_k, "bootstrap": bootstrap, "unusable": unusable}
-    )
+    try:
+        settings = EvaluateParams.model_validate(
+            {"top_k": top_k, "bootstrap": bootstrap, "unusable": unusable}
+        )
+    except ValidationError as error:
+        key, message = first_error(error)
+        raise UserError(f"{key}: {message}") from error
     result, _ = benchmark.evaluate(
         {measured: {"method": chosen}},
         rows,

@@ -191,7 +191,7 @@ def _rows(frame: pd.DataFrame, schema: pa.Schema, what: str) -> list[Any]:
         raise UserError(f"{what} have no column {absent[0]}; {REMEDY}")
     try:
         table = pa.Table.from_pandas(frame[schema.names], schema, preserve_index=False)
-    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+    except pa.ArrowException as error:
         raise UserError(f"{what}: {str(error).splitlines()[0]}; {REMEDY}") from error
     if wrong := fault(table, schema):
         raise UserError(f"{what}: {wrong}; {REMEDY}")

@@ -45,6 +45,13 @@ CASES: dict[str, Callable[[], Any]] = {
     "no untrained method is called 'rau'": lambda: evaluate(QUERY, method="rau"),
     "share no space": lambda: evaluate(QUERY, features=features(shared_space=False)),
     "galleries have no column image_id": lambda: evaluate(QUERY, galleries=[{"image": "a"}]),
+    "top_k: Input should be greater": lambda: evaluate(QUERY, top_k=0),
+    "unusable: Input should be 'miss' or": lambda: evaluate(QUERY, unusable="skip"),
+    "bootstrap: Input should be greater": lambda: evaluate(QUERY, bootstrap=-1),
+    "queries: row 0 has no captions; give": lambda: rau.needed_texts([{"target_id": "b"}]),
+    "queries: (": lambda: evaluate(QUERY | {"captions": 4}),
+    "row 1 has no captions": lambda: rau.needed_texts([QUERY, {**QUERY, "captions": None}]),
+    "row 0 has no captions": lambda: rau.needed_texts([{"captions": [3]}]),
     "there is no ua.thet": lambda: rau.fit(features(), [QUERY], {"ua.thet": 1}),
     "params: ua.theta": lambda: rau.fit(features(), [QUERY], {"ua.theta": 7.0}),
     "usable train queries leave": lambda: rau.fit(features(), [QUERY], progress=False),
@@ -60,6 +67,25 @@ def test_an_error_is_a_line(message: str) -> None:
         CASES[message]()
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("train.start", "finetuned"),
+        ("train.head", "/nowhere"),
+        ("train.device", "cuda"),
+        ("dataset.name", "cirr"),
+        ("finetune.epochs", 2),
+    ],
+)
+def test_a_parameter_without_effect_is_refused(name: str, value: Any) -> None:
+    with pytest.raises(rau.UserError, match=f"params: {name} has no effect here; give those of"):
+        rau.fit(features(), [QUERY], {name: value})
+
+
+def test_without_queries_no_text_is_needed() -> None:
+    assert rau.needed_texts([]) == []
 
 
 def test_a_damaged_index_is_a_line(tmp_path: Path) -> None:
