@@ -115,6 +115,10 @@ def test_parquet_of_any_types(tmp_path: Path) -> None:
             "image": ["a.jpg", "b.jpg"],
             "id": pa.array([10.0, None]),
             "price": pa.array([1.5, float("nan")]),
+            "size": pa.array([1.5, float("inf")]),
+            "half": pa.array([np.float16(0.5), np.float16("-inf")]),
+            "small": pa.array([1e-7, 5e-5]),
+            "large": pa.array([1e17, 2.5e18], pa.float32()),
             "new": [True, None],
             "tags": [["x", None, "y"], None],
             "kind": pa.array(["shoe", "hat"]).dictionary_encode(),
@@ -126,6 +130,10 @@ def test_parquet_of_any_types(tmp_path: Path) -> None:
         "image": ["a.jpg", "b.jpg"],
         "id": ["10", None],
         "price": ["1.5", None],
+        "size": ["1.5", None],
+        "half": ["0.5", None],
+        "small": ["1e-7", "0.00005"],
+        "large": ["1e+17", "2.5e+18"],
         "new": ["true", None],
         "tags": ["x|y", None],
         "kind": ["shoe", "hat"],
@@ -241,6 +249,8 @@ def test_one_table_and_no_more(tmp_path: Path) -> None:
         (["1.234,50", "7"], False, [1234.5, 7]),
         (["30 cm", "42cm"], False, [30, 42]),
         (["10 000", "1'500"], False, [10000, 1500]),
+        (["1e-07", "5E-05", "2"], False, [1e-7, 5e-5, 2]),
+        (["1.5e+17 m", "2e+3 m"], False, [1.5e17, 2000]),
     ],
 )
 def test_numbers_as_people_write_them(
@@ -252,7 +262,15 @@ def test_numbers_as_people_write_them(
 
 
 @pytest.mark.parametrize(
-    "cells", [["42 EU", "9 US"], ["2024-01-05", "2024-01-06"], ["1.2.3", "1.2.4"], ["S", "M"]]
+    "cells",
+    [
+        ["42 EU", "9 US"],
+        ["2024-01-05", "2024-01-06"],
+        ["1.2.3", "1.2.4"],
+        ["S", "M"],
+        ["1E5", "2E7"],
+        ["9e+300", "1"],
+    ],
 )
 def test_what_is_no_number(cells: list[str]) -> None:
     assert isinstance(attribute("size", cells, False), Labels)

@@ -11,9 +11,10 @@ from rau.datasets.catalogue.attributes import Attribute, Boolean, Labels, Number
 from rau.datasets.catalogue.sheet import LIST
 
 TRUE, FALSE = ("yes", "true", "y", "t", "1", "x", "✓"), ("no", "false", "n", "f", "0")
-# A number, with a currency before or a unit after it.
+# A number, with a currency before or a unit after it; 1e-07 as programs write it.
 NUMBER = re.compile(
-    r"(?P<before>[€$£¥])? ?(?P<value>[+-]?\d[\d.,' ]{0,30})(?P<unit>[^\d.,]{0,12})?"
+    r"(?P<before>[€$£¥])? ?(?P<value>[+-]?\d[\d.,' ]{0,30}(?:[eE][+-]\d{1,2})?)"
+    r"(?P<unit>[^\d.,]{0,12})?"
 )
 THOUSANDS = re.compile(r"[+-]?\d{1,3}(?:[,']\d{3})+(?:\.\d+)?")
 # Names of columns that number or describe single products.

@@ -190,19 +190,16 @@ def _as_text(path: Path, name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
             return pa.chunked_array([pa.array(map(LIST.join, lists), pa.string())])
         if pa.types.is_dictionary(kind):
             column = column.cast(kind.value_type)
-        if pa.types.is_floating(column.type) and pc.all(_whole(column)).as_py():
+        if pa.types.is_floating(column.type):
+            # Arrow computes nothing in float16.
+            column = column.cast(pa.float32()) if column.type == pa.float16() else column
+            column = pc.if_else(pc.is_finite(column), column, None)
             # pandas turns whole numbers to floating point where a cell is empty.
-            column = pc.if_else(pc.is_finite(column), column, None).cast(pa.int64())
+            whole = pc.and_(pc.equal(pc.trunc(column), column), pc.less(pc.abs(column), 2.0**53))
+            column = column.cast(pa.int64()) if pc.all(whole).as_py() else column
         return column.cast(pa.string())
     except pa.ArrowException as error:
         raise UserError(f"{path}: column {name!r} holds {kind}; write text or numbers") from error
-
-
-def _whole(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Whether values have no fraction; those that are not finite count as such."""
-    whole = pc.equal(pc.trunc(column), column)
-    exact = pc.and_(whole, pc.less(pc.abs(column), 2.0**53))
-    return pc.or_(exact, pc.invert(pc.is_finite(column)))
 
 
 def _check_rows(path: Path, rows: int) -> None:
