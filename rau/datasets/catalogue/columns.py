@@ -17,6 +17,7 @@ NUMBER = re.compile(
     r"(?P<unit>[^\d.,]{0,12})?"
 )
 THOUSANDS = re.compile(r"[+-]?\d{1,3}(?:[,']\d{3})+(?:\.\d+)?")
+POINT_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(?:\.\d{3})+(?:,\d+)?")
 # Names of columns that number or describe single products.
 IDENTIFIER = re.compile(
     r"\b(id|ids|sku|ean|gtin|upc|asin|isbn|mpn|barcode|url|link|href|handle|slug|guid|uuid|"
@@ -81,9 +82,13 @@ def _parsed(cells: Iterable[str], comma: bool) -> _Parsed | None:
         affixes.add((match["before"] or "", (match["unit"] or "").rstrip()))
     if len(affixes) != 1:
         return None
-    thousands = not comma and all(THOUSANDS.fullmatch(t) for t in texts.values() if "," in t)
+    group = None
+    if not comma and all(THOUSANDS.fullmatch(t) for t in texts.values() if "," in t):
+        group = ","
+    elif all(POINT_THOUSANDS.fullmatch(t) for t in texts.values() if "." in t):
+        group = "."
     try:
-        numbers = {cell: _number(text, thousands) for cell, text in texts.items()}
+        numbers = {cell: _number(text, group) for cell, text in texts.items()}
     except ValueError:
         return None
     return _Parsed(numbers, *affixes.pop())
@@ -101,18 +106,19 @@ def _numbers(name: str, words: str, cells: Sequence[str | None], parsed: _Parsed
     return Numbers(name, words, numbers, float(step), parsed.before, parsed.unit)
 
 
-def _number(text: str, thousands: bool) -> float:
+def _number(text: str, group: str | None) -> float:
     """A number in English or European writing.
 
     Args:
-        thousands: whether a comma alone groups digits, where it would else be the decimal point.
+        group: what stands between thousands; None where each text says it by what comes last.
 
     Raises:
         ValueError: when it is neither.
     """
     text = text.replace("'", "")
-    group, point = (",", ".") if text.rfind(".") > text.rfind(",") or thousands else (".", ",")
-    return float(text.replace(group, "").replace(point, ".") if "," in text else text)
+    if group is None and "," in text:
+        group = "," if text.rfind(".") > text.rfind(",") else "."
+    return float(text.replace(group, "").replace(",", ".") if group else text)
 
 
 def _labels(
