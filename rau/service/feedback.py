@@ -14,6 +14,7 @@ import threading
 from datetime import UTC, datetime
 from pathlib import Path
 
+from rau.datasets.catalogue.sheet import UNKNOWN
 from rau.errors import UserError
 from rau.files import write_bytes
 
@@ -21,8 +22,6 @@ COLUMNS = ("reference", "target", "caption", "accepted")
 # Cells that begin so are formulas to spreadsheets. After a no-break space they are text to them,
 # and the reader of a data set cuts blanks off.
 FORMULA, TEXT = re.compile(r"\s*[=+\-@|%]"), "\u00a0"
-# Captions in which a table's reader sees no text.
-SAYS_NOTHING = re.compile(r"[\W_]*|n/?a|nan|nil|null|unknown", re.IGNORECASE)
 
 
 class NotKept(Exception):
@@ -56,7 +55,7 @@ class Feedback:
             NotKept: when the disk is full or the folder has become read-only.
         """
         said = " ".join(_printable(caption).split())
-        if SAYS_NOTHING.fullmatch(said):
+        if said.lower() in UNKNOWN or not re.search(r"[^\W_]", said):
             raise UserError("there are no words to learn from: say what should be different")
         if reference == target:
             raise UserError("the picture is the reference itself")

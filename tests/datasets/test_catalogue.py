@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rau.datasets.catalogue import grammar, phrases
+from rau.datasets.catalogue import grammar, phrases, products
 from rau.datasets.catalogue.attributes import Labels, Numbers, Sets
 from rau.datasets.catalogue.captions import KINDS, TWO, VAGUE, between
+from rau.datasets.catalogue.people import read as read_people
 from rau.datasets.catalogue.products import Products
 from rau.datasets.catalogue.reader import PEOPLE, Catalogue, CatalogueReader
 from rau.datasets.catalogue.relevance import Constraint
@@ -240,11 +241,15 @@ def test_people_add_and_replace_captions(tmp_path: Path) -> None:
         (b, c, "taken back", "no"),
     )
     (tmp_path / "feedback").mkdir()
+    answer = {"reference": b, "target": a, "caption": "from a search", "accepted": "yes"}
     write_table(
         tmp_path,
         [
-            {"reference": b, "target": a, "caption": "from a search"},
-            {"reference": "uploaded", "target": a, "caption": "from a search"},
+            answer | {"accepted": ""},
+            answer | {"reference": "uploaded"},
+            answer | {"caption": "#N/A"},
+            answer | {"caption": "x" * 1001},
+            *(answer | {"accepted": said, "target": c} for said in ("?", "-", "unknown", "n/a")),
         ],
         "feedback/day.csv",
     )
@@ -268,7 +273,8 @@ def test_people_add_and_replace_captions(tmp_path: Path) -> None:
     assert len(every) == len(plain.annotations().queries) + 3
     assert [*found.files] == ["products.csv", "pairs.csv", "feedback/day.csv"]
     notes = "\n".join(found.notes)
-    assert "day.csv: 1 rows name products that are not in the table" in notes
+    assert "7 rows are left out, the first: " in notes
+    assert "day.csv, row 3, column 'reference': 'uploaded' is not in the product table" in notes
     assert "1 pairs by people join a train and a val product and are left out" in notes
     assert "1 answers were not accepted" in notes
 
@@ -278,9 +284,12 @@ def test_people_add_and_replace_captions(tmp_path: Path) -> None:
     [
         (("P1", "P9999", "red", ""), "row 2, column 'target': 'P9999' is not in the product table"),
         (("P1", "P1", "red", ""), "'P1' is the reference itself"),
-        (("P1", "P2", "", ""), "column 'caption': a caption has 1 to"),
-        (("P1", "P2", "x" * 1001, ""), "column 'caption': a caption has 1 to"),
+        (("P1", "P2", "", ""), "column 'caption': a caption has words, of up to"),
+        (("P1", "P2", "#N/A", ""), "column 'caption': a caption has words, of up to"),
+        (("P1", "P2", "x" * 1001, ""), "column 'caption': a caption has words, of up to"),
         (("P1", "P2", "red", "maybe"), "column 'accepted': 'maybe' is not yes or no"),
+        (("P1", "P2", "red", "?"), "column 'accepted': '\\?' is not yes or no"),
+        (("P1", "../1.png", "red", ""), "column 'target': '../1.png' is not in the product table"),
     ],
 )
 def test_faults_of_pairs(tmp_path: Path, row: tuple[str, str, str, str], message: str) -> None:
@@ -289,6 +298,21 @@ def test_faults_of_pairs(tmp_path: Path, row: tuple[str, str, str, str], message
     with pytest.raises(UserError, match=message) as caught:
         CatalogueReader().read(tmp_path)
     assert "pairs.csv" in str(caught.value)
+
+
+def test_people_name_products_by_their_paths(tmp_path: Path) -> None:
+    paths = ("x/a.jpg.png", "x/a.jpg", "x/b.jpg", "x/b.png", "x/c.jpg")
+    table = [{"image": path, "id": f"P{row}", "colour": row % 2} for row, path in enumerate(paths)]
+    write_table(tmp_path, table)
+    found = products.read(tmp_path)
+    names = ("x/a.jpg", "x\\a.jpg", "./x/a.jpg", str(tmp_path.absolute() / "x/a.jpg"), "P1")
+    people(tmp_path, found, *((name, "x/c", str(row), "") for row, name in enumerate(names)))
+    asked = read_people(tmp_path, found).found
+    assert [(one.reference, one.targets) for one in asked] == [(1, (4,))] * len(names)
+    # Two products have such a path.
+    people(tmp_path, found, ("P1", "x/b", "red", ""))
+    with pytest.raises(UserError, match="'x/b' is not in the product table"):
+        read_people(tmp_path, found)
 
 
 def test_nothing_to_ask_for(tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def test_what_is_written_is_read(
         assert cell.isprintable() or cell[0] == "\u00a0"
 
 
-@pytest.mark.parametrize("caption", ["", " \n", "-", "?", "...", "N/A", "null", "Unknown", "nan"])
+@pytest.mark.parametrize("caption", [*map(str.upper, sheet.UNKNOWN), " \n", "...", " #n/a ", "__"])
 def test_a_caption_that_says_nothing_is_refused(tmp_path: Path, caption: str) -> None:
     kept = Feedback(tmp_path)
     with pytest.raises(UserError, match="no words"):

@@ -1,12 +1,13 @@
 """Captions that people wrote: `pairs.csv`, and what users of a search confirmed in `feedback/`."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from rau.datasets.catalogue import sheet
 from rau.datasets.catalogue.columns import FALSE, TRUE
-from rau.datasets.catalogue.products import Products
+from rau.datasets.catalogue.products import Products, picture_place
 from rau.datasets.locate import stem
 from rau.errors import UserError
 
@@ -36,8 +37,8 @@ def read(root: Path, products: Products) -> Requests:
     """Read the files that exist; of rows that contradict each other the last counts.
 
     Raises:
-        UserError: naming file and row of what is not a pair of products and a caption. Rows of
-            feedback on products that the table lacks are left out and counted.
+        UserError: naming file and row of what is not a pair of products and a caption. Such rows of
+            feedback are left out and counted.
     """
     paths = [root / PAIRS] if (root / PAIRS).is_file() else []
     paths += sorted((root / FEEDBACK).glob("*.csv"))
@@ -45,12 +46,15 @@ def read(root: Path, products: Products) -> Requests:
     accepted: dict[tuple[int, str], dict[int, bool]] = {}
     notes: list[str] = []
     for path in paths:
-        table = sheet.read(path)
-        rows, strange = _rows(table, named, strict=path.name == PAIRS and path.parent == root)
+        # What else is unknown in a table is no consent here.
+        table = sheet.read(path, unknown=[""])
+        rows, faults = _rows(table, named, root)
+        if faults and path == root / PAIRS:
+            raise UserError(f"{faults[0]}; fix the row")
         for reference, target, caption, right in rows:
             accepted.setdefault((reference, caption), {})[target] = right
-        if strange:
-            notes.append(f"{path.name}: {strange:,} rows name products that are not in the table")
+        if faults:
+            notes.append(f"{len(faults):,} rows are left out, the first: {faults[0]}")
         notes += table.notes
     found = [
         Request(reference, caption, tuple(t for t, right in targets.items() if right))
@@ -64,43 +68,60 @@ def read(root: Path, products: Products) -> Requests:
 
 
 def _names(products: Products) -> dict[str, int]:
-    """Products by all that may name them: their ids, their pictures' ids and paths."""
-    named = {name: row for row, name in enumerate(products.ids)}
-    for row, pictures in enumerate(products.pictures):
-        for picture in pictures:
-            path = products.places[picture]
-            for name in (picture, path, stem(path)):
-                named.setdefault(name, row)
-    return named
+    """Products by all that may name them: their ids, their pictures' ids and paths.
+
+    Paths without their suffix count where one product alone has such pictures.
+    """
+    rows = {name: row for row, own in enumerate(products.pictures) for name in own}
+    paths = {path: rows[picture] for picture, path in products.places.items()}
+    stems = {(stem(path), row) for path, row in paths.items()}
+    count = Counter(name for name, _ in stems)
+    alone = {name: row for name, row in stems if count[name] == 1}
+    return alone | paths | rows | {name: row for row, name in enumerate(products.ids)}
 
 
 def _rows(
-    table: sheet.Sheet, named: Mapping[str, int], strict: bool
-) -> tuple[list[tuple[int, int, str, bool]], int]:
-    """Reference, target, caption and whether it was accepted; and how many rows name others."""
-    ends = [table.need(name) for name in ("reference", "target")]
-    text, flag = table.need("caption"), table.find("accepted")
-    columns = [table.cells(name) for name in (*ends, text)]
+    table: sheet.Sheet, named: Mapping[str, int], root: Path
+) -> tuple[list[tuple[int, int, str, bool]], list[str]]:
+    """Reference, target, caption and whether it was accepted; and what is wrong with other rows."""
+    columns = [table.need(name) for name in ("reference", "target", "caption")]
+    flag = table.find("accepted")
     flags = table.cells(flag) if flag is not None else [None] * len(table)
-    found = []
-    strange = 0
-    for row, (*names, caption, right) in enumerate(zip(*columns, flags, strict=True)):
-        if all(cell is None for cell in (*names, caption, right)):
+    found, faults = [], []
+    for row, cells in enumerate(zip(*map(table.cells, columns), flags, strict=True)):
+        if not any(cells):
             continue
-        if caption is None or len(caption) > MAX_CAPTION:
-            raise UserError(
-                f"{table.where(row, text)}: a caption has 1 to {MAX_CAPTION:,} characters; fix it"
-            )
-        if right is not None and right.casefold() not in (*TRUE, *FALSE):
-            raise UserError(f"{table.where(row, flag)}: {right[:40]!r} is not yes or no; fix it")
-        rows = [named.get(name or "", -1) for name in names]
-        if -1 in rows or rows[0] == rows[1]:
-            if strict:
-                bad = rows.index(-1) if -1 in rows else 1
-                why = "is not in the product table" if -1 in rows else "is the reference itself"
-                raise UserError(f"{table.where(row, ends[bad])}: {names[bad]!r} {why}; fix the row")
-            strange += 1
-            continue
-        accepted = right is None or right.casefold() in TRUE
-        found.append((rows[0], rows[1], " ".join(caption.split()), accepted))
-    return found, strange
+        *names, caption, right = (cell or "" for cell in cells)
+        ends = [_row(name, named, root) for name in names]
+        if fault := _fault(names, ends, caption, right):
+            place, why = fault
+            faults.append(f"{table.where(row, [*columns, flag][place])}: {why}")
+        else:
+            accepted = not right or right.casefold() in TRUE
+            found.append((ends[0], ends[1], " ".join(caption.split()), accepted))
+    return found, faults
+
+
+def _fault(
+    names: Sequence[str], ends: Sequence[int], caption: str, right: str
+) -> tuple[int, str] | None:
+    """Which cell of a row is wrong and why; None where none is."""
+    if -1 in ends:
+        return (bad := ends.index(-1)), f"{names[bad]!r} is not in the product table"
+    if ends[0] == ends[1]:
+        return 1, f"{names[1]!r} is the reference itself"
+    if caption.lower() in sheet.UNKNOWN or len(caption) > MAX_CAPTION:
+        return 2, f"a caption has words, of up to {MAX_CAPTION:,} characters"
+    if right and right.casefold() not in (*TRUE, *FALSE):
+        return 3, f"{right[:40]!r} is not yes or no"
+    return None
+
+
+def _row(name: str, named: Mapping[str, int], root: Path) -> int:
+    """The product of a name, also of a path as the product table may write it; -1 for none."""
+    if name in named:
+        return named[name]
+    try:
+        return named.get(picture_place(root, name, ""), -1)
+    except UserError:
+        return -1

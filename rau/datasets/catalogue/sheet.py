@@ -87,8 +87,11 @@ class Sheet:
         return found
 
 
-def read(path: Path) -> Sheet:
+def read(path: Path, unknown: Sequence[str] = UNKNOWN) -> Sheet:
     """Read a table; CSV in UTF-8, UTF-16 or Windows-1252, separated by comma, semicolon or tab.
+
+    Args:
+        unknown: cells that say nothing, in lower case.
 
     Raises:
         UserError: when it is missing, damaged, too large, or a column has no name or another's.
@@ -100,7 +103,7 @@ def read(path: Path) -> Sheet:
     columns = {}
     for name, column in raw.columns.items():
         cells = pc.utf8_trim_whitespace(column.combine_chunks())
-        cells = pc.if_else(pc.is_in(pc.utf8_lower(cells), pa.array(UNKNOWN)), None, cells)
+        cells = pc.if_else(pc.is_in(pc.utf8_lower(cells), pa.array(unknown)), None, cells)
         if not name.startswith(PADDING):
             columns[name] = cells
         elif cells.null_count < len(cells):
