@@ -199,7 +199,9 @@ def test_ids_are_paths_where_none_are_given(tmp_path: Path) -> None:
         ([{"image": "a.jpg|"}], "is not the path of a picture"),
         ([{"image": "a.jpg", "x": 1}, {"image": "./a.jpg", "x": 2}], "also stands in row 2"),
         ([{"image": "a.jpg|a.jpg"}], "also stands in row 2"),
-        ([{"image": "a.jpg", "id": ""}], "row 2, column 'id': '' cannot be an id"),
+        ([{"image": "a.jpg", "id": ""}], "row 2, column 'id': no id"),
+        ([{"image": "a.jpg", "id": "NA"}], r"row 2, column 'id': no id, .*unknown \(nan, na, "),
+        ([{"image": "a.jpg", "id": "x" * 256}], "row 2, column 'id': 'x+' cannot be an id"),
         (
             [{"image": f"{n}.jpg", "id": "A", "colour": c} for n, c in enumerate(("x", "", "y"))],
             "row 4, column 'colour': differs from row 2 of the same id",

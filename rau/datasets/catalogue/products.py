@@ -147,8 +147,13 @@ def _rows(
     named = Counter(name for paths in pictures.values() for name in {paths[0], stem(paths[0])})
     for row, paths in pictures.items():
         name = given[row]
-        if column is not None and (name is None or len(name) > MAX_ID or CONTROL.search(name)):
-            raise UserError(f"{table.where(row, column)}: {name or ''!r} cannot be an id; give one")
+        if column is not None and name is None:
+            raise UserError(
+                f"{table.where(row, column)}: no id, or one that means unknown "
+                f"({', '.join(filter(None, sheet.UNKNOWN))}); give one"
+            )
+        if name is not None and (len(name) > MAX_ID or CONTROL.search(name)):
+            raise UserError(f"{table.where(row, column)}: {name[:200]!r} cannot be an id; give one")
         if name is None:
             # a.jpg and a.png are two products, and a.jpg.png a third.
             name = stem(paths[0]) if named[stem(paths[0])] == 1 else paths[0]
