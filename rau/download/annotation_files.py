@@ -19,7 +19,7 @@ def fetch_files(files: Files, root: Path, client: Client) -> None:
     """Fetch every file of `files` whose verified copy is not under `root` yet.
 
     A file whose digest no card knows is trusted on first use: its digest is kept in
-    `.first_seen.json` and verified from then on.
+    `.first_seen.json` and verified from then on. One that the user put there is taken as it is.
 
     Raises:
         Unavailable: when no revision gives a file with the expected digest.
@@ -32,7 +32,7 @@ def fetch_files(files: Files, root: Path, client: Client) -> None:
     for path, known in files.digests.items():
         expected = known or seen.get(path)
         target = root / path
-        if target.is_file() and digest_file(target) == expected:
+        if target.is_file() and expected in (None, digest_file(target)):
             continue
         found = _fetch(files, path, expected, target, client)
         if known is None:

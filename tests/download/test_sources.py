@@ -239,6 +239,22 @@ def test_a_file_of_unknown_digest_is_held_to_its_first_sight(tmp_path: Path) -> 
             fetch_files(files, tmp_path / "store", client)
 
 
+def test_a_file_of_unknown_digest_may_be_put_there(tmp_path: Path) -> None:
+    folder, store = tmp_path / "official", tmp_path / "store"
+    folder.mkdir()
+    path = "captions/cap.rc2.val.json"
+    with server.running() as host, Client(2, backoff=0.01) as client:
+        files = cirr_hosts(host, folder).annotations
+        (place,) = (one for one in host.files if one.endswith("cap.rc2.val.json"))
+        del host.files[place]
+        with pytest.raises(UserError, match=f"put the file at {store / path}"):
+            fetch_files(files, store, client)
+        (store / path).write_text("[]")
+        for _ in range(2):
+            fetch_files(files, store, client)
+        assert (store / path).read_text() == "[]"
+
+
 @pytest.mark.parametrize(
     ("column", "said"),
     [
