@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from rau.ahead import ahead
 from rau.datasets.image_files import inspect
 from rau.errors import UserError
-from rau.files import patiently, read_at_most
+from rau.files import as_text, patiently, read_at_most
 from rau.pictures import MAX_BYTES, TOO_LARGE
 from rau.progress import tqdm
 from rau.schemas import MANIFEST
@@ -32,13 +32,19 @@ def check_image_id(image_id: str) -> str:
 def inspect_image(
     root: Path, placeholders: bool, image_id: str, path: Path | None, source: str
 ) -> dict[str, Any]:
-    """Decode one image in full and describe it as a manifest row (`ok`, `missing`, `corrupt`)."""
+    """Decode one image in full and describe it as a manifest row (`ok`, `missing`, `corrupt`).
+
+    Raises:
+        UserError: when its path is no text, which a table could not hold.
+    """
     row: dict[str, Any] = dict.fromkeys(MANIFEST.names)
     row |= {"image_id": image_id, "status": "missing"}
     if path is None:
         return row
     size = patiently(path.stat).st_size
     place = (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
+    if (text := as_text(place)) != place:
+        raise UserError(f"{text}: the path is not UTF-8; rename the folder")
     row |= {"path": place, "bytes": size, "source": source, "status": "corrupt"}
     content = read_at_most(path, MAX_BYTES)
     if content is None:
@@ -65,6 +71,9 @@ def build(
 
     Returns:
         A table of schema `MANIFEST`.
+
+    Raises:
+        UserError: as `inspect_image`.
     """
 
     def row(item: tuple[str, Path | None]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Every image is decoded in full: what is broken is recorded, never dropped."""
 
 import hashlib
+import os
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,14 @@ def test_files_that_are_no_images_are_named(store: Path) -> None:
     table = manifest.build(store, locate(store, PLACES), {"whole": "a mirror"}, 2)
     names = [path.name for path in manifest.corrupt_files(table, store)]
     assert names == ["cut.jpg", "empty.jpg", "page.jpg"]
+
+
+def test_a_folder_whose_name_is_no_text_is_named(tmp_path: Path) -> None:
+    folder = tmp_path / "own" / os.fsdecode(b"caf\xe9")
+    folder.mkdir(parents=True)
+    (folder / "A.jpg").touch()
+    with pytest.raises(UserError, match=r"own/caf\\xe9/A\.jpg: the path is not UTF-8; rename"):
+        manifest.build(tmp_path / "root", {"A": folder / "A.jpg"}, {}, 1)
 
 
 def test_too_many_pixels_are_refused(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
