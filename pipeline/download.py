@@ -30,9 +30,7 @@ def main() -> str:
         return done.annotations, table
 
     annotations, table = filled()
-    if dataset.root is None and (corrupt := manifest.corrupt_files(table, root)):
-        for path in corrupt:
-            path.unlink()
+    if dataset.root is None and manifest.remove_corrupt(table, root):
         annotations, table = filled()
     for note in annotations.notes:
         print(f"note: {printable(note)}")

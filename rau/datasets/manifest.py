@@ -90,7 +90,9 @@ def build(
     return pa.Table.from_batches(made, schema=MANIFEST)
 
 
-def corrupt_files(manifest: pa.Table, root: Path) -> list[Path]:
-    """Files that exist but are not valid images."""
+def remove_corrupt(manifest: pa.Table, root: Path) -> bool:
+    """Remove files that exist but are not valid images; whether there were any."""
     corrupt = manifest.filter(pc.field("status") == "corrupt")
-    return [root / path for path in corrupt["path"].to_pylist()]
+    for path in corrupt["path"].to_pylist():
+        (root / path).unlink(missing_ok=True)  # Another process may have found it too.
+    return len(corrupt) > 0
