@@ -1,5 +1,6 @@
 """What is to be indexed: pictures with their ids and attributes, of a folder or of a data set."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
@@ -10,13 +11,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from rau.datasets.catalogue import products, sheet
-from rau.datasets.catalogue.columns import FALSE, TRUE
+from rau.datasets.catalogue.attributes import Attribute, Boolean, Numbers
+from rau.datasets.catalogue.columns import TRUE
+from rau.datasets.locate import locate
 from rau.errors import UserError
 from rau.files import as_text, walk
 from rau.pictures import SUFFIXES
 from rau.schemas import ImageRow
 
 NO_TEXT = "its name is not UTF-8; rename it"
+# What is true or false even where all cells are the same: so programs write them.
+BOOLEANS = {"true", "false"}
+# Digits that are a name: as a number they would lose their zeros.
+CODE = re.compile(r"[+-]?0[\dx]")
 
 
 @dataclass(frozen=True)
@@ -106,48 +113,45 @@ def _pictures(root: Path) -> Iterable[str]:
 def of_products(root: Path) -> Catalogue:
     """The pictures of a folder's product table, by their ids in the data set `catalogue`.
 
-    Attributes are all other columns: numbers, true and false, lists (with a `|`) or strings, as
-    they are written; `category` and `product` are always there.
+    Attributes are all other columns: numbers, and true and false, as training reads them; lists
+    (with a `|`); else strings, as they are written. `category` and `product`, the product's id, are
+    always there; a column of the table's own that is called so is `product (table)`.
 
     Raises:
         UserError: when the table is malformed.
     """
     known = products.read(root)
-    raw = sheet.read(known.path)
-    product = {name: row for row, own in enumerate(known.pictures) for name in own}
-    by_path = {path: name for name, path in known.places.items()}
-    rows: list[list[int]] = [[] for _ in known.ids]
-    for row, cell in enumerate(raw.cells(raw.need(products.IMAGE))):
-        if cell is not None:
-            path = products.picture_place(root, cell.split(sheet.LIST)[0].strip(), raw.where(row))
-            rows[product[by_path[path]]].append(row)
-    used = {raw.find(name) for name in (products.IMAGE, products.ID, products.CATEGORY)}
+    attributes = {one.name: one for one in known.attributes}
     given = {"product": pa.array(known.ids), "category": pa.array(known.categories)}
-    for name in raw.columns:
-        if name not in used and name not in given:
-            given[name] = _column(_merged(raw.cells(name), rows))
+    for name, cells in known.cells.items():
+        own = f"{name} (table)" if name in given else name
+        given[own] = _column(cells, attributes.get(name))
+    product = {name: row for row, own in enumerate(known.pictures) for name in own}
     ids = sorted(product)
     table = pa.table(given).take([product[name] for name in ids])
-    return Catalogue(_source(root), root, ids, [known.places[name] for name in ids], table)
+    found = locate(root, {name: [known.places[name]] for name in ids})
+    # Of one that is not there the table's path is said.
+    places = {name: path.relative_to(root).as_posix() for name, path in found.items() if path}
+    paths = [places.get(name, known.places[name]) for name in ids]
+    return Catalogue(_source(root), root, ids, paths, table)
 
 
-def _merged(cells: Sequence[str | None], rows: Sequence[Sequence[int]]) -> list[str | None]:
-    """Of each product what the first of its rows with a value says."""
-    return [next((cells[r] for r in own if cells[r] is not None), None) for own in rows]
+def _column(cells: Sequence[str | None], read: Attribute | None) -> pa.Array:
+    """The cells of products as values of one kind.
 
-
-def _column(cells: Sequence[str | None]) -> pa.Array:
-    """Cells as numbers or booleans where all are such, as lists where one is, else as strings.
-
-    Numbers that are not finite are unknown.
+    Args:
+        read: as what training reads them; None where they are nothing to it.
     """
-    values = [cell for cell in cells if cell is not None]
-    for kind in (pa.int64(), pa.float64()):
-        with suppress(pa.ArrowInvalid):
-            numbers = pa.array(cells, pa.string()).cast(kind)
-            return pc.if_else(pc.is_finite(numbers), numbers, None)
-    if {value.casefold() for value in values} <= {*TRUE, *FALSE}:
+    values = {cell.casefold() for cell in cells if cell is not None}
+    if isinstance(read, Boolean) or (values and values <= BOOLEANS):
         return pa.array([None if cell is None else cell.casefold() in TRUE for cell in cells])
+    if not any(map(CODE.match, values)):
+        for kind in (pa.int64(), pa.float64()):
+            with suppress(pa.ArrowInvalid):
+                numbers = pa.array(cells, pa.string()).cast(kind)
+                return pc.if_else(pc.is_finite(numbers), numbers, None)
+        if isinstance(read, Numbers):
+            return pa.array(read.numbers, from_pandas=True)
     if any(sheet.LIST in value for value in values):
         lists = ([p.strip() for p in cell.split(sheet.LIST)] if cell else None for cell in cells)
         return pa.array(lists, pa.list_(pa.string()))

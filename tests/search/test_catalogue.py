@@ -76,6 +76,65 @@ def test_numbers_that_are_not_finite_are_unknown(tmp_path: Path) -> None:
     assert found["size"].to_pylist() == [1, 2, None, None]
 
 
+def table(root: Path, head: str, *lines: str) -> pa.Table:
+    """The attributes of pictures 0, 1, … that a product table gives."""
+    rows = [f"{number}.jpg{line and ';'}{line}" for number, line in enumerate(lines)]
+    (root / "products.csv").write_text("\n".join([f"image;{head}", *rows]), encoding="utf-8")
+    return of_folder(root).attributes
+
+
+@pytest.mark.parametrize(
+    ("cells", "read"),
+    [
+        (("F", "F"), ["F", "F"]),
+        (("yes", "no"), [True, False]),
+        (("True", "True"), [True, True]),
+        (("true", ""), [True, None]),
+        (("00123", "00124"), ["00123", "00124"]),
+        (("0x10", "16"), ["0x10", "16"]),
+        (("49,90", "7,50"), [49.9, 7.5]),
+        (("€ 49,90", "€ 50"), [49.9, 50]),
+        (("30 cm", "-"), ["30 cm", None]),
+        (("0", "0.5"), [0, 0.5]),
+        (("10", "10"), [10, 10]),
+        (("", ""), [None, None]),
+    ],
+)
+def test_cells_are_what_training_reads(
+    tmp_path: Path, cells: tuple[str, str], read: list[object]
+) -> None:
+    found = table(tmp_path, "own;colour", *(f"{cell};red" for cell in cells))["own"]
+    assert found.to_pylist() == read
+    assert found.type != pa.null()
+
+
+def test_spellings_of_a_value_are_one(tmp_path: Path) -> None:
+    assert table(tmp_path, "colour", "Red", "red", "blue")["colour"].to_pylist() == [
+        *("Red", "Red", "blue")
+    ]
+
+
+def test_a_column_that_is_called_as_the_ids_are_is_kept(tmp_path: Path) -> None:
+    found = table(tmp_path, "id;product", "A;Shoe", "B;Boot")
+    assert found.to_pydict() == {
+        "product": ["A", "B"],
+        "category": ["catalogue"] * 2,
+        "product (table)": ["Shoe", "Boot"],
+    }
+
+
+def test_pictures_are_found_as_training_finds_them(tmp_path: Path) -> None:
+    files(tmp_path, "a/000.png", "x.png", "y.ppm")
+    (tmp_path / "products.csv").write_text("image\na/000\nX.PNG\ny.ppm\nnowhere\n")
+    found = of_folder(tmp_path)
+    assert dict(zip(found.ids, found.paths, strict=True)) == {
+        "a/000": "a/000.png",
+        "X": "x.png",
+        "y.ppm": "y.ppm",
+        "nowhere": "nowhere",
+    }
+
+
 def test_no_folder_and_no_pictures(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="not a folder"):
         of_folder(tmp_path / "nowhere")

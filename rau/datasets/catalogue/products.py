@@ -35,7 +35,8 @@ class Products:
         path: the table.
         ids, categories: (P,).
         pictures: of each product, the ids of its pictures, its main one first.
-        places: of each picture, its path under the folder.
+        places: of each picture, its path under the folder, as the table writes it.
+        cells: of each column but `image`, `id` and `category`, what it says of each product, (P,).
         attributes: columns that tell products apart.
         unused: why another column is not an attribute, by its name.
         notes: what a user should know, each a line.
@@ -46,6 +47,7 @@ class Products:
     categories: list[str]
     pictures: list[list[str]]
     places: dict[str, str]
+    cells: dict[str, list[str | None]] = field(default_factory=dict)
     attributes: list[Attribute] = field(default_factory=list)
     unused: Mapping[str, str] = field(default_factory=dict)
     notes: Sequence[str] = ()
@@ -85,18 +87,17 @@ def read(root: Path) -> Products:
     places: dict[str, str] = {}
     for row, paths in pictures.items():
         _name_pictures(ids[product[row]], paths, of_product[product[row]], places, table.where(row))
+    others = [name for name in table.columns if name not in (image, own, category)]
+    cells = {name: _values(table, name, _Merged(product, len(ids))) for name in others}
     attributes, unused = [], {}
-    for name in table.columns:
-        if name in (image, own, category):
-            continue
-        values = _values(table, name, _Merged(product, len(ids)))
+    for name, values in cells.items():
         made = attribute(name, values, table.comma)
         if isinstance(made, str):
             unused[name] = made
         else:
             attributes.append(made)
     every = [*table.notes, *notes]
-    return Products(found[0], ids, names, of_product, places, attributes, unused, every)
+    return Products(found[0], ids, names, of_product, places, cells, attributes, unused, every)
 
 
 def _pictures(root: Path, table: sheet.Sheet, column: str) -> dict[int, list[str]]:
@@ -110,7 +111,7 @@ def _pictures(root: Path, table: sheet.Sheet, column: str) -> dict[int, list[str
             if not any(table.columns[name][row].is_valid for name in others):
                 continue
             raise UserError(f"{where}: no picture; name one or remove the row")
-        found[row] = [picture_place(root, one.strip(), where) for one in cell.split(sheet.LIST)]
+        found[row] = [_picture_place(root, one.strip(), where) for one in cell.split(sheet.LIST)]
         for place in found[row]:
             if (other := first.setdefault(place, row)) != row or found[row].count(place) > 1:
                 raise UserError(
@@ -121,7 +122,7 @@ def _pictures(root: Path, table: sheet.Sheet, column: str) -> dict[int, list[str
     return found
 
 
-def picture_place(root: Path, path: str, where: str) -> str:
+def _picture_place(root: Path, path: str, where: str) -> str:
     """A picture's path under the folder, as POSIX writes it."""
     if "://" in path:
         raise UserError(f"{where}: {path[:200]!r} is an address; save the picture in {root}")
