@@ -6,7 +6,6 @@ import pandas as pd
 import torch
 
 from rau import tracking
-from rau.errors import UserError
 from rau.search.searcher import Searcher
 
 LIBRARY = Path(__file__).parents[1]
@@ -29,15 +28,13 @@ def log(
         by_reference: the model names the index's folder in place of a copy.
 
     Raises:
-        UserError: when the index is missing, damaged or empty.
+        UserError: when the index is missing or damaged.
         TrackingUnavailable: when the store cannot be used, or has no such run.
     """
     from rau.search import served
 
     searcher = Searcher.open(index, torch.device("cpu"))
-    first = next(iter(searcher.index.place), None)
-    if first is None:
-        raise UserError(f"{index} holds no picture: there is nothing to serve; index some first")
+    first = next(iter(searcher.index.place))
     folder = str(index.resolve())
     model = {
         "python_model": str(Path(__file__).with_name("served_model.py")),

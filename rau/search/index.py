@@ -78,7 +78,8 @@ class Manifest(Section):
     source: str
     engine: EngineName = "exact"
     lance: Annotated[tuple[Name, NonNegativeInt], Field(strict=False)] | None = None
-    segments: list[SegmentEntry] = Field(default_factory=list)
+    # There is always one: a build that reads no picture writes no index.
+    segments: Annotated[list[SegmentEntry], Field(min_length=1)] = Field(default_factory=list)
     feature_sum: list[Annotated[float, Field(allow_inf_nan=False)]]
     feature_count: PositiveInt
 
@@ -134,7 +135,7 @@ class Index:
     @property
     def schema(self) -> pa.Schema:
         """The attributes' columns."""
-        return self.segments[0].attributes.schema if self.segments else pa.schema([])
+        return self.segments[0].attributes.schema
 
     @property
     def centre(self) -> Tensor:

@@ -112,10 +112,9 @@ class Segment:
         self.vectors = _matrix(folder / VECTORS, rows, dim)
         self.features = _matrix(folder / FEATURES, rows, d_image)
         ends = self._starts + self._lengths
-        size = int(ends.max()) if rows else 0
-        if rows and int(min(self._starts.min(), self._lengths.min())) < 0:
+        if int(self._starts.min()) < 0 or int(self._lengths.min()) < 1:
             raise UserError(f"{folder / ITEMS} is damaged; {REMEDY}")
-        self._thumbnails = _mapped(folder / THUMBNAILS, "u1", size)
+        self._thumbnails = _mapped(folder / THUMBNAILS, "u1", int(ends.max()))
 
     def __len__(self) -> int:
         return len(self.vectors)
@@ -123,7 +122,7 @@ class Segment:
     @cached_property
     def ids(self) -> pa.Array:
         """The ids, one array."""
-        return self.pictures["id"].combine_chunks() if len(self) else pa.array([], pa.string())
+        return self.pictures["id"].combine_chunks()
 
     def thumbnail(self, row: int) -> bytes:
         """A picture's thumbnail, a JPEG file."""
@@ -158,6 +157,6 @@ def _mapped(path: Path, dtype: str, size: int) -> NDArray[Any]:
         found = path.stat().st_size
         if found != size:
             raise UserError(f"{path} has {found:,} bytes, not {size:,}; {REMEDY}")
-        return np.memmap(path, dtype, "r") if size else np.empty(0, dtype)
+        return np.memmap(path, dtype, "r")
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}; {REMEDY}") from error

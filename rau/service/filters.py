@@ -17,7 +17,7 @@ def of_index(index: Index) -> list[Filter]:
         taken(segment.attributes, index.alive(number))
         for number, segment in enumerate(index.segments)
     ]
-    rows = pa.concat_tables(tables) if tables else pa.table({})
+    rows = pa.concat_tables(tables)
     found = (_filter(name, rows[name]) for name in rows.column_names)
     return [one for one in found if one is not None]
 

@@ -1,5 +1,6 @@
 """An index equals its catalogue, whatever happened before, and nothing is encoded twice."""
 
+import json
 import os
 import shutil
 from collections.abc import Callable, Sequence
@@ -12,6 +13,7 @@ import pytest
 from filelock import FileLock
 
 from rau.errors import UserError
+from rau.files import write_json
 from rau.search import index as indexing
 from rau.search.build import build
 from rau.search.catalogue import of_folder
@@ -292,6 +294,14 @@ def test_a_damaged_file_is_one_line(root: Path, model: Model, file: str) -> None
     (path,) = (root.parent / "index/segments").glob(f"*/{file}")
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(UserError, match=f"{file}.*run `rau index` again"):
+        Index.open(root.parent / "index")
+
+
+def test_a_manifest_without_segments_is_damaged(root: Path, model: Model) -> None:
+    run(root, model)
+    path = root.parent / "index/index.json"
+    write_json(path, json.loads(path.read_text()) | {"segments": []})
+    with pytest.raises(UserError, match=r"index\.json: segments"):
         Index.open(root.parent / "index")
 
 

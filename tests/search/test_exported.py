@@ -19,7 +19,6 @@ import pytest
 from mlflow import MlflowClient
 
 from rau import tracking
-from rau.errors import UserError
 from rau.search import build, catalogue, exported
 from rau.search.model import Query
 from rau.search.searcher import Searcher
@@ -148,11 +147,3 @@ def test_a_model_by_reference_reads_the_index_where_it_is(index: Path, tmp_path:
     assert len(found["ids"][0]) == 2
     with pytest.raises(tracking.TrackingUnavailable, match="0123"):
         exported.log(index, uri, tmp_path / "mlruns", "0123" * 8, NAME, ALIAS, True)
-
-
-def test_an_empty_index_is_not_exported(
-    index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("rau.search.index.Index.place", {})
-    with pytest.raises(UserError, match="holds no picture"):
-        exported.log(index, f"sqlite:///{tmp_path}/x.db", tmp_path, None, NAME, ALIAS, False)
