@@ -1,8 +1,8 @@
 """An index made equal to a catalogue: what is new or changed is encoded, what is gone is removed.
 
-A picture counts as unchanged where its file has the size and time that it had; else its SHA-256
-decides, and where that is known already nothing is encoded. Attributes alone are written again
-without a look at the pictures.
+A picture counts as unchanged where its file has the path, size and time that it had; else its
+SHA-256 decides, and where that is known already nothing is encoded. Attributes alone are written
+again without a look at the pictures.
 """
 
 import csv

@@ -100,9 +100,11 @@ class Before:
         return [File(*one) for one in zip(*columns, strict=True)]
 
     def unchanged(self, catalogue: Catalogue) -> Mask:
-        """Which of the catalogue have a file of the size and time that it had, (M,)."""
-        places = np.flatnonzero((self.row >= 0) & self.known)
+        """Which of the catalogue have the file that they had, of the same size and time, (M,)."""
         root, paths = os.fspath(catalogue.root), catalogue.paths
+        was = self.pictures["path"].take(pa.array(self.row, mask=self.row < 0))
+        same = pc.equal(pa.array(paths, pa.string()), was).fill_null(False)
+        places = np.flatnonzero(same.to_numpy() & self.known)
         stats = chain.from_iterable(_stat(f"{root}/{paths[place]}") for place in places.tolist())
         rows = self.row[places]
         seen = [self.pictures[name].to_numpy()[rows] for name in File._fields[1:]]

@@ -100,6 +100,25 @@ def test_changes_alone_are_encoded(root: Path, model: Model, tmp_path: Path) -> 
     assert again.manifest == index.manifest
 
 
+def test_another_picture_of_a_product_is_read_whatever_its_size_and_time(
+    root: Path, model: Model, tmp_path: Path
+) -> None:
+    for name in ("one.png", "two.png"):
+        shutil.copy(root / "a/000.png", root / name)
+    draw(root / "two.png", 100)
+    size = max((root / name).stat().st_size for name in ("one.png", "two.png"))
+    for name in ("one.png", "two.png"):
+        content = (root / name).read_bytes()
+        (root / name).write_bytes(content + b"\0" * (size - len(content)))
+        os.utime(root / name, (1, 1))
+    products(root, ["one,one.png,dress,1,"])
+    run(root, model)
+    products(root, ["one,two.png,dress,1,"])
+    index, changes = run(root, model)
+    assert (changes.changed, changes.encoded) == (1, 1)
+    assert contents(index) == fresh(root, model, tmp_path)
+
+
 def test_attributes_change_without_encoding(root: Path, model: Model, tmp_path: Path) -> None:
     products(root, ["one,a/000.png,dress,10,red|blue", "two,a/002.png,shirt,,red"])
     index, changes = run(root, model)
