@@ -43,7 +43,7 @@ def log(
         "model_config": {served.INDEX: folder} if by_reference else None,
         "signature": served.SIGNATURE,
         "input_example": pd.DataFrame([{"image": first, "caption": "in another colour"}]),
-        "pip_requirements": served.requirements(),
+        "pip_requirements": served.requirements(searcher),
     }
     source = f"search over {searcher.index.manifest.source}"
     return tracking.log_model(uri, artifacts, run, source, (name, alias), model, index)

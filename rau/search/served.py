@@ -18,11 +18,12 @@ from mlflow.types.schema import Array, Map
 
 from rau import pictures
 from rau.errors import UserError
+from rau.params import SENTENCE_TRANSFORMERS
 from rau.search.model import NEUTRAL
 from rau.search.searcher import Searcher
 
 INDEX = "index"
-# What answering imports, pinned as it is installed where the model is exported.
+# What answering always imports, pinned as it is installed where the model is exported.
 PACKAGES = (
     *("torch", "torchvision", "open_clip_torch", "safetensors", "numpy", "pandas", "pyarrow"),
     *("pillow", "pydantic", "filelock", "psutil", "tqdm", "typer", "pyyaml", "mlflow"),
@@ -52,9 +53,12 @@ SIGNATURE = ModelSignature(
 )
 
 
-def requirements() -> list[str]:
-    """Pinned requirements of the model."""
-    return [f"{name}=={version(name)}" for name in PACKAGES]
+def requirements(searcher: Searcher) -> list[str]:
+    """Pinned requirements of a search."""
+    own = {"lancedb"} if searcher.index.manifest.engine == "lancedb" else set()
+    if searcher.model.encoder.name.startswith(SENTENCE_TRANSFORMERS):
+        own |= {"sentence-transformers", "transformers"}
+    return [f"{name}=={version(name)}" for name in (*PACKAGES, *sorted(own))]
 
 
 class ServedSearch(PythonModel):

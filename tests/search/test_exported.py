@@ -131,6 +131,29 @@ def test_what_cannot_be_answered_is_said(served: str) -> None:
         assert message in caught.value.read().decode()
 
 
+@pytest.mark.parametrize(
+    ("engine", "encoder", "own"),
+    [
+        ("exact", "small", []),
+        ("lancedb", "small", ["lancedb"]),
+        ("exact", "st:org/model", ["sentence-transformers", "transformers"]),
+    ],
+)
+def test_what_answering_imports_is_required(
+    monkeypatch: pytest.MonkeyPatch, engine: str, encoder: str, own: list[str]
+) -> None:
+    from types import SimpleNamespace as Some
+
+    from rau.search import served
+
+    monkeypatch.setattr(served, "version", lambda _: "1.0")
+    searcher: Any = Some(
+        index=Some(manifest=Some(engine=engine)), model=Some(encoder=Some(name=encoder))
+    )
+    required = served.requirements(searcher)
+    assert [line.split("==")[0] for line in required[len(served.PACKAGES) :]] == own
+
+
 def test_a_model_by_reference_reads_the_index_where_it_is(index: Path, tmp_path: Path) -> None:
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     run = tracking.track(tracking.Record("d", "a run", {}, {}), uri, tmp_path / "mlruns")[0]
