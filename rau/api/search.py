@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import pandas as pd
@@ -9,7 +10,9 @@ from PIL.Image import Image
 
 from pipeline import galleries, named_models, workspace
 from rau import devices
+from rau.errors import UserError
 from rau.evaluation.calibration import Confidence
+from rau.pictures import open_rgb
 from rau.report.image_strips import Strip, draw
 from rau.search.index import MANIFEST
 from rau.search.model import NEUTRAL
@@ -39,11 +42,16 @@ class Found:
 
     @property
     def frame(self) -> pd.DataFrame:
-        """A row per picture: rank, id, score and attributes."""
-        rows = [
-            {"rank": rank, "id": hit.id, "score": hit.score, **hit.attributes}
-            for rank, hit in enumerate(self.hits, 1)
-        ]
+        """A row per picture: rank, id, score and attributes.
+
+        An attribute that is called as one of the first three is `attribute.<name>`.
+        """
+        rows = []
+        for rank, hit in enumerate(self.hits, 1):
+            own = {"rank": rank, "id": hit.id, "score": hit.score}
+            rows.append(
+                own | {f"attribute.{k}" if k in own else k: v for k, v in hit.attributes.items()}
+            )
         return pd.DataFrame(rows).set_index("rank") if rows else pd.DataFrame()
 
     def show(self) -> None:
@@ -96,7 +104,7 @@ class Search:
         (3, False)
         """
         given = [] if image is None else [image] if isinstance(image, Picture) else list(image)
-        given = [one.convert("RGB") if isinstance(one, Image) else one for one in given]
+        given = [_rgb(one) if isinstance(one, Image) else one for one in given]
         known = self.searcher.index.place
         named = [Path(one) if isinstance(one, str) and one not in known else one for one in given]
         answer = self.searcher.ask(named, text, without, image_weight, k, where, keep_reference)
@@ -108,6 +116,22 @@ class Search:
         if isinstance(picture, str):
             return self.searcher.index.thumbnail(picture) or Path(picture)
         return picture
+
+
+def _rgb(picture: Image) -> Image:
+    """A picture as its file would be read: grey levels of 16 bits are scaled, not clipped.
+
+    Raises:
+        UserError: when it cannot be converted faithfully.
+    """
+    try:
+        if not picture.mode.startswith(("I", "F")):
+            return picture.convert("RGB")
+        file = BytesIO()
+        picture.save(file, "TIFF")
+    except (OSError, ValueError) as error:
+        raise UserError(f"a picture of mode {picture.mode} cannot be used: {error}") from error
+    return open_rgb(file.getvalue())
 
 
 def load(

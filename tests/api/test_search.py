@@ -1,5 +1,6 @@
 """`rau.load` and what it opens: the same answers as the commands give."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,34 @@ def test_a_picture_is_asked_with_in_any_form(desk: Path) -> None:
     assert found.frame.id.tolist() == wanted
     assert found.frame.index.tolist() == [1, 2, 3, 4]
     assert found._repr_png_() is not None
+
+
+def test_grey_levels_of_16_bits_are_those_of_their_file(desk: Path, tmp_path: Path) -> None:
+    search = rau.load(desk / "data/index")
+    levels = np.random.default_rng(0).integers(0, 2**16, (4, 4), np.uint16)
+    picture = Image.fromarray(levels).resize((40, 40), Image.Resampling.NEAREST)
+    picture.save(tmp_path / "grey.png")
+    assert picture.mode == "I;16"
+    scores = [
+        [hit.score for hit in search.search(one, "is red", k=12).hits]
+        for one in (picture, tmp_path / "grey.png")
+    ]
+    assert scores[0] == pytest.approx(scores[1], abs=1e-6)
+    for mode in ("La", "I", "F"):
+        with pytest.raises(rau.UserError, match=mode):
+            search.search(Image.new(mode, (40, 40)), "is red")
+
+
+def test_attributes_leave_the_columns_of_a_frame(desk: Path) -> None:
+    found = rau.load(desk / "data/index").search("a/000.png", k=2)
+    named = {"rank": 7, "id": "x", "score": "high", "price": 3}
+    hits = [replace(hit, attributes=named) for hit in found.hits]
+    frame = replace(found, hits=hits).frame
+    assert frame.index.tolist() == [1, 2]
+    assert frame.id.tolist() == [hit.id for hit in hits]
+    assert frame.columns.tolist() == [
+        *("id", "score", "attribute.rank", "attribute.id", "attribute.score", "price")
+    ]
 
 
 def test_the_picture_asked_with_is_an_answer_only_where_it_may_be(desk: Path) -> None:
