@@ -108,7 +108,8 @@ class Searcher:
         """The k best pictures of a request.
 
         Args:
-            pictures: references; those of the index are no answers, unless `keep_references`.
+            pictures: references; those of the index are no answers, unless `keep_references`. How
+                sure an answer is never counts them.
             caption, without, image_weight: as in `Query`.
             where: as in `search`.
 
@@ -116,13 +117,13 @@ class Searcher:
             UserError: as `reference` and `search`, or when the words are no Unicode.
         """
         try:
-            (caption + without).encode()
+            (caption + without + (where or "")).encode()
         except UnicodeEncodeError as error:
             raise UserError("the words are not UTF-8; write them so") from error
         references = [self.reference(one) for one in pictures]
         query = Query(references, caption.strip(), without.strip(), image_weight)
         own = [one for one in pictures if isinstance(one, str)]
-        return self.search(query, k, where, [] if keep_references else own)
+        return self.search(query, k, where, own, keep_references)
 
     def reference(self, picture: Picture) -> Tensor:
         """Raw image feature (d_image,) of a picture.
@@ -139,41 +140,53 @@ class Searcher:
         return self.index.feature(picture)
 
     def search(
-        self, query: Query, k: int = 10, where: str | None = None, left_out: Sequence[str] = ()
+        self,
+        query: Query,
+        k: int = 10,
+        where: str | None = None,
+        references: Sequence[str] = (),
+        keep_references: bool = False,
     ) -> Answer:
         """The k best pictures of a query.
 
         Args:
             where: a filter in the language of `rau.search.where`.
-            left_out: ids that are no answers, as those of the references.
+            references: ids of those that are of the index.
+            keep_references: as in `ask`.
 
         Raises:
-            UserError: when nothing is asked for, the filter is malformed or k is out of range.
+            UserError: when nothing is asked for, the filter is malformed, or k or the query's
+                `image_weight` is out of range.
         """
         if not 1 <= k <= MAX_K:
             raise UserError(f"k is {k}; give a number from 1 to {MAX_K}")
+        if not 0 <= query.image_weight <= 1:
+            raise UserError(f"image_weight is {query.image_weight}; give a number from 0 to 1")
         condition = None if where is None else parse(where, self.index.schema)
         vector = query_vector(self.model, query, self.index.centre)
-        doubt = self._doubt(query, condition, left_out)
-        count = (k if doubt else max(k, LISTED)) + len(left_out)
+        doubt = self._doubt(query, condition, references)
+        count = (k if doubt else max(k, LISTED)) + len(references)
         asked = vector[None].float().cpu().numpy()
         (found,) = self.index.engine.search(asked, count, condition)
-        out = set(left_out)
-        kept = [place for place, name in enumerate(found.ids) if name not in out]
-        hits = [self._hit(found.ids[place], found.scores[place]) for place in kept[:k]]
+        own = set(references)
+        others = [place for place, name in enumerate(found.ids) if name not in own]
+        shown = range(len(found.ids)) if keep_references else others
+        hits = [self._hit(found.ids[place], found.scores[place]) for place in shown[:k]]
         confidence = None
         if doubt is None and self.calibration is not None:
-            confidence = self.calibration.confidence(found.scores[kept])
+            confidence = self.calibration.confidence(found.scores[others])
         return Answer(hits, confidence, doubt)
 
-    def _doubt(self, query: Query, where: Condition | None, left_out: Sequence[str]) -> str | None:
+    def _doubt(
+        self, query: Query, where: Condition | None, references: Sequence[str]
+    ) -> str | None:
         """Why nothing is known of how sure an answer is; None where it is."""
         fitted = self.calibration
         if fitted is None:
             return f"this model was not calibrated; {REMEDY}"
         if not query.plain:
             return "only a picture with a caption was ever checked"
-        manifest, count = self.index.manifest, self.index.count(where, left_out)
+        manifest, count = self.index.manifest, self.index.count(where, references)
         if fitted.head != manifest.model and not fitted.source.startswith(DATASET):
             return f"fitted by an older version that did not say on which pictures; {REMEDY}"
         doubt = fitted.doubt(manifest.source, count, manifest.engine)

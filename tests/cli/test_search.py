@@ -89,7 +89,7 @@ def test_search_prints_the_best_and_draws_a_strip(
     found = json.loads(command(built_project, *asked, "--json"))
     searcher = Searcher.open(index, CPU)
     query = Query([searcher.reference(reference)], "is red")
-    answer = searcher.search(query, 3, left_out=[reference])
+    answer = searcher.search(query, 3, references=[reference])
     assert [hit["id"] for hit in found["hits"]] == [hit.id for hit in answer.hits]
     assert found["hits"][0]["score"] == pytest.approx(answer.hits[0].score)
     # The encoder of a few steps tells few pictures apart: the whole gallery is looked at.

@@ -51,7 +51,7 @@ def test_hits_are_the_gallery_by_cosine(searcher: Searcher) -> None:
     assert 0.999 < min(alone) <= max(alone) == 1
     assert answer.hits[0].path == first
     assert answer.hits[0].attributes == searcher.index.attributes(first)
-    rest = searcher.search(query, 5, left_out=[first]).hits
+    rest = searcher.search(query, 5, references=[first]).hits
     assert [hit.id for hit in rest] == [ids[row] for row in order[1:6]]
 
 
@@ -81,9 +81,19 @@ def test_a_filter_keeps_its_rows(searcher: Searcher) -> None:
 
 
 def test_words_that_are_no_unicode_are_refused(searcher: Searcher) -> None:
-    for caption, without in (("caf\udce9", ""), ("red", "\ud800")):
+    for caption, without, where in (
+        ("caf\udce9", "", None),
+        ("red", "\ud800", None),
+        ("red", "", "category = '\udcff'"),
+    ):
         with pytest.raises(UserError, match="the words are not UTF-8"):
-            searcher.ask([], caption, without)
+            searcher.ask([], caption, without, where=where)
+
+
+@pytest.mark.parametrize("weight", [-3, 1.01, float("nan")])
+def test_a_weight_that_is_no_share_is_refused(searcher: Searcher, weight: float) -> None:
+    with pytest.raises(UserError, match=f"image_weight is {weight}; give a number from 0 to 1"):
+        searcher.ask(["a/000.png"], "is red", image_weight=weight)
 
 
 def test_threads_get_the_same_answers(searcher: Searcher) -> None:

@@ -39,7 +39,7 @@ def test_a_search_is_the_searchers(client: TestClient, live: Live) -> None:
     hits = search(client, references=["shop/04"], caption="is red", k=5, image_weight=0.7)
     searcher = live.now.searcher
     query = Query([searcher.reference("shop/04")], "is red", image_weight=0.7)
-    expected = searcher.search(query, 5, left_out=["shop/04"]).hits
+    expected = searcher.search(query, 5, references=["shop/04"]).hits
     assert [hit["id"] for hit in hits] == [hit.id for hit in expected]
     assert [hit["score"] for hit in hits] == pytest.approx([hit.score for hit in expected])
     assert hits[0]["attributes"] == expected[0].attributes
