@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from rau.datasets.captions import query_texts
 from rau.errors import UserError
 from rau.evaluation.calibration import FILE, LISTED, MIN_QUERIES, Calibration, Lists, fit
 from rau.progress import tqdm
@@ -96,7 +95,7 @@ def _answers(
 def _vectors(searcher: Searcher, queries: Sequence[QueryRow]) -> Tensor:
     """What `Model.encode_query` gives of each query, (Q, d), in one pass."""
     model = searcher.model
-    texts = [query_texts(query["captions"], "forward")[0] for query in queries]
+    texts = [model.texts(query["captions"])[0] for query in queries]
     features = model.encoder.encode_texts(texts).to(model.device)
     references = torch.stack([searcher.index.feature(q["reference_id"]) for q in queries])
     found, _ = model.head.encode_query(references.to(model.device), features)

@@ -116,6 +116,12 @@ class Model:
         """Unit vectors (N, d) of raw image features (N, d_image)."""
         return F.normalize(self.head.encode_gallery(features.to(self.device))[0].float(), dim=-1)
 
+    def texts(self, captions: Sequence[str], join: Join = "forward") -> list[str]:
+        """What `encode_query` encodes of a query's captions."""
+        if len(captions) == 1:
+            return [single_text(captions[0], self.joins)] * (1 if join == "forward" else 2)
+        return query_texts(captions, join)
+
     def encode_query(
         self, reference: Tensor, captions: Sequence[str], join: Join = "forward"
     ) -> Tensor:
@@ -125,10 +131,7 @@ class Model:
             reference: raw image feature, (d_image,).
             captions: what should be different, in one sentence or several.
         """
-        if len(captions) == 1:
-            texts = [single_text(captions[0], self.joins)] * (1 if join == "forward" else 2)
-        else:
-            texts = query_texts(captions, join)
+        texts = self.texts(captions, join)
         features = self.encoder.encode_texts(texts).to(self.device)
         rows = reference.float().to(self.device).expand(len(texts), -1)
         vectors = F.normalize(self.head.encode_query(rows, features)[0].float(), dim=-1)

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from rau.errors import UserError
 from rau.evaluation.calibration import FILE, Calibration, Lists, fit, of_dataset
 from rau.files import digest_file, write_json
 from rau.schemas import QueryRow
 from rau.search.build import build
-from rau.search.calibrate import calibrate
+from rau.search.calibrate import _vectors, calibrate
 from rau.search.catalogue import of_folder
 from rau.search.index import EngineName
 from rau.search.model import Model, Query
@@ -64,14 +65,14 @@ def ask(searcher: Searcher) -> Query:
 
 def test_an_index_is_calibrated_on_its_own_queries(root: Path, model: Model) -> None:
     searcher = indexed(root, model)
-    answer = searcher.search(ask(searcher), 3, left_out=["a/000.png"])
+    answer = searcher.search(ask(searcher), 3, references=["a/000.png"])
     assert answer.confidence is None
     assert "not calibrated; `rau index --calibrate`" in str(answer.doubt)
     ids = sorted(searcher.index.place)
     made = calibrate(searcher, queries(ids))
     assert (made.queries, made.gallery, made.source) == (5 * COUNT, COUNT - 1, "folder pictures")
     searcher = Searcher.open(root / "index", CPU)
-    answer = searcher.search(ask(searcher), 3, left_out=["a/000.png"])
+    answer = searcher.search(ask(searcher), 3, references=["a/000.png"])
     assert answer.doubt is None
     assert answer.confidence is not None
     assert len(answer.hits) == 3
@@ -79,7 +80,7 @@ def test_an_index_is_calibrated_on_its_own_queries(root: Path, model: Model) -> 
     assert answer.confidence.within[1] < 0.3
     # The gallery has fewer than fifty.
     assert answer.confidence.within[50] > 0.97
-    whole = searcher.search(ask(searcher), COUNT, left_out=["a/000.png"])
+    whole = searcher.search(ask(searcher), COUNT, references=["a/000.png"])
     scores = np.array([hit.score for hit in whole.hits], np.float32)
     assert made.confidence(scores) == whole.confidence == answer.confidence
     for query in (
@@ -93,6 +94,33 @@ def test_an_index_is_calibrated_on_its_own_queries(root: Path, model: Model) -> 
             None,
             "only a picture with a caption was ever checked",
         )
+
+
+def test_a_reference_that_may_be_an_answer_leaves_the_confidence_as_it_is(
+    root: Path, model: Model
+) -> None:
+    searcher = indexed(root, model)
+    calibrate(searcher, queries(sorted(searcher.index.place)))
+    searcher = Searcher.open(root / "index", CPU)
+    shown, kept = (
+        searcher.ask(["a/000.png"], "is red", k=COUNT, keep_references=keep)
+        for keep in (False, True)
+    )
+    assert len(kept.hits) == len(shown.hits) + 1 == COUNT
+    assert kept.confidence == shown.confidence is not None
+
+
+@pytest.mark.parametrize("joins", [False, True])
+def test_what_is_calibrated_is_what_is_asked(
+    root: Path, tmp_path: Path, encoder_folder: Path, joins: bool
+) -> None:
+    searcher = indexed(root, load_model(tmp_path / "own", encoder_folder, joins=joins))
+    (query,) = queries(sorted(searcher.index.place))[:1]
+    query = {**query, "captions": ["is red."]}
+    (vector,) = _vectors(searcher, [query])
+    reference = searcher.reference(str(query["reference_id"]))
+    (asked,) = searcher.model.encode_query(reference, ["is red."])
+    assert torch.allclose(vector, asked, atol=1e-5)
 
 
 def test_another_engine_is_said(root: Path, model: Model) -> None:
