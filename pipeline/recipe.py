@@ -22,7 +22,7 @@ def _written(value: Any) -> str:
     match value:
         case str():
             # DVC would fill `${name}` in.
-            return QuotedString(value.replace("${", r"\${"), Quote.single).with_quotes()
+            return QuotedString(value.replace("${", r"\${"), Quote.double).with_quotes()
         case list():
             return f"[{','.join(map(_written, value))}]"
         case dict():

@@ -87,4 +87,4 @@ def test_the_command_runs_an_experiment(monkeypatch: pytest.MonkeyPatch) -> None
     assert words[:5] == ["dvc", "exp", "run", "--name", "clip4cir"]
     assert words[-1] == "--queue"
     assert "finetune.tower_lr=2e-06" in words
-    assert "finetune.composer='sum'" in words
+    assert 'finetune.composer="sum"' in words
