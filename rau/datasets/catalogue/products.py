@@ -111,7 +111,7 @@ def _pictures(root: Path, table: sheet.Sheet, column: str) -> dict[int, list[str
             if not any(table.columns[name][row].is_valid for name in others):
                 continue
             raise UserError(f"{where}: no picture; name one or remove the row")
-        found[row] = [_picture_place(root, one.strip(), where) for one in cell.split(sheet.LIST)]
+        found[row] = [picture_place(root, one.strip(), where) for one in cell.split(sheet.LIST)]
         for place in found[row]:
             if (other := first.setdefault(place, row)) != row or found[row].count(place) > 1:
                 raise UserError(
@@ -122,7 +122,7 @@ def _pictures(root: Path, table: sheet.Sheet, column: str) -> dict[int, list[str
     return found
 
 
-def _picture_place(root: Path, path: str, where: str) -> str:
+def picture_place(root: Path, path: str, where: str) -> str:
     """A picture's path under the folder, as POSIX writes it."""
     if "://" in path:
         raise UserError(f"{where}: {path[:200]!r} is an address; save the picture in {root}")
