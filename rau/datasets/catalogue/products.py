@@ -123,7 +123,11 @@ def _pictures(root: Path, table: sheet.Sheet, column: str) -> dict[int, list[str
 
 
 def picture_place(root: Path, path: str, where: str) -> str:
-    """A picture's path under the folder, as POSIX writes it."""
+    """A picture's path under the folder, as POSIX writes it.
+
+    Raises:
+        UserError: beginning with `where`, when it is an address or lies outside of the folder.
+    """
     if "://" in path:
         raise UserError(f"{where}: {path[:200]!r} is an address; save the picture in {root}")
     whole = path.replace("\\", "/")
