@@ -113,7 +113,6 @@ class DatasetParams(Section):
 # Trained by the stage on drawn garments, for them alone.
 BUILT_IN_ENCODER = "garments-clip"
 
-
 # Before the name of a model of sentence-transformers, or of a folder that holds one.
 SENTENCE_TRANSFORMERS = "st:"
 
