@@ -220,6 +220,23 @@ def test_errors_are_said_and_got_over(page: "Page", live: Live) -> None:
     assert next(iter(held._held.values())).width == 2048
 
 
+def test_a_link_that_the_index_no_longer_understands_is_answered(page: "Page") -> None:
+    with page.expect_request("**/api/search") as asked:
+        page.goto(
+            f"{page.url}?caption=red&count=2.5&is.colour=green&least.colour=3&least.price=3"
+            "&is.price=4&is.gone=x"
+        )
+    shown(page)
+    assert page.locator("#hits .card").count() == 3
+    assert asked.value.post_data_json["where"] == '("colour" = \'green\') and "price" >= 3'
+    assert asked.value.post_data_json["k"] == 3
+    says(page, "[aria-label='price, at least']", "3")
+    assert page.is_checked(".chip:has-text('green') input")
+    assert page.text_content("#active") == "2"
+    page.get_by_role("heading", name="3 pictures, best first").wait_for()
+    page.get_by_role("status").get_by_text("3 pictures, best first").wait_for()
+
+
 def test_a_hostile_id_is_text(page: "Page") -> None:
     page.goto(page.url + "?caption=red&count=40")
     page.wait_for_selector(f".card:has-text('{HOSTILE}')")

@@ -20,13 +20,16 @@ function bounded(text, low, high, otherwise) {
   return number >= low && number <= high ? number : otherwise;
 }
 
-export function read(search) {
+// What an address says; of filters what the index can be filtered by, since a link may be old.
+export function read(search, known) {
   const given = new URLSearchParams(search);
   const filters = {};
   for (const [key, value] of given) {
     const [, kind, attribute] = key.match(/^(is|least|most)\.(.*)$/s) ?? [];
+    const own = known.find((filter) => filter.attribute === attribute);
+    if (!own || (own.kind === "number") === (kind === "is")) continue;
     if (kind === "is") (filters[attribute] ??= []).push(value);
-    else if (kind && Number.isFinite(Number(value))) {
+    else if (Number.isFinite(Number(value))) {
       filters[attribute] = { ...filters[attribute], [kind]: Number(value) };
     }
   }
@@ -36,7 +39,7 @@ export function read(search) {
     caption: given.get("caption") ?? "",
     without: given.get("without") ?? "",
     words: bounded(given.get("words"), 0, 100, NEUTRAL),
-    count: bounded(given.get("count"), 1, 1000, PAGE),
+    count: Math.round(bounded(given.get("count"), 1, 1000, PAGE)),
     filters,
   };
 }

@@ -23,7 +23,7 @@ let sending;
 
 function asked() {
   return {
-    ...read(location.search),
+    ...read(location.search, index.filters),
     caption: at("caption").value,
     without: at("without").value,
     words: Number(at("words").value),
@@ -37,7 +37,7 @@ const samePicture = (a, b) => a.reference === b.reference && a.upload === b.uplo
 // Goes to a query. Another picture or another caption is a turn of its own, to which "back" leads;
 // everything else changes the turn.
 function go(query, trail = history.state?.trail ?? []) {
-  const now = read(location.search);
+  const now = read(location.search, index.filters);
   const refined = samePicture(now, query) && (now.caption === query.caption || !now.caption);
   if (refined && !isEmpty(now)) history.replaceState({ trail }, "", write(query));
   else {
@@ -70,7 +70,7 @@ async function searchWith(blob) {
     const upload = await send(blob, signal);
     const { filters, caption } = asked();
     // What was typed already is meant for this picture.
-    const typed = own.meant || !hasPicture(read(location.search)) ? caption : "";
+    const typed = own.meant || !hasPicture(read(location.search, index.filters)) ? caption : "";
     go({ ...NOTHING, upload, caption: typed, filters });
   });
   if (sending === own) sending = undefined;
@@ -101,7 +101,7 @@ function showQuery(query) {
 
 function showShare() {
   const words = Number(at("words").value);
-  const both = at("caption").value.trim() && hasPicture(read(location.search));
+  const both = at("caption").value.trim() && hasPicture(read(location.search, index.filters));
   at("words").disabled = !both;
   at("words").ariaValueText = words === 50 ? "as trained" : `${words} percent words`;
   at("share").textContent = !both || words === 50 ? "" : `${words} % words`;
@@ -116,7 +116,7 @@ function pictureOf(query) {
 function showTrail() {
   const trail = history.state?.trail ?? [];
   const turns = trail.map((address, place) => {
-    const query = read(new URL(address, location).search);
+    const query = read(new URL(address, location).search, index.filters);
     return turn(query, address, pictureOf(query), () => {
       history.pushState({ trail: trail.slice(0, place) }, "", address);
       show();
@@ -159,7 +159,7 @@ function showStart() {
 }
 
 async function show() {
-  const query = read(location.search);
+  const query = read(location.search, index.filters);
   shown = query;
   showQuery(query);
   showTrail();
@@ -290,7 +290,7 @@ function listen() {
     at("choose").focus();
   });
   at("further").addEventListener("click", () => {
-    const query = read(location.search);
+    const query = read(location.search, index.filters);
     go({ ...query, count: Math.min(MOST, query.count + PAGE) });
   });
   document.querySelector(".home").addEventListener("click", (event) => {
