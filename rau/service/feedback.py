@@ -1,7 +1,9 @@
 """Answers of users, kept as rows of CSV files that a data set reads from its folder `feedback/`.
 
 A process writes a file a day, whose name begins with the time of its first row: in the order of
-their names the last word on a pair comes last. A row is one write to the end of the file, so that
+their names the last word on a pair comes last. Of two processes that write at the same time this
+holds from one day to the next alone: within a day the word of the one that began later counts. A
+row is one write to the end of the file, so that
 threads do not mix theirs, and is on the disk when the user is told so.
 """
 
