@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from rau.params import Params
     from rau.schemas import QueryRow
 
+SPLIT = "none is of train as it is split now; a model of another split may have seen them"
+
 
 def index(
     folder: Annotated[
@@ -117,4 +119,4 @@ def _calibrate(index: Path, queries: "Sequence[QueryRow]", params: "Params") -> 
     device = devices.choose(params.train.device)
     opened = Searcher.open(index, device, params.encoder.trust_remote_code)
     made = calibrate(opened, queries)
-    print(printable(f"calibrated on {made.queries:,} queries of {made.source}"))
+    print(printable(f"calibrated on {made.queries:,} queries of {made.source}; {SPLIT}"))

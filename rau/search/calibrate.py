@@ -1,7 +1,9 @@
 """An index's own calibration: its catalogue's queries, asked and looked up.
 
-The queries are those that the head was not trained on: all but the split `train`. Answers are those
-of the index's own engine in the index's own gallery, so that what is fitted is what is searched.
+The queries are those that the head was not trained on: all but the split `train`, as today's tables
+and parameters have it, since a head does not record the split that it was trained on. Answers are
+those of the index's own engine in the index's own gallery, so that what is fitted is what is
+searched.
 """
 
 import random
@@ -59,7 +61,7 @@ def calibrate(searcher: Searcher, queries: Sequence[QueryRow]) -> Calibration:
 
 
 def untrained(queries: Sequence[QueryRow], there: str = "are known") -> Sequence[QueryRow]:
-    """Those queries between two pictures that the head was not trained on.
+    """Those queries between two pictures that are not of the split `train`.
 
     Args:
         there: what they do, for the error.
