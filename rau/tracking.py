@@ -29,6 +29,7 @@ from rau.progress import tqdm
 DIGEST = "rau.digest"
 COMPLETE = "rau.complete"
 MODEL = "rau.model"
+PARENT = "mlflow.parentRunId"
 EXPERIMENT = "rau"
 BATCH = 500
 
@@ -127,7 +128,8 @@ def _experiment(client: Client) -> str | None:
 def track(
     record: Record, uri: str, artifacts: Path, children: Sequence[Record] = ()
 ) -> tuple[str, list[bool]]:
-    """Create the run of a record and its nested runs; incomplete ones are replaced.
+    """Create the run of a record and its nested runs; incomplete ones are replaced, and nested runs
+    whose parent was deleted are those of its successor.
 
     Args:
         uri: of the MLflow store.
@@ -153,14 +155,17 @@ def _track(
 
     sizes = {path: _size(path) for path in record.artifacts}
     found = client.search_runs([experiment], f"tags.`{DIGEST}` = '{record.digest}'")
-    complete = [run.info.run_id for run in found if run.data.tags.get(COMPLETE) == "true"]
-    for broken in {run.info.run_id for run in found} - {*complete}:
+    complete = [run for run in found if run.data.tags.get(COMPLETE) == "true"]
+    for broken in {run.info.run_id for run in found} - {run.info.run_id for run in complete}:
         _delete(client, experiment, broken)  # resuming it could log points twice
     if complete:
-        return complete[0], True
+        known: str = complete[0].info.run_id
+        if parent is not None and complete[0].data.tags.get(PARENT) != parent:
+            client.set_tag(known, PARENT, parent)  # that before was deleted
+        return known, True
     tags = {**record.tags, DIGEST: record.digest, "mlflow.runName": record.name}
     if parent is not None:
-        tags["mlflow.parentRunId"] = parent
+        tags[PARENT] = parent
     now = int(1000 * (record.ended or time.time()))
     started = now - round(1000 * record.seconds)
     run_id: str = client.create_run(experiment, started, tags).info.run_id

@@ -211,6 +211,11 @@ def test_nested_runs_are_found_again(uri: str, tmp_path: Path) -> None:
     assert track(RECORD, uri, tmp_path / "mlruns", children) == (run, [True, True, False])
     parents = {str(r["name"]): r["tags"].get("mlflow.parentRunId") for r in read(uri)}  # type: ignore[attr-defined]
     assert parents == {"first": None, "child 0": run, "child 1": run}
+    mlflow_client.Client(uri).delete_run(run)
+    again, known = track(RECORD, uri, tmp_path / "mlruns", children)
+    assert (again != run, known) == (True, [False, True, True])
+    parents = {str(r["name"]): r["tags"].get("mlflow.parentRunId") for r in read(uri)}  # type: ignore[attr-defined]
+    assert parents == {"first": None, "child 0": again, "child 1": again}
 
 
 def test_experiment_of_the_environment(
