@@ -55,6 +55,7 @@ def _of_studies(
     params: "Params", workers: "Workers", title: str, folder: Path, about: Mapping[str, str]
 ) -> "list[Answer]":
     """The answers of the studies whose tables are current; their pages are written."""
+    from rau.encoders.label import read_label
     from rau.errors import UserError
     from rau.files import write_bytes, write_text
     from rau.report.html import svg
@@ -78,7 +79,10 @@ def _of_studies(
             continue
         picture = f"{name}.svg"
         write_bytes(folder / picture, svg(study.figure(tables)))
-        write_text(folder / f"{name}.md", findings.details(tables, title, about, picture))
+        said = dict(about)
+        if study.encoders:
+            said["encoder"] = f"{read_label(workspace.ENCODER).name}, trained along in every run"
+        write_text(folder / f"{name}.md", findings.details(tables, title, said, picture))
         made.append(findings.of_study(tables))
     return made
 

@@ -56,6 +56,7 @@ def section(tables: StudyTables, figure: Figure, tried: pd.DataFrame | None) -> 
         "plots": differences(tables),
         "tables": {p: table(own) for p, own in summary.groupby("protocol", sort=False)},
         "diagnostics": {k: _diagnostics(v) for k, v in tables.document.diagnostics.items()},
+        "trained": trained(tables),
         "paired": any(v.partner for v in tables.document.variants),
         "grids": grids,
     }
@@ -82,6 +83,15 @@ def differences(tables: StudyTables) -> list[Plot]:
     return plots
 
 
+def trained(tables: StudyTables) -> str:
+    """How long a study's trainings were, and what of: regimes of less data have more epochs."""
+    runs = tables.runs
+    found = [f"longest training {runs.epochs.max():.0f} epochs"] if "epochs" in runs else []
+    if registry.load(tables.document.study).encoders:
+        found.append("every run trains an encoder, from that of `data/encoder`")
+    return "; ".join(found)
+
+
 def about(
     params: Params, dataset: DatasetLabel, coverage: Coverage, encoder: Mapping[str, str]
 ) -> dict[str, str]:
@@ -90,8 +100,7 @@ def about(
         "dataset": str(dataset),
         "coverage": str(coverage),
         "queries without images": params.evaluate.unusable,
-        "encoder": f"{encoder['encoder']}, weights {encoder['weights']}",
-        "epochs": f"at most {plan.base(params, plan.plan(params.study)).train.epochs}",
+        "encoder of the features": f"{encoder['encoder']}, weights {encoder['weights']}",
         "chosen by": f"{label(params.train.select)} on the holdout",
     }
 

@@ -1,6 +1,7 @@
 """Studies: variants that are what they say, runs that are done once, tables that hold up."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from rau.models.checkpoint import save_state
 from rau.models.config import canonical
 from rau.models.head import ComposedHead
 from rau.params import Params, StudyParams, UaParams
+from rau.report.html import mark
 from rau.report.numbers import signed
 from rau.schemas import GalleryRow, ends
 from rau.studies import figures, grid, plan, registry, runs, study, study_page, summary, tuning
@@ -658,8 +660,23 @@ def test_page_stands_alone_and_shows_every_variant() -> None:
             assert f"{name}: {shown} [" in plot.svg.unescape()
     assert text.count("data:image/svg+xml;base64,") == 1
     assert "CSU flooded 3/3" in links.text
-    assert "***" in links.text or "**" in links.text
+    assert "reference: deterministic head; longest training 5 epochs" in links.text
+    stars = [mark(p) for p in tables.summary.p_holm.dropna()]
+    assert {"***", ""} <= {*stars}
+    assert sorted(re.findall(r"\](\**)</small></td>", text)) == sorted(
+        [*stars, *[""] * int(tables.summary.p_holm.isna().sum())]
+    )
     assert "50.0%" in links.text
+
+
+def test_the_page_says_what_a_study_trained() -> None:
+    tables = study_tables()
+    assert study_page.trained(tables) == "longest training 5 epochs"
+    tables.runs.loc[0, "epochs"] = 190
+    along = replace(tables, document=tables.document.model_copy(update={"study": "finetune"}))
+    assert study_page.trained(along) == (
+        "longest training 190 epochs; every run trains an encoder, from that of `data/encoder`"
+    )
 
 
 def test_page_says_what_the_tuning_chose() -> None:
