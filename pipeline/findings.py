@@ -25,7 +25,7 @@ def main(
 ) -> None:
     """Write docs/findings.md and a page a study from the studies' tables of this project.
 
-    A study whose tables were made by other code, features or parameters is left out, and named.
+    What was made by other code, features or parameters is left out, and named.
     """
     from rau.evaluation.run_metrics import RunMetrics
     from rau.features.table import read_features
@@ -40,11 +40,9 @@ def main(
     about = {"encoder": f"{features['encoder']}, weights {features['weights']}", "commit": commit()}
     with connected(params) as workers:
         made = _of_studies(params, workers, title, folder, about)
-    if workspace.METRICS.exists():
-        metrics = RunMetrics.read(workspace.METRICS)
-        run = findings.of_run(metrics)
-        if run is not None and metrics.encoder["key"] == features["key"]:
-            made.append(run)
+    if workspace.METRICS.exists() and _is_current("evaluate"):
+        run = findings.of_run(RunMetrics.read(workspace.METRICS))
+        made += [] if run is None else [run]
     findings.Findings.of(folder, title).renewed(about, made).write(folder)
     page = workspace.FINDINGS.with_suffix(".md")
     findings.write_page(page, workspace.FINDINGS)
@@ -85,6 +83,24 @@ def _of_studies(
         write_text(folder / f"{name}.md", findings.details(tables, title, said, picture))
         made.append(findings.of_study(tables))
     return made
+
+
+def _is_current(name: str) -> bool:
+    """Whether a stage and all before it are of the present code, data and parameters, as DVC says;
+    otherwise that is printed."""
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    try:
+        with Repo() as repo:
+            changed = repo.status(targets=[name], with_deps=True)
+    except DvcException as error:
+        print(f"{name}: left out, {error}")
+        return False
+    stale = [one for one, reasons in changed.items() if reasons != ["always changed"]]
+    if stale:
+        print(f"{name}: left out, made by other code, features or parameters: {', '.join(stale)}")
+    return not stale
 
 
 if __name__ == "__main__":

@@ -150,8 +150,9 @@ def test_findings_are_written_of_what_is_current(studied: tuple[Path, str], tmp_
     params = yaml.safe_load((folder / "params.yaml").read_text())
     params["train"]["lr"] *= 2
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
-    assert stage(folder, "findings").count("made by other code") == 4
-    assert page.read_text().count(" †: ") == 4
+    # The studies and the run.
+    assert stage(folder, "findings").count("made by other code") == 5
+    assert page.read_text().count(" †: ") == 5
 
 
 def test_unknown_study_is_one_line(studied: tuple[Path, str]) -> None:
