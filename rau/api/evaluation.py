@@ -1,6 +1,7 @@
 """Any method on any features, measured under the protocols of the field."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import pandas as pd
 from pydantic import ValidationError
@@ -97,13 +98,7 @@ def evaluate(
     measured = protocols.named(protocol)
     chosen = _untrained(method, features) if isinstance(method, str) else method
     rows = query_rows(queries, split, "val")
-    try:
-        settings = EvaluateParams.model_validate(
-            {"top_k": top_k, "bootstrap": bootstrap, "unusable": unusable}
-        )
-    except ValidationError as error:
-        key, message = first_error(error)
-        raise UserError(f"{key}: {message}") from error
+    settings = _settings(top_k=top_k, bootstrap=bootstrap, unusable=unusable)
     result, _ = benchmark.evaluate(
         {measured: {"method": chosen}},
         rows,
@@ -119,6 +114,14 @@ def evaluate(
         for metric, value in values.items()
     ]
     return pd.DataFrame(lines, columns=COLUMNS).set_index(COLUMNS[:2])
+
+
+def _settings(**values: Any) -> EvaluateParams:
+    try:
+        return EvaluateParams.model_validate(values)
+    except ValidationError as error:
+        key, message = first_error(error)
+        raise UserError(f"{key}: {message}") from error
 
 
 def _untrained(name: str, features: FeatureSet) -> Method:
