@@ -276,10 +276,12 @@ def _monotone(share: Floats, hit: NDArray[np.bool_]) -> Map:
     from sklearn.isotonic import IsotonicRegression
 
     bins = equal_mass(share, max(1, min(MAX_BINS, len(share) // MIN_BIN)))
-    places = np.array([share[rows].mean() for rows in bins])
+    # Means of equal shares may differ in the last digit, either way.
+    places = np.maximum.accumulate([share[rows].mean() for rows in bins])
     counts = np.array([len(rows) for rows in bins])
     rates = np.array([(hit[rows].sum() + 0.5) / (len(rows) + 1) for rows in bins])
-    model = IsotonicRegression(y_min=0, y_max=1).fit(places, rates, counts)
+    # It merges places that are nearly equal, so that the outer ones may lie beyond its own.
+    model = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip").fit(places, rates, counts)
     fitted = np.maximum.accumulate(model.predict(places))
     return Map(share=places.tolist(), probability=fitted.tolist())
 

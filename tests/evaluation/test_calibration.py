@@ -111,6 +111,23 @@ def test_what_is_in_no_list_leaves_no_list_long_enough() -> None:
     assert measure(found, lists).length is None
 
 
+@pytest.mark.parametrize("queries", range(150, 160))
+def test_shares_that_hardly_differ_make_a_map(queries: int) -> None:
+    rng = np.random.default_rng(queries)
+    # One list of scores for all, as where the caption alone decides; and those of a sure head:
+    # its shares are 1 but for the last digits.
+    same = np.repeat(-np.sort(rng.uniform(0, 0.2, (1, 60)), axis=1), queries, axis=0)
+    sure = -0.03 - np.sort(rng.uniform(0, 0.3, (queries, 60)), axis=1)
+    sure[:, 0] = 0
+    for scores, first in ((same, rng.integers(0, 9, queries)), (sure, np.zeros(queries, int))):
+        right = np.arange(60) == first[:, None]
+        lists = Lists(scores.astype(np.float32), right, np.full(queries, 60))
+        found = fit(lists, "head", "made")
+        assert found is not None
+        rate = (first == 0).mean()
+        assert found.confidence(lists.scores[0]).within[1] == pytest.approx(rate, abs=0.03)
+
+
 def test_other_galleries_are_doubted() -> None:
     found = fit(world(0, 200), "head", "made")
     assert found is not None
