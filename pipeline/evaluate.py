@@ -130,14 +130,16 @@ def _measure(inputs: Inputs, distractors: "Distractors | None") -> str:
     """Measure all, and write it; returns the stage's line."""
     from rau.evaluation import calibration, calibration_check, run, submissions
     from rau.evaluation.run_metrics import DatasetLabel
-    from rau.files import write_json, write_text
+    from rau.files import digest_file, write_json, write_text
     from rau.schemas import RANKINGS, read_images, write_table
     from rau.training.history import read_history, summary
 
     params, head, training = inputs.params, inputs.head, None
     name = params.dataset.name
+    folder = workspace.model(name)
+    fitted = calibration.Calibration.beside(folder, digest_file(folder / workspace.WEIGHTS))
     if params.train.head is None and head.record.queries["train"]:
-        history = read_history(workspace.model(name) / workspace.HISTORY)
+        history = read_history(folder / workspace.HISTORY)
         training = summary(history, head.record.best_epoch)
     rows = inputs.queries, inputs.galleries
     metrics, rankings = run.evaluate_run(
@@ -153,17 +155,13 @@ def _measure(inputs: Inputs, distractors: "Distractors | None") -> str:
         distractors,
     )
     write_table(workspace.rankings(name), rankings, RANKINGS, run.rankings_metadata(metrics))
-    fitted = workspace.model(name) / calibration.FILE
-    if fitted.exists():
-        found = calibration_check.measure_val(
-            calibration.Calibration.read(fitted), head.head, *rows, inputs.features
-        )
+    if fitted is not None:
+        found = calibration_check.measure_val(fitted, head.head, *rows, inputs.features)
         metrics = metrics.model_copy(update={"calibration": found})
     metrics.write(workspace.METRICS)
     write_text(workspace.RELIABILITY, calibration_check.to_csv(metrics.calibration))
     write_json(workspace.SUMMARY, metrics.main)
-    folder = workspace.SUBMISSIONS
-    status = submissions.submit(folder, name, *rows, head.head, inputs.features)
+    status = submissions.submit(workspace.SUBMISSIONS, name, *rows, head.head, inputs.features)
     submitted = ", ".join(status["files"]) or status["reason"]
     return f"{metrics.coverage}; submissions: {submitted}"
 

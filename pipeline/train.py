@@ -11,6 +11,8 @@ from rau.methods import METHODS
 
 if TYPE_CHECKING:
     from rau.params import Params
+    from rau.retrieval.feature_set import FeatureSet
+    from rau.training.fit import Fitted, Prepared
 
 
 def main() -> str:
@@ -79,15 +81,13 @@ def train(params: "Params", folder: Path, must_start: bool = True) -> str:
     """
     from rau import devices
     from rau.errors import UserError
-    from rau.evaluation import calibration
     from rau.features import table
-    from rau.files import digest, digest_file, digest_files, write_text
+    from rau.files import digest, digest_files
     from rau.models import checkpoint
     from rau.retrieval.feature_set import FeatureSet
     from rau.schemas import QUERIES, read_table
     from rau.training import fit
-    from rau.training.history import to_csv
-    from rau.training.triplets import TooFew, holdout_tasks
+    from rau.training.triplets import TooFew
 
     stage.limit_threads(params.train.threads)
     name = params.dataset.name
@@ -122,26 +122,43 @@ def train(params: "Params", folder: Path, must_start: bool = True) -> str:
         return f"{params.head.name}: nothing to train, and no holdout to measure it on"
     start = checkpoint.load(composer.parent, on_device.device)[0] if started else None
     fitted = fit.fit(params, on_device, prepared, state, start=start, must_start=must_start)
-    checkpoint.save(folder, fitted.head, fitted.extra)
-    write_text(folder / workspace.HISTORY, to_csv(fitted.training.history))
-    if fitted.text_map is not None:
-        checkpoint.save_state(folder / workspace.TEXT_MAP, {"text_map": fitted.text_map}, {})
-    tasks = holdout_tasks(prepared.split, on_device, "forward", remove_reference=True)
-    lists = calibration.Lists.of(tasks, fitted.head, on_device)
-    source = calibration.of_dataset(name, workspace.table(name, "queries"))
-    if found := calibration.fit(lists, digest_file(folder / workspace.WEIGHTS), source):
-        found.write(folder / calibration.FILE)
-    else:
-        (folder / calibration.FILE).unlink(missing_ok=True)
-        print(
-            f"not calibrated: {len(lists.scores):,} holdout queries, at least "
-            f"{calibration.MIN_QUERIES} are needed to say how sure a search is"
-        )
+    _save(name, folder, prepared, fitted, on_device)
     state.unlink(missing_ok=True)
     return (
         f"{METHODS[params.head.name].label}: kept epoch {fitted.training.best_epoch} of "
         f"{fitted.training.epoch}; {prepared.split.summary()}"
     )
+
+
+def _save(
+    name: str, folder: Path, prepared: "Prepared", fitted: "Fitted", features: "FeatureSet"
+) -> None:
+    """Write a trained head with its history and calibration in place of all that was there.
+
+    Args:
+        name: of the data set.
+    """
+    from rau.evaluation import calibration
+    from rau.files import digest_file, write_text
+    from rau.models import checkpoint
+    from rau.training.history import to_csv
+    from rau.training.triplets import holdout_tasks
+
+    tasks = holdout_tasks(prepared.split, features, "forward", remove_reference=True)
+    lists = calibration.Lists.of(tasks, fitted.head, features)
+    source = calibration.of_dataset(name, workspace.table(name, "queries"))
+    with new_folder(folder) as new:
+        checkpoint.save(new, fitted.head, fitted.extra)
+        write_text(new / workspace.HISTORY, to_csv(fitted.training.history))
+        if fitted.text_map is not None:
+            checkpoint.save_state(new / workspace.TEXT_MAP, {"text_map": fitted.text_map}, {})
+        if found := calibration.fit(lists, digest_file(new / workspace.WEIGHTS), source):
+            found.write(new / calibration.FILE)
+    if found is None:
+        print(
+            f"not calibrated: {len(lists.scores):,} holdout queries, at least "
+            f"{calibration.MIN_QUERIES} are needed to say how sure a search is"
+        )
 
 
 def outputs() -> list[Path]:

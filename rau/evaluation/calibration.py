@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, PositiveInt, model_validator
 
+from rau.errors import UserError
 from rau.files import digest_file, write_json
 from rau.params import Section
 from rau.retrieval.feature_set import FeatureSet
@@ -161,6 +162,24 @@ class Calibration(Section):
             UserError: when it is missing or malformed.
         """
         return cls.read_json(path, MAX_BYTES, REMEDY)
+
+    @classmethod
+    def beside(cls, folder: Path, weights: str) -> Self | None:
+        """The one in the folder of a head; None where there is none.
+
+        Args:
+            weights: key of the head.
+
+        Raises:
+            UserError: when it is malformed, or of another head.
+        """
+        path = folder / FILE
+        if not path.exists():
+            return None
+        found = cls.read(path)
+        if found.head != weights:
+            raise UserError(f"{path} is of another head; {REMEDY}")
+        return found
 
     def write(self, path: Path) -> None:
         """Write it as JSON, whole or not at all."""

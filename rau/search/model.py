@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from rau.datasets.captions import Join, query_texts, single_text
 from rau.encoders import encoder as encoders
 from rau.errors import UserError
-from rau.evaluation.calibration import FILE, REMEDY, Calibration
+from rau.evaluation.calibration import FILE, Calibration
 from rau.evaluation.run import HeadRecord
 from rau.files import digest, digest_file
 from rau.models import checkpoint
@@ -70,9 +70,7 @@ class Model:
         loaded = encoders.load_maker(encoder, device, record.features, trust_remote_code)
         weights = digest_file(head / checkpoint.WEIGHTS)
         key = digest([loaded.key, record.features.get("arithmetic"), weights], 32)
-        fitted = Calibration.read(head / FILE) if (head / FILE).exists() else None
-        if fitted is not None and fitted.head != weights:
-            raise UserError(f"{head / FILE} is of another head; {REMEDY}")
+        fitted = Calibration.beside(head, weights)
         return cls(loaded, composer, record.joins_captions, key, (encoder, head), fitted)
 
     @property

@@ -172,6 +172,16 @@ def test_a_damaged_file_is_one_line(tmp_path: Path, changed: dict[str, Any], sai
         Calibration.read(path)
 
 
+def test_it_is_the_one_of_the_head_beside(tmp_path: Path) -> None:
+    assert Calibration.beside(tmp_path, "head") is None
+    found = fit(world(0, 200), "head", "made")
+    assert found is not None
+    found.write(tmp_path / calibration.FILE)
+    assert Calibration.beside(tmp_path, "head") == found
+    with pytest.raises(UserError, match="of another head; remove it, or train again"):
+        Calibration.beside(tmp_path, "other")
+
+
 def test_any_right_answer_counts_and_the_reference_is_none() -> None:
     rng = np.random.default_rng(0)
     ids = [f"i{number}" for number in range(30)]

@@ -18,9 +18,11 @@ import yaml
 from safetensors.torch import load_file
 
 from pipeline import finetune
+from rau.evaluation import calibration
 from rau.features.table import read_features, write_features
 from rau.files import digest_file
 from rau.finetuning import record
+from tests.evaluation.test_calibration import world
 from tests.places import ROOT
 from tests.project import call, command, dvc, runs, stage, start
 from tests.report.test_report import Links
@@ -357,6 +359,25 @@ def test_features_of_another_encoder_are_refused(project: Path) -> None:
         made = read_features(path, column)
         write_features(path, column, made.names, [made.matrix], made.metadata | {"key": "other"})
     assert "the head was trained on features of" in one_line(stage(project, "evaluate", code=1))
+
+
+def test_a_calibration_of_another_head_is_refused(project: Path) -> None:
+    found = calibration.fit(world(0, 100), "another", "made")
+    assert found is not None
+    found.write(project / "data/models/garments" / calibration.FILE)
+    assert "is of another head" in one_line(stage(project, "evaluate", code=1))
+
+
+def test_a_head_takes_the_place_of_all_that_was_there(project: Path) -> None:
+    folder = project / "data/models/garments-deterministic"
+    before = contents(folder)
+    for name in ("no_head.json", "text_map.safetensors", calibration.FILE):
+        (folder / name).write_text("{}")
+    stage(project, "deterministic")
+    assert contents(folder) == before
+    metrics = project / "reports/metrics.json"
+    stage(project, "evaluate")
+    assert "deterministic head" in json.loads(metrics.read_text())["baselines"]
 
 
 def test_features_of_the_users_own(project: Path) -> None:
