@@ -28,6 +28,8 @@ Width = Annotated[int, Field(ge=1, le=65536)]
 LayerWidth = Annotated[int, Field(ge=1, le=8192)]
 BatchSize = Annotated[int, Field(ge=2, le=2**17)]
 Count = Annotated[int, Field(ge=1, le=10**6)]
+# The history of more is larger than what `models.checkpoint` takes beside a state's tensors.
+Epochs = Annotated[int, Field(ge=1, le=10_000)]
 # Threads or processes; 0 lets the program choose.
 Parallel = Annotated[int, Field(ge=0, le=256)]
 # A name or a path, on one line.
@@ -146,7 +148,7 @@ class FinetuneParams(Section):
 
     towers: Literal["none", "text", "image", "both"] = "both"
     composer: ComposerName = "deterministic"
-    epochs: Annotated[int, Field(ge=1, le=10000)] = 5
+    epochs: Epochs = 5
     batch_size: Annotated[int, Field(ge=2, le=2**20)] = 256
     micro_batch: Annotated[int, Field(ge=1, le=2**20)] | None = None
     batches: Literal["mixed", "category"] = "category"
@@ -237,7 +239,7 @@ class TrainParams(Section):
     head: Line | None = None
     seed: Seed = 0
     start: Literal["fresh", "finetuned"] = "fresh"
-    epochs: Count = 60
+    epochs: Epochs = 60
     patience: Annotated[int, Field(ge=0, le=10**6)] = 10
     batch_size: BatchSize = 512
     lr: Positive = 6e-4
@@ -288,7 +290,7 @@ class StudyParams(Section):
     engine: Literal["local", "ray"] = "local"
     preset: Literal["smoke", "quick", "full"] = "quick"
     seeds: Annotated[int, Field(ge=1, le=100)] | None = None
-    epochs: Count | None = None
+    epochs: Epochs | None = None
     trials: Annotated[int, Field(ge=1, le=1000)] | None = None
     jobs: Parallel = 0
 

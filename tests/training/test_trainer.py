@@ -1,5 +1,6 @@
 """Training: even batches, correct counts, bit-identical results when repeated and when resumed."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -9,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -242,6 +244,13 @@ def test_a_training_that_has_ended_early_is_not_resumed(
         torch.equal(a, b)
         for a, b in zip(again.head.parameters(), whole.head.parameters(), strict=True)
     )
+
+
+def test_a_training_of_the_most_epochs_can_be_saved(tmp_path: Path) -> None:
+    fitted = fit(params(epochs=1), *world(), tmp_path / "state")
+    row = json.dumps(fitted.training.history[-1])
+    with pytest.raises(ValidationError):
+        params(epochs=checkpoint.MAX_JSON_BYTES // len(row))
 
 
 def test_loss_that_is_not_finite_says_what_to_do(tmp_path: Path) -> None:
