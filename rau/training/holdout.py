@@ -1,9 +1,10 @@
 """A holdout carved from the train queries by image, so that no image is on both sides.
 
 Queries are edges between their reference and their target. Whole connected components go to the
-holdout. A component with more queries than the holdout gives its share of them: a region is grown
-inside it, and the queries that cross the region's border are dropped, and counted. Small components
-alone would spare those, but where most images hang together they are of other kinds.
+holdout. Where most images hang together in one, the small ones are of other kinds: each component
+with more queries than the holdout then gives its share of them. A region is grown inside it, and
+the queries that cross the region's border are dropped, and counted. Of several alike, one goes
+whole though it is more than asked for: to cut them all would drop most of their queries.
 """
 
 import heapq
@@ -11,6 +12,9 @@ import random
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+# Of the queries in large components, the share of one that the others are small beside.
+GIANT = 0.75
 
 
 @dataclass(frozen=True)
@@ -136,8 +140,10 @@ def _choose(
 
     sizes = [(count(component), component) for component in components]
     quota = max(1, round(share * sum(size for size, _ in sizes)))
+    large = [size for size, _ in sizes if size > quota]
+    giant = max(large, default=0) > GIANT * sum(large)
     for size, component in sizes:
-        if size > quota and (free := sorted(component - chosen)):
+        if giant and size > quota and (free := sorted(component - chosen)):
             need = max(1, round(share * size)) - count(component & chosen)
             chosen |= _grow(rng.choice(free), category, need, graph, set(free))
     need = quota - count(chosen)
@@ -145,3 +151,7 @@ def _choose(
         if 0 < size <= need and not component & chosen:
             chosen |= component
             need -= size
+    whole = [component for size, component in sizes if size and not component & chosen]
+    if 2 * need > quota and whole:
+        # By its images, for it may have many queries of other categories.
+        chosen |= min(whole, key=len)

@@ -1,5 +1,6 @@
 """The holdout shares no image with the rest, and every query is accounted for."""
 
+import itertools
 import random
 
 import pytest
@@ -56,6 +57,40 @@ def test_a_giant_component_and_small_ones_each_give_their_share(seed: int) -> No
     shares = [inside, len(split.holdout) - inside]
     assert shares == [pytest.approx(0.2 * 1999, rel=0.05), pytest.approx(0.2 * 400, rel=0.25)]
     assert split.holdout != carve(giant + small, 0.2, seed + 1).holdout
+
+
+def stars(sizes: list[int], category: str = "dress") -> list[Edge]:
+    """A component a reference, each with so many targets."""
+    return [
+        Edge(category, f"{category}{star}", f"{category}{star}-{target}")
+        for star, size in enumerate(sizes)
+        for target in range(size)
+    ]
+
+
+@pytest.mark.parametrize("count", range(2, 10))
+@pytest.mark.parametrize("size", [1, 2, 30])
+def test_of_a_few_components_alike_one_goes_whole(count: int, size: int) -> None:
+    cliques = [
+        Edge("dress", f"{group}-{left}", f"{group}-{right}")
+        for group in range(count)
+        for left, right in itertools.permutations(range(6), 2)
+    ]
+    # Those of another category are too many for it to matter there.
+    for edges in (cliques, stars([size] * count), stars([size] * count) + stars([1] * 999, "top")):
+        own = [row for row, edge in enumerate(edges) if edge.category == "dress"]
+        split = carve(edges, 0.1, 0)
+        check(edges, split)
+        assert not split.dropped
+        assert len({*own} & {*split.holdout}) == len(own) // count
+
+
+def test_of_a_few_components_nearly_alike_the_smallest_goes_whole() -> None:
+    edges = stars([60, 40, 30, 2])
+    split = carve(edges, 0.1, 0)
+    check(edges, split)
+    assert not split.dropped
+    assert len(split.holdout) == 32
 
 
 def test_images_shared_across_categories_stay_on_one_side() -> None:
