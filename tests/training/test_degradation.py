@@ -1,5 +1,7 @@
 """Train queries that are left out, and wrong targets: how many, which, and what stays."""
 
+from dataclasses import replace
+
 import pytest
 
 from rau.params import TrainParams
@@ -55,11 +57,64 @@ def test_a_share_of_the_targets_is_wrong_and_nothing_else(noise: float) -> None:
     assert noisy == split(noise=noise) != split(noise=noise, seed=1)
 
 
-def test_too_few_targets_stay_right() -> None:
+def three_categories() -> TrainSet:
+    features, queries = world()
+    whole = divide(queries, features, 0.2, 0)
+    names = ("dress", "shirt", "toptee")
+    parted: list[QueryRow] = [
+        {**query, "category": names[int(query["reference_id"][:2]) % 3]} for query in whole.train
+    ]
+    return replace(whole, train=parted)
+
+
+def kept(whole: TrainSet, **train: float) -> tuple[set[str], set[str]]:
+    """Queries that are left, and those of them whose target is wrong."""
+    right = {query["query_id"]: query for query in whole.train}
+    found = degrade(whole, TrainParams.model_validate(train)).train
+    wrong = {query["query_id"] for query in found if query != right[query["query_id"]]}
+    return {query["query_id"] for query in found}, wrong
+
+
+def test_less_data_is_a_part_of_more_at_every_noise_and_in_every_category() -> None:
+    whole = three_categories()
+    assert len({query["category"] for query in whole.train}) == 3
+    for noise in (0.2, 0.5):
+        some, all_wrong = kept(whole, fraction=0.7, noise=noise)
+        for fraction in (0.2, 0.4):
+            less, wrong = kept(whole, fraction=fraction, noise=noise)
+            assert less < some
+            assert wrong <= all_wrong
+            assert less == kept(whole, fraction=fraction)[0]
+        assert kept(whole, fraction=0.7, noise=0.1)[1] < all_wrong
+
+
+def test_a_wrong_target_answers_its_query_by_no_known_relevance() -> None:
+    features, queries = world()
+    whole = divide(queries, features, 0.2, 0)
+    dresses = sorted({ends(query)[1] for query in by_category(whole.train, "dress")})
+    answers = {"dress": dresses[3:], "shirt": None}
+    known: list[QueryRow] = [
+        {**query, "relevant": answers[query["category"]]} for query in whole.train
+    ]
+    found = degrade(replace(whole, train=known), TrainParams(noise=1.0))
+    changed = by_category(found.train, "dress")
+    wrong = [
+        one for one, own in zip(changed, by_category(known, "dress"), strict=True) if one != own
+    ]
+    assert wrong
+    assert all(query["target_id"] in dresses[:3] for query in wrong)
+    # Where all of the category's targets are right, they stay.
+    answers["dress"] = dresses
+    known = [{**query, "relevant": answers[query["category"]]} for query in whole.train]
+    found = degrade(replace(whole, train=known), TrainParams(noise=1.0))
+    assert by_category(found.train, "dress") == by_category(known, "dress")
+    assert found.replaced == len(by_category(known, "shirt"))
+
+
+def test_a_query_alone_keeps_its_target() -> None:
     whole = split()
-    few = by_category(whole.train, "dress")[:2]
-    one = TrainSet(few, whole.holdout, whole.distractors, 0, 0)
-    assert degrade(one, TrainParams(noise=1.0)).train == few
+    one = replace(whole, train=by_category(whole.train, "dress")[:1])
+    assert degrade(one, TrainParams(noise=1.0)).train == one.train
 
 
 def test_a_training_uses_and_tells_what_is_left() -> None:
