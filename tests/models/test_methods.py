@@ -9,9 +9,10 @@ import torch
 from pydantic import ValidationError
 from torch.nn import functional as F
 
+from rau.evaluation.calibration import TEMPERATURES
 from rau.losses import mur
 from rau.losses.criterion import LossContext
-from rau.losses.pcmepp import PcmeppLoss, sampled_distances
+from rau.losses.pcmepp import MOST, PcmeppLoss, sampled_distances
 from rau.methods import METHODS
 from rau.models.baselines import fit_ridge
 from rau.models.config import HeadConfig, canonical, without_uncertainty
@@ -216,22 +217,39 @@ def test_pcmepp_loss_by_hand() -> None:
     assert found == pytest.approx(total / 25, rel=1e-5)
 
 
-@pytest.mark.parametrize("scale", [1.0, 10.0, 60.0])
+@pytest.mark.parametrize("scale", [1.0, 3.0, 60.0])
 def test_pcmepp_ranks_by_its_distance_whatever_the_variance(scale: float) -> None:
     left, many = gaussians(1, 5), gaussians(3, 300)
     wide = Gaussian(many.mean, many.blocks[0].log_var + 2 * math.log(scale))
     many = PathOutput((wide,), many.mean, (many.mean,))
     criterion = PcmeppLoss(0.1)
     cosines = criterion.query_vectors(left) @ criterion.gallery_vectors(many).T
-    means, variances = many.mean.double(), wide.log_var.double().exp().sum(1)
-    distances = 2 - 2 * left.mean.double() @ means.T + variances
+    variances = wide.log_var.double().exp().sum(1)
+    assert (variances.max() > 4) == (scale > 1)
+    assert (variances.min() > MOST) == (scale > 3)
+    told = variances.clamp(max=MOST)
+    distances = 2 - 2 * left.mean.double() @ many.mean.double().T + told
     order = cosines.argsort(dim=1, descending=True)
     ordered = distances.gather(1, order)
     # In order up to the rounding of float32.
-    assert (ordered.diff(dim=1) > -1e-6 * variances.max()).all()
+    assert (ordered.diff(dim=1) > -1e-6 * told.max()).all()
     by_mean = (left.mean @ many.mean.T).argsort(dim=1, descending=True)
-    assert not torch.equal(by_mean, order)
-    assert (variances.max() > 4) == (scale > 1)
+    assert torch.equal(by_mean, order) == (scale > 3)
+
+
+def test_pcmepp_cosines_differ_enough_for_half_precision_and_a_temperature() -> None:
+    """As an index stores them, and as a calibration's softmax reads them."""
+    torch.manual_seed(0)
+    images = F.normalize(torch.randn(3000, 512), dim=-1)
+    asked = F.normalize(images[:100] + F.normalize(torch.randn(100, 512), dim=-1), dim=-1)
+    log_var = math.log(0.36 / 512) + 0.3 * torch.randn(3000, 512)
+    gallery = PathOutput((Gaussian(images, log_var),), images, (images,))
+    criterion = PcmeppLoss(0.1)
+    queries = criterion.query_vectors(PathOutput((), asked, (asked,)))
+    exact = queries @ criterion.gallery_vectors(gallery).T
+    stored = queries @ criterion.gallery_vectors(gallery).half().float().T
+    assert (exact.topk(10).indices == stored.topk(10).indices).all(1).float().mean() > 0.8
+    assert exact.topk(2).values.diff().abs().min() > TEMPERATURES[0]
 
 
 def test_rau_without_its_parts_is_the_deterministic_head() -> None:
