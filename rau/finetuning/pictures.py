@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from rau.ahead import ahead
@@ -53,12 +54,14 @@ class DecodedPictures:
                 pictures = [change(picture, seed, row) for picture, row in changes]
             return torch.stack(pictures)
 
+        none = self.encoder.crop(Image.new("RGB", (1, 1)))[None][:0]
         # Not whole steps: of those two a thread would be held.
         chunks = [torch.split(step, CHUNK) if len(step) else () for step in rows]
         jobs = (chunk for step in chunks for chunk in step)
         with closing(ahead(decode, jobs, self.workers)) as decoded:
             for step in chunks:
-                pictures = torch.cat([next(decoded) for _ in step]) if step else torch.empty(0)
+                # A process may have no part in a step.
+                pictures = torch.cat([none, *(next(decoded) for _ in step)])
                 # Out of pinned memory the host does not wait for the copy.
                 pinned = self.encoder.device.type == "cuda"
                 yield (pictures.pin_memory() if pinned else pictures).__getitem__

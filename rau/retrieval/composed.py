@@ -47,7 +47,7 @@ class Composed:
         names = [
             pair_name(task.reference_ids[row], text) for row in there for text in task.texts[row]
         ]
-        rows[there] = self.pairs.rows(names, "pairs").reshape(len(there), -1)
+        rows[there] = self.pairs.rows(names, "pairs").reshape(len(there), rows.shape[1])
         return rows
 
     def encode_query(self, reference: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:

@@ -45,6 +45,17 @@ def test_cached_pictures_are_the_decoded_ones(
         assert left.equal(right)
 
 
+@pytest.mark.parametrize("cache", ["always", "never"])
+def test_a_step_may_have_no_picture(encoder: Encoder, tmp_path: Path, cache: str) -> None:
+    """Of many processes those without one take part in the exchange of features all the same."""
+    items = world.pictures(tmp_path / "images")
+    source = picture_store.load(tmp_path / "store", encoder, items, (), cache, 1)
+    none, one = (loaded(slice(None)) for loaded in source.steps([ROWS[0][:0], ROWS[0][:1]], seed=0))
+    assert none.shape == (0, *one.shape[1:])
+    assert none.dtype == one.dtype
+    assert encoder.encode_images(none).shape == (0, encoder.encode_images(one).shape[1])
+
+
 @pytest.fixture
 def decoded(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], list[str]]:
     """Counts what is decoded, and stops after a given number."""

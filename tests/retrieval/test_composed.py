@@ -74,6 +74,17 @@ def test_every_row_is_ranked_by_its_own_pair() -> None:
     assert composed.target_rank[8] == plain.target_rank[8]  # A miss, as with every method.
 
 
+def test_a_category_without_any_of_its_references_is_all_misses() -> None:
+    task, features = world()
+    lost = build_task("shirt", QUERIES[-1:], [*IMAGES, "lost"], "both", False, features)
+    pairs = pairs_of(task, np.random.default_rng(1))
+    composed, plain = (
+        run_all([task, lost], method, features, 5)[1].ranking.target_rank
+        for method in (Composed(pairs), WeightedSum(1.0))
+    )
+    assert composed.tolist() == plain.tolist()
+
+
 def test_a_pair_without_a_feature_is_named() -> None:
     task, features = world()
     pairs = pairs_of(task, np.random.default_rng(1))
