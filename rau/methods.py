@@ -45,6 +45,10 @@ class Method:
     reads_text: bool = field(default=True, repr=False)
     space: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
 
+    def trains_variance(self, n: int, isu: bool) -> bool:
+        """Whether the last of n blocks learns a variance: sampled, or part of the distance."""
+        return n > 0 and (isu or self.reads_variance)
+
     def load_fusion(self) -> Any:
         """The function that `fusion` names."""
         return resolve_name(self.fusion)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from rau.evaluation.bootstrap import PairedDifference
-from rau.methods import METHODS
+from rau.models.config import is_uncertain
 from rau.params import Params, UaParams
 
 # Sigma counts as collapsed below this fraction of its initial value.
@@ -122,8 +122,7 @@ def _under_uncertain(
     start = params.ua.sigma_init
     sigmas = [training[f"sigma_{side}"] for side in ("source", "target")]
     known = [sigma for sigma in sigmas if sigma is not None]
-    read = params.ua.isu or (METHODS[params.head.name].reads_variance and params.ua.n > 0)
-    if not read or not known or min(known) >= COLLAPSED * start:
+    if not is_uncertain(params) or not known or min(known) >= COLLAPSED * start:
         return None
     evidence = f"the norm of sigma fell from {start:g} to {min(known):.4f}"
     if against is not None:

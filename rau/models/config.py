@@ -56,8 +56,8 @@ class HeadConfig(Section):
 
     @property
     def uncertain(self) -> bool:
-        """Whether the last block's variance is trained: sampled, or part of the distance."""
-        return self.n > 0 and (self.isu or METHODS[self.name].reads_variance)
+        """Whether the last block's variance is trained and means something."""
+        return METHODS[self.name].trains_variance(self.n, self.isu)
 
     @property
     def width(self) -> int:
@@ -97,8 +97,8 @@ class HeadConfig(Section):
 def canonical(params: Params) -> Params:
     """Reset parameters that have no effect on training to their defaults.
 
-    Two configurations that train the same head become equal. RAU with every part switched off is
-    the deterministic head.
+    Two configurations that become equal train the same head; of those that do, a few still differ.
+    RAU with every part switched off is the deterministic head.
     """
     defaults = UaParams()
     name, ua = params.head.name, params.ua
@@ -120,7 +120,7 @@ def canonical(params: Params) -> Params:
         change["dr"] = defaults.dr
     if not isu:
         change["samples"] = defaults.samples
-    if n == 0 or (not isu and dr_weight == 0 and not method.reads_variance):
+    if n == 0 or (dr_weight == 0 and not method.trains_variance(n, isu)):
         change["sigma_init"] = defaults.sigma_init
     if n == 0:
         change["shared"] = defaults.shared
@@ -135,7 +135,7 @@ def canonical(params: Params) -> Params:
 def is_uncertain(params: Params) -> bool:
     """Whether the head learns a variance that something reads."""
     own = canonical(params)
-    return own.ua.n > 0 and (own.ua.isu or METHODS[own.head.name].reads_variance)
+    return METHODS[own.head.name].trains_variance(own.ua.n, own.ua.isu)
 
 
 def without_uncertainty(params: Params) -> Params:
