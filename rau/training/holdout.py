@@ -69,6 +69,11 @@ def _components(graph: Graph) -> list[set[str]]:
     return components
 
 
+def _within(component: set[str], graph: Graph) -> int:
+    """Queries in a component, of all categories."""
+    return sum(edge.reference == node for node in component for edge in graph[node])
+
+
 def _grow(start: str, category: str, need: int, graph: Graph, free: set[str]) -> set[str]:
     """Grow a region of `free` nodes until `need` queries of the category lie within it.
 
@@ -148,7 +153,8 @@ def _choose(
             chosen |= _grow(rng.choice(free), category, need, graph, set(free))
     need = quota - count(chosen)
     for size, component in sizes:
-        if 0 < size <= need and not component & chosen:
+        # What another category has there counts too: most of its queries may hang on one of these.
+        if size and _within(component, graph) <= need and not component & chosen:
             chosen |= component
             need -= size
     whole = [component for size, component in sizes if size and not component & chosen]

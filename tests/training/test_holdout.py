@@ -98,6 +98,15 @@ def test_images_shared_across_categories_stay_on_one_side() -> None:
     check(edges, carve(edges, 0.3, 0))
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_a_category_is_not_given_away_for_a_query_of_another(seed: int) -> None:
+    giant = [Edge("shirt", f"{row}", f"{row + 1}") for row in range(1000)]
+    edges = [*giant, *stars([1] * 9), Edge("dress", "3", "7"), Edge("dress", "30", "70")]
+    split = carve(edges, 0.5, seed)
+    check(edges, split)
+    assert sum(row < 1000 for row in split.train) > 450
+
+
 def test_seed_decides() -> None:
     edges = pools(40, 10)
     assert carve(edges, 0.2, 3) == carve(edges, 0.2, 3)
