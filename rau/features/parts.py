@@ -97,7 +97,7 @@ class Parts:
 
 
 class Index:
-    """Where the rows of parts are, by the digests of their keys; 40 bytes a row."""
+    """Where the rows of parts are, by the digests of their keys; 24 bytes a row."""
 
     def __init__(self) -> None:
         self._paths: list[Path] = []

@@ -116,14 +116,15 @@ class _Rows:
 
     def _put(self, names: list[str], features: Matrix, path: Path) -> None:
         if not self.matrix.shape[1]:
-            half = features.dtype == np.float16
-            shape = (len(self._needed), features.shape[1])
-            self.matrix = np.zeros(shape, np.float16 if half else np.float32)
+            self.matrix = np.zeros((len(self._needed), features.shape[1]), np.float16)
         if features.shape[1] != self.matrix.shape[1]:
             raise UserError(
                 f"{path}: the feature of {names[0]!r} has {features.shape[1]} values, others have "
                 f"{self.matrix.shape[1]}; {REMEDY}"
             )
+        if features.dtype != np.float16:
+            # Files may differ, and this one may come after others of less precision.
+            self.matrix = self.matrix.astype(np.float32, copy=False)
         rows = np.array([self._row_of.get(name, -1) for name in names])
         wanted = rows >= 0
         np.add.at(self._times, rows[wanted], 1)

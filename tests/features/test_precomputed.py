@@ -174,6 +174,20 @@ def test_files_of_several_widths(tmp_path: Path) -> None:
         take(source, tmp_path / "out")
 
 
+@pytest.mark.parametrize("order", [("a", "z"), ("z", "a")])
+def test_files_of_several_precisions(tmp_path: Path, order: tuple[str, str]) -> None:
+    source = write_source(tmp_path / "own", ["a"])
+    (source / "images.parquet").unlink()
+    half = pa.array([[np.float16(1.0)]], pa.list_(pa.float16()))
+    single = pa.array([[70000.0]], pa.list_(pa.float32()))
+    for number, (name, feature) in enumerate(zip(order, (half, single), strict=True)):
+        one = pa.table({"image_id": [name], "feature": feature})
+        pq.write_table(one, source / f"images-{number}.parquet")
+    needed = {"images": ["z"], "texts": ["Is red"]}
+    images, _ = read_pair(*take(source, tmp_path / "out", needed).values())
+    assert images.matrix.tolist() == [[70000.0 if order == ("a", "z") else 1.0]]
+
+
 def test_gap_is_named_and_nothing_written(tmp_path: Path) -> None:
     source = write_source(tmp_path / "own", ["c", "d"])
     with pytest.raises(
