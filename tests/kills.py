@@ -26,7 +26,7 @@ from rau.files import digest_file
 from rau.params import Params
 from rau.studies.ray_workers import ray_workers
 from rau.studies.run_store import RunStore
-from tests.ray_nodes import at_work, cluster, kill_a_machine, kill_a_worker
+from tests.ray_nodes import at_work, cluster, kill_a_machine, kill_a_worker, wait_for_work
 from tests.studies.test_ray_workers import content, wanted
 from tests.studies.test_studies import local, write_source
 
@@ -81,6 +81,8 @@ WORKS: dict[str, Callable[[Path], Work]] = {"encoding": encoding, "study": study
 def survives(work: Work, expected: list[bytes], seconds: float, nodes: Any, rng: Random) -> bool:
     """Whether the work comes out as it should with one worker or one machine killed meanwhile.
 
+    A moment that was too late is drawn again.
+
     Args:
         seconds: that the work takes here: the moment is drawn from them.
     """
@@ -88,9 +90,9 @@ def survives(work: Work, expected: list[bytes], seconds: float, nodes: Any, rng:
     while True:
         with tempfile.TemporaryDirectory() as own, ThreadPoolExecutor(1) as pool:
             doing = pool.submit(work, Path(own), True)
-            at_work(nodes)
+            wait_for_work(nodes)
             time.sleep(moment := rng.uniform(0, seconds))
-            if in_time := not doing.done():
+            if in_time := bool(at_work(nodes)):
                 kill(nodes, rng)
             found = doing.result()
         if in_time:

@@ -37,29 +37,17 @@ def cluster(workers: int = 2) -> Iterator[Any]:
         found.shutdown()
 
 
-def at_work(nodes: Any) -> list[psutil.Process]:
-    """The processes that are at work, once there are any."""
+def wait_for_work(nodes: Any) -> None:
+    """Return once a process is at work."""
     for _ in range(10 * WAIT_SECONDS):
-        if found := _at_work(nodes):
-            return found
+        if at_work(nodes):
+            return
         time.sleep(0.1)
     raise AssertionError("no worker was at work")
 
 
-def kill_a_worker(nodes: Any, rng: Random) -> None:
-    """Kill any one of the processes that are at work, once there are any."""
-    with suppress(psutil.NoSuchProcess):
-        rng.choice(at_work(nodes)).kill()
-
-
-def kill_a_machine(nodes: Any, rng: Random) -> None:
-    """End any one node with all of its processes; another one joins."""
-    chosen = rng.choice(sorted(nodes.worker_nodes, key=id))
-    nodes.remove_node(chosen, allow_graceful=False)
-    nodes.add_node(num_cpus=1, object_store_memory=STORE_BYTES)
-
-
-def _at_work(nodes: Any) -> list[psutil.Process]:
+def at_work(nodes: Any) -> list[psutil.Process]:
+    """The processes of the workers that have a job now."""
     raylets = [node.all_processes["raylet"][0].process.pid for node in nodes.worker_nodes]
     found = []
     for worker in (child for pid in raylets for child in psutil.Process(pid).children()):
@@ -67,3 +55,17 @@ def _at_work(nodes: Any) -> list[psutil.Process]:
             if "Worker.work" in " ".join(worker.cmdline()):
                 found.append(worker)
     return found
+
+
+def kill_a_worker(nodes: Any, rng: Random) -> None:
+    """Kill any one of the processes that are at work; none where none is."""
+    if busy := at_work(nodes):
+        with suppress(psutil.NoSuchProcess):
+            rng.choice(busy).kill()
+
+
+def kill_a_machine(nodes: Any, rng: Random) -> None:
+    """End any one node with all of its processes; another one joins."""
+    chosen = rng.choice(sorted(nodes.worker_nodes, key=id))
+    nodes.remove_node(chosen, allow_graceful=False)
+    nodes.add_node(num_cpus=1, object_store_memory=STORE_BYTES)

@@ -20,7 +20,7 @@ from rau.studies import plan, runs
 from rau.studies.ray_workers import RayWorkers, ray_workers
 from rau.studies.run_store import RunStore
 from rau.studies.workers import Runner
-from tests.ray_nodes import cluster, kill_a_machine, kill_a_worker
+from tests.ray_nodes import cluster, kill_a_machine, kill_a_worker, wait_for_work
 from tests.studies.test_studies import local, tiny, write_source
 
 
@@ -107,6 +107,7 @@ def test_what_dies_is_done_again(
     study.start()
     rng = Random(0)
     for _ in range(2):
+        wait_for_work(nodes)
         kill_a_worker(nodes, rng)
         time.sleep(1)
     kill_a_machine(nodes, rng)
