@@ -105,6 +105,7 @@ class EncoderSource:
         try:
             found = run.finetune(params, encoder, material, processes, pictures, state, quiet=True)
         except NotFinite as error:
+            shutil.rmtree(state, ignore_errors=True)
             return Result(flat(params), {}, [], {}, {}, {}, failure=str(error))
         seconds = time.perf_counter() - started
         features = found.measure.features(material.holdout)

@@ -115,6 +115,7 @@ def test_a_training_that_fails_is_kept_as_one(source: EncoderSource) -> None:
     wild = plan.changed(plan.base(small(), SIZES), {"finetune.tower_lr": 1e30})
     result = source.runner()(wild)
     assert "not finite in epoch 1" in str(result.failure)
+    assert not list((source.parts / "finetune").iterdir())  # Nothing would resume it.
 
 
 def test_a_key_knows_the_encoder_the_data_and_the_code(
