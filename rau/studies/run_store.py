@@ -28,7 +28,7 @@ class RunStore:
         self.folder, self.source, self.workers = folder, source, workers
         # That of the workers: this machine may not have it.
         self._device, self._data = torch.device(source.device).type, source.digest()
-        self._costs: dict[tuple[Kind, float], Cost] = {}
+        self._costs: dict[Kind, Cost] = {}
 
     def measuring(self, measures: tuple[str, ...]) -> "RunStore":
         """The same store, where these are measured on every head; such runs are kept apart."""
@@ -59,17 +59,14 @@ class RunStore:
         forecast(title, [(self, wanted)])
 
     def seconds(self, wanted: Sequence[Params]) -> float:
-        """Predicted duration of runs, from one epoch of each kind on each share of the queries."""
-        kinds = {self._kind(params): params for params in wanted}
+        """Predicted duration of runs, from one epoch of each kind of run."""
+        kinds = {self.source.kind(params): params for params in wanted}
         if unknown := sorted(kinds.keys() - self._costs.keys()):
             short = [self.source.shortened(kinds[kind]) for kind in unknown]
             measured = self.workers.costs(self.source, short)
             self._costs.update(zip(unknown, measured, strict=True))
-        found = [(*self._costs[self._kind(p)], self.source.epochs(p)) for p in wanted]
+        found = [(*self._costs[self.source.kind(p)], self.source.epochs(p)) for p in wanted]
         return sum(epoch * epochs + rest for epoch, rest, epochs in found) / self.workers.jobs
-
-    def _kind(self, params: Params) -> tuple[Kind, float]:
-        return self.source.kind(params), params.train.fraction
 
     def complete(self, title: str, wanted: Sequence[Params]) -> list[runs.Result]:
         """Results of all runs, in order; `title` is that of the progress bar.

@@ -167,8 +167,8 @@ class Source:
         return key(params, data, device, self.measures)
 
     def kind(self, params: Params) -> tuple[str, float]:
-        """Heads of one kind take equally long."""
-        return params.head.name, params.ua.n
+        """Heads of one kind, on one share of the queries, take equally long."""
+        return f"{params.head.name}, n {params.ua.n}", params.train.fraction
 
     def epochs(self, params: Params) -> int:
         """Most epochs of a run."""
