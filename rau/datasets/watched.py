@@ -5,7 +5,7 @@ from pathlib import Path
 from rau.files import as_text, digest_file, walk
 from rau.pictures import SUFFIXES
 
-# Of tables and annotations, in every layout and also of readers of the user's own.
+# Suffixes of tables and annotation files, including those of custom readers.
 TABLES = (".csv", ".json", ".jsonl", ".parquet")
 
 
