@@ -68,7 +68,7 @@ def evaluate(
             if there are such `query_id`, `category`, `split`, `members` (CIRR's set) and
             `relevant` (all true answers).
         galleries: rows of `gallery`, `category` and `image_id`, or the ids of one gallery.
-        protocol: `original` or `val` of FashionIQ, `cirr`, or another of docs/datasets.md.
+        protocol: `original` or `val` of FashionIQ, `cirr`, or another of docs/protocols.md.
         method: `sum`, `raw_sum`, `image_only` or `text_only`, untrained, in a shared space; a
             `Head`; or any object with `encode_query(reference, text)` and `encode_gallery(image)`,
             each of which turns feature tensors (B, d_image) and (B, d_text) into vectors (B, d)
