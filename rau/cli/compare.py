@@ -22,8 +22,10 @@ FOLDER = Path("reports/compare")
 def compare(
     a: Annotated[str, typer.Argument(help="MLflow run, DVC experiment, git revision or file")],
     b: Annotated[str, typer.Argument(help="the same, what A is compared with")],
-    method_a: Annotated[str | None, typer.Option(help="in place of A's trained head")] = None,
-    method_b: Annotated[str | None, typer.Option(help="in place of B's trained head")] = None,
+    method_a: Annotated[
+        str | None, typer.Option(help="a row of A's table, in place of its trained head")
+    ] = None,
+    method_b: Annotated[str | None, typer.Option(help="the same of B")] = None,
     changed: Annotated[int, typer.Option(min=0, max=50, help="queries shown each way")] = 5,
     resamples: Annotated[int, typer.Option(min=100, max=100_000, help="of the bootstrap")] = 10_000,
 ) -> None:

@@ -7,7 +7,7 @@ import typer
 
 
 def example(
-    folder: Annotated[Path, typer.Argument(help="gets pictures and a products.csv")],
+    folder: Annotated[Path, typer.Argument(help="to write, with pictures and a products.csv")],
 ) -> None:
     """Draw garments and their product table; dataset.garments has their number, size and seed."""
     from pipeline import stage, workspace

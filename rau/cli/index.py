@@ -25,7 +25,7 @@ def index(
     *,
     into: Annotated[Path, typer.Option("--index", help="the index's folder")],
     dataset: Annotated[
-        bool, typer.Option("--dataset", help="index the val gallery of dataset.name instead")
+        bool, typer.Option("--dataset", help="index the val gallery of dataset.name, not a FOLDER")
     ] = False,
     model: Annotated[
         str,
@@ -33,7 +33,10 @@ def index(
     ] = ".",
     engine: Annotated[
         Literal["exact", "lancedb"] | None,
-        typer.Option(help="exact to about a million, lancedb for more; as it was, at first exact"),
+        typer.Option(
+            help="exact to about a million, lancedb for more; default: the index's own, at first "
+            "exact"
+        ),
     ] = None,
     calibrate: Annotated[
         bool,
@@ -42,7 +45,7 @@ def index(
         ),
     ] = False,
     renew: Annotated[
-        bool, typer.Option("--renew", help="make an index of another model this model's")
+        bool, typer.Option("--renew", help="take over an index of another model")
     ] = False,
 ) -> None:
     """Make the index equal to FOLDER as it is now: new pictures are encoded, lost ones removed."""

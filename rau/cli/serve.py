@@ -19,10 +19,10 @@ def serve(
         Path | None, typer.Option(help="keep answers in this folder, as <dataset.root>/feedback")
     ] = None,
     token_file: Annotated[
-        Path | None, typer.Option(help="who answers has to know what this file says")
+        Path | None, typer.Option(help="a file with the token that keeping an answer asks for")
     ] = None,
     name: Annotated[
-        list[str] | None, typer.Option(help="a further host name that it is reached under")
+        list[str] | None, typer.Option(help="another host name of the service; may be repeated")
     ] = None,
     threads: Annotated[int, typer.Option(min=1, max=64, help="searches at a time")] = 2,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps")] = "auto",
