@@ -59,7 +59,7 @@ def _decode(content: bytes) -> Image.Image:
             if image.width * image.height > MAX_PIXELS:
                 raise UserError(TOO_MANY_PIXELS)
             image.load()
-            picture = _to_rgb(image)
+            picture = to_rgb(image)
     except (UserError, MemoryError):
         raise
     except UnidentifiedImageError as error:
@@ -73,7 +73,12 @@ def _decode(content: bytes) -> Image.Image:
     return picture
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image) -> Image.Image:
+    """A picture as RGB, as `open_rgb` converts that of a file.
+
+    Raises:
+        UserError: when it cannot be converted faithfully.
+    """
     if image.mode == "RGB":
         return image
     if image.mode == "La":

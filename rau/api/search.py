@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 
 import pandas as pd
@@ -10,9 +9,8 @@ from PIL.Image import Image
 
 from pipeline import galleries, named_models, workspace
 from rau import devices
-from rau.errors import UserError
 from rau.evaluation.calibration import Confidence
-from rau.pictures import open_rgb
+from rau.pictures import to_rgb
 from rau.report.image_strips import Strip, draw
 from rau.search.index import MANIFEST
 from rau.search.model import NEUTRAL
@@ -104,7 +102,7 @@ class Search:
         (3, False)
         """
         given = [] if image is None else [image] if isinstance(image, Picture) else list(image)
-        given = [_rgb(one) if isinstance(one, Image) else one for one in given]
+        given = [to_rgb(one) if isinstance(one, Image) else one for one in given]
         known = self.searcher.index.place
         named = [Path(one) if isinstance(one, str) and one not in known else one for one in given]
         answer = self.searcher.ask(named, text, without, image_weight, k, where, keep_reference)
@@ -116,22 +114,6 @@ class Search:
         if isinstance(picture, str):
             return self.searcher.index.thumbnail(picture) or Path(picture)
         return picture
-
-
-def _rgb(picture: Image) -> Image:
-    """A picture as its file would be read: grey levels of 16 bits are scaled, not clipped.
-
-    Raises:
-        UserError: when it cannot be converted faithfully.
-    """
-    try:
-        if not picture.mode.startswith(("I", "F")):
-            return picture.convert("RGB")
-        file = BytesIO()
-        picture.save(file, "TIFF")
-    except (OSError, ValueError) as error:
-        raise UserError(f"a picture of mode {picture.mode} cannot be used: {error}") from error
-    return open_rgb(file.getvalue())
 
 
 def load(
