@@ -1,6 +1,5 @@
 """Stage `features`: every image and every distinct text encoded once, cached as Parquet."""
 
-import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -91,7 +90,6 @@ def _encode(
     from rau.encoders import encoder
     from rau.features import cache
     from rau.features.items import val_pairs
-    from rau.table_metadata import cautions
 
     threads = stage.limit_threads(params.train.threads)
     name = params.dataset.name
@@ -113,9 +111,7 @@ def _encode(
                 parts.fill("pairs", pairs, *size, shard)
             return stage.Partial(f"share {shard} of the images and texts is encoded")
         about = parts.encode_texts(workspace.features(name, "texts"), texts, *size)
-        built_in = (name, params.dataset.root) == ("garments", None)
-        for caution in cautions(about, built_in):
-            print(f"warning: {caution}", file=sys.stderr)
+        stage.warn(about, params.dataset)
         parts.encode_images(workspace.features(name, "images"), images, *size)
         if pairs is not None:
             parts.encode_pairs(workspace.features(name, "pairs"), pairs, *size)

@@ -94,6 +94,8 @@ def _finetune(
         if processes.of_the_first(processes.first and record.is_whole(kept, key)):
             return TAKEN
         loaded = clip.load(workspace.ENCODER, processes.device)
+        if processes.first:
+            stage.warn({"encoder": loaded.name}, params.dataset)
         pictures = workspace.parts() / "pictures"
         result = run.finetune(params, loaded, material, processes, pictures, state)
         if processes.first:

@@ -3,7 +3,7 @@
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,7 +15,8 @@ from pipeline import workspace
 from rau import console
 from rau.files import digest_files, write_json
 from rau.memory import peak_memory_bytes
-from rau.params import Section
+from rau.params import DatasetParams, Section
+from rau.table_metadata import cautions
 
 
 class Partial(str):
@@ -51,6 +52,17 @@ def run(
                 print(f"{name:<14}{seconds:>5.0f} s  {line}")
 
     console.run(app, note)
+
+
+def warn(encoder: Mapping[str, str], dataset: DatasetParams) -> None:
+    """Print what a reader must know of an encoder's features of this data set.
+
+    Args:
+        encoder: metadata of the features, or `encoder` alone: its name.
+    """
+    built_in = (dataset.name, dataset.root) == ("garments", None)
+    for caution in cautions(encoder, built_in):
+        print(f"warning: {caution}", file=sys.stderr)
 
 
 def peak_device_bytes() -> int | None:

@@ -25,8 +25,8 @@ def cautions(features: Mapping[str, str], on_garments: bool) -> list[str]:
         )
     if features.get("encoder") == BUILT_IN_ENCODER and not on_garments:
         found.append(
-            f"the encoder {BUILT_IN_ENCODER} knows drawn garments alone, these images are others: "
-            "results say nothing; set encoder.name and encoder.pretrained (docs/datasets.md)"
+            f"the encoder {BUILT_IN_ENCODER} was pretrained on drawn garments alone; for photos "
+            "set encoder.name and encoder.pretrained to one that knows them (docs/datasets.md)"
         )
     return found
 

@@ -333,7 +333,9 @@ def test_several_processes_fine_tune_one_encoder(
     assert seen == [(1, 4)]
 
 
-def test_heads_start_from_the_composer_of_their_architecture(project: Path) -> None:
+def test_heads_start_from_the_composer_of_their_architecture(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     params = yaml.safe_load((project / "params.yaml").read_text())
     params["train"]["start"] = "finetuned"
 
@@ -345,7 +347,10 @@ def test_heads_start_from_the_composer_of_their_architecture(project: Path) -> N
     assert "use train.start=fresh" in one_line(stage(project, "train", code=1))
     assert "fresh" not in stage(project, "deterministic")
     use("combiner", "head")
+    warned: list[str] = []
+    monkeypatch.setattr("pipeline.stage.warn", lambda made, _: warned.append(made["encoder"]))
     stage(project, "finetune")
+    assert warned == ["garments-clip"]
     stage(project, "train")
     assert "the deterministic head, which starts fresh" in stage(project, "deterministic")
     params["finetune"]["towers"] = "text"

@@ -13,6 +13,7 @@ from pipeline import stage, workspace
 from rau.errors import UserError
 from rau.files import digest_files
 from rau.memory import peak_memory_bytes
+from rau.params import DatasetParams
 
 
 @pytest.mark.parametrize(
@@ -57,6 +58,16 @@ def test_a_stage_that_is_stopped_says_so_and_exits_as_the_shell_expects(
     assert stopped.value.code == 130
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("stopped; ")
+
+
+def test_the_built_in_encoder_is_no_encoder_of_photos(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    stage.warn({"encoder": "garments-clip"}, DatasetParams())
+    stage.warn({"encoder": "ViT-B-32"}, DatasetParams(name="fashioniq"))
+    assert not capsys.readouterr().err
+    stage.warn({"encoder": "garments-clip"}, DatasetParams(name="fashioniq"))
+    assert "set encoder.name" in capsys.readouterr().err
 
 
 def test_a_fault_of_ours_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
