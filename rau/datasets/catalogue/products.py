@@ -6,11 +6,6 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from rau.datasets.annotations import MEAN
 from rau.datasets.catalogue import sheet
@@ -82,13 +77,13 @@ def read(root: Path) -> Products:
     image, own, category = table.need(IMAGE), table.find(ID), table.find(CATEGORY)
     pictures = _pictures(root, table, image)
     product, ids = _rows(table, own, pictures)
-    names, notes = _categories(table, category, _Merged(product, len(ids)))
+    names, notes = _categories(table, category, product, len(ids))
     of_product: list[list[str]] = [[] for _ in ids]
     places: dict[str, str] = {}
     for row, paths in pictures.items():
         _name_pictures(ids[product[row]], paths, of_product[product[row]], places, table.where(row))
     others = [name for name in table.columns if name not in (image, own, category)]
-    cells = {name: _values(table, name, _Merged(product, len(ids))) for name in others}
+    cells = {name: _values(table, name, product, len(ids)) for name in others}
     attributes, unused = [], {}
     for name, values in cells.items():
         made = attribute(name, values, table.comma)
@@ -144,9 +139,9 @@ def picture_place(root: Path, path: str, where: str) -> str:
 
 def _rows(
     table: sheet.Sheet, column: str | None, pictures: Mapping[int, list[str]]
-) -> tuple[NDArray[np.int64], list[str]]:
+) -> tuple[list[int], list[str]]:
     """The product of each row, -1 where the row is empty, and the products' ids."""
-    product = np.full(len(table), -1)
+    product = [-1] * len(table)
     ids: dict[str, int] = {}
     given = table.cells(column) if column is not None else [None] * len(table)
     named = Counter(name for paths in pictures.values() for name in {paths[0], stem(paths[0])})
@@ -178,54 +173,38 @@ def _name_pictures(
         places[name] = path
 
 
-@dataclass(frozen=True)
-class _Merged:
-    """Rows of the table as products: `product` of each row, -1 for none, of `count`."""
+def _values(
+    table: sheet.Sheet, column: str, product: Sequence[int], products: int
+) -> list[str | None]:
+    """A column's value of every product, in the spelling that comes first.
 
-    product: NDArray[np.int64]
-    count: int
-
-    def codes(self, codes: NDArray[Any], table: sheet.Sheet, column: str) -> NDArray[np.int32]:
-        """The codes of a column's cells (rows,) as those of products (P,); -1 is unknown.
-
-        Raises:
-            UserError: when two rows of a product differ.
-        """
-        known = np.flatnonzero((codes >= 0) & (self.product >= 0))
-        merged = np.full(self.count, -1, np.int32)
-        merged[self.product[known[::-1]]] = codes[known[::-1]]  # Of several the first stays.
-        odd = known[codes[known] != merged[self.product[known]]]
-        if len(odd):
-            here = int(odd[0])
-            same = known[self.product[known] == self.product[here]]
+    Raises:
+        UserError: when two rows of a product differ.
+    """
+    found: list[str | None] = [None] * products
+    first: dict[int, int] = {}
+    spelling: dict[str, str] = {}
+    for row, (own, cell) in enumerate(zip(product, table.cells(column), strict=True)):
+        if cell is None:
+            continue
+        value = spelling.setdefault(" ".join(cell.casefold().split()), cell)
+        if (before := first.setdefault(own, row)) == row:
+            found[own] = value
+        elif found[own] != value:
             raise UserError(
-                f"{table.where(here, column)}: differs from {table.row(int(same[0]))} of the "
-                "same id; give variants ids of their own"
+                f"{table.where(row, column)}: differs from {table.row(before)} of the same id; "
+                "give variants ids of their own"
             )
-        return merged
-
-
-def _values(table: sheet.Sheet, name: str, merged: _Merged) -> list[str | None]:
-    """A column's value of every product, in the spelling that comes first."""
-    found = pc.dictionary_encode(table.columns[name])
-    values: list[str] = found.dictionary.to_pylist()
-    alike: dict[str, int] = {}
-    same = [
-        alike.setdefault(" ".join(value.casefold().split()), code)
-        for code, value in enumerate(values)
-    ]
-    codes = np.array([*same, -1])[found.indices.fill_null(-1).to_numpy()]
-    own = merged.codes(codes, table, name)
-    return [values[code] if code >= 0 else None for code in own.tolist()]
+    return found
 
 
 def _categories(
-    table: sheet.Sheet, column: str | None, merged: _Merged
+    table: sheet.Sheet, column: str | None, product: Sequence[int], products: int
 ) -> tuple[list[str], list[str]]:
     """The category of every product, as reports can name it, and what was changed."""
     if column is None:
-        return [ONLY] * merged.count, []
-    given = _values(table, column, merged)
+        return [ONLY] * products, []
+    given = _values(table, column, product, products)
     spellings: dict[str, Counter[str]] = defaultdict(Counter)
     for name in filter(None, given):
         spellings[_plain(name).casefold()][_plain(name)] += 1
