@@ -30,10 +30,11 @@ def main() -> None:
     val = {row["image_id"] for row in galleries if row["gallery"] == "original"}
     queries = workspace.table(name, "queries")
     images = read_images(workspace.table(name, "images"))
+    statuses = {row["image_id"]: row["status"] for row in images}
     about = study_page.about(
         params,
         DatasetLabel.of_table(queries),
-        coverage.measure(images, read_queries(queries), val),
+        coverage.measure(statuses, read_queries(queries), val),
         read_features(workspace.features(name, "texts"), "text").metadata,
     )
     write_json(target / "about.json", about)

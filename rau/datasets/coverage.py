@@ -11,7 +11,7 @@ from pydantic import NonNegativeInt
 
 from rau.errors import UserError
 from rau.params import Section
-from rau.schemas import ImageRow, ManifestRow, QueryRow
+from rau.schemas import ManifestRow, QueryRow
 
 
 def is_usable(query: QueryRow, valid: set[str]) -> bool:
@@ -62,7 +62,7 @@ class Coverage(Section):
 
 
 def measure(
-    images: Sequence[ImageRow | ManifestRow],
+    statuses: Mapping[str, str],
     queries: Sequence[QueryRow],
     val_gallery: Collection[str],
     unusable: Literal["miss", "leave_out"] | None = None,
@@ -70,19 +70,10 @@ def measure(
     """Count valid images, in all and in the val gallery, and val queries that can be answered.
 
     Args:
+        statuses: of the images, by id.
         val_gallery: ids of its images, of all categories.
         unusable: how queries without their images count.
     """
-    statuses = {row["image_id"]: row["status"] for row in images}
-    return _count(statuses, queries, val_gallery, unusable)
-
-
-def _count(
-    statuses: Mapping[str, str],
-    queries: Sequence[QueryRow],
-    val_gallery: Collection[str],
-    unusable: Literal["miss", "leave_out"] | None = None,
-) -> Coverage:
     valid = {image_id for image_id, status in statuses.items() if status == "ok"}
     val = [query for query in queries if query["split"] == "val"]
     gallery = set(val_gallery)
@@ -104,8 +95,8 @@ def table(
     splits: Mapping[tuple[str, str], Sequence[str]], queries: Sequence[QueryRow], manifest: pa.Table
 ) -> str:
     """Images and usable queries of every category and split, then images by source, as text."""
-    statuses = dict(zip(*(manifest[n].to_pylist() for n in ("image_id", "status")), strict=True))
-    valid = {image_id for image_id, status in statuses.items() if status == "ok"}
+    whole = manifest.filter(pc.field("status") == "ok")
+    valid = set(whole["image_id"].to_pylist())
     wide = max(14, *(len(category) + 2 for category, _ in splits))
     lines = [f"{'category':<{wide}}{'split':<8}{'images':>20}{'queries usable':>20}"]
     for (category, split), ids in splits.items():
@@ -117,11 +108,10 @@ def table(
         images = f"{len(set(ids) & valid):,} of {len(set(ids)):,}"
         answerable = f"{sum(usable):,} of {len(usable):,}"
         lines.append(f"{category:<{wide}}{split:<8}{images:>20}{answerable:>20}")
-    whole = pc.equal(manifest["status"], "ok")
-    sources = Counter(manifest["source"].filter(whole).to_pylist())
-    gaps = Counter(manifest["status"].filter(pc.invert(whole)).to_pylist())
     lines += ["", f"{'source':<34}{'images':>8}"]
-    lines += [f"{name:<34}{n:>8,}" for by in (sources, gaps) for name, n in by.most_common()]
+    for column in (whole["source"], _gaps(manifest)["status"]):
+        counts = Counter(column.to_pylist()).most_common()
+        lines += [f"{name:<34}{count:>8,}" for name, count in counts]
     return "\n".join([*lines, "", str(of_manifest(splits, queries, manifest))])
 
 
@@ -131,14 +121,17 @@ def of_manifest(
     """Count valid images, and val queries that can be answered."""
     statuses = dict(zip(*(manifest[n].to_pylist() for n in ("image_id", "status")), strict=True))
     val_gallery = {i for (_, split), ids in splits.items() if split == "val" for i in ids}
-    return _count(statuses, queries, val_gallery)
+    return measure(statuses, queries, val_gallery)
+
+
+def _gaps(manifest: pa.Table) -> pa.Table:
+    """The rows of missing and corrupt images."""
+    return manifest.filter(pc.field("status") != "ok")
 
 
 def missing(manifest: pa.Table) -> str:
     """Every missing or corrupt image, as CSV."""
-    gaps = manifest.filter(pc.field("status") != "ok").select(
-        ["image_id", "status", "source", "reason"]
-    )
+    gaps = _gaps(manifest).select(["image_id", "status", "source", "reason"])
     return str(gaps.to_pandas().to_csv(index=False))
 
 
@@ -155,7 +148,7 @@ def check(manifest: pa.Table, allow_missing: bool, root: Path, listing: Path) ->
     Raises:
         UserError: on a gap, unless `allow_missing`.
     """
-    gaps = manifest.filter(pc.field("status") != "ok").to_pylist()
+    gaps = _gaps(manifest).to_pylist()
     if gaps and not allow_missing:
         named = ", ".join(f"{row['image_id']} ({_why(row)})" for row in gaps[:5])
         named += ", …" if len(gaps) > 5 else ""

@@ -168,13 +168,14 @@ def evaluate_run(
     )
     differences = result.against.get(headline.name, {}).get("mean")
     val_gallery = {row["image_id"] for row in galleries if row["gallery"] == "original"}
+    statuses = {row["image_id"]: row["status"] for row in images}
     metrics = RunMetrics(
         **dict(result),
         method=trained.label,
         head=params.train.head,
         dataset=dataset,
         encoder=features.texts.metadata | features.images.metadata,
-        coverage=coverage.measure(images, queries, val_gallery, params.evaluate.unusable),
+        coverage=coverage.measure(statuses, queries, val_gallery, params.evaluate.unusable),
         relevance=benchmark.relevance([q for q in queries if q["split"] == "val"]),
         headline=benchmark.headline(result, headline),
         training=TrainingSummary(

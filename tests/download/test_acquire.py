@@ -87,7 +87,7 @@ def test_gaps_are_counted_and_not_asked_for_again(
     root = tmp_path / "store"
     sources = world.fetch(host.url, folder, root)
     found, table = verified(root, sources)
-    measured = coverage.measure(table.to_pylist(), found.queries, ids)
+    measured = coverage.of_manifest(found.splits, found.queries, table)
     assert (measured.images, measured.missing, measured.corrupt) == (349, 11, 0)
     lines = coverage.table(found.splits, found.queries, table).splitlines()
     assert lines[-1].startswith("349 of 360 images")
