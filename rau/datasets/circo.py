@@ -36,7 +36,7 @@ def image_id(number: Any, where: str) -> str:
     Raises:
         UserError: when it is no such number.
     """
-    if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number < 10**DIGITS:
+    if type(number) is not int or not 0 <= number < 10**DIGITS:  # True is no number here.
         raise UserError(f"{where}: {str(number)[:40]!r} is no number of an image; fix the file")
     return f"{number:0{DIGITS}}"
 
@@ -61,10 +61,9 @@ def _images(root: Path) -> tuple[Path, list[str]]:
 
 def _query(entry: Any, where: str, split: str) -> QueryRow:
     hidden = split == "test"
-    known = [] if hidden else ["target_img_id", "gt_img_ids"]
-    check_entry(entry, where, ["relative_caption", "shared_concept"], ["id", "reference_img_id"])
-    check_entry(entry, where, [], known)
-    if not isinstance(entry["id"], int) or isinstance(entry["id"], bool) or entry["id"] < 0:
+    others = ["id", "reference_img_id", *([] if hidden else ["target_img_id", "gt_img_ids"])]
+    check_entry(entry, where, ["relative_caption", "shared_concept"], others)
+    if type(entry["id"]) is not int or entry["id"] < 0:
         raise UserError(f"{where}: 'id' is not the number of a query; fix the row")
     aspects = entry.get("semantic_aspects")
     if aspects is not None and not are_strings(aspects):

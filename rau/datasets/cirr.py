@@ -52,7 +52,7 @@ def _query(entry: Any, where: str, split: str) -> QueryRow:
     members = entry["img_set"].get("members") if isinstance(entry["img_set"], dict) else None
     if not are_strings(members):
         raise UserError(f"{where}: img_set has no list 'members' of image ids; fix the row")
-    if not isinstance(entry["pairid"], int) or isinstance(entry["pairid"], bool):
+    if type(entry["pairid"]) is not int:  # True is no number here.
         raise UserError(f"{where}: 'pairid' is not a number; fix the row")
     return {
         "query_id": str(entry["pairid"]),

@@ -7,7 +7,6 @@ from typing import get_args
 import pandas as pd
 import pyarrow as pa
 
-from rau.datasets.annotations import Annotations
 from rau.datasets.readers import reader
 from rau.errors import UserError
 from rau.params import DatasetParams
@@ -36,7 +35,7 @@ def read_frames(name: str, root: Path) -> Dataset:
         raise UserError(f"no data set is called {name!r}; choose from {', '.join(names)}")
     if not root.is_dir():
         raise UserError(f"no folder {root}; check the path")
-    found: Annotations = reader(name).read_annotations(root)
+    found = reader(name).read_annotations(root)
     tables = found.gallery_table(), pa.Table.from_pylist(found.queries, schema=QUERIES)
     galleries, queries = (table.to_pandas() for table in tables)
     return Dataset(queries, galleries)

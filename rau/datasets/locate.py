@@ -8,7 +8,7 @@ import errno
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from rau.files import walk
@@ -47,10 +47,10 @@ def _suffix(path: str) -> str:
     return os.path.splitext(path)[1].lower()  # noqa: PTH122 - a million paths are slow
 
 
-def _alone(names: Mapping[str, str]) -> set[str]:
-    """The ids whose names are like no other's."""
-    count = Counter(map(_fold, names.values()))
-    return {image_id for image_id, name in names.items() if count[_fold(name)] == 1}
+def _alone(names: Collection[str]) -> set[str]:
+    """The names that are like no other."""
+    count = Counter(map(_fold, names))
+    return {name for name in names if count[_fold(name)] == 1}
 
 
 def locate(root: Path, images: Mapping[str, Sequence[str]]) -> dict[str, Path | None]:
@@ -61,30 +61,26 @@ def locate(root: Path, images: Mapping[str, Sequence[str]]) -> dict[str, Path | 
         images: by id, paths under `root` without suffix, in the order to try.
     """
     folders: dict[str, _Files] = {}
-    alone = _alone({image_id: places[0] for image_id, places in images.items()})
+    alone = _alone([places[0] for places in images.values()])
 
-    def find(image_id: str) -> Path | None:
-        for place in images[image_id]:
+    def find(places: Sequence[str]) -> Path | None:
+        for place in places:
             folder, _, name = place.rpartition("/")
             if folder not in folders:
                 folders[folder] = _Files(_listed(root / folder))
-            if found := folders[folder].find(name, image_id in alone):
+            if found := folders[folder].find(name, places[0] in alone):
                 return Path(found)
         return None
 
-    return {image_id: find(image_id) for image_id in images}
+    return {image_id: find(places) for image_id, places in images.items()}
 
 
-def search(root: Path, names: Mapping[str, str]) -> dict[str, Path]:
-    """Files anywhere below a folder whose name is an image's, by id.
-
-    Args:
-        names: of files without suffix, by id.
-    """
+def search(root: Path, names: Collection[str]) -> dict[str, Path]:
+    """Files anywhere below a folder that have one of some names, without their suffix, by name."""
     files = _Files(path for folder, _ in walk(root) for path in _listed(folder))
     alone = _alone(names)
-    found = {i: files.find(name, i in alone) for i, name in names.items()}
-    return {image_id: Path(path) for image_id, path in found.items() if path is not None}
+    found = {name: files.find(name, name in alone) for name in names}
+    return {name: Path(path) for name, path in found.items() if path is not None}
 
 
 def _listed(folder: Path) -> list[str]:

@@ -1,6 +1,6 @@
 """Images that the user already has: linked into the store, or read where they lie."""
 
-from collections.abc import Container, Iterable
+from collections.abc import Collection, Container
 from pathlib import Path
 
 from rau.datasets.locate import search
@@ -10,7 +10,7 @@ from rau.errors import UserError
 from rau.progress import tqdm
 
 
-def find_images(folder: Path, wanted: Iterable[str], missing: Container[str]) -> dict[str, Path]:
+def find_images(folder: Path, wanted: Collection[str], missing: Container[str]) -> dict[str, Path]:
     """Files anywhere under `folder` that are named as missing images, by id.
 
     Args:
@@ -21,7 +21,7 @@ def find_images(folder: Path, wanted: Iterable[str], missing: Container[str]) ->
     """
     if not folder.is_dir():
         raise UserError(f"dataset.images: no folder {folder}; check the path")
-    found = search(folder, {image_id: image_id for image_id in wanted})
+    found = search(folder, wanted)
     return {image_id: path for image_id, path in found.items() if image_id in missing}
 
 

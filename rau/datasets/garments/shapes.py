@@ -62,9 +62,9 @@ def mirror(path: Sequence[complex]) -> Path:
     return [-z.conjugate() for z in path]
 
 
-def arc(width: float, y: float, depth: float, points: int = 13) -> Path:
+def arc(width: float, y: float, depth: float) -> Path:
     """Half an ellipse that hangs from `y`, from right to left."""
-    angles = np.linspace(0, math.pi, points)
+    angles = np.linspace(0, math.pi, 13)
     return [complex(width * math.cos(a), y + depth * math.sin(a)) for a in angles]
 
 
