@@ -10,9 +10,11 @@ import numpy as np
 
 from rau.datasets.catalogue import grammar, phrases
 from rau.datasets.catalogue.attributes import Attribute, Boolean, Labels, Numbers, Sets
-from rau.datasets.catalogue.relevance import Constraint
+from rau.datasets.catalogue.relevance import Constraint, Demand
 
 T = TypeVar("T")
+# A phrase, and what it demands of its attribute: a label's place among the values, or a number.
+Said = tuple[str, Demand, float]
 DOUBLE_SHARE, VAGUE_SHARE = 0.3, 0.2
 TWO, VAGUE = "two changes", "vague"
 KINDS = (Labels.kind, Boolean.kind, Numbers.kind, Sets.kind, VAGUE, TWO)
@@ -61,14 +63,16 @@ def caption(
     """
     count = 2 if len(different) > 1 and rng.random() < DOUBLE_SHARE else 1
     form: grammar.Form = pick(rng, ("predicate", "fragment", "request"))
-    said = [
-        _say(place, attributes[place], reference, target, form, rng)
-        for place in rng.choice(different, count, replace=False).tolist()
-    ]
+    places = rng.choice(different, count, replace=False).tolist()
+    said = [_say(attributes[place], reference, target, form, rng) for place in places]
     text = _joined([phrase for phrase, _, _ in said], pick(rng, grammar.LINKS[form]))
-    demands = tuple(demand for _, demand, _ in said)
-    kind = TWO if count == 2 else said[0][2]
-    return Caption(_untidy(_opening(text, form, rng) + text, rng), demands, kind)
+    demands = tuple(
+        Constraint(place, demand, value)
+        for place, (_, demand, value) in zip(places, said, strict=True)
+    )
+    kind = VAGUE if demands[0].demand == "is not" else attributes[places[0]].kind
+    text = _untidy(_opening(text, form, rng) + text, rng)
+    return Caption(text, demands, TWO if count == 2 else kind)
 
 
 def _joined(phrases: Sequence[str], link: str) -> str:
@@ -94,61 +98,48 @@ def _untidy(text: str, rng: np.random.Generator) -> str:
 
 
 def _say(
-    place: int,
-    attribute: Attribute,
-    reference: int,
-    target: int,
-    form: grammar.Form,
-    rng: np.random.Generator,
-) -> tuple[str, Constraint, str]:
-    """A phrase for one change, what it demands, and its kind."""
+    attribute: Attribute, reference: int, target: int, form: grammar.Form, rng: np.random.Generator
+) -> Said:
+    """A phrase for one change, and what it demands."""
     if isinstance(attribute, Numbers):
-        phrase, limit, higher = _number(attribute, reference, target, form, rng)
-        demand = Constraint(place, "above" if higher else "below", limit)
-    elif isinstance(attribute, Sets):
-        return _set(place, attribute, reference, target, form, rng)
-    elif isinstance(attribute, Boolean):
-        code = int(attribute.codes[target])
-        templates, name = phrases.of_boolean(attribute.words, code == 1)
-        phrase = phrases.fill(pick(rng, templates[form]), {"n": name})
-        demand = Constraint(place, "is", code)
-    elif isinstance(attribute, Labels):
-        return _label(place, attribute, reference, target, form, rng)
-    else:
-        raise TypeError(type(attribute))
-    return phrase, demand, attribute.kind
+        return _number(attribute, reference, target, form, rng)
+    if isinstance(attribute, Sets):
+        return _set(attribute, reference, target, form, rng)
+    if isinstance(attribute, Boolean):
+        return _boolean(attribute, target, form, rng)
+    if isinstance(attribute, Labels):
+        return _label(attribute, reference, target, form, rng)
+    raise TypeError(type(attribute))
+
+
+def _boolean(attribute: Boolean, target: int, form: grammar.Form, rng: np.random.Generator) -> Said:
+    code = int(attribute.codes[target])
+    templates, name = phrases.of_boolean(attribute.words, code == 1)
+    return phrases.fill(pick(rng, templates[form]), {"n": name}), "is", code
 
 
 def _label(
-    place: int,
-    attribute: Labels,
-    reference: int,
-    target: int,
-    form: grammar.Form,
-    rng: np.random.Generator,
-) -> tuple[str, Constraint, str]:
+    attribute: Labels, reference: int, target: int, form: grammar.Form, rng: np.random.Generator
+) -> Said:
     old, new = int(attribute.codes[reference]), int(attribute.codes[target])
     named = {"v": attribute.values[new], "o": attribute.values[old]}
     topic, named["n"] = phrases.of_label(attribute.words, named["o"], named["v"])
     if topic is grammar.PEOPLE:
         named |= {key: grammar.PEOPLE_WORDS.get(named[key], named[key]) for key in "vo"}
     if len(attribute.values) > 2 and rng.random() < VAGUE_SHARE:
-        text = phrases.fill(pick(rng, topic.vague[form]), named)
-        return text, Constraint(place, "is not", old), VAGUE
-    text = phrases.fill(pick(rng, topic.values[form]), named)
-    return text, Constraint(place, "is", new), attribute.kind
+        return phrases.fill(pick(rng, topic.vague[form]), named), "is not", old
+    return phrases.fill(pick(rng, topic.values[form]), named), "is", new
 
 
 def _number(
     attribute: Numbers, reference: int, target: int, form: grammar.Form, rng: np.random.Generator
-) -> tuple[str, float, bool]:
-    """A phrase, the number that it compares with, and whether it asks for a higher one."""
+) -> Said:
     old, new = float(attribute.numbers[reference]), float(attribute.numbers[target])
     templates, named = phrases.of_number(attribute.words, new > old)
     template = pick(rng, templates[form])
     limit = between(old, new) if "{x}" in template else old
     named |= {"x": attribute.text(limit), "n": attribute.words}
-    return phrases.fill(template, named), limit, new > old
+    return phrases.fill(template, named), "above" if new > old else "below", limit
 
 
 def between(old: float, new: float) -> float:
@@ -165,17 +156,11 @@ def between(old: float, new: float) -> float:
 
 
 def _set(
-    place: int,
-    attribute: Sets,
-    reference: int,
-    target: int,
-    form: grammar.Form,
-    rng: np.random.Generator,
-) -> tuple[str, Constraint, str]:
+    attribute: Sets, reference: int, target: int, form: grammar.Form, rng: np.random.Generator
+) -> Said:
     had, has = attribute.members[reference], attribute.members[target]
     value = int(pick(rng, np.flatnonzero(had ^ has).tolist()))
     more = bool(has[value])
     named = dict.fromkeys("vo", attribute.values[value]) | {"n": attribute.words}
     template = pick(rng, phrases.of_set(attribute.words, more)[form])
-    demand = Constraint(place, "has" if more else "lacks", value)
-    return phrases.fill(template, named), demand, attribute.kind
+    return phrases.fill(template, named), "has" if more else "lacks", value
