@@ -63,18 +63,16 @@ def _alone(root: Path, name: str) -> Iterator[None]:
     lock = FileLock(root / ".lock")
     try:
         root.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=0)
+        held = lock.acquire(timeout=0)
     except Timeout:
         print(f"another process fetches {name}; waiting for it")
-        lock.acquire()
+        held = lock.acquire()
     except OSError as error:
         raise UserError(
             f"cannot write {root}: {error.strerror}; free or change the disk"
         ) from error
-    try:
+    with held:
         yield
-    finally:
-        lock.release()
 
 
 def _may_fetch(card: DatasetCard, store: ImageStore, accept_terms: bool) -> bool:

@@ -63,11 +63,9 @@ def fetch_images(archive: Archive, store: ImageStore, client: Client) -> str:
     Returns:
         The outcome as text.
     """
-    before = len(store.missing)
-    askable = set(store.askable(archive.url))
-    holds = store.journal.finished.get((archive.url, ""))
-    if not askable or (holds is not None and not holds & askable):
+    if store.exhausted(archive.url):
         return "0 images"
+    before = len(store.missing)
     try:
         part = _fetch(archive, store.root, client, MAX_ARCHIVE)
         with _opened(part) as file:

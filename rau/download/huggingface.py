@@ -37,9 +37,7 @@ def fetch_images(mirror: Mirror, store: ImageStore, hub: HfApi) -> str:
     try:
         ids = None if mirror.pool is None else _pool(mirror.pool, store, hub)
         for name in _files(mirror, hub):
-            askable = set(store.askable(mirror.repository))
-            holds = store.journal.finished.get((mirror.repository, name))
-            if not askable or (holds is not None and not holds & askable):
+            if store.exhausted(mirror.repository, name):
                 continue
             path = _download(hub, mirror, name, store)
             found = _take(path, mirror, ids, store)

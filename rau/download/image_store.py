@@ -45,6 +45,12 @@ class ImageStore:
         """Missing images that this source has not refused."""
         return [i for i in self.missing if (i, source) not in self.journal.refused]
 
+    def exhausted(self, source: str, file: str = "") -> bool:
+        """Whether a file was read to its end before and holds no image to ask its source for."""
+        askable = self.askable(source)
+        holds = self.journal.finished.get((source, file))
+        return not askable or (holds is not None and holds.isdisjoint(askable))
+
     def part(self, image_id: str) -> Path:
         """Where a download is kept until it is complete."""
         return self._incoming / f"{image_id}.part"
