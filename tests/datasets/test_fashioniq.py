@@ -19,17 +19,24 @@ CATEGORIES = ("dress", "shirt", "toptee")
 needs_real = pytest.mark.skipif(not REAL.is_dir(), reason="no official annotation files at hand")
 
 
-def write_layout(root: Path, entries: list[dict[str, Any]], ids: list[str]) -> Path:
-    for folder, name, value in (
-        ("captions", "cap.dress.val.json", entries),
-        ("image_splits", "split.dress.val.json", ids),
-    ):
-        (root / folder).mkdir(exist_ok=True)
-        (root / folder / name).write_text(json.dumps(value))
+def write_layout(
+    root: Path, entries: list[dict[str, Any]], ids: list[str], name: str = "dress.val"
+) -> Path:
+    for place, value in ((f"captions/cap.{name}", entries), (f"image_splits/split.{name}", ids)):
+        path = root / f"{place}.json"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps(value))
     return root
 
 
 ENTRY = {"candidate": "A", "target": "B", "captions": ["is red", "longer"]}
+TRUTH = {"category": "dress", "split": "val", "query_index": 0, "candidate": "A", "target": "B"}
+
+
+def write_truth(root: Path, **changed: Any) -> None:
+    """The relevance of the layout's one query, with some values replaced."""
+    table = pa.Table.from_pylist([TRUTH | {"relevant": ["B"]} | changed], schema=RELEVANCE)
+    pq.write_table(table, root / "relevance.parquet")
 
 
 def test_tables_of_a_small_folder(tmp_path: Path) -> None:
@@ -97,9 +104,7 @@ def test_captions_without_split_file(tmp_path: Path) -> None:
 
 def test_relevance_of_other_queries_is_refused(tmp_path: Path) -> None:
     write_layout(tmp_path, [ENTRY], ["A", "B"])
-    row = {"category": "dress", "split": "val", "query_index": 0, "candidate": "B", "target": "A"}
-    table = pa.Table.from_pylist([row | {"relevant": ["A"]}], schema=RELEVANCE)
-    pq.write_table(table, tmp_path / "relevance.parquet")
+    write_truth(tmp_path, candidate="B", target="A", relevant=["A"])
     with pytest.raises(UserError, match="names another query"):
         fashioniq.read_annotations(tmp_path)
 
@@ -114,10 +119,7 @@ def test_relevance_of_other_queries_is_refused(tmp_path: Path) -> None:
 )
 def test_truth_is_checked(tmp_path: Path, changed: dict[str, Any], said: str) -> None:
     write_layout(tmp_path, [ENTRY], ["A", "B"])
-    row = {"category": "dress", "split": "val", "query_index": 0}
-    row |= {"candidate": ENTRY["candidate"], "target": ENTRY["target"], "relevant": ["B"]} | changed
-    table = pa.Table.from_pylist([row], schema=RELEVANCE)
-    pq.write_table(table, tmp_path / "relevance.parquet")
+    write_truth(tmp_path, **changed)
     with pytest.raises(UserError, match=said):
         fashioniq.read_annotations(tmp_path)
 
@@ -130,9 +132,7 @@ def test_truth_of_another_type(tmp_path: Path) -> None:
 
 
 def test_any_category_counts(tmp_path: Path) -> None:
-    write_layout(tmp_path, [ENTRY], ["A", "B"])
-    for path in list(tmp_path.glob("*/*.dress.val.json")):
-        path.rename(path.with_name(path.name.replace("dress", "shoes")))
+    write_layout(tmp_path, [ENTRY], ["A", "B"], "shoes.val")
     assert fashioniq.read_annotations(tmp_path).queries[0]["query_id"] == "shoes-val-0"
 
 
@@ -154,17 +154,14 @@ def test_files_of_others_are_passed_over_with_a_note(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["mean", "Mean", "a@b", "a,b", " a", "x" * 65])
 def test_category_names_that_reports_could_not_tell_apart(tmp_path: Path, name: str) -> None:
-    write_layout(tmp_path, [ENTRY], ["A", "B"])
-    for path in list(tmp_path.glob("*/*.dress.val.json")):
-        path.rename(path.with_name(path.name.replace("dress", name)))
+    write_layout(tmp_path, [ENTRY], ["A", "B"], f"{name}.val")
     with pytest.raises(UserError, match="a category cannot be named"):
         fashioniq.read_annotations(tmp_path)
 
 
 def test_categories_that_differ_in_case_only(tmp_path: Path) -> None:
-    write_layout(tmp_path, [ENTRY], ["A", "B"])
-    for path in list(tmp_path.glob("*/*.dress.val.json")):
-        path.with_name(path.name.replace("dress", "Dress")).write_bytes(path.read_bytes())
+    for name in ("dress.val", "Dress.val"):
+        write_layout(tmp_path, [ENTRY], ["A", "B"], name)
     with pytest.raises(UserError, match="differ in case only"):
         fashioniq.read_annotations(tmp_path)
 
@@ -180,9 +177,7 @@ def test_files_of_other_systems(tmp_path: Path, encoding: str) -> None:
 
 @pytest.mark.parametrize("target", [7, ["A"], {}])
 def test_a_target_of_the_test_split_is_a_string(tmp_path: Path, target: Any) -> None:
-    write_layout(tmp_path, [ENTRY | {"target": target}], ["A", "B"])
-    for path in list(tmp_path.glob("*/*.dress.val.json")):
-        path.rename(path.with_name(path.name.replace("val", "test")))
+    write_layout(tmp_path, [ENTRY | {"target": target}], ["A", "B"], "dress.test")
     with pytest.raises(UserError, match="'target' is not a string"):
         fashioniq.read_annotations(tmp_path)
 
