@@ -20,7 +20,7 @@ def main() -> str:
     annotations = source.read_annotations(workspace.store(dataset))
     tables = annotations.tables(manifest)
     usable = tables["images"].filter(pc.field("status") == "ok")["image_id"].to_pylist()
-    for note in [*annotations.notes, *check(annotations, set(usable))]:
+    for note in [*annotations.notes, *check(annotations, usable)]:
         print(f"note: {printable(note)}")
     for name, schema in (("images", IMAGES), ("queries", QUERIES), ("galleries", GALLERIES)):
         # The manifest's label of the copy is passed on to the stages that measure. The digest of

@@ -246,8 +246,8 @@ def digest_files(paths: Iterable[Path]) -> str:
 def new_folder(folder: Path) -> Iterator[Path]:
     """Yield a temporary folder that takes the place of `folder` if the block succeeds."""
     make_folder(folder.parent)
-    for abandoned in old_siblings(folder, ""):
-        shutil.rmtree(abandoned, ignore_errors=True)
+    for old in old_siblings(folder, ""):
+        shutil.rmtree(old, ignore_errors=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         yield temporary

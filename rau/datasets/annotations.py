@@ -71,19 +71,22 @@ class Annotations:
         for (category, _), ids in self.splits.items():
             for image_id in ids:
                 category_of.setdefault(image_id, category)
-        ids = manifest["image_id"].to_pylist()
-        if ids != self.image_ids:
+        if manifest["image_id"].to_pylist() != list(category_of):
             raise UserError(
                 "the annotations have changed since the images were listed; run "
                 "`python -m pipeline.download` again"
             )
-        categories = pa.array([category_of[image_id] for image_id in ids], pa.string())
+        categories = pa.array([*category_of.values()], pa.string())
         images = manifest.append_column("category", categories).select(IMAGES.names)
         return {
             "images": images,
-            "queries": pa.Table.from_pylist(self.queries, schema=QUERIES),
+            "queries": self.query_table(),
             "galleries": self.gallery_table(),
         }
+
+    def query_table(self) -> pa.Table:
+        """The table `queries`."""
+        return pa.Table.from_pylist(self.queries, schema=QUERIES)
 
     def gallery_table(self) -> pa.Table:
         """The table `galleries`."""

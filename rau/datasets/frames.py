@@ -5,12 +5,10 @@ from pathlib import Path
 from typing import get_args
 
 import pandas as pd
-import pyarrow as pa
 
 from rau.datasets.readers import reader
 from rau.errors import UserError
 from rau.params import DatasetParams
-from rau.schemas import QUERIES
 
 
 @dataclass(frozen=True)
@@ -36,6 +34,4 @@ def read_frames(name: str, root: Path) -> Dataset:
     if not root.is_dir():
         raise UserError(f"no folder {root}; check the path")
     found = reader(name).read_annotations(root)
-    tables = found.gallery_table(), pa.Table.from_pylist(found.queries, schema=QUERIES)
-    galleries, queries = (table.to_pandas() for table in tables)
-    return Dataset(queries, galleries)
+    return Dataset(found.query_table().to_pandas(), found.gallery_table().to_pandas())
