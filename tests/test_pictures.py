@@ -14,16 +14,11 @@ from rau.datasets.image_files import inspect
 from rau.datasets.placeholders import KNOWN
 from rau.errors import UserError
 from rau.pictures import open_rgb
+from tests.image_files import saved
 from tests.places import ROOT
 
 RAMP = np.linspace(0, 255, 16).astype(np.uint8).reshape(4, 4).repeat(8, 0).repeat(8, 1)
 COLOURS = np.stack([RAMP, 255 - RAMP, np.full_like(RAMP, 90)], axis=2)
-
-
-def saved(image: Image.Image, kind: str, **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
 
 
 def decoded(content: bytes) -> np.ndarray[Any, Any]:

@@ -18,6 +18,7 @@ from rau.datasets.annotations import Annotations
 from rau.datasets.registry import FASHIONIQ, DatasetCard, Files
 from rau.download.acquire import acquire
 from rau.download.http_client import Client
+from tests.image_files import saved
 from tests.server import Server
 
 CATEGORIES = ("dress", "shirt", "toptee")
@@ -27,9 +28,7 @@ TABLES = "image_url"
 def picture(image_id: str) -> bytes:
     """A JPEG of its own for every id."""
     block = Image.frombytes("RGB", (2, 2), hashlib.sha256(image_id.encode()).digest()[:12])
-    buffer = io.BytesIO()
-    block.resize((8, 8), Image.Resampling.NEAREST).save(buffer, "JPEG", quality=90)
-    return buffer.getvalue()
+    return saved(block.resize((8, 8), Image.Resampling.NEAREST), "JPEG", quality=90)
 
 
 def write_annotations(root: Path, images: int) -> None:

@@ -1,6 +1,5 @@
 """What a store takes in: the user's own files, placeholders, the journal, terms of use."""
 
-import io
 from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
@@ -26,6 +25,7 @@ from rau.download.journal import Journal
 from rau.errors import UserError
 from tests import server
 from tests.datasets.test_cirr import ENTRY, PATHS, write_layout
+from tests.image_files import saved
 from tests.places import SHARED
 from tests.world import parquet, picture, serve_files
 
@@ -67,10 +67,8 @@ def test_a_link_is_not_made_to_the_picture_of_another_id(tmp_path: Path) -> None
 
 
 def test_a_png_is_named_so(tmp_path: Path) -> None:
-    buffer = io.BytesIO()
-    Image.new("RGB", (4, 4)).save(buffer, "PNG")
     store = intake(tmp_path, ["A"])
-    assert store.take("A", buffer.getvalue(), "a mirror") is None
+    assert store.take("A", saved(Image.new("RGB", (4, 4)), "PNG"), "a mirror") is None
     assert [path.name for path in (tmp_path / "images").iterdir()] == ["A.png"]
 
 
@@ -170,17 +168,15 @@ def test_placeholders_are_known_also_when_drawn_anew() -> None:
         assert inspect(path.read_bytes(), placeholders=True).status == "missing"
         assert inspect(path.read_bytes(), placeholders=False).status == "ok"
         for size, quality in (((150, 160), 60), ((224, 224), 40), ((400, 400), 90)):
-            buffer = io.BytesIO()
             again = Image.open(path).convert("RGB").resize(size)
-            again.save(buffer, "JPEG", quality=quality)
-            assert inspect(buffer.getvalue(), placeholders=True).status == "missing"
+            content = saved(again, "JPEG", quality=quality)
+            assert inspect(content, placeholders=True).status == "missing"
 
 
 @pytest.mark.parametrize("kind", ["GIF", "JPEG"])
 def test_a_single_pixel_is_no_photo(kind: str) -> None:
-    buffer = io.BytesIO()
-    Image.new("RGB", (1, 1)).save(buffer, kind)
-    assert inspect(buffer.getvalue(), placeholders=True).status == "missing"
+    content = saved(Image.new("RGB", (1, 1)), kind)
+    assert inspect(content, placeholders=True).status == "missing"
 
 
 @pytest.mark.skipif(not BROKEN.is_dir(), reason="shared/data/realphotos is not here")

@@ -14,6 +14,8 @@ import torch
 import yaml
 from PIL import Image
 
+from tests.image_files import saved
+
 ODD: tuple[Any, ...] = (
     *(None, True, 0, -1, 1, 2**40, 1e308, -1e-320, float("nan"), float("inf"), "", "A", [], {}),
     *("x" * 5000, "\ud800", "a\0b", "../../etc/passwd", "~nobody/x", "é", "e\u0301", "mean", "a/b"),
@@ -212,9 +214,7 @@ def in_image(data: bytes, rng: random.Random) -> bytes:
     more = (("RGBA", "PNG"), ("P", "GIF"), ("CMYK", "JPEG"), ("LAB", "TIFF"), ("RGB", "WEBP"))
     mode, kind = rng.choice((*modes, *more))
     size = rng.choice(((1, 1), (3, 90), (48, 48), (9000, 9000) if mode == "1" else (200, 7)))
-    buffer = io.BytesIO()
-    Image.new(mode, size, rng.choice((0, 1))).save(buffer, kind)
-    return buffer.getvalue()
+    return saved(Image.new(mode, size, rng.choice((0, 1))), kind)
 
 
 KINDS: dict[str, Callable[[bytes, random.Random], bytes]] = {

@@ -14,6 +14,7 @@ from rau.service.app import FILES, MAX_JSON, MAX_UPLOAD, create
 from rau.service.feedback import Feedback
 from rau.service.guard import HEADERS
 from rau.service.live import Live
+from tests.image_files import saved
 from tests.service.conftest import TOKEN
 from tests.service.world import HOSTILE, square
 
@@ -89,9 +90,7 @@ def test_an_upload_that_was_dropped_is_said_to_be(client: TestClient) -> None:
 
 def bomb() -> bytes:
     """A small file of many pixels."""
-    buffer = io.BytesIO()
-    Image.new("1", (10_000, 7_000)).save(buffer, "PNG")
-    return buffer.getvalue()
+    return saved(Image.new("1", (10_000, 7_000)), "PNG")
 
 
 @pytest.mark.parametrize(

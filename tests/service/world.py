@@ -17,6 +17,7 @@ from rau.search.model import Model
 from rau.service import server
 from rau.service.app import create
 from rau.service.live import Live
+from tests.image_files import saved
 from tests.search.world import CPU, load_model
 
 COLOURS = {"red": (200, 40, 40), "green": (40, 160, 70), "blue": (50, 80, 200)}
@@ -26,9 +27,7 @@ HOSTILE = "<img src=x onerror=alert(1)>.png"
 
 def square(colour: str, size: int = 40) -> bytes:
     """A PNG of one colour."""
-    buffer = io.BytesIO()
-    Image.new("RGB", (size, size), COLOURS[colour]).save(buffer, "PNG")
-    return buffer.getvalue()
+    return saved(Image.new("RGB", (size, size), COLOURS[colour]), "PNG")
 
 
 def make_catalogue(root: Path, count: int = 40) -> Path:
