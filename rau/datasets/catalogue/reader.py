@@ -1,6 +1,5 @@
 """A catalogue as the images, queries and galleries that every data set has."""
 
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,27 +44,25 @@ class Catalogue:
     def kinds(self) -> dict[str, list[QueryRow]]:
         """All queries by kind: by people, of one attribute's kind, vague, of two changes."""
         found: dict[str, list[QueryRow]] = {kind: [] for kind in (*KINDS, PEOPLE)}
-        count: dict[tuple[str, str], int] = defaultdict(int)
         said = {(r.reference, t) for r in self.requests for t in r.targets}
         for part in self.parts:
-            for one in part.triplets:
-                if (one.reference, one.target) in said:
-                    continue
-                count[part.category, part.split] += 1
-                name = f"{part.category}-{part.split}-{count[part.category, part.split] - 1}"
-                query = self._query(name, one.reference, one.target, one.answers.tolist())
-                query["captions"] = [one.caption.text]
+            drawn = (one for one in part.triplets if (one.reference, one.target) not in said)
+            for number, one in enumerate(drawn):
+                name, answers = f"{part.category}-{part.split}-{number}", one.answers.tolist()
+                query = self._query(name, one.reference, one.target, one.caption.text, answers)
                 found[one.caption.kind].append(query)
         for number, request in enumerate(self.requests):
             for target in request.targets:
                 own = self.products.categories[target]
                 alike = [t for t in request.targets if self.products.categories[t] == own]
-                query = self._query(f"people-{number}-{target}", request.reference, target, alike)
-                query["captions"] = [request.caption]
+                name = f"people-{number}-{target}"
+                query = self._query(name, request.reference, target, request.caption, alike)
                 found[PEOPLE].append(query)
         return {kind: queries for kind, queries in found.items() if queries}
 
-    def _query(self, name: str, reference: int, target: int, answers: list[int]) -> QueryRow:
+    def _query(
+        self, name: str, reference: int, target: int, caption: str, answers: list[int]
+    ) -> QueryRow:
         """Between the first pictures of both; every picture of an answer is right."""
         pictures = self.products.pictures
         return {
@@ -74,7 +71,7 @@ class Catalogue:
             "category": self.products.categories[target],
             "reference_id": pictures[reference][0],
             "target_id": pictures[target][0],
-            "captions": [],
+            "captions": [caption],
             "members": None,
             "relevant": [picture for row in answers for picture in pictures[row]],
         }

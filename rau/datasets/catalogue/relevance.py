@@ -31,18 +31,18 @@ class Constraint:
     demand: Demand
     value: float
 
-    def holds(self, attribute: Attribute, rows: Rows) -> Mask:
-        """Which of some products are known to fulfil it."""
+    def holds(self, attribute: Attribute) -> Mask:
+        """Which products are known to fulfil it, (P,)."""
         if isinstance(attribute, Labels):
-            equal = np.equal(attribute.codes[rows], self.value)
-            return equal if self.demand == "is" else ~equal & attribute.known(rows)
+            equal = np.equal(attribute.codes, self.value)
+            return equal if self.demand == "is" else ~equal & attribute.known(ALL)
         if isinstance(attribute, Sets):
-            has = attribute.members[rows, int(self.value)]
-            return has if self.demand == "has" else ~has & attribute.known(rows)
+            has = attribute.members[:, int(self.value)]
+            return has if self.demand == "has" else ~has & attribute.known(ALL)
         if not isinstance(attribute, Numbers):
             raise TypeError(type(attribute))
         compare = np.less if self.demand == "below" else np.greater
-        return compare(attribute.numbers[rows], self.value)  # False where unknown.
+        return compare(attribute.numbers, self.value)  # False where unknown.
 
 
 def distance(attributes: Sequence[Attribute], product: int, rows: Rows) -> NDArray[np.int64]:
@@ -59,13 +59,10 @@ def answers(
     Args:
         attributes: of all products of one category and split.
         reference, target: two of these products.
+        demands: of the caption, one at least.
     """
-    found: Rows = ALL
-    for one in demands:
-        holds = np.flatnonzero(one.holds(attributes[one.attribute], found))
-        found = holds if isinstance(found, slice) else found[holds]
-    if isinstance(found, slice):
-        raise ValueError("a caption demands something")
+    fulfilled = [one.holds(attributes[one.attribute]) for one in demands]
+    found = np.flatnonzero(np.logical_and.reduce(fulfilled))
     mentioned = {one.attribute for one in demands}
     others = [one for place, one in enumerate(attributes) if place not in mentioned]
     if others:
