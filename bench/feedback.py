@@ -10,7 +10,7 @@ before and after on requests in users' words between val products.
 import shutil
 import tempfile
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -23,7 +23,7 @@ from rau import devices
 from rau.datasets.captions import all_texts, in_order
 from rau.datasets.catalogue.people import FEEDBACK
 from rau.datasets.catalogue.reader import PEOPLE, Catalogue, CatalogueReader
-from rau.datasets.garments import GarmentsSpec, plan, shop
+from rau.datasets.garments import plan, shop
 from rau.datasets.garments.attributes import CATEGORIES
 from rau.datasets.garments.generate import Part
 from rau.datasets.garments.relevance import Triplet, relevant
@@ -68,8 +68,9 @@ class Shop:
 
 def open_shop(root: Path, params: Params) -> Shop:
     """Write the table of the garments and draw requests for them."""
-    spec = GarmentsSpec(**params.dataset.garments.model_dump())
-    parts = plan(replace(spec, train_queries=DRAWN // 2, val_queries=DRAWN // 2))
+    spec = params.dataset.garments
+    drawn = {"train_queries": DRAWN // 2, "val_queries": DRAWN // 2}
+    parts = plan(spec.model_copy(update=drawn))
     shop.write_table(root, parts)
     before = CatalogueReader(params.dataset.catalogue).read(root)
     val = {before.products.ids[row] for row in np.flatnonzero(before.val)}

@@ -11,10 +11,10 @@ def example(
 ) -> None:
     """Draw garments and their product table; dataset.garments has their number, size and seed."""
     from pipeline import stage, workspace
-    from rau.datasets.garments import GarmentsSpec, shop
+    from rau.datasets.garments import shop
     from rau.params import GarmentsParams
 
     here = workspace.PARAMS.is_file()
     params = workspace.load_params().dataset.garments if here else GarmentsParams()
-    count = shop.write(folder, GarmentsSpec(**params.model_dump()), stage.cores())
+    count = shop.write(folder, params, stage.cores())
     print(f"{folder}: {count:,} pictures and {shop.TABLE}")

@@ -54,8 +54,7 @@ def fill(dataset: DatasetParams, root: Path, checkout: Path, workers: int) -> Fi
     if dataset.root is None and dataset.name == "garments":
         if own is not None:
             raise UserError("dataset.images: the garments are drawn; set dataset.root or null")
-        spec = garments.GarmentsSpec(**dataset.garments.model_dump())
-        garments.generate(root, spec, workers)
+        garments.generate(root, dataset.garments, workers)
     elif dataset.root is None:
         with Client(dataset.connections) as client:
             card = CARDS[dataset.name]

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from rau.datasets import fashioniq
-from rau.datasets.garments import GarmentsSpec, draw_pairs, generate, plan
+from rau.datasets.garments import draw_pairs, generate, plan
 from rau.datasets.garments.attributes import (
     ATTRIBUTES,
     ORDERS,
@@ -37,8 +37,12 @@ from rau.datasets.garments.painting import ruffles
 from rau.datasets.garments.relevance import Triplet, relevant
 from rau.datasets.garments.shapes import TOP_Y, shape
 from rau.errors import UserError
+from rau.params import GarmentsParams
 
-TINY = GarmentsSpec(0, 60, 60, 60, 30, 48)
+TINY = GarmentsParams(
+    train_images=60, val_images=60, train_queries=60, val_queries=30, image_size=48
+)
+OTHER = TINY.model_copy(update={"seed": 1})
 BASE = Garment("dress", "red", "white", "stripes", "short", "round", "medium", "regular", "belt")
 
 
@@ -59,7 +63,7 @@ def test_same_seed_same_bytes_whatever_the_workers(folder: Path, tmp_path: Path)
 
 
 def test_other_seed_other_pictures(folder: Path, tmp_path: Path) -> None:
-    generate(tmp_path, replace(TINY, seed=1), workers=1)
+    generate(tmp_path, OTHER, workers=1)
     images = {name for name in contents(tmp_path) if name.startswith("images/")}
     assert len(images) == 120
     assert not images & set(contents(folder))
@@ -110,7 +114,7 @@ def test_half_drawn_files_of_old_runs_are_removed(tmp_path: Path) -> None:
 
 def test_folder_of_another_spec_is_refused(folder: Path) -> None:
     with pytest.raises(UserError, match=r"holds garments of .*'seed': 0"):
-        generate(folder, replace(TINY, seed=1), workers=1)
+        generate(folder, OTHER, workers=1)
 
 
 @pytest.mark.parametrize("category", ["dress", "shirt"])
@@ -162,7 +166,8 @@ def slow_answers(part: Part, row: int) -> list[int]:
 
 @pytest.fixture(scope="module")
 def parts() -> list[Part]:
-    return plan(GarmentsSpec(3, 600, 900, 300, 300, 64))
+    sizes = {"train_images": 600, "val_images": 900, "train_queries": 300, "val_queries": 300}
+    return plan(GarmentsParams(seed=3, image_size=64, **sizes))
 
 
 def test_relevance_agrees_with_its_rule(parts: list[Part]) -> None:
@@ -175,7 +180,7 @@ def test_relevance_agrees_with_its_rule(parts: list[Part]) -> None:
 def test_default_sizes_have_several_answers_a_query() -> None:
     val = [
         part
-        for part in plan(GarmentsSpec(train_images=60, train_queries=30))
+        for part in plan(GarmentsParams(train_images=60, train_queries=30))
         if part.split == "val"
     ]
     sizes = [len(answers) for part in val for answers in part.answers()]

@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rau.datasets.garments import GarmentsSpec, draw_pairs, plan
+from rau.datasets.garments import draw_pairs, plan
 from rau.datasets.store import GARMENTS_RECIPE, store_folder
 from rau.errors import UserError
 from rau.params import DatasetParams, GarmentsParams
+from tests.datasets.test_garments import TINY
 
 # What recipe 1 makes of a small set: a digest of ids, queries and captions, and grey levels of four
 # pictures on a grid of 4 x 4. A change of either needs a new number, and its values here.
@@ -28,7 +29,7 @@ GREYS = {
 def test_the_recipes_number_says_what_is_described() -> None:
     said = [
         [p.ids, [[t.reference, t.target, [c.text for c in t.captions]] for t in p.triplets]]
-        for p in plan(GarmentsSpec(0, 60, 60, 60, 30, 48))
+        for p in plan(TINY)
     ]
     digest = hashlib.sha256(json.dumps(said).encode()).hexdigest()
     assert digest.startswith(WORDS[GARMENTS_RECIPE])

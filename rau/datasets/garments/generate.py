@@ -8,7 +8,7 @@ import hashlib
 import multiprocessing
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from itertools import starmap
 from pathlib import Path
@@ -33,6 +33,7 @@ from rau.datasets.garments.drawing import draw
 from rau.datasets.garments.relevance import Triplet, relevant
 from rau.errors import UserError
 from rau.files import abandoned, read_json, write_json
+from rau.params import GarmentsParams
 from rau.progress import tqdm
 from rau.schemas import RELEVANCE, write_table
 from rau.worker_pool import worker_pool
@@ -45,18 +46,6 @@ CHUNK = 64
 QUALITY = 88
 # First words of the seeds: no two purposes share a random stream.
 POOLS, PICTURES, PAIRS = 0, 1, 2
-
-
-@dataclass(frozen=True)
-class GarmentsSpec:
-    """What to draw: a seed, sizes of the splits over all categories, and pixels a side."""
-
-    seed: int = 0
-    train_images: int = 7000
-    val_images: int = 3000
-    train_queries: int = 15000
-    val_queries: int = 3000
-    image_size: int = 128
 
 
 @dataclass(frozen=True)
@@ -115,7 +104,7 @@ def _triplets(
     return triplets
 
 
-def plan(spec: GarmentsSpec) -> list[Part]:
+def plan(spec: GarmentsParams) -> list[Part]:
     """All garments and queries, nothing drawn."""
     parts = []
     for s, split in enumerate(SPLITS):
@@ -197,19 +186,19 @@ def _map(
         return list(bar(pool.map(work, *zip(*jobs, strict=True), chunksize=CHUNK)))
 
 
-def claim(root: Path, spec: GarmentsSpec) -> None:
+def claim(root: Path, spec: GarmentsParams) -> None:
     """Mark a folder with what is drawn in it.
 
     Raises:
         UserError: when it holds garments drawn from another spec.
     """
     if not (root / MARKER).exists():
-        write_json(root / MARKER, asdict(spec))
-    elif (other := read_json(root / MARKER, "garments")) != asdict(spec):
+        write_json(root / MARKER, spec.model_dump())
+    elif (other := read_json(root / MARKER, "garments")) != spec.model_dump():
         raise UserError(f"{root} holds garments of {other}; take another folder or remove it")
 
 
-def generate(root: Path, spec: GarmentsSpec, workers: int = 2) -> None:
+def generate(root: Path, spec: GarmentsParams, workers: int = 2) -> None:
     """Write the data set under `root`; existing files are not drawn again.
 
     The same seed gives the same bytes whatever the number of workers. `garments.json`, written
@@ -225,7 +214,7 @@ def generate(root: Path, spec: GarmentsSpec, workers: int = 2) -> None:
 
 
 def draw_files(
-    spec: GarmentsSpec, parts: Sequence[Part], folders: Sequence[Path], workers: int
+    spec: GarmentsParams, parts: Sequence[Part], folders: Sequence[Path], workers: int
 ) -> None:
     """Draw the pictures of each part in a folder of its own, `<id>.jpg`; existing ones stay."""
     for folder in dict.fromkeys(folders):

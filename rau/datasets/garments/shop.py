@@ -6,14 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rau.datasets.garments.attributes import ATTRIBUTES
-from rau.datasets.garments.generate import MARKER, GarmentsSpec, Part, claim, draw_files, plan
+from rau.datasets.garments.generate import MARKER, Part, claim, draw_files, plan
 from rau.errors import UserError
 from rau.files import write_text
+from rau.params import GarmentsParams
 
 TABLE = "products.csv"
 
 
-def write(root: Path, spec: GarmentsSpec, workers: int = 2) -> int:
+def write(root: Path, spec: GarmentsParams, workers: int = 2) -> int:
     """Write `<category>/<id>.jpg` and `products.csv` under `root`, and return how many there are.
 
     Raises:
