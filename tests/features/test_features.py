@@ -24,9 +24,10 @@ from rau.encoders.forward import Precision
 from rau.errors import UserError
 from rau.features import cache, parts
 from rau.features.cache import Cache
-from rau.features.extraction import encode_images, encode_texts
+from rau.features.extraction import Encoded, encode_images, encode_texts
 from rau.features.items import Chosen, Item, image_items
 from rau.features.table import (
+    Matrix,
     check_made_for,
     read_features,
     read_pair,
@@ -249,6 +250,11 @@ def things_to_encode(folder: Path, count: int) -> tuple[list[Item], list[Item]]:
     return [Item(p.name, digest_file(p), p) for p in paths], [Item(t, t, t) for t in texts]
 
 
+def by_name(batches: Encoded[Item]) -> dict[str, Matrix]:
+    """The features of items, by their names."""
+    return {item.name: row for own, rows in batches for item, row in zip(own, rows, strict=True)}
+
+
 @pytest.mark.parametrize("device", ["cpu", "meta"])
 def test_every_item_in_order_with_its_own_features(device: str) -> None:
     # The fake computes on the CPU whatever it says: "meta" takes the path of other devices.
@@ -271,14 +277,7 @@ def test_every_item_in_order_with_its_own_features(device: str) -> None:
 def test_workers_give_what_one_process_gives(encoder: Encoder, tmp_path: Path) -> None:
     pictures, texts = things_to_encode(tmp_path, 23)
     for many, things in ((encode_images, pictures), (encode_texts, texts)):
-        alone, beside = (
-            {
-                item.name: row
-                for part, rows in many(encoder, things, 8, workers)
-                for item, row in zip(part, rows, strict=True)
-            }
-            for workers in (1, 2)
-        )
+        alone, beside = (by_name(many(encoder, things, 8, workers)) for workers in (1, 2))
         for name, row in alone.items():
             np.testing.assert_allclose(row, beside[name], atol=1e-5)
 
@@ -329,14 +328,7 @@ def test_cuda_agrees_with_the_cpu(encoder: Encoder, encoder_folder: Path, tmp_pa
     for precision, least in (("float32", 0.99999), ("float16", 0.9999), ("bfloat16", 0.999)):
         other = load(encoder_folder, torch.device("cuda"), cast(Precision, precision))
         for many, things in ((encode_images, pictures), (encode_texts, texts)):
-            expected, found = (
-                {
-                    i.name: row
-                    for piece, rows in many(e, things, 8, 2)
-                    for i, row in zip(piece, rows, strict=True)
-                }
-                for e in (encoder, other)
-            )
+            expected, found = (by_name(many(e, things, 8, 2)) for e in (encoder, other))
             for name, row in expected.items():
                 cosine = row @ found[name] / np.linalg.norm(row) / np.linalg.norm(found[name])
                 assert cosine > least
