@@ -43,14 +43,14 @@ def of_label(words: str, old: str, new: str) -> tuple[grammar.Topic, str]:
 
 def of_boolean(words: str, wanted: bool) -> tuple[grammar.Templates, str]:
     """Phrasings of yes or no, and the name as they say it."""
+    noun = grammar.YES_NOUN if wanted else grammar.NO_NOUN
+    adjective = grammar.YES_ADJECTIVE if wanted else grammar.NO_ADJECTIVE
     first, _, rest = words.partition(" ")
     if first in ("has", "with", "have") and rest:
-        return (grammar.YES_NOUN if wanted else grammar.NO_NOUN), rest
+        return noun, rest
     if first in ("is", "are") and rest:
-        return (grammar.YES_ADJECTIVE if wanted else grammar.NO_ADJECTIVE), rest
-    if words in ADJECTIVES or ADJECTIVE.fullmatch(words):
-        return (grammar.YES_ADJECTIVE if wanted else grammar.NO_ADJECTIVE), words
-    return (grammar.YES_NOUN if wanted else grammar.NO_NOUN), words
+        return adjective, rest
+    return (adjective if words in ADJECTIVES or ADJECTIVE.fullmatch(words) else noun), words
 
 
 def of_number(words: str, higher: bool) -> tuple[grammar.Templates, dict[str, str]]:
