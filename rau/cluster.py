@@ -70,6 +70,6 @@ def _check_answers(address: str, parameter: str) -> None:
         return  # `auto` or `local`: Ray finds one or starts it.
     try:
         socket.create_connection((host.strip("[]"), int(port)), ANSWER_SECONDS).close()
-    except OSError as error:
-        reason = error.strerror or error
+    except (OSError, UnicodeError) as error:  # A host cannot have any name.
+        reason = getattr(error, "strerror", None) or error
         raise UserError(f"{parameter}=ray: no answer at {address} ({reason}); {REMEDY}") from error

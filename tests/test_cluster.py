@@ -35,6 +35,14 @@ def test_an_address_where_nobody_listens_is_refused_at_once(
     assert time.monotonic() - started < 20
 
 
+def test_an_address_that_no_host_can_have_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ray")
+    monkeypatch.setenv("RAY_ADDRESS", "a..b:6379")
+    refused = r"study\.engine=ray: no answer at a\.\.b:6379"
+    with pytest.raises(UserError, match=refused), connected("study.engine"):
+        pass
+
+
 def test_workers_of_every_node_import_the_library_that_was_sent_to_them() -> None:
     pytest.importorskip("ray")
     with cluster(workers=2), connected("study.engine") as ray:
