@@ -154,6 +154,14 @@ class Handler(BaseHTTPRequestHandler):
         """Look here, look here, look here."""
         self._send(302, b"", {"Location": self.path})
 
+    def nowhere(self) -> None:
+        """Look at what is no address."""
+        self._send(302, b"", {"Location": "http://[::1/"})
+
+    def no_name(self) -> None:
+        """Look at a host that cannot have such a name."""
+        self._send(302, b"", {"Location": "http://a..b/"})
+
 
 PASSING = {
     "cut": Handler.cut,
@@ -168,6 +176,8 @@ PERMANENT = {
     "dead": Handler.dead,
     "endless": Handler.endless,
     "circle": Handler.circle,
+    "nowhere": Handler.nowhere,
+    "no name": Handler.no_name,
 }
 
 

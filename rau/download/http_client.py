@@ -10,12 +10,6 @@ from urllib3 import Retry
 
 TRANSIENT = (408, 425, 429, 500, 502, 503, 504)
 GONE = (404, 410)
-NO_USE = (
-    requests.exceptions.InvalidURL,
-    requests.exceptions.InvalidSchema,
-    requests.exceptions.MissingSchema,
-    requests.exceptions.TooManyRedirects,
-)
 CHUNK = 1 << 16
 PARTIAL, PAST_THE_END = 206, 416
 
@@ -107,7 +101,8 @@ class Client(requests.Session):
         headers = {"Range": f"bytes={have}-"} if have else {}
         try:
             answer = self.get(url, headers=headers, stream=True, timeout=self._timeout)
-        except NO_USE as error:
+        except (ValueError, requests.TooManyRedirects) as error:
+            # No address, as it was given or in a redirect: a ValueError, whichever library says so.
             raise Refused(f"{url}: {type(error).__name__}") from error
         except requests.RequestException as error:
             raise Unreachable(f"{url}: {type(error).__name__}") from error

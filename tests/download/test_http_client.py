@@ -43,7 +43,13 @@ def test_what_passes_is_waited_for(
 
 @pytest.mark.parametrize(
     ("mood", "why"),
-    [("dead", "status 404"), ("endless", "larger than"), ("circle", "TooManyRedirects")],
+    [
+        ("dead", "status 404"),
+        ("endless", "larger than"),
+        ("circle", "TooManyRedirects"),
+        ("nowhere", "ValueError"),
+        ("no name", "LocationParseError"),
+    ],
 )
 def test_a_no_is_a_no(
     host: server.Server, client: Client, tmp_path: Path, mood: str, why: str
