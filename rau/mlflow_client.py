@@ -44,7 +44,12 @@ class Client:
         from mlflow import MlflowClient
 
         self.uri, self._local, self._client = uri, database is not None, None
-        self._client = self._call(MlflowClient, uri)
+        try:
+            self._client = self._call(MlflowClient, uri)
+        except ValueError:  # Of parsers; its text can hold a part of a password.
+            raise TrackingUnavailable(
+                shown(f"MLflow at {uri} cannot be used (it is no address)")
+            ) from None
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         return partial(self._call, getattr(self._client, name))

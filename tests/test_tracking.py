@@ -376,6 +376,8 @@ def test_stores_that_cannot_be_used_say_so(tmp_path: Path) -> None:
         "postgresql://me:secret@127.0.0.1:9/x",
         "http://me:secret@127.0.0.1:9",
         "bogus://me:secret@host",
+        "postgresql://me:secret@host:port/x",
+        "http://me:secret@[::1",
         f"file:{tmp_path}",
     ):
         with pytest.raises(TrackingUnavailable) as error:
