@@ -46,7 +46,8 @@ class ImageStore:
         return [i for i in self.missing if (i, source) not in self.journal.refused]
 
     def exhausted(self, source: str, file: str = "") -> bool:
-        """Whether a file was read to its end before and holds no image to ask its source for."""
+        """Whether a source's file can give nothing more: no image is to be asked for there, or the
+        file was read to its end before and holds none of these."""
         askable = self.askable(source)
         holds = self.journal.finished.get((source, file))
         return not askable or (holds is not None and holds.isdisjoint(askable))
