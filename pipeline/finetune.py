@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 TAKEN = stage.Partial("fine-tuned before with these parameters: taken from the store")
 
 
-def main() -> str | None:
+def main() -> str:
     """Write `data/finetuned/<dataset>/`: encoder/, head.safetensors, history.csv.
 
     What was fine-tuned before with the same parameters and data is taken from the store. Without
