@@ -64,7 +64,7 @@ def note(metrics: "RunMetrics") -> str:
     head = metrics.headline
     between = f" [{head.interval[0]:.2f}, {head.interval[1]:.2f}]" if head.interval else ""
     lines = [f"**{head.value:.2f}**{between} {head.metric}, protocol {head.protocol}"]
-    gap = metrics.against.get(head.protocol, {}).get("mean", {}).get(head.metric)
+    gap = metrics.gain
     if gap is not None and gap.interval is not None:
         low, high = gap.interval
         clear = "clear of 0" if low > 0 or high < 0 else "0 lies in the interval"

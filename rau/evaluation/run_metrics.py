@@ -281,6 +281,12 @@ class RunMetrics(BenchmarkResult):
         return self.head is None and self.training.queries["train"] > 0
 
     @property
+    def gain(self) -> PairedDifference | None:
+        """The headline's difference to the deterministic head; None where there is none."""
+        head = self.headline
+        return self.against.get(head.protocol, {}).get(MEAN, {}).get(head.metric)
+
+    @property
     def main(self) -> dict[str, float]:
         """The few values that tables of runs show, by short names: means over categories of the
         headline's protocol, and of each other protocol the headline metric under its name."""

@@ -1,7 +1,6 @@
 """How pages name metrics, and what a headline says in a sentence."""
 
 import re
-from collections.abc import Mapping
 
 from rau.evaluation.run_metrics import RunMetrics
 from rau.report.numbers import signed
@@ -52,11 +51,9 @@ def meaning(metrics: RunMetrics) -> str:
 
 def verdict(metrics: RunMetrics) -> str:
     """The headline's difference to the deterministic head, in a sentence; empty without one."""
-    head = metrics.headline
-    found: Mapping[str, Mapping[str, object]] = metrics.against.get(head.protocol, {})
-    if head.metric not in found.get("mean", {}):
+    one = metrics.gain
+    if one is None:
         return ""
-    one = metrics.against[head.protocol]["mean"][head.metric]
     gap = round(one.difference, 2)
     where = "above" if gap > 0 else "below"
     text = f"It is {abs(gap):.2f} points {where} the deterministic head"
