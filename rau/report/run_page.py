@@ -1,6 +1,6 @@
 """The report of a run as one self-contained HTML file."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ class MethodRow:
 
 @dataclass(frozen=True)
 class ProtocolTable:
-    """Results under one protocol and category.
+    """Results of one category.
 
     Attributes:
         galleries: numbers of images.
@@ -47,25 +47,36 @@ class ProtocolTable:
         rows: the baselines, then the run's own method.
         against: differences to the deterministic head, paired by query; None where there are none.
         published: results of papers.
-        composition: the methods beside the single modalities; None where it is not known, and in
-            the tables of categories.
-        aspects: mAP@10 by method and semantic aspect; empty where queries have none.
     """
 
-    protocol: Protocol
     category: str
     galleries: Sequence[int]
     metrics: Sequence[str]
     rows: Sequence[MethodRow]
     against: Mapping[str, PairedDifference] | None
     published: Sequence[Published]
-    composition: Composition | None
-    aspects: Mapping[str, Mapping[str, float]]
 
     @property
     def chance(self) -> float:
         """R@10 of a random ranking, in percent, the mean over the galleries."""
         return sum(chance(size, 10) for size in self.galleries) / len(self.galleries)
+
+
+@dataclass(frozen=True)
+class ProtocolSection:
+    """What the page shows of a protocol.
+
+    Attributes:
+        tables: one a category, the mean over categories first.
+        composition: the methods beside the single modalities; None where it is not known.
+        aspects: mAP@10 by method and semantic aspect; empty where queries have none.
+    """
+
+    protocol: Protocol
+    plots: list[Plot]
+    tables: Sequence[ProtocolTable]
+    composition: Composition | None
+    aspects: Mapping[str, Mapping[str, float]]
 
 
 def columns(values: Mapping[str, float], headline: str) -> list[str]:
@@ -86,37 +97,29 @@ def _categories(values: Scores) -> list[str]:
     return own if len(own) == 1 else ["mean", *own]
 
 
-def tables(metrics: RunMetrics, protocols: Sequence[Protocol]) -> list[ProtocolTable]:
-    """One table per protocol and category, the mean first."""
-    found = []
-    reported = published_results.comparable(metrics)
-    for protocol in protocols:
-        name = protocol.name
-        ours, against = metrics.protocols[name], metrics.against.get(name)
-        for number, category in enumerate(_categories(ours)):
-            rows = [
-                MethodRow(
-                    method,
-                    scores[name][category],
-                    metrics.baseline_intervals[method][name].get(category, {}),
-                )
-                for method, scores in metrics.baselines.items()
-            ]
-            intervals = metrics.intervals[name].get(category, {})
-            sizes = metrics.galleries[name]
-            table = ProtocolTable(
-                protocol,
-                category,
-                list(sizes.values()) if category == "mean" else [sizes[category]],
-                columns(ours[category], protocol.metric),
-                [*rows, MethodRow(metrics.method, ours[category], intervals)],
-                None if against is None else against[category],
-                published_results.select(reported, name, category),
-                metrics.composition.get(name) if number == 0 else None,
-                metrics.aspects.get(name, {}),
+def _tables(metrics: RunMetrics, protocol: Protocol) -> Iterator[ProtocolTable]:
+    """One table per category, the mean first."""
+    name = protocol.name
+    ours, against = metrics.protocols[name], metrics.against.get(name)
+    sizes, reported = metrics.galleries[name], published_results.comparable(metrics)
+    for category in _categories(ours):
+        rows = [
+            MethodRow(
+                method,
+                scores[name][category],
+                metrics.baseline_intervals[method][name].get(category, {}),
             )
-            found.append(table)
-    return found
+            for method, scores in metrics.baselines.items()
+        ]
+        intervals = metrics.intervals[name].get(category, {})
+        yield ProtocolTable(
+            category,
+            list(sizes.values()) if category == "mean" else [sizes[category]],
+            columns(ours[category], protocol.metric),
+            [*rows, MethodRow(metrics.method, ours[category], intervals)],
+            None if against is None else against[category],
+            published_results.select(reported, name, category),
+        )
 
 
 def render(
@@ -155,16 +158,6 @@ def render(
     )
 
 
-@dataclass(frozen=True)
-class ProtocolSection:
-    """What the page shows of a protocol."""
-
-    protocol: Protocol
-    plots: list[Plot]
-    tables: Sequence[ProtocolTable]
-    composition: Composition | None
-
-
 def _section(metrics: RunMetrics, protocol: Protocol) -> ProtocolSection:
     name = protocol.name
     known = metrics.protocols[name]["mean"]
@@ -175,7 +168,8 @@ def _section(metrics: RunMetrics, protocol: Protocol) -> ProtocolSection:
     composition = metrics.composition.get(name)
     if composition:
         plots.append(run_plots.composition(composition, metrics.method, name))
-    return ProtocolSection(protocol, plots, tables(metrics, [protocol]), composition)
+    tables, aspects = [*_tables(metrics, protocol)], metrics.aspects.get(name, {})
+    return ProtocolSection(protocol, plots, tables, composition, aspects)
 
 
 def text_table(metrics: RunMetrics) -> str:
