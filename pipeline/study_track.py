@@ -1,12 +1,16 @@
 """The studies in MLflow: one MLflow run per study, with its runs nested in it."""
 
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline import stage, workspace
 from pipeline.provenance import git_state
 from pipeline.track import data, diagnostic_tags
+
+if TYPE_CHECKING:
+    from rau.tracking import Data, Record
 
 # Params of a nested run beside its place on the study's axes, by the name of its column.
 VARIED = ("head", "theta", "theta_quantile", "n", "seed")
@@ -30,7 +34,7 @@ def main() -> None:
         print(f"{study}: MLflow run {run}, {nested}")
 
 
-def _records(dataset: str, study: str) -> tuple[Any, list[Any]]:
+def _records(dataset: str, study: str) -> "tuple[Record, list[Record]]":
     """The study's own record and those of its runs."""
     from rau.files import digest, digest_files, read_json
     from rau.studies.plan import headline
@@ -89,14 +93,14 @@ class _Common:
 
     parent: str
     tags: dict[str, str]
-    data: Any
+    data: "Data | None"
     varied: set[str]
     protocol: str
     metric: str
     diagnostics: dict[tuple[str, int], dict[str, str]]
 
 
-def _child(common: _Common, row: dict[Any, Any]) -> Any:
+def _child(common: _Common, row: Mapping[Any, Any]) -> "Record":
     """One run, a row without missing values: what varied as parameters, the rest as metrics, and
     the few that the view of θ and n shows."""
     from rau.evaluation.run_metrics import short_names

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
     from rau.evaluation.diagnostics import Diagnostic
     from rau.evaluation.run_metrics import RunMetrics
-    from rau.tracking import Data
+    from rau.params import Params
+    from rau.tracking import Data, Record
 
 # Alias of the model that was logged last.
 NEWEST = "newest"
@@ -126,14 +127,34 @@ def main() -> str | None:
     """Create or complete the MLflow run of the results in `reports/`."""
     from rau import tracking
     from rau.evaluation.run_metrics import RunMetrics
-    from rau.files import digest, digest_files
-    from rau.params import of_a_run
     from rau.report.run_page import text_table
-    from rau.training.history import read_history
 
     params = workspace.load_params()
-    name = params.dataset.name
     metrics = RunMetrics.read(workspace.METRICS)
+    record = _record(params, metrics)
+    root = workspace.main_checkout()
+    uri = tracking.store_uri(root)
+    print(text_table(metrics))
+    print(metrics.coverage)
+    try:
+        run, (known,) = tracking.track(record, uri, root / "mlruns")
+        line = f"MLflow run {run}" + (" (tracked before)" if known else "")
+        if params.track.model and tracking.tag(uri, run, tracking.MODEL) is None:
+            line += f"; {_log_search(params, uri, root / 'mlruns', run)}"
+    except tracking.TrackingUnavailable as error:
+        print(f"warning: {error}; run `python -m pipeline.track` later", file=sys.stderr)
+        return None
+    return line
+
+
+def _record(params: "Params", metrics: "RunMetrics") -> "Record":
+    """All that is tracked of the run."""
+    from rau.files import digest, digest_files
+    from rau.params import of_a_run
+    from rau.tracking import Record
+    from rau.training.history import read_history
+
+    name = params.dataset.name
     history = {}
     if metrics.trained_here:
         history = read_history(workspace.model(name) / workspace.HISTORY)
@@ -148,7 +169,7 @@ def main() -> str | None:
     head = workspace.model(name) / workspace.WEIGHTS
     results = [workspace.METRICS, workspace.rankings(name), head]
     experiment = os.environ.get("DVC_EXP_NAME", "")
-    record = tracking.Record(
+    return Record(
         digest=digest([values, digest_files(results)], 32),
         name=experiment or f"{name} {how}",
         params=values | {"theta": params.ua.theta, "n": params.ua.n} if short else values,
@@ -179,22 +200,9 @@ def main() -> str | None:
         data=data(name, workspace.table(name, "queries"), metrics.trained_here),
         model=(params.head.name, workspace.model(name)) if metrics.trained_here else None,
     )
-    root = workspace.main_checkout()
-    uri = tracking.store_uri(root)
-    print(text_table(metrics))
-    print(metrics.coverage)
-    try:
-        run, (known,) = tracking.track(record, uri, root / "mlruns")
-        line = f"MLflow run {run}" + (" (tracked before)" if known else "")
-        if params.track.model and tracking.tag(uri, run, tracking.MODEL) is None:
-            line += f"; {_log_search(name, uri, root / 'mlruns', run)}"
-    except tracking.TrackingUnavailable as error:
-        print(f"warning: {error}; run `python -m pipeline.track` later", file=sys.stderr)
-        return None
-    return line
 
 
-def _log_search(dataset: str, uri: str, artifacts: Path, run: str) -> str:
+def _log_search(params: "Params", uri: str, artifacts: Path, run: str) -> str:
     """Log a search over the val gallery as a model of the run, registered under the data set.
 
     Returns:
@@ -204,7 +212,6 @@ def _log_search(dataset: str, uri: str, artifacts: Path, run: str) -> str:
     from rau import devices
     from rau.search import exported
 
-    params = workspace.load_params()
     device, trust = devices.choose(params.train.device), params.encoder.trust_remote_code
     with (
         tempfile.TemporaryDirectory() as temporary,
@@ -212,7 +219,7 @@ def _log_search(dataset: str, uri: str, artifacts: Path, run: str) -> str:
     ):
         folder = Path(temporary) / "index"
         gallery = galleries.index(folder, model)
-        name = f"rau-{dataset}"
+        name = f"rau-{params.dataset.name}"
         logged = exported.log(folder, uri, artifacts, run, name, NEWEST, False)
     return f"models:/{name}@{NEWEST}, version {logged.version}, val gallery {gallery}"
 
