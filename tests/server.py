@@ -22,6 +22,8 @@ class Handler(BaseHTTPRequestHandler):
     """Answers from the server's `files` (path to bytes or Path) in the manner of its `moods`."""
 
     protocol_version = "HTTP/1.1"
+    # Else a body waits 40 ms for the client to acknowledge its headers.
+    disable_nagle_algorithm = True
     server: "Server"
 
     def log_message(self, *arguments: Any) -> None:
