@@ -8,8 +8,9 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import chdir, redirect_stderr, redirect_stdout
+from functools import partial
 from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -22,6 +23,7 @@ from filelock import FileLock
 from tests.places import ROOT
 
 COPIED = ("rau", "pipeline", "dvc.yaml", "params.yaml", ".dvcignore", ".gitignore")
+PRELOADED = ["matplotlib.figure", "pandas", "tests.finetuning.world", "tests.world"]
 TINY: dict[str, dict[str, Any]] = {
     "dataset": {
         "garments": {
@@ -123,14 +125,19 @@ def _module(folder: Path, name: str, *arguments: str, code: int, **extra: str) -
 
 
 def start(folder: Path, name: str, *arguments: str) -> BaseProcess:
-    """A module's command line in a process of its own, which may be killed.
+    """A module's command line in a process of its own, which may be killed."""
+    return forked(partial(_module, code=0), folder, name, *arguments)
+
+
+def forked(work: Callable[..., object], *arguments: object) -> BaseProcess:
+    """A process that works on its own, and may be killed.
 
     It is forked from a server that has imported what is slow to import, so that it is at work at
-    once.
+    once. A test worker has one server, for all of its tests.
     """
     context = get_context("forkserver")
-    context.set_forkserver_preload(["matplotlib.figure", "open_clip", "pandas", "tests.project"])
-    process = context.Process(target=_module, args=(folder, name, *arguments), kwargs={"code": 0})
+    context.set_forkserver_preload(PRELOADED)
+    process = context.Process(target=work, args=arguments)
     process.start()
     return process
 

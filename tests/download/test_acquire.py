@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import cycle
-from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from rau.download.acquire import JOURNAL
 from rau.errors import UserError
 from tests import server, world
 from tests.places import SHARED
+from tests.project import forked
 
 REAL = SHARED / "fashioniq"
 
@@ -180,13 +180,10 @@ def test_killed_twenty_times(host: server.Server, tmp_path: Path) -> None:
     straight, root = tmp_path / "straight", tmp_path / "store"
     expected = verified(straight, world.fetch(host.url, folder, straight))[1]
     host.asked.clear()
-    context = get_context("forkserver")
-    context.set_forkserver_preload(["tests.world"])
     draw = random.Random(0)
     kills = 0
     for _ in range(20):
-        process = context.Process(target=world.fetch, args=(host.url, folder, root, 4))
-        process.start()
+        process = forked(world.fetch, host.url, folder, root, 4)
         kills += _killed(process, root / JOURNAL, draw)
     assert kills == 20, "the set was whole before the last kill: draw more of it"
     sources = world.fetch(host.url, folder, root, 4)

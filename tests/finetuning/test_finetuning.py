@@ -1,8 +1,6 @@
 """Fine-tuning: the same weights in pieces, resumed, and on several processes."""
 
-import json
-import subprocess
-import sys
+import socket
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -21,9 +19,8 @@ from rau.finetuning.finetuner import Distinct, Finetuner
 from rau.methods import METHODS
 from rau.params import UaParams
 from rau.training.sampler import Batch
-from tests.finetuning.world import params, weights
-from tests.places import ROOT
-from tests.project import environment
+from tests.finetuning.world import one_of_two, params, weights
+from tests.project import forked
 
 Weights = dict[str, Tensor]
 
@@ -118,12 +115,15 @@ def test_two_processes_end_with_the_weights_of_one(
 ) -> None:
     # Clipped, so that a gradient of another size is another step.
     options = {"epochs": 1, "warm_up": 0.0, "micro_batch": 5, "clip_norm": 0.05, "eps": 1e-3}
-    command = [
-        *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"),
-        *("-m", "tests.finetuning.world", str(encoder_folder), str(tmp_path), json.dumps(options)),
-    ]
-    subprocess.run(command, cwd=ROOT, env=environment(), check=True, timeout=300)
-    assert_close(load_file(tmp_path / "weights.safetensors"), weights(tuned("one", **options)))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    both = [forked(one_of_two, rank, port, options, encoder_folder, tmp_path) for rank in (0, 1)]
+    expected = weights(tuned("one", **options))
+    for process in both:
+        process.join(300)
+    assert [process.exitcode for process in both] == [0, 0]
+    assert_close(load_file(tmp_path / "weights.safetensors"), expected)
 
 
 def test_patience_ends_a_run(

@@ -1,13 +1,8 @@
-"""A few plain pictures and queries between them, to fine-tune a small CLIP on.
-
-As a command it is one of several processes of torchrun: `python -m tests.finetuning.world ENCODER
-FOLDER OPTIONS`, the options as JSON, fine-tunes and writes the weights.
-"""
+"""A few plain pictures and queries between them, to fine-tune a small CLIP on."""
 
 import hashlib
-import json
-import sys
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -108,10 +103,15 @@ def weights(result: run.Finetuned) -> dict[str, torch.Tensor]:
     return {name: value.detach().clone().contiguous() for name, value in model.items()}
 
 
-if __name__ == "__main__":
+def one_of_two(
+    rank: int, port: int, options: Mapping[str, Any], encoder: Path, folder: Path
+) -> None:
+    """Fine-tune as one of two processes that torchrun started; the first writes the weights."""
+    here = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2}
+    os.environ |= {name: str(value) for name, value in here.items()}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     torch.set_num_threads(1)
     run.Measure.__call__ = rising_values()  # type: ignore[method-assign]
-    place = Path(sys.argv[2])
-    done = finetune(params(**json.loads(sys.argv[3])), Path(sys.argv[1]), place)
-    if Processes("cpu", 1).first:
-        save_file(weights(done), place / "weights.safetensors")
+    done = finetune(params(**options), encoder, folder)
+    if rank == 0:
+        save_file(weights(done), folder / "weights.safetensors")
