@@ -124,6 +124,21 @@ def _module(folder: Path, name: str, *arguments: str, code: int, **extra: str) -
     return printed.getvalue()
 
 
+def error_line(printed: str) -> str:
+    """The one line of an error among what a command printed."""
+    lines = [line for line in printed.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1, printed
+    assert "Traceback" not in printed
+    return lines[0]
+
+
+def only_line(printed: str) -> str:
+    """What a command printed, which is one line."""
+    lines = printed.strip().splitlines()
+    assert len(lines) == 1, printed
+    return lines[0]
+
+
 def start(folder: Path, name: str, *arguments: str) -> BaseProcess:
     """A module's command line in a process of its own, which may be killed."""
     return forked(partial(_module, code=0), folder, name, *arguments)
@@ -155,14 +170,20 @@ def fresh(folder: Path, changes: Mapping[str, Mapping[str, Any]]) -> Path:
     (folder / ".dvc").mkdir()
     shutil.copy(ROOT / ".dvc/config", folder / ".dvc/config")
     shutil.copy(ROOT / ".dvc/.gitignore", folder / ".dvc/.gitignore")
-    params = yaml.safe_load((folder / "params.yaml").read_text())
-    for section, values in changes.items():
-        params[section] |= values
-    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    use(folder, **changes)
     call(folder, "git", "init", "-q", "-b", "main")
     call(folder, "git", "add", "-A")
     call(folder, "git", "commit", "-qm", "start")
     return folder
+
+
+def use(folder: Path, **changes: Mapping[str, Any]) -> None:
+    """Change parameters of a project, by section."""
+    path = folder / "params.yaml"
+    params = yaml.safe_load(path.read_text())
+    for section, values in changes.items():
+        params[section] |= values
+    path.write_text(yaml.safe_dump(params))
 
 
 def make(folder: Path) -> Path:

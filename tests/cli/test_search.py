@@ -17,16 +17,8 @@ from rau.search.index import Index
 from rau.search.model import Query
 from rau.search.searcher import Searcher
 from tests.places import ROOT
-from tests.project import call, command, start
+from tests.project import call, command, error_line, start
 from tests.search.world import CPU, draw, draw_folder
-
-
-def one_line(printed: str) -> str:
-    """The one line of an error."""
-    lines = [line for line in printed.splitlines() if line.startswith("error: ")]
-    assert len(lines) == 1, printed
-    assert "Traceback" not in printed
-    return lines[0]
 
 
 @pytest.fixture(name="index", scope="module")
@@ -116,7 +108,7 @@ def test_a_wrong_search_is_one_line(
     built_project: Path, index: Path, arguments: tuple[str, ...], said: str
 ) -> None:
     printed = command(built_project, "search", "--index", str(index), *arguments, code=1)
-    assert said in one_line(printed)
+    assert said in error_line(printed)
 
 
 @pytest.mark.parametrize(
@@ -133,7 +125,7 @@ def test_a_wrong_index_is_one_line(
     built_project: Path, tmp_path: Path, arguments: tuple[str, ...], said: str
 ) -> None:
     printed = command(built_project, "index", *arguments, "--index", str(tmp_path / "i"), code=1)
-    assert said in one_line(printed)
+    assert said in error_line(printed)
     assert not (tmp_path / "i/index.json").exists()
 
 

@@ -25,11 +25,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-import yaml
-
 from tests.fuzz.mutations import KINDS, NotApplicable, damage
 from tests.places import ROOT
-from tests.project import TINY
+from tests.project import TINY, use
 
 # Of processor time and, where it sleeps, of waiting; the memory is beyond what is inherited.
 BUSY, SECONDS, BYTES = 40, 120, 3 * 2**30
@@ -97,10 +95,8 @@ class Outcome:
 
 def make(folder: Path) -> Path:
     """A tiny project, whose stages have run."""
-    params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    for section, values in TINY.items():
-        params[section] |= values
-    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    shutil.copy(ROOT / "params.yaml", folder)
+    use(folder, **TINY)
     first = ("download", "tables", "encoder", "finetune", "features")
     stages = (*first, "deterministic", "train", "evaluate", "report")
     code, text = attempt(folder, stages, 10 * SECONDS)

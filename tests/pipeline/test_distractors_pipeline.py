@@ -4,16 +4,14 @@ import json
 from pathlib import Path
 
 import numpy as np
-import yaml
 
 from pipeline.track import final_metrics
 from rau.evaluation.run_metrics import RunMetrics
 from rau.features.table import read_features, write_features
-from tests.project import stage
+from tests.project import stage, use
 
 
 def test_shares_are_counted_then_measured_and_reported(project: Path) -> None:
-    params = yaml.safe_load((project / "params.yaml").read_text())
     assert "evaluate.distractors is null" in stage(project, "evaluate", "--shard", "1/2", code=1)
     images = read_features(project / "data/features/garments/images.parquet", "image_id")
     matrix = np.random.default_rng(0).normal(size=(500, images.matrix.shape[1]))
@@ -23,8 +21,7 @@ def test_shares_are_counted_then_measured_and_reported(project: Path) -> None:
         names = [f"other {number} {row}" for row in range(len(rows))]
         names[0] = images.names[number]
         write_features(folder / f"{number}.parquet", "image_id", names, [rows], images.metadata)
-    params["evaluate"]["distractors"] = "others"
-    (project / "params.yaml").write_text(yaml.safe_dump(params))
+    use(project, evaluate={"distractors": "others"})
     known = json.loads((project / "reports/metrics.json").read_text())
     assert "--shard 3/2: give i/n" in stage(project, "evaluate", "--shard", "3/2", code=1)
     for share in ("1/2", "2/2"):

@@ -3,10 +3,8 @@
 import shutil
 from pathlib import Path
 
-import yaml
-
 from rau.features.table import read_features
-from tests.project import stage
+from tests.project import stage, use
 
 
 def forget(project: Path) -> None:
@@ -49,10 +47,7 @@ def test_shares_then_a_plain_run_give_the_tables(project: Path) -> None:
 
 def test_a_share_that_is_none_is_refused(project: Path) -> None:
     assert "--shard 3/2: give i/n" in stage(project, "features", "--shard", "3/2", code=1)
-    path = project / "params.yaml"
-    params = yaml.safe_load(path.read_text())
-    params["features"] |= {"source": "own"}
-    path.write_text(yaml.safe_dump(params))
+    use(project, features={"source": "own"})
     printed = stage(project, "features", "--shard", "1/2", code=1)
     assert "--shard: with features.source nothing is encoded" in printed
 
@@ -60,10 +55,7 @@ def test_a_share_that_is_none_is_refused(project: Path) -> None:
 def test_with_little_to_encode_no_cluster_is_started(project: Path) -> None:
     before = features(project)
     forget(project)
-    path = project / "params.yaml"
-    params = yaml.safe_load(path.read_text())
-    params["features"] |= {"engine": "ray"}
-    path.write_text(yaml.safe_dump(params))
+    use(project, features={"engine": "ray"})
     printed = stage(project, "features", RAY_ADDRESS="127.0.0.1:1")
     assert "features.engine=ray: 360 images are few, encoded here" in printed
     for old, new in zip(before, features(project), strict=True):

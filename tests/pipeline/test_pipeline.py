@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import yaml
 from safetensors.torch import load_file
 
 from pipeline import finetune
@@ -24,7 +23,7 @@ from rau.files import digest_file
 from rau.finetuning import record
 from tests.evaluation.test_calibration import world
 from tests.places import ROOT
-from tests.project import call, command, dvc, runs, stage, start
+from tests.project import call, command, dvc, error_line, runs, stage, start, use
 from tests.report.test_report import Links
 
 
@@ -108,9 +107,7 @@ def test_nothing_to_do_tracks_nothing_new(project: Path) -> None:
 
 
 def test_a_search_is_logged_once_as_a_model_of_the_run(project: Path) -> None:
-    params = yaml.safe_load((project / "params.yaml").read_text())
-    params["track"]["model"] = True
-    (project / "params.yaml").write_text(yaml.safe_dump(params))
+    use(project, track={"model": True})
     before = set(runs(project))
     printed = stage(project, "track")
     assert "120 pictures; 120 added" in printed
@@ -262,45 +259,38 @@ def test_stages_are_safe_to_run_twice(project: Path) -> None:
     assert [(project / name).read_bytes() for name in files] == before
 
 
-def one_line(printed: str) -> str:
-    """The one line of an error."""
-    lines = [line for line in printed.splitlines() if line.startswith("error: ")]
-    assert len(lines) == 1, printed
-    assert "Traceback" not in printed
-    return lines[0]
-
-
 def test_bad_input_is_one_line(project: Path) -> None:
-    params = yaml.safe_load((project / "params.yaml").read_text())
+    params = project / "params.yaml"
+    whole = params.read_text()
 
     def broken(section: str, **values: Any) -> None:
-        changed = {**params, section: params[section] | values}
-        (project / "params.yaml").write_text(yaml.safe_dump(changed))
+        params.write_text(whole)
+        use(project, **{section: values})
 
     broken("ua", theta=1.5)
-    assert "ua.theta" in one_line(stage(project, "train", code=1))
+    assert "ua.theta" in error_line(stage(project, "train", code=1))
     broken("train", device="cuda:7")
-    assert "train.device=cuda:7" in one_line(stage(project, "train", code=1))
+    assert "train.device=cuda:7" in error_line(stage(project, "train", code=1))
     broken("dataset", root="nowhere")
-    assert "dataset.root" in one_line(stage(project, "download", code=1))
+    assert "dataset.root" in error_line(stage(project, "download", code=1))
     broken("evaluate", headline="best")
-    assert "evaluate.headline" in one_line(stage(project, "evaluate", code=1))
-    (project / "params.yaml").write_text(yaml.safe_dump(params))
+    assert "evaluate.headline" in error_line(stage(project, "evaluate", code=1))
+    params.write_text(whole)
     cut = project / "data/features/garments/texts.parquet"
     cut.write_bytes(cut.read_bytes()[:-9])
-    assert "texts.parquet is not a whole Parquet" in one_line(stage(project, "evaluate", code=1))
+    assert "texts.parquet is not a whole Parquet" in error_line(stage(project, "evaluate", code=1))
     (project / "data/rankings/garments.parquet").unlink()
-    assert "rankings/garments.parquet" in one_line(stage(project, "track", code=1))
+    assert "rankings/garments.parquet" in error_line(stage(project, "track", code=1))
     (project / "data/tables/garments/queries.parquet").unlink()
-    assert "queries.parquet is missing" in one_line(stage(project, "evaluate", code=1))
+    assert "queries.parquet is missing" in error_line(stage(project, "evaluate", code=1))
     root = next((project / "data/raw").iterdir())
     image = next((root / "images").glob("*.jpg"))
     image.write_bytes(image.read_bytes()[:300])
     broken("dataset", root=str(root))
-    assert f"{image.stem} (corrupt: " in one_line(stage(project, "download", code=1))
+    assert f"{image.stem} (corrupt: " in error_line(stage(project, "download", code=1))
     broken("dataset", root=str(root), allow_missing=True)
     assert "359 of 360 images" in stage(project, "download")
-    assert "unexpected extra argument" in one_line(stage(project, "train", "x", code=1)).lower()
+    assert "unexpected extra argument" in error_line(stage(project, "train", "x", code=1)).lower()
 
 
 def test_several_processes_fine_tune_one_encoder(
@@ -336,26 +326,23 @@ def test_several_processes_fine_tune_one_encoder(
 def test_heads_start_from_the_composer_of_their_architecture(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    params = yaml.safe_load((project / "params.yaml").read_text())
-    params["train"]["start"] = "finetuned"
+    use(project, train={"start": "finetuned"})
 
-    def use(head: str, composer: str) -> None:
-        params["head"]["name"], params["finetune"]["composer"] = head, composer
-        (project / "params.yaml").write_text(yaml.safe_dump(params))
+    def choose(head: str, **finetune: str) -> None:
+        use(project, head={"name": head}, finetune=finetune)
 
-    use("combiner", "deterministic")
-    assert "use train.start=fresh" in one_line(stage(project, "train", code=1))
+    choose("combiner", composer="deterministic")
+    assert "use train.start=fresh" in error_line(stage(project, "train", code=1))
     assert "fresh" not in stage(project, "deterministic")
-    use("combiner", "head")
+    choose("combiner", composer="head")
     warned: list[str] = []
     monkeypatch.setattr("pipeline.stage.warn", lambda made, _: warned.append(made["encoder"]))
     stage(project, "finetune")
     assert warned == ["garments-clip"]
     stage(project, "train")
     assert "the deterministic head, which starts fresh" in stage(project, "deterministic")
-    params["finetune"]["towers"] = "text"
-    use("image_only", "head")
-    assert "reads no captions" in one_line(stage(project, "finetune", code=1))
+    choose("image_only", composer="head", towers="text")
+    assert "reads no captions" in error_line(stage(project, "finetune", code=1))
 
 
 def test_features_of_another_encoder_are_refused(project: Path) -> None:
@@ -363,14 +350,14 @@ def test_features_of_another_encoder_are_refused(project: Path) -> None:
         path = project / f"data/features/garments/{kind}.parquet"
         made = read_features(path, column)
         write_features(path, column, made.names, [made.matrix], made.metadata | {"key": "other"})
-    assert "the head was trained on features of" in one_line(stage(project, "evaluate", code=1))
+    assert "the head was trained on features of" in error_line(stage(project, "evaluate", code=1))
 
 
 def test_a_calibration_of_another_head_is_refused(project: Path) -> None:
     found = calibration.fit(world(0, 100), "another", "made")
     assert found is not None
     found.write(project / "data/models/garments" / calibration.FILE)
-    assert "is of another head" in one_line(stage(project, "evaluate", code=1))
+    assert "is of another head" in error_line(stage(project, "evaluate", code=1))
 
 
 def test_a_head_takes_the_place_of_all_that_was_there(project: Path) -> None:
@@ -386,9 +373,7 @@ def test_a_head_takes_the_place_of_all_that_was_there(project: Path) -> None:
 
 
 def test_features_of_the_users_own(project: Path) -> None:
-    params = yaml.safe_load((project / "params.yaml").read_text())
-    params["features"] |= {"source": "own"}
-    (project / "params.yaml").write_text(yaml.safe_dump(params))
+    use(project, features={"source": "own"})
     assert "360 image ids" in stage(project, "features", "--list", "needed")
     (project / "own").mkdir()
     rng = np.random.default_rng(0)
@@ -405,7 +390,7 @@ def test_features_of_the_users_own(project: Path) -> None:
     metrics = json.loads((project / "reports/metrics.json").read_text())
     assert metrics["encoder"]["encoder"] == "features.source"
     assert "weighted sum (ridge map)" in metrics["baselines"]
-    line = one_line(command(project, "index", "--dataset", "--index", "index", code=1))
+    line = error_line(command(project, "index", "--dataset", "--index", "index", code=1))
     assert "features.source" in line
 
 
@@ -432,9 +417,7 @@ def write_cirr(root: Path, pictures: list[Path]) -> None:
 def test_cirr_end_to_end(project: Path, tmp_path: Path) -> None:
     pictures = sorted((next((project / "data/raw").iterdir()) / "images").glob("*.jpg"))
     write_cirr(tmp_path / "cirr", pictures)
-    params = yaml.safe_load((project / "params.yaml").read_text())
-    params["dataset"] |= {"name": "cirr", "root": str(tmp_path / "cirr")}
-    (project / "params.yaml").write_text(yaml.safe_dump(params))
+    use(project, dataset={"name": "cirr", "root": str(tmp_path / "cirr")})
     assert "216 of 216 images" in stage(project, "download")
     for name in ("tables", "finetune", "features", "deterministic", "train"):
         stage(project, name)
@@ -452,9 +435,8 @@ def test_cirr_end_to_end(project: Path, tmp_path: Path) -> None:
     stage(project, "report")
     assert "Rs@1" in (project / "reports/index.html").read_text()
     (tmp_path / "cirr/img_raw/test1-0-0-img0.png").unlink()
-    assert "test1-0-0-img0 (missing)" in one_line(stage(project, "download", code=1))
-    params["dataset"]["allow_missing"] = True
-    (project / "params.yaml").write_text(yaml.safe_dump(params))
+    assert "test1-0-0-img0 (missing)" in error_line(stage(project, "download", code=1))
+    use(project, dataset={"allow_missing": True})
     for name in ("download", "tables", "features"):
         stage(project, name)
     assert "no submission: 1 of 72 test1 images are missing" in stage(project, "evaluate")

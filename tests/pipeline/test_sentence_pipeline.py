@@ -4,35 +4,21 @@ import json
 from pathlib import Path
 
 import pytest
-import yaml
 
 from rau.features.table import read_features
 from rau.retrieval.composed import COMPOSED
 from tests import sentence_models
-from tests.project import command, stage
+from tests.project import command, only_line, stage, use
 
 pytest.importorskip("sentence_transformers", reason="needs the extra rau[st]")
 
 
-def one_line(printed: str) -> str:
-    lines = printed.strip().splitlines()
-    assert len(lines) == 1, printed
-    return lines[0]
-
-
 def test_frozen_features_composed_queries_and_search(project: Path) -> None:
     sentence_models.blip(project / "blip")
-    params = yaml.safe_load((project / "params.yaml").read_text())
-
-    def use(**values: dict[str, object]) -> None:
-        for section, own in values.items():
-            params[section] |= own
-        (project / "params.yaml").write_text(yaml.safe_dump(params))
-
-    use(encoder={"name": "st:blip"})
+    use(project, encoder={"name": "st:blip"})
     for name in ("encoder", "features"):
-        assert "finetune.towers must be none" in one_line(stage(project, name, code=1))
-    use(finetune={"towers": "none"})
+        assert "finetune.towers must be none" in only_line(stage(project, name, code=1))
+    use(project, finetune={"towers": "none"})
     for name in ("encoder", "finetune", "features", "deterministic", "train", "evaluate", "report"):
         stage(project, name)
     images, pairs = (
@@ -58,7 +44,7 @@ def test_frozen_features_composed_queries_and_search(project: Path) -> None:
     before = [path.stat().st_mtime_ns for path in parts]
     stage(project, "features")
     assert [path.stat().st_mtime_ns for path in parts] == before
-    use(encoder={"name": "garments-clip"})
+    use(project, encoder={"name": "garments-clip"})
     for name in ("encoder", "features"):
         stage(project, name)
     assert not (project / "data/features/garments/pairs.parquet").exists()

@@ -8,10 +8,10 @@ from pathlib import Path
 import pandas as pd
 import psutil
 import pytest
-import yaml
 
 from rau.methods import METHODS
-from tests.project import call, runs, stage, start
+from rau.params import load
+from tests.project import call, runs, stage, start, use
 from tests.report.test_report import Links
 
 FILE = "pipeline/dvc.yaml"
@@ -22,9 +22,7 @@ def studied(built_project: Path, tmp_path_factory: pytest.TempPathFactory) -> tu
     """A copy of the tiny project after its studies, and what they printed."""
     folder = tmp_path_factory.mktemp("studied") / "project"
     shutil.copytree(built_project, folder, symlinks=True)
-    params = yaml.safe_load((folder / "params.yaml").read_text())
-    params["study"] |= {"preset": "smoke", "jobs": 1}
-    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    use(folder, study={"preset": "smoke", "jobs": 1})
     return folder, call(folder, "dvc", "repro", f"{FILE}:studies")
 
 
@@ -107,9 +105,7 @@ def test_again_repeats_nothing(studied: tuple[Path, str]) -> None:
 def test_a_stopped_study_keeps_what_it_finished(studied: tuple[Path, str], tmp_path: Path) -> None:
     folder = tmp_path / "project"
     shutil.copytree(studied[0], folder, symlinks=True)
-    params = yaml.safe_load((folder / "params.yaml").read_text())
-    params["study"]["jobs"] = 2
-    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    use(folder, study={"jobs": 2})
     store = folder / "data/.parts/runs"
     table = (folder / "data/studies/garments/theta/runs.csv").read_text()
     shutil.rmtree(store)
@@ -147,9 +143,7 @@ def test_findings_are_written_of_what_is_current(studied: tuple[Path, str], tmp_
         assert own.with_suffix(".svg").read_text().startswith("<?xml")
         assert own.read_text().count("## Protocol ") == 2
     assert "Do recalls mean composition?" in first
-    params = yaml.safe_load((folder / "params.yaml").read_text())
-    params["train"]["lr"] *= 2
-    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    use(folder, train={"lr": 2 * load(folder / "params.yaml").train.lr})
     # The studies and the run.
     assert stage(folder, "findings").count("made by other code") == 5
     assert page.read_text().count(" †: ") == 5

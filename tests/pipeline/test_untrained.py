@@ -4,19 +4,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from rau.models import checkpoint
 from tests import circo_world
-from tests.project import runs, stage
+from tests.project import only_line, runs, stage, use
 
 AFTER = ("finetune", "features", "deterministic", "train", "evaluate", "report", "track")
-
-
-def one_line(printed: str) -> str:
-    lines = printed.strip().splitlines()
-    assert len(lines) == 1, printed
-    return lines[0]
 
 
 def measured(project: Path) -> dict[str, Any]:
@@ -28,29 +20,22 @@ def measured(project: Path) -> dict[str, Any]:
 def test_val_alone_runs_to_a_report(project: Path) -> None:
     circo_world.write_annotations(project / "circo")
     circo_world.write_images(project / "circo")
-    params = yaml.safe_load((project / "params.yaml").read_text())
-
-    def use(**values: dict[str, object]) -> None:
-        for section, own in values.items():
-            params[section] |= own
-        (project / "params.yaml").write_text(yaml.safe_dump(params))
-
     # What cannot be is said before anything is encoded.
-    use(dataset={"name": "circo", "root": "circo"})
+    use(project, dataset={"name": "circo", "root": "circo"})
     assert "70 of 70 images; 12 of 12 val queries usable" in stage(project, "download")
     assert "0 train queries have their images" in stage(project, "tables")
-    assert "0 usable train queries" in one_line(stage(project, "finetune", code=1))
-    use(finetune={"towers": "none"})
-    assert "head.name=raw_sum" in one_line(stage(project, "finetune", code=1))
+    assert "0 usable train queries" in only_line(stage(project, "finetune", code=1))
+    use(project, finetune={"towers": "none"})
+    assert "head.name=raw_sum" in only_line(stage(project, "finetune", code=1))
     head, extra = checkpoint.load(project / "data/models/garments", "cpu")
     extra["features"]["key"] = "another"
     checkpoint.save(project / "other", head, extra)
-    use(train={"head": "other"})
+    use(project, train={"head": "other"})
     said = "train.head=other: it was trained on features of garments-clip (key another)"
-    assert said in one_line(stage(project, "finetune", code=1))
+    assert said in only_line(stage(project, "finetune", code=1))
 
     # A method that has nothing to train.
-    use(train={"head": None}, head={"name": "raw_sum"})
+    use(project, train={"head": None}, head={"name": "raw_sum"})
     for name in AFTER:
         stage(project, name)
     found = measured(project)
@@ -69,6 +54,7 @@ def test_val_alone_runs_to_a_report(project: Path) -> None:
 
     # A head of garments, with the encoder that was fine-tuned for it.
     use(
+        project,
         train={"head": "data/models/garments"},
         encoder={"name": "local-dir:data/finetuned/garments/encoder"},
     )
@@ -98,14 +84,14 @@ def test_val_alone_runs_to_a_report(project: Path) -> None:
     revision = ("HEAD", True)
     (tracked_run,) = {name for name in tracked if name.startswith("garments")}
     for name, paired in (revision, (run_id(project, tracked_run), False)):
-        use(train={"head": name})
+        use(project, train={"head": name})
         stage(project, "train")
         assert taken.read_bytes() == weights
         assert ("no head" not in stage(project, "deterministic")) == paired
     stage(project, "evaluate")
     assert measured(project)["against"] == {}
-    use(train={"head": "nowhere"})
-    assert "nowhere: no project's folder, no MLflow run id" in one_line(
+    use(project, train={"head": "nowhere"})
+    assert "nowhere: no project's folder, no MLflow run id" in only_line(
         stage(project, "train", code=1)
     )
 
