@@ -1,16 +1,13 @@
-"""Connecting to Ray."""
+"""Connecting to Ray that is not there; `tests/features/test_on_ray.py` connects to a cluster."""
 
 import socket
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
-import rau
 from rau.cluster import connected
 from rau.errors import UserError
-from tests.ray_nodes import cluster
 
 
 def test_a_missing_ray_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,21 +38,3 @@ def test_an_address_that_no_host_can_have_is_one_line(monkeypatch: pytest.Monkey
     refused = r"study\.engine=ray: no answer at a\.\.b:6379"
     with pytest.raises(UserError, match=refused), connected("study.engine"):
         pass
-
-
-def test_workers_of_every_node_import_the_library_that_was_sent_to_them() -> None:
-    pytest.importorskip("ray")
-    with cluster(workers=2), connected("study.engine") as ray:
-
-        def where() -> tuple[str, bytes]:
-            import rau
-
-            time.sleep(1)
-            own = Path(rau.__file__)
-            return ray.get_runtime_context().get_node_id(), own.read_bytes()
-
-        task = ray.remote(num_cpus=1)(where)
-        found = ray.get([task.remote() for _ in range(2)])
-    assert len({node for node, _ in found}) == 2
-    assert {content for _, content in found} == {Path(rau.__file__).read_bytes()}
-    assert not ray.is_initialized()

@@ -2,6 +2,7 @@
 
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
@@ -12,6 +13,8 @@ import psutil
 import pytest
 from PIL import Image
 
+import rau
+from rau.cluster import connected
 from rau.encoders.clip import Encoder
 from rau.errors import UserError
 from rau.features import on_ray
@@ -78,6 +81,23 @@ def check(path: Path, expected: Features) -> None:
 def rows_in(cache: Cache) -> list[str]:
     own = cache.parts["images"]
     return [key for _, keys in own.whole(own.names()) for key in keys]
+
+
+def test_workers_of_every_node_import_the_library_that_was_sent_to_them() -> None:
+    with connected("study.engine") as ray:
+
+        def where() -> tuple[str, bytes]:
+            import rau
+
+            time.sleep(1)
+            own = Path(rau.__file__)
+            return ray.get_runtime_context().get_node_id(), own.read_bytes()
+
+        task = ray.remote(num_cpus=1)(where)
+        found = ray.get([task.remote() for _ in range(2)])
+    assert len({node for node, _ in found}) == 2
+    assert {content for _, content in found} == {Path(rau.__file__).read_bytes()}
+    assert not ray.is_initialized()
 
 
 def test_a_run_begins_here_and_ends_on_ray_and_the_other_way_round(
