@@ -60,6 +60,8 @@ LONGEST = (
     "finetuning/test_processes.py",
     "finetuning/test_options.py",
     "download/test_acquire.py",
+    "features/test_on_ray.py",
+    "studies/test_ray_workers.py",
     "pipeline/test_study_pipeline.py",
     "pipeline/test_pipeline.py",
     "fuzz/test_fuzz.py",
