@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 
 from pipeline import workspace
 from pipeline.named_rankings import RUN_ID
-from pipeline.revisions import Revision
+from pipeline.revisions import Revision, unknown
 from rau import params as parameters
 from rau.errors import UserError
 from rau.files import user_path
@@ -67,7 +67,7 @@ def resolve(name: str, into: Path) -> Found:
         return found
     if revision := Revision.find(name):
         return _of_revision(revision, into)
-    raise _unknown(name)
+    raise unknown(name, "project's folder")
 
 
 @contextmanager
@@ -102,7 +102,7 @@ def head(name: str, into: Path) -> Head:
         with suppress(UserError):  # An older revision may not have it.
             revision.folder(workspace.deterministic(revision.dataset()), into)
         return Head.of(folder)
-    raise _unknown(name)
+    raise unknown(name, "project's folder")
 
 
 def check_encoder(name: str) -> None:
@@ -121,13 +121,6 @@ def check_encoder(name: str) -> None:
             f"train.head={name}: it was trained on features of {found.get('encoder')} (key "
             f"{found.get('key')}), data/encoder has the key {own}; {SAME_ENCODER}"
         )
-
-
-def _unknown(name: str) -> UserError:
-    return UserError(
-        f"{name}: no project's folder, no MLflow run id, no DVC experiment and no git revision of "
-        "this project has this name; see `dvc exp show` and the MLflow page"
-    )
 
 
 def _of_project(root: Path) -> Found:

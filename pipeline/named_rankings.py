@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline import workspace
-from pipeline.revisions import Revision
+from pipeline.revisions import Revision, unknown
 from rau.errors import UserError
 
 RUN_ID = re.compile(r"[0-9a-f]{32}")
@@ -37,10 +37,7 @@ def resolve(name: str, into: Path) -> Found:
     if revision := Revision.find(name):
         path = revision.file(workspace.rankings(revision.dataset()), into)
         return Found(path, revision=name)
-    raise UserError(
-        f"{name}: no file, no MLflow run id, no DVC experiment and no git revision of this "
-        "project has this name; see `dvc exp show` and the MLflow page"
-    )
+    raise unknown(name, "file")
 
 
 def _from_run(run: str, into: Path) -> Path | None:

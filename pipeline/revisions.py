@@ -10,6 +10,14 @@ from rau import plain_yaml
 from rau.errors import UserError
 
 
+def unknown(name: str, kind: str) -> UserError:
+    """The error of a name that is neither a file or folder of this kind nor a run or revision."""
+    return UserError(
+        f"{name}: no {kind}, no MLflow run id, no DVC experiment and no git revision of this "
+        "project has this name; see `dvc exp show` and the MLflow page"
+    )
+
+
 @dataclass(frozen=True)
 class Revision:
     """A revision's files; every method raises `UserError` where DVC cannot read them."""
