@@ -24,10 +24,8 @@ def catalogue_of() -> "Catalogue":
     name = params.dataset.name
     rows = read_galleries(workspace.table(name, "galleries"))
     wanted = {row["image_id"] for row in rows if row["gallery"] == "original"}
-    root, source = (
-        workspace.store(params.dataset),
-        of_dataset(name, workspace.table(name, "queries")),
-    )
+    root = workspace.store(params.dataset)
+    source = of_dataset(name, workspace.table(name, "queries"))
     if name == "catalogue":
         return catalogue.only(catalogue.of_products(root), source, wanted)
     images = read_images(workspace.table(name, "images"))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rau.studies.workers import Workers
 
 TUNE = "tune"
-TUNED = Path(TUNE, "tuned.json")
+TUNED, TRIALS = Path(TUNE, "tuned.json"), Path(TUNE, "trials.csv")
 NAMES = (TUNE, *STUDIES)
 
 
@@ -50,7 +50,7 @@ def _execute(name: str, params: "Params", workers: "Workers") -> None:
     folder = workspace.studies(params.dataset.name)
     if name == TUNE:
         trials, choice = running.tune(params, store(params, workers))
-        write_text(folder / "tune/trials.csv", trials.to_csv(index=False))
+        write_text(folder / TRIALS, trials.to_csv(index=False))
         write_json(folder / TUNED, choice.model_dump())
         return
     study = registry.load(name)
@@ -85,23 +85,26 @@ def store(params: "Params", workers: "Workers", encoders: bool = False) -> "RunS
     if params.train.start != "fresh":
         raise UserError("train.start: heads of a study start fresh; set it to fresh")
     name, here = params.dataset.name, Path.cwd()
-    tables = {kind: here / workspace.table(name, kind) for kind in ("queries", "galleries")}
-    source: Source | EncoderSource = Source(
-        images=here / workspace.features(name, "images"),
-        texts=here / workspace.features(name, "texts"),
-        queries=tables["queries"],
-        galleries=tables["galleries"],
-        device=workers.device,
-        listed=here / workspace.table(name, "images"),
-    )
+    queries, galleries = (here / workspace.table(name, kind) for kind in ("queries", "galleries"))
+    source: Source | EncoderSource
     if encoders:
         source = EncoderSource(
             encoder=here / workspace.ENCODER,
             manifest=here / workspace.manifest(name),
-            **tables,
+            queries=queries,
+            galleries=galleries,
             images=workspace.store(params.dataset),
             parts=workspace.parts(),
             device=workers.device,
+        )
+    else:
+        source = Source(
+            images=here / workspace.features(name, "images"),
+            texts=here / workspace.features(name, "texts"),
+            queries=queries,
+            galleries=galleries,
+            device=workers.device,
+            listed=here / workspace.table(name, "images"),
         )
     return RunStore(workspace.parts() / "runs", source, workers)
 

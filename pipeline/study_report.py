@@ -1,6 +1,7 @@
 """Stage `report` of the studies: their page and figures, from their tables."""
 
 from pipeline import stage, workspace
+from pipeline.study import TRIALS
 
 
 def main() -> None:
@@ -23,8 +24,7 @@ def main() -> None:
         study, tables = registry.load(finished), StudyTables.read(folder / finished)
         figure = study.figure(tables)
         write_bytes(target / f"{finished}.png", png(figure))
-        trials = folder / "tune/trials.csv"
-        tried = read_csv(trials, study_page.TRIALS, remedy) if study.tuned else None
+        tried = read_csv(folder / TRIALS, study_page.TRIALS, remedy) if study.tuned else None
         sections.append(study_page.section(tables, figure, tried))
     galleries = read_galleries(workspace.table(name, "galleries"))
     val = {row["image_id"] for row in galleries if row["gallery"] == "original"}
