@@ -5,7 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -79,8 +79,8 @@ def build_early(
     request: pytest.FixtureRequest, project_folder: Path, worker_id: str
 ) -> Iterator[None]:
     """Build the project while tests run that do not need it: no worker waits for another's."""
-    items = request.session.items
-    if worker_id != "gw0" or not any("built_project" in names(item) for item in items):
+    used = {name for item in request.session.items for name in getattr(item, "fixturenames", ())}
+    if worker_id != "gw0" or "built_project" not in used:
         yield
         return
     code = "import sys; from pathlib import Path; from tests.project import built\n"
@@ -96,11 +96,6 @@ def build_early(
     yield
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGTERM)
-
-
-def names(item: pytest.Item) -> Sequence[str]:
-    """The fixtures of a test."""
-    return getattr(item, "fixturenames", ())
 
 
 @pytest.fixture(scope="session")
