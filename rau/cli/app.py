@@ -19,19 +19,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-
-@app.callback()
-def _commands() -> None:
-    """Without a callback Typer would run a single command under no name."""
-
-
-app.command()(compare)
-app.command()(example)
-app.command()(export)
-app.command()(index)
-app.command()(search)
-app.command()(serve)
-app.command()(triplets)
+for command in (compare, example, export, index, search, serve, triplets):
+    app.command()(command)
 
 
 def main() -> None:

@@ -1,12 +1,12 @@
 """`rau export`: a search as an MLflow model, which `mlflow models serve` answers from."""
 
 import re
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from pipeline import workspace
+from rau.cli.options import IndexFolder
 from rau.errors import UserError
 
 NAME, ALIAS = (
@@ -19,7 +19,7 @@ RESERVED = re.compile(r"latest|v\d+", re.IGNORECASE)
 
 def export(
     *,
-    index: Annotated[Path, typer.Option("--index", help="the index's folder")],
+    index: IndexFolder,
     run: Annotated[
         str | None, typer.Option(help="MLflow run that gets the model; default: a new one")
     ] = None,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from pipeline import stage, workspace
+from rau.cli.options import IndexFolder
 from rau.console import printable
 from rau.errors import UserError
 
@@ -23,7 +24,7 @@ def index(
         typer.Argument(help="pictures, with a products.csv or .parquet or without"),
     ] = None,
     *,
-    into: Annotated[Path, typer.Option("--index", help="the index's folder")],
+    into: IndexFolder,
     dataset: Annotated[
         bool, typer.Option("--dataset", help="index the val gallery of dataset.name, not a FOLDER")
     ] = False,

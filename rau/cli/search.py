@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rau.cli.options import Device, IndexFolder, TrustRemoteCode
 from rau.console import printable
 from rau.errors import UserError
 
@@ -22,7 +23,7 @@ def search(
         ),
     ],
     *,
-    index: Annotated[Path, typer.Option("--index", help="the index's folder")],
+    index: IndexFolder,
     top_k: Annotated[int, typer.Option("-k", min=1, max=1000, help="how many to print")] = 10,
     where: Annotated[
         str | None, typer.Option(help="a filter: \"category = 'dress' and price < 50\"")
@@ -37,10 +38,8 @@ def search(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
     strip: Annotated[Path | None, typer.Option(help="write the ranked pictures here")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps")] = "auto",
-    trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="run code that the index's encoder brings")
-    ] = False,
+    device: Device = "auto",
+    trust_remote_code: TrustRemoteCode = False,
 ) -> None:
     """Print the pictures of an index that best match what is shown and said."""
     if strip is not None and strip.suffix.lower() not in (".jpg", ".jpeg"):

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from rau.cli.options import Device, IndexFolder, TrustRemoteCode
 from rau.errors import UserError
 
 MIN_TOKEN, MAX_TOKEN_BYTES = 16, 1024
@@ -12,7 +13,7 @@ MIN_TOKEN, MAX_TOKEN_BYTES = 16, 1024
 
 def serve(
     *,
-    index: Annotated[Path, typer.Option("--index", help="the index's folder")],
+    index: IndexFolder,
     host: Annotated[str, typer.Option(help="the address to listen at")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 for any that is free")] = 8000,
     feedback: Annotated[
@@ -25,10 +26,8 @@ def serve(
         list[str] | None, typer.Option(help="another host name of the service; may be repeated")
     ] = None,
     threads: Annotated[int, typer.Option(min=1, max=64, help="searches at a time")] = 2,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps")] = "auto",
-    trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="run code that the index's encoder brings")
-    ] = False,
+    device: Device = "auto",
+    trust_remote_code: TrustRemoteCode = False,
 ) -> None:
     """Serve an index until Ctrl-C: a page to search it, an API, and answers kept for training."""
     try:
