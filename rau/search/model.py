@@ -102,13 +102,12 @@ class Model:
         return cls.load(folder / ENCODER, folder, device, trust_remote_code)
 
     def image_feature(self, source: Path | bytes | Image) -> Tensor:
-        """Raw image feature (d_image,) of a picture: a file, its bytes, or in RGB.
+        """Raw image feature (d_image,), on the CPU, of a picture: a file, its bytes, or in RGB.
 
         Raises:
             UserError: when it cannot be decoded.
         """
-        loaded = self.encoder.load_images([source])
-        return self.encoder.encode_images(loaded)[0].to(self.device)
+        return self.encoder.encode_images(self.encoder.load_images([source]))[0]
 
     def encode_gallery(self, features: Tensor) -> Tensor:
         """Unit vectors (N, d) of raw image features (N, d_image)."""

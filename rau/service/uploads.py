@@ -47,8 +47,8 @@ class Uploads:
         if (held := self.get(name)) is not None:
             return held
         picture = open_rgb(content)
-        feature = model.encoder.encode_images(model.encoder.load_images([picture]))[0]
-        upload = Upload(name, *picture.size, feature, thumbnail(picture, SHOWN))
+        shown = thumbnail(picture, SHOWN)
+        upload = Upload(name, *picture.size, model.image_feature(picture), shown)
         with self._lock:
             self._held[name] = upload
             while len(self._held) > self._capacity:

@@ -2,7 +2,10 @@
 
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -64,6 +67,17 @@ def test_a_reference_is_an_id_a_file_or_its_bytes(root: Path, searcher: Searcher
     for wrong in (str(root / "elsewhere.png"), "../head/head.safetensors", ""):
         with pytest.raises(UserError, match="not a picture of the index"):
             searcher.reference(wrong)
+
+
+def test_an_id_and_a_file_are_asked_together_on_any_device(root: Path, searcher: Searcher) -> None:
+    elsewhere = SimpleNamespace(
+        device=torch.device("meta"),
+        load_images=searcher.model.encoder.load_images,
+        encode_images=searcher.model.encoder.encode_images,
+    )
+    asked = replace(searcher, model=replace(searcher.model, encoder=cast(Any, elsewhere)))
+    ways = [asked.reference(one) for one in ("a/004.png", root / "pictures/a/004.png")]
+    assert {way.device for way in ways} == {CPU}
 
 
 def test_a_filter_keeps_its_rows(searcher: Searcher) -> None:
