@@ -120,14 +120,18 @@ def patiently(read: Callable[[], T]) -> T:
     return read()
 
 
-def read_at_most(path: Path, limit: int) -> bytes | None:
+def read_at_most(path: Path, limit: int, pipe: bool = False) -> bytes | None:
     """The content of a file; None where it is larger than `limit` bytes.
+
+    Args:
+        pipe: whether to read a pipe too, and to wait for who writes to it.
 
     Raises:
         OSError: when it cannot be read, or is a pipe, a device or a socket: these may have no end.
     """
     found = patiently(path.stat)
-    if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
+    kind = stat.S_IFMT(found.st_mode)
+    if kind not in (stat.S_IFREG, stat.S_IFDIR) and not (pipe and kind == stat.S_IFIFO):
         raise OSError(errno.EINVAL, "it is no regular file", str(path))
 
     def read() -> bytes:
@@ -138,14 +142,14 @@ def read_at_most(path: Path, limit: int) -> bytes | None:
     return None if content is None or len(content) > limit else content
 
 
-def read_bytes(path: Path, limit: int, remedy: str) -> bytes:
-    """The content of a file; errors end with the remedy.
+def read_bytes(path: Path, limit: int, remedy: str, pipe: bool = False) -> bytes:
+    """The content of a file, or of a pipe as in `read_at_most`; errors end with the remedy.
 
     Raises:
         UserError: when it is missing, cannot be read, or is larger than `limit` bytes.
     """
     try:
-        content = read_at_most(path, limit)
+        content = read_at_most(path, limit, pipe)
         if content is None:
             raise UserError(f"{path} is larger than {limit} bytes; {remedy}")
         return content

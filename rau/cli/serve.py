@@ -20,7 +20,7 @@ def serve(
         Path | None, typer.Option(help="keep answers in this folder, as <dataset.root>/feedback")
     ] = None,
     token_file: Annotated[
-        Path | None, typer.Option(help="a file with the token that keeping an answer asks for")
+        Path | None, typer.Option(help="a file or pipe with the token that an answer needs")
     ] = None,
     name: Annotated[
         list[str] | None, typer.Option(help="another host name of the service; may be repeated")
@@ -56,14 +56,14 @@ def serve(
 
 
 def _token(path: Path) -> str:
-    """The token in a file.
+    """The token in a file or a pipe, as `<(pass show rau)` is.
 
     Raises:
         UserError: when it is missing, too short to be secret, or cannot stand in a header.
     """
     from rau.files import read_bytes
 
-    found = read_bytes(path, MAX_TOKEN_BYTES, "write a token to it").strip()
+    found = read_bytes(path, MAX_TOKEN_BYTES, "write a token to it", pipe=True).strip()
     if len(found) < MIN_TOKEN or not all(33 <= byte <= 126 for byte in found):
         raise UserError(
             f"{path} has to hold one word of {MIN_TOKEN} or more ASCII characters; "

@@ -1,6 +1,7 @@
 """A real server on this machine and its clients: slow, broken, too many; and how it ends."""
 
 import json
+import os
 import queue
 import re
 import signal
@@ -18,6 +19,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 
+from rau.cli import serve
 from rau.errors import UserError
 from rau.search.model import Model
 from rau.service import server
@@ -209,6 +211,29 @@ def test_a_wrong_command_is_one_line(
     printed = command(tmp_path, "serve", *given, code=1)
     (line,) = [line for line in printed.splitlines() if line.startswith("error: ")]
     assert said in line
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        (b"a-token-of-some-length\n", None),
+        (b"secret\n", "16 or more"),
+        (b"x" * 50_000, "larger than 1024 bytes; write a token to it"),
+    ],
+)
+def test_a_token_may_come_through_a_pipe(written: bytes, said: str | None) -> None:
+    reading, writing = os.pipe()
+    os.write(writing, written)
+    os.close(writing)
+    path = Path(f"/dev/fd/{reading}")
+    try:
+        if said is None:
+            assert serve._token(path) == "a-token-of-some-length"
+        else:
+            with pytest.raises(UserError, match=said):
+                serve._token(path)
+    finally:
+        os.close(reading)
 
 
 def test_a_port_that_is_taken_is_said_so(index: Path, tmp_path: Path) -> None:
