@@ -112,9 +112,10 @@ class Limited:
             await self._app(scope, receive, send)
             return
         limit = self._sizes.get(scope["path"], self._size)
+        too_large = f"the request is larger than {limit:,} bytes"
         length = Headers(scope=scope).get("content-length", "0")
         if not length.isdecimal() or int(length) > limit:
-            await _too_large(limit)(scope, receive, send)
+            await error(TOO_LARGE, too_large)(scope, receive, send)
             return
         left, started = limit, False
 
@@ -123,7 +124,7 @@ class Limited:
             message = await receive()
             left -= len(message.get("body", b""))
             if left < 0:
-                raise HTTPException(TOO_LARGE, _size_said(limit))
+                raise HTTPException(TOO_LARGE, too_large)
             return message
 
         async def noted(message: Message) -> None:
@@ -140,11 +141,3 @@ class Limited:
             await error(TOO_SLOW, "the request took too long", Connection="close")(
                 scope, receive, send
             )
-
-
-def _size_said(limit: int) -> str:
-    return f"the request is larger than {limit:,} bytes"
-
-
-def _too_large(limit: int) -> JSONResponse:
-    return error(TOO_LARGE, _size_said(limit))

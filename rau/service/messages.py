@@ -15,9 +15,9 @@ Text = Annotated[str, Field(max_length=1000)]
 
 
 class Message(BaseModel):
-    """A JSON object with these fields and no other."""
+    """A JSON object with these fields and no other, or made of what has such attributes."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, from_attributes=True)
 
 
 class SearchRequest(Message):

@@ -12,9 +12,7 @@ from rau.service.feedback import Feedback
 from rau.service.live import Live, Snapshot
 from rau.service.messages import (
     Answer,
-    Confidence,
     Health,
-    Hit,
     IndexInfo,
     Kept,
     SearchRequest,
@@ -100,7 +98,7 @@ class Routes:
         content = await self._read(request)
         now = self._live.now
         held = await self._work.run(now.uploads.add, content, now.searcher.model)
-        return Upload(id=held.id, width=held.width, height=held.height)
+        return Upload.model_validate(held)
 
     async def _read(self, request: Request) -> bytes:
         """The body; all that are read at once take a bounded memory, however slow they are."""
@@ -133,7 +131,8 @@ class Routes:
         """Keep whether a picture is what was meant; both pictures are of the index."""
         assert self._feedback is not None
         given = request.headers.get("authorization", "")
-        if self._token and not _same(given, f"Bearer {self._token}"):
+        wanted = f"Bearer {self._token}"
+        if self._token and not hmac.compare_digest(given.encode(), wanted.encode()):
             raise HTTPException(
                 401, "the token is missing or wrong", {"WWW-Authenticate": "Bearer"}
             )
@@ -155,10 +154,6 @@ class Routes:
         return self._metrics.response()
 
 
-def _same(one: str, other: str) -> bool:
-    return hmac.compare_digest(one.encode(), other.encode())
-
-
 def _search(now: Snapshot, asked: SearchRequest) -> SearchResponse:
     pictures: list[Picture] = [*asked.references]
     for name in asked.uploads:
@@ -174,9 +169,4 @@ def _search(now: Snapshot, asked: SearchRequest) -> SearchResponse:
         asked.where,
         asked.keep_references,
     )
-    sure = answer.confidence
-    return SearchResponse(
-        hits=[Hit(id=one.id, score=one.score, attributes=one.attributes) for one in answer.hits],
-        confidence=None if sure is None else Confidence(within=sure.within, enough=sure.enough),
-        doubt=answer.doubt,
-    )
+    return SearchResponse.model_validate(answer)
