@@ -12,12 +12,12 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from rau.errors import UserError
 from rau.evaluation.calibration import FILE, LISTED, MIN_QUERIES, Calibration, Lists, fit
 from rau.progress import tqdm
 from rau.schemas import QueryRow
+from rau.search.engines.engine import Found
 from rau.search.searcher import Searcher
 
 # More queries would say little more.
@@ -46,11 +46,12 @@ def calibrate(searcher: Searcher, queries: Sequence[QueryRow]) -> Calibration:
     )
     own = random.Random(0).sample(own, min(MOST, len(own)))
     scores, right = [], []
-    for query, names, found in _answers(searcher, own):
+    for query, found in _answers(searcher, own):
         wanted = {query["target_id"], *(query["relevant"] or ())}
-        kept = [row for row, name in enumerate(names) if name != query["reference_id"]][:LISTED]
-        scores.append(found[kept])
-        right.append(np.array([names[row] in wanted for row in kept], np.bool_))
+        others = [row for row, name in enumerate(found.ids) if name != query["reference_id"]]
+        kept = others[:LISTED]
+        scores.append(found.scores[kept])
+        right.append(np.array([found.ids[row] in wanted for row in kept], np.bool_))
     sizes = [len(searcher.index) - 1] * len(scores)
     manifest = searcher.index.manifest
     lists = Lists.ragged(scores, right, sizes)
@@ -82,23 +83,16 @@ def untrained(queries: Sequence[QueryRow], there: str = "are known") -> Sequence
     return found
 
 
-def _answers(
-    searcher: Searcher, queries: Sequence[QueryRow]
-) -> Iterator[tuple[QueryRow, list[str], "np.ndarray[tuple[int], np.dtype[np.float32]]"]]:
-    """Each query with the ids and scores of its best answers."""
+def _answers(searcher: Searcher, queries: Sequence[QueryRow]) -> Iterator[tuple[QueryRow, Found]]:
+    """Each query with its best answers."""
     for start in tqdm(range(0, len(queries), _BATCH), "calibrate", unit="batch"):
         some = queries[start : start + _BATCH]
-        vectors = _vectors(searcher, some).float().cpu().numpy()
-        found = searcher.index.engine.search(vectors, LISTED + 1)
-        for query, one in zip(some, found, strict=True):
-            yield query, one.ids, one.scores
+        vectors = _vectors(searcher, some).cpu().numpy()
+        yield from zip(some, searcher.index.engine.search(vectors, LISTED + 1), strict=True)
 
 
 def _vectors(searcher: Searcher, queries: Sequence[QueryRow]) -> Tensor:
     """What `Model.encode_query` gives of each query, (Q, d), in one pass."""
     model = searcher.model
-    texts = [model.texts(query["captions"])[0] for query in queries]
-    features = model.encoder.encode_texts(texts).to(model.device)
     references = torch.stack([searcher.index.feature(q["reference_id"]) for q in queries])
-    found, _ = model.head.encode_query(references.to(model.device), features)
-    return F.normalize(found.float(), dim=-1)
+    return model.compose(references, [model.texts(q["captions"])[0] for q in queries])

@@ -119,6 +119,12 @@ class Model:
             return [single_text(captions[0], self.joins)] * (1 if join == "forward" else 2)
         return query_texts(captions, join)
 
+    def compose(self, references: Tensor, texts: Sequence[str]) -> Tensor:
+        """Unit vectors (N, d) of raw image features (N, d_image), each with a text of `texts`."""
+        features = self.encoder.encode_texts(texts).to(self.device)
+        rows = references.float().to(self.device)
+        return F.normalize(self.head.encode_query(rows, features)[0].float(), dim=-1)
+
     def encode_query(
         self, reference: Tensor, captions: Sequence[str], join: Join = "forward"
     ) -> Tensor:
@@ -129,9 +135,7 @@ class Model:
             captions: what should be different, in one sentence or several.
         """
         texts = self.texts(captions, join)
-        features = self.encoder.encode_texts(texts).to(self.device)
-        rows = reference.float().to(self.device).expand(len(texts), -1)
-        vectors = F.normalize(self.head.encode_query(rows, features)[0].float(), dim=-1)
+        vectors = self.compose(reference.expand(len(texts), -1), texts)
         return vectors if join == "separate" else F.normalize(vectors.mean(0, True), dim=-1)
 
 
