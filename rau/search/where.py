@@ -87,7 +87,7 @@ class Compare:
         if isinstance(self.value, float):
             column = f"CAST({column} AS DOUBLE)"
         operator = "<>" if self.operator == "!=" else self.operator
-        return f"({column} {operator} {_sql_literal(self.value)})"
+        return f"({column} {operator} {sql_literal(self.value)})"
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ class Like:
         """See `Condition`."""
         # In SQL a backslash is an escape; here it is a character as any other.
         pattern = self.pattern.replace("\\", "\\\\")
-        return f"({names[self.column]} LIKE {_sql_literal(pattern)})"
+        return f"({names[self.column]} LIKE {sql_literal(pattern)})"
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ class Contains:
 
     def sql(self, names: Mapping[str, str]) -> str:
         """See `Condition`."""
-        return f"array_has({names[self.column]}, {_sql_literal(self.value)})"
+        return f"array_has({names[self.column]}, {sql_literal(self.value)})"
 
 
 @dataclass(frozen=True)
@@ -372,7 +372,8 @@ def _joined(conditions: Sequence[Condition], either: bool) -> Condition:
     return Both(left, right, either)
 
 
-def _sql_literal(value: Literal) -> str:
+def sql_literal(value: Literal) -> str:
+    """A value as SQL writes it."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str):

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -44,8 +44,3 @@ class Engine(Protocol):
         Of equal scores the row that was added first comes first, where the engine is exact.
         """
         ...
-
-
-def ids_array(ids: Sequence[str]) -> Any:
-    """Ids as Arrow strings."""
-    return pa.array(ids, pa.string())

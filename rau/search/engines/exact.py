@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from rau.search.engines.engine import Found, Queries, Vectors, ids_array
+from rau.search.engines.engine import Found, Queries, Vectors
 from rau.search.where import Condition, passing
 
 # Bytes of float32 that are kept, and rows that are compared at a time.
@@ -56,7 +56,7 @@ class Exact:
 
     def delete(self, ids: Sequence[str]) -> None:
         """See `Engine`."""
-        gone = ids_array(ids)
+        gone = pa.array(ids, pa.string())
         for block in self._blocks:
             block.alive &= ~pc.is_in(block.ids, gone).to_numpy(zero_copy_only=False)
 

@@ -21,7 +21,7 @@ import pyarrow as pa
 from rau.errors import UserError
 from rau.features.table import to_array
 from rau.search.engines.engine import Found, Queries, Vectors
-from rau.search.where import Condition
+from rau.search.where import Condition, sql_literal
 
 FOLDER = "lancedb"
 # The most vectors that graphs are built of; an index that exists keeps its kind as it grows.
@@ -117,10 +117,8 @@ class Lance:
     def delete(self, ids: Sequence[str]) -> None:
         """See `Engine`."""
         for start in range(0, len(ids), _DELETED_AT_ONCE):
-            quoted = (
-                "'" + name.replace("'", "''") + "'" for name in ids[start:][:_DELETED_AT_ONCE]
-            )
-            self._table.delete(f"id IN ({', '.join(quoted)})")
+            some = ids[start : start + _DELETED_AT_ONCE]
+            self._table.delete(f"id IN ({', '.join(map(sql_literal, some))})")
 
     def flush(self) -> State:
         """Bring the index up to the changes."""
