@@ -67,7 +67,7 @@ def of_images(source: str, root: Path, rows: Iterable[ImageRow]) -> Catalogue:
         for row in rows
         if row["status"] == "ok" and row["path"] is not None
     )
-    once = {image_id: (path, category) for image_id, path, category in found}
+    paths = {image_id: path for image_id, path, _ in found}
     categories: dict[str, list[str]] = {}
     for image_id, _, category in found:
         categories.setdefault(image_id, []).append(category)
@@ -75,7 +75,7 @@ def of_images(source: str, root: Path, rows: Iterable[ImageRow]) -> Catalogue:
     values = [own[0] if single else own for own in categories.values()]
     kind = pa.string() if single else pa.list_(pa.string())
     attributes = pa.table({"category": pa.array(values, kind)})
-    return Catalogue(source, root, list(once), [path for path, _ in once.values()], attributes)
+    return Catalogue(source, root, list(paths), list(paths.values()), attributes)
 
 
 def of_folder(root: Path) -> Catalogue:

@@ -37,8 +37,9 @@ class Parts:
         self._thumbnails: list[bytes] = []
         self.known: set[str] = set()
         for path in sorted(self.folder.glob("*.arrow")):
-            self._number = max(self._number, int(path.stem.split("-")[0]) + 1)
-            if path.stem.split("-")[1] != digest_file(path):
+            number, digest = path.stem.split("-")
+            self._number = int(number) + 1
+            if digest != digest_file(path):
                 tqdm.write(f"{path} is damaged: removed, its pictures are encoded again")
                 path.unlink()
                 continue
