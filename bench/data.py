@@ -1,8 +1,10 @@
-"""Sizes of FashionIQ (https://github.com/XiaoxiaoGuo/fashion-iq), and random features."""
+"""Sizes of FashionIQ (https://github.com/XiaoxiaoGuo/fashion-iq), random features, and a head."""
 
 import torch
 from torch import Tensor
 
+from rau.models.config import HeadConfig
+from rau.params import Params
 from rau.training.triplets import Triplets
 
 WIDTHS = (128, 640, 1024)
@@ -41,6 +43,19 @@ def low_features(count: int, width: int, seed: int = 0) -> Tensor:
     plane = random_features(LATENT, width, seed=-1) / LATENT**0.5
     features: Tensor = latent @ plane + OFF_PLANE * random_features(count, width, seed=~seed)
     return features
+
+
+def head_config(params: Params, width: int) -> HeadConfig:
+    """The head of some parameters, for features of one width in a shared space."""
+    return HeadConfig.from_params(
+        params.head,
+        params.ua,
+        params.train,
+        d_image=width,
+        d_text=width,
+        shared_space=True,
+        text_weight=0.5,
+    )
 
 
 def random_triplets(queries: int, images: int, texts: int, device: torch.device) -> Triplets:

@@ -31,7 +31,8 @@ from rau.files import digest_file
 LIMIT = 1 / 0.9
 DISTINCT_FILES = 64
 # Model, images, their width and height (FashionIQ's are about 400 x 600), texts, batch of a core.
-SIZES = ((small_clip.NAME, 2048, 128, 128, 8192, 128), ("ViT-B-32", 96, 400, 600, 256, 16))
+Sized = Sequence[tuple[str, int, int, int, int, int]]
+SIZES: Sized = ((small_clip.NAME, 2048, 128, 128, 8192, 128), ("ViT-B-32", 96, 400, 600, 256, 16))
 
 
 def cases(bench: Bench) -> Iterator[Result]:

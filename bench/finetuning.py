@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from bench.data import random_triplets
-from bench.features import captions, image_items, random_encoder
+from bench.data import head_config, random_triplets
+from bench.features import Sized, captions, image_items, random_encoder
 from bench.harness import Bench, Result
 from bench.plain import PictureTriplets, clip4cir_epoch
 from pipeline.stage import cores
@@ -25,7 +25,6 @@ from rau.finetuning.pictures import Pictures
 from rau.finetuning.processes import Processes
 from rau.finetuning.sides import Encoded, Texts
 from rau.finetuning.towers import Towers
-from rau.models.config import HeadConfig
 from rau.models.head import ComposedHead
 from rau.params import FinetuneParams, Params
 from rau.training.sampler import Batch, BatchSampler
@@ -36,7 +35,6 @@ STEP_LIMIT, MICRO_LIMIT, EPOCH_LIMIT = 1.15, 1.45, 1 / 1.5
 # Encoder, pictures, their width and height, queries, batch. Of so many pictures few occur twice in
 # a batch, as few as in the data sets.
 SIZES = ((small_clip.NAME, 2304, 128, 128, 1024, 256), ("ViT-B-32", 512, 400, 600, 32, 16))
-Sized = Sequence[tuple[str, int, int, int, int, int]]
 GPU_SCALE = 8
 LOADER_WORKERS = 2
 # CLIP4Cir's first stage.
@@ -81,15 +79,13 @@ class World:
         params, device = Params(finetune=tune), self.encoder.device
         own = run.composer_params(params)
         d = self.encoder.model.visual.output_dim
-        given = {"d_image": d, "d_text": d, "shared_space": True, "text_weight": 0.5}
-        config = HeadConfig.from_params(own.head, own.ua, own.train, **given)
         towers = Towers(self.encoder, tune, self.encoder.dtype)
         towers.train()
         texts = Texts(*self.encoder.tokenise(self.texts))
         processes = Processes(device.type, 1)
         return Unsaved(
             towers,
-            ComposedHead(config).to(device),
+            ComposedHead(head_config(own, d)).to(device),
             Encoded(self.sources, self.sources, towers.images, processes, tune.micro_batch),
             Encoded(texts, texts, towers.texts, processes, tune.micro_batch),
             BatchSampler(self.triplets, own.train),

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
+from time import process_time
 from typing import Any, Literal
 
 import torch
@@ -87,6 +88,18 @@ def seconds(work: Work) -> float:
     started = timer()
     work()
     return timer() - started
+
+
+def processor_seconds(work: Work) -> float:
+    """What it takes of the processor's time once, all threads together."""
+    started = process_time()
+    work()
+    return process_time() - started
+
+
+def bytes_in(folder: Path) -> int:
+    """The size of all files below a folder."""
+    return sum(one.stat().st_size for one in folder.rglob("*") if one.is_file())
 
 
 def report(bench: Bench, results: list[Result], load: float) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from bench.data import low_features
-from bench.harness import Bench
+from bench.harness import Bench, bytes_in, processor_seconds
 from bench.random_index import BLOCK, names
 from rau.features.table import to_array
 from rau.search.engines import lance
@@ -50,11 +50,9 @@ def figures(bench: Bench, count: int, width: int) -> dict[str, float]:
 
     reader = pa.RecordBatchReader.from_batches(schema, batches())
     table: Any = lancedb.connect(folder).create_table("vectors", reader)
-    plain = sum(one.stat().st_size for one in folder.rglob("*") if one.is_file())
-    started = process_time()
-    table.create_index("vector", config=lance.codes(count, width))
-    built = process_time() - started
-    whole = sum(one.stat().st_size for one in folder.rglob("*") if one.is_file())
+    plain = bytes_in(folder)
+    config = lance.codes(count, width)
+    built = processor_seconds(lambda: table.create_index("vector", config=config))
     found, times, reading = [], [], lance.READING[lance.CODES]
     for query in asked:
         started = process_time()
@@ -67,7 +65,7 @@ def figures(bench: Bench, count: int, width: int) -> dict[str, float]:
     hits = [(own >= best[-1] - 1e-3).sum() / K for own, best in zip(found, truth, strict=True)]
     return {
         "time": built,
-        "disk": whole - plain,
+        "disk": bytes_in(folder) - plain,
         "vectors": plain,
         "recall at 10": float(np.mean(hits)),
         "query": statistics.median(times),

@@ -10,7 +10,7 @@ import numpy as np
 
 from bench.data import random_features
 from bench.features import image_items
-from bench.harness import Bench, Result, seconds
+from bench.harness import Bench, Result, bytes_in, seconds
 from bench.random_index import random_index, random_model
 from bench.search import ENCODER, OFTEN
 from rau.search.index import LANCE, Index, commit, writing
@@ -31,15 +31,8 @@ def cases(bench: Bench, encoder: str = ENCODER, sizes: Sequence[int] = SIZES) ->
         folder = bench.scratch / str(count)
         plain = random_index(folder, model, count, file)
         size = f"{count}x{model.dim}"
-
-        def build(plain: Index = plain) -> None:
-            manifest = plain.manifest.model_copy(update={"engine": "lancedb"})
-            with writing(plain.folder):
-                commit(plain.folder, plain, lambda: manifest, (), (), 0)
-
-        yield Result(f"lance/build/{size}", seconds(build), "s")
-        files = (folder / LANCE).rglob("*")
-        yield Result(f"lance/disk/{size}", sum(one.stat().st_size for one in files), "bytes")
+        yield Result(f"lance/build/{size}", seconds(partial(to_lancedb, plain)), "s")
+        yield Result(f"lance/disk/{size}", bytes_in(folder / LANCE), "bytes")
         index = Index.open(folder)
         yield Result(f"lance/recall at 10/{size}", recall(index), "")
         query = random_features(1, model.dim).numpy()
@@ -50,3 +43,10 @@ def cases(bench: Bench, encoder: str = ENCODER, sizes: Sequence[int] = SIZES) ->
             partial(index.exact.search, query, 10),
             "exact engine",
         )
+
+
+def to_lancedb(plain: Index) -> None:
+    """Make LanceDB the engine of an index."""
+    manifest = plain.manifest.model_copy(update={"engine": "lancedb"})
+    with writing(plain.folder):
+        commit(plain.folder, plain, lambda: manifest, (), (), 0)

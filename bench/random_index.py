@@ -2,23 +2,21 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from torch import Tensor
 from torch.nn import functional as F
 
-from bench.data import random_features
+from bench.data import head_config, random_features
 from bench.features import random_encoder
 from bench.harness import Bench
 from rau.files import new_folder
 from rau.models import checkpoint
-from rau.models.config import HeadConfig
 from rau.models.head import ComposedHead
 from rau.params import Params
 from rau.retrieval.protocols import weight_key
-from rau.search.index import MODELS, EngineName, Index, Manifest, commit
+from rau.search.index import MODELS, Index, Manifest, commit
 from rau.search.model import Model
 from rau.search.segments import PICTURE, Block
 from rau.training.model_selection import ALL_CHOICES
@@ -30,13 +28,6 @@ def random_model(bench: Bench, name: str) -> Model:
     """An encoder of random weights with a head of the default parameters, untrained."""
     encoder, params = random_encoder(bench, name), Params()
     width = encoder.encode_texts(["a"]).shape[1]
-    given: dict[str, Any] = {
-        "d_image": width,
-        "d_text": width,
-        "shared_space": True,
-        "text_weight": 0.5,
-    }
-    config = HeadConfig.from_params(params.head, params.ua, params.train, **given)
     about = {
         "features": {"key": encoder.key, "arithmetic": "auto", "encoder": name},
         "select": params.train.select,
@@ -49,7 +40,7 @@ def random_model(bench: Bench, name: str) -> Model:
         "joins_captions": False,
     }
     head = bench.scratch / f"{name}-head"
-    checkpoint.save(head, ComposedHead(config), about)
+    checkpoint.save(head, ComposedHead(head_config(params, width)), about)
     return Model.load(bench.scratch / name, head, bench.device)
 
 
@@ -68,7 +59,6 @@ def random_index(
     model: Model,
     count: int,
     file: Path,
-    engine: EngineName = "exact",
     draw: Callable[[int, int, int], Tensor] = random_features,
 ) -> Index:
     """An index of `count` pictures, all in the same file; its vectors are drawn by number, width
@@ -106,7 +96,6 @@ def random_index(
             dim=model.dim,
             d_image=width,
             source="random",
-            engine=engine,
             feature_sum=[1.0] * width,
             feature_count=count,
         )

@@ -13,7 +13,6 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from time import process_time
 
 import numpy as np
 import pyarrow as pa
@@ -23,7 +22,7 @@ from bench import ivf as ivf_index
 from bench.data import low_features, random_features
 from bench.features import image_items as write_pictures
 from bench.features import random_encoder
-from bench.harness import Bench, Result, Unit, Work
+from bench.harness import Bench, Result, Unit, bytes_in, processor_seconds
 from bench.random_index import BLOCK, names, random_index, random_model
 from rau.datasets import manifest
 from rau.encoders import small_clip
@@ -73,13 +72,6 @@ def cases(bench: Bench, sizes: Sequence[int] = SIZES) -> Iterator[Result]:
         # Much of the memory is the packages', whatever the number of images.
         if len(points) > 1 and what not in ("memory", "recall at 10"):
             yield Result(f"scale/{name}/exponent of {what}", exponent(points), "")
-
-
-def processor_seconds(work: Work) -> float:
-    """What it takes of the processor's time once."""
-    started = process_time()
-    work()
-    return process_time() - started
 
 
 def exponent(points: Sequence[tuple[int, float]]) -> float:
@@ -205,8 +197,7 @@ def _queries(queries: int, images: int) -> tuple[list[QueryRow], list[GalleryRow
 
 def _figures(time: float, written: Path) -> Figures:
     """Those of a stage that has just ended, with the size of what it wrote."""
-    files = [written] if written.is_file() else written.rglob("*")
-    disk = sum(one.stat().st_size for one in files if one.is_file())
+    disk = written.stat().st_size if written.is_file() else bytes_in(written)
     return {"time": time, "memory": peak_memory_bytes(), "disk": disk}
 
 

@@ -13,13 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.features import (
-    LIMIT,
-    SIZES,
-    bare_images,
-    forward,
-    image_items,
-)
+from bench.features import LIMIT, SIZES, Sized, bare_images, forward, image_items
 from bench.harness import Bench, Result, Work, seconds
 from bench.random_index import attributes, names, random_index, random_model
 from pipeline.stage import cores
@@ -37,7 +31,6 @@ from rau.search.searcher import Searcher
 ENCODER, GALLERIES, OFTEN = "ViT-B-32", (10_000, 100_000, 1_000_000), 5
 QUERY_LIMIT = 1.3
 ADDED, ADD_LIMIT = 1_000, 1.0
-Sized = Sequence[tuple[str, int, int, int, int, int]]
 CAPTION = "is red and has longer sleeves"
 
 
@@ -123,16 +116,17 @@ def build_case(
     catalogue = of_folder(root)
     first = only(catalogue, "first", {Path(items[0].content).name})
 
-    def ours(start: Path, all_of_it: Catalogue) -> None:
-        with tempfile.TemporaryDirectory(dir=bench.scratch) as name:
-            made = shutil.copytree(start, Path(name) / "index", copy_function=os.link)
-            built(made, all_of_it, model, batch)
-
     start = bench.scratch / f"{encoder.name}-first"
     built(start, first, model, batch)
+
+    def ours() -> None:
+        with tempfile.TemporaryDirectory(dir=bench.scratch) as name:
+            made = shutil.copytree(start, Path(name) / "index", copy_function=os.link)
+            built(made, catalogue, model, batch)
+
     return bench.ratio(
         f"search/build/{encoder.name}/{width}x{height}",
-        partial(ours, start, catalogue),
+        ours,
         bare_images(encoder, items, batch),
         "decode, forward",
         LIMIT,

@@ -6,20 +6,29 @@ from functools import partial
 import torch
 from torch.utils.data import DataLoader
 
-from bench.data import IMAGES, TEXTS, TRAIN_QUERIES, WIDTHS, random_features, random_triplets
+from bench.data import (
+    IMAGES,
+    TEXTS,
+    TRAIN_QUERIES,
+    WIDTHS,
+    head_config,
+    random_features,
+    random_triplets,
+)
 from bench.harness import Bench, Result
 from bench.plain import PlainHead, TripletDataset, epoch
 from rau import devices
 from rau.features.table import Features
-from rau.models.config import HeadConfig
 from rau.models.head import ComposedHead
-from rau.params import HeadParams, MatmulPrecision, TrainParams, UaParams
+from rau.params import MatmulPrecision, Params
 from rau.retrieval.feature_set import FeatureSet
 from rau.training.sampler import Batch
 from rau.training.trainer import Trainer
 from rau.training.triplets import Triplets
 
-HEAD, UA, TRAIN = HeadParams(), UaParams(), TrainParams()
+# RAU's head with one block per side.
+PARAMS = Params()
+HEAD, UA, TRAIN = PARAMS.head, PARAMS.ua, PARAMS.train
 LOADER_WORKERS = 2
 # Time of an epoch over that of the usual loop.
 EPOCH_LIMIT = 0.8
@@ -83,18 +92,12 @@ def synthetic(bench: Bench, width: int) -> tuple[FeatureSet, Triplets]:
     return features, random_triplets(queries, len(images), len(texts), bench.device)
 
 
-def config(width: int) -> HeadConfig:
-    """RAU's head with the default parameters: one block per side."""
-    return HeadConfig.from_params(
-        HEAD, UA, TRAIN, d_image=width, d_text=width, shared_space=True, text_weight=0.5
-    )
-
-
 def trainer(
     features: FeatureSet, queries: Triplets, precision: MatmulPrecision = "float32"
 ) -> Trainer:
     """A trainer whose validation costs nothing."""
-    head = ComposedHead(config(features.images.matrix.shape[1])).to(features.device)
+    config = head_config(PARAMS, features.images.matrix.shape[1])
+    head = ComposedHead(config).to(features.device)
     train = TRAIN.model_copy(update={"precision": precision})
     return Trainer(head, UA, train, queries, features, lambda _: {"mean_of_r10_r50": 0.0})
 

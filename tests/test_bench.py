@@ -28,6 +28,7 @@ from bench import (
     service,
     training,
 )
+from bench.data import head_config
 from bench.harness import Bench, Result
 from bench.table import inserted, lines
 from rau.encoders import small_clip
@@ -251,7 +252,7 @@ def test_the_floor_of_a_step_is_the_products_that_it_executes(tmp_path: Path) ->
 
 def test_the_usual_loop_has_our_loss_and_gradients() -> None:
     torch.manual_seed(0)
-    config = training.config(WIDTH).model_copy(update={"dropout": 0.0, "isu": False})
+    config = head_config(training.PARAMS, WIDTH).model_copy(update={"dropout": 0.0, "isu": False})
     head = ComposedHead(config)
     usual = plain.PlainHead(WIDTH, training.HEAD.hidden, 0.0)
     weights = parameters_to_vector(head.parameters())
