@@ -6,9 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rau.search.build import build
-from rau.search.catalogue import of_folder
-from tests.search.world import draw, draw_folder, load_model
+from tests.search.world import draw, draw_folder, load_model, make_index
 from tests.world import CATEGORIES, write_annotations
 
 WIDTH = 8
@@ -28,7 +26,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory, encoder_folder: Path) -> Path
     table = pd.DataFrame({"image": paths, "id": paths, "price": range(len(paths))})
     table.to_csv(root / "pictures/products.csv", index=False)
     model = load_model(root / "head", encoder_folder)
-    build(root / "data/index", of_folder(root / "pictures"), model, "exact", 8, 1)
+    make_index(root / "data/index", root / "pictures", model)
     draw(root / "photos/a.png", 100)
     write_annotations(root / "fashion-iq", IMAGES)
     every = [f"{category[0].upper()}{n:05}" for category in CATEGORIES for n in range(IMAGES)]

@@ -18,7 +18,7 @@ from rau.search.catalogue import of_folder
 from rau.search.index import EngineName
 from rau.search.model import Model, Query
 from rau.search.searcher import Searcher
-from tests.search.world import CPU, draw_folder, load_model
+from tests.search.world import CPU, draw_folder, load_model, query_row
 
 COUNT = 24
 
@@ -26,16 +26,9 @@ COUNT = 24
 def queries(ids: list[str], split: str = "val") -> list[QueryRow]:
     """Each picture asked five times; what is wanted is another one."""
     return [
-        {
-            "query_id": f"{number}-{word}",
-            "split": split,
-            "category": "all",
-            "reference_id": reference,
-            "target_id": ids[(number + shift) % len(ids)],
-            "captions": [f"is {word}"],
-            "members": None,
-            "relevant": None,
-        }
+        query_row(
+            f"{number}-{word}", reference, ids[(number + shift) % len(ids)], [f"is {word}"], split
+        )
         for number, reference in enumerate(ids)
         for shift, word in enumerate(("red", "blue", "long", "short", "plain"), 1)
     ]

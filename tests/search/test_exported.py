@@ -19,10 +19,10 @@ import pytest
 from mlflow import MlflowClient
 
 from rau import tracking
-from rau.search import build, catalogue, exported
+from rau.search import exported
 from rau.search.model import Query
 from rau.search.searcher import Searcher
-from tests.search.world import CPU, draw, draw_folder, load_model
+from tests.search.world import CPU, draw, draw_folder, load_model, make_index
 
 NAME, ALIAS = "rau-search", "champion"
 
@@ -32,8 +32,7 @@ def _index(encoder_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     root = tmp_path_factory.mktemp("exported")
     model = load_model(root / "head", encoder_folder)
     draw_folder(root / "pictures", 8)
-    build.build(root / "index", catalogue.of_folder(root / "pictures"), model, "exact", 8, 1, False)
-    return root / "index"
+    return make_index(root / "index", root / "pictures", model)
 
 
 @pytest.fixture(name="store", scope="module")

@@ -16,7 +16,7 @@ from rau.retrieval.feature_set import FeatureSet
 from rau.retrieval.tasks import build_task, run
 from rau.schemas import QueryRow
 from rau.search.model import Model, Query, query_vector
-from tests.search.world import CPU, draw_folder, load_model
+from tests.search.world import CPU, draw_folder, load_model, query_row
 
 LAYOUTS = {
     "garments": ["is red and long", "has short sleeves"],
@@ -27,17 +27,8 @@ LAYOUTS = {
 
 def queries(ids: Sequence[str], captions: list[str]) -> list[QueryRow]:
     return [
-        {
-            "query_id": f"q{number}",
-            "split": "val",
-            "category": "all",
-            "reference_id": reference,
-            "target_id": target,
-            "captions": [f"{caption} {number}" for caption in captions],
-            "members": None,
-            "relevant": None,
-        }
-        for number, (reference, target) in enumerate(zip(ids, ids[3:], strict=False))
+        query_row(f"q{number}", *pair, [f"{caption} {number}" for caption in captions])
+        for number, pair in enumerate(zip(ids, ids[3:], strict=False))
     ]
 
 

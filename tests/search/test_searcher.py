@@ -12,11 +12,9 @@ import pytest
 import torch
 
 from rau.errors import UserError
-from rau.search.build import build
-from rau.search.catalogue import of_folder
 from rau.search.model import Query, query_vector
 from rau.search.searcher import Searcher
-from tests.search.world import CPU, draw, draw_folder, load_model
+from tests.search.world import CPU, draw, draw_folder, load_model, make_index
 
 
 @pytest.fixture(name="root", scope="module")
@@ -28,7 +26,7 @@ def _root(tmp_path_factory: pytest.TempPathFactory, encoder_folder: Path) -> Pat
     ]
     (root / "pictures/products.csv").write_text("\n".join(["id,image,category,price", *lines]))
     model = load_model(root / "head", encoder_folder)
-    build(root / "index", of_folder(root / "pictures"), model, "exact", 8, 1)
+    make_index(root / "index", root / "pictures", model)
     return root
 
 

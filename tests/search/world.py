@@ -1,4 +1,4 @@
-"""A small model of random weights, and folders of small pictures."""
+"""A small model of random weights, folders of small pictures, their index, and queries."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +11,9 @@ from PIL import Image
 from rau.encoders import clip
 from rau.models import checkpoint
 from rau.models.head import ComposedHead
+from rau.schemas import QueryRow
+from rau.search.build import build
+from rau.search.catalogue import of_folder
 from rau.search.model import Model
 from tests.heads import RECORD, small_config
 
@@ -53,3 +56,25 @@ def draw_folder(root: Path, count: int) -> Sequence[str]:
     for number, path in enumerate(paths):
         draw(root / path, number)
     return sorted(paths)
+
+
+def make_index(folder: Path, pictures: Path, model: Model) -> Path:
+    """The index of a folder of pictures."""
+    build(folder, of_folder(pictures), model, "exact", 8, 1)
+    return folder
+
+
+def query_row(
+    name: str, reference: str, target: str, captions: Sequence[str], split: str = "val"
+) -> QueryRow:
+    """A query between two pictures."""
+    return {
+        "query_id": name,
+        "split": split,
+        "category": "all",
+        "reference_id": reference,
+        "target_id": target,
+        "captions": list(captions),
+        "members": None,
+        "relevant": None,
+    }

@@ -8,8 +8,8 @@ import pytest
 from rau.search import build, catalogue
 from rau.search.model import Query
 from rau.service.live import Live
-from tests.search.world import CPU, load_model
-from tests.service.world import calibrate, make_catalogue, make_index, make_world, square
+from tests.search.world import CPU, load_model, make_index
+from tests.service.world import calibrate, make_catalogue, make_world, square
 
 
 @pytest.fixture(name="world")

@@ -40,16 +40,10 @@ def _browser() -> Iterator["Browser"]:
         browser.close()
 
 
-@pytest.fixture(name="kept")
-def _kept(tmp_path: Path) -> Path:
-    """Where answers go."""
-    return tmp_path / "feedback"
-
-
 @pytest.fixture(name="url")
-def _url(live: Live, kept: Path) -> Iterator[str]:
+def _url(live: Live, answers: Path) -> Iterator[str]:
     """A service that keeps answers."""
-    with served(live, feedback=Feedback(kept)) as url:
+    with served(live, feedback=Feedback(answers)) as url:
         yield url
 
 
@@ -160,7 +154,7 @@ def test_upload_search_refine_and_go_back(page: "Page", live: Live) -> None:
     assert shown(page) == words
 
 
-def test_answers_are_kept_for_pictures_of_the_catalogue(page: "Page", kept: Path) -> None:
+def test_answers_are_kept_for_pictures_of_the_catalogue(page: "Page", answers: Path) -> None:
     page.click(f"{FIRST} >> .view")
     page.wait_for_selector(".from")
     assert page.query_selector(".answers") is None
@@ -171,7 +165,7 @@ def test_answers_are_kept_for_pictures_of_the_catalogue(page: "Page", kept: Path
     page.wait_for_selector(".card[data-said=no]")
     assert page.text_content("#note") == "Kept: not this."
     text = "\u00a0=is red, really"
-    assert rows(kept) == [[HOSTILE, first, text, "yes"], [HOSTILE, second, text, "no"]]
+    assert rows(answers) == [[HOSTILE, first, text, "yes"], [HOSTILE, second, text, "no"]]
     # Gone and come back: what was answered is still to be seen.
     page.click("#hits .card >> nth=2 >> .from")
     says(page, "#caption", "")
@@ -179,8 +173,8 @@ def test_answers_are_kept_for_pictures_of_the_catalogue(page: "Page", kept: Path
     page.wait_for_selector(".card[data-said=yes]")
 
 
-def test_a_token_is_asked_for_once(browser: "Browser", live: Live, kept: Path) -> None:
-    with served(live, feedback=Feedback(kept), token=TOKEN) as url:
+def test_a_token_is_asked_for_once(browser: "Browser", live: Live, answers: Path) -> None:
+    with served(live, feedback=Feedback(answers), token=TOKEN) as url:
         for page in opened(browser, f"{url}/?picture=shop%2F01&caption=is+red"):
             answer = page.locator(".answers button")
             answer.nth(0).click()
@@ -192,7 +186,7 @@ def test_a_token_is_asked_for_once(browser: "Browser", live: Live, kept: Path) -
             page.wait_for_selector(".card[data-said=yes]")
             answer.nth(2).click()
             sync_api.expect(page.locator("[data-said=yes]")).to_have_count(2)
-    assert len(rows(kept)) == 2
+    assert len(rows(answers)) == 2
 
 
 def test_errors_are_said_and_got_over(page: "Page", live: Live) -> None:

@@ -27,7 +27,7 @@ from rau.service.app import MAX_UPLOAD
 from rau.service.live import Live
 from rau.service.uploads import Upload, Uploads
 from tests.places import ROOT
-from tests.project import command, environment
+from tests.project import command, environment, error_line
 from tests.service.world import served, square
 
 
@@ -203,14 +203,12 @@ def test_names_that_it_goes_by() -> None:
         (("--port", "70000"), "65535"),
     ],
 )
-def test_a_wrong_command_is_one_line(
+def test_a_wrong_command_is_error_line(
     index: Path, tmp_path: Path, arguments: tuple[str, ...], said: str
 ) -> None:
     (tmp_path / "short").write_text("secret\n")
     given = ("--index", str(index), "--port", "0", *arguments)
-    printed = command(tmp_path, "serve", *given, code=1)
-    (line,) = [line for line in printed.splitlines() if line.startswith("error: ")]
-    assert said in line
+    assert said in error_line(command(tmp_path, "serve", *given, code=1))
 
 
 @pytest.mark.parametrize(

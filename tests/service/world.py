@@ -11,14 +11,12 @@ from unittest.mock import patch
 from PIL import Image
 
 from rau.evaluation.calibration import FILE, Calibration
-from rau.search import build, catalogue
 from rau.search.index import read_manifest
-from rau.search.model import Model
 from rau.service import server
 from rau.service.app import create
 from rau.service.live import Live
 from tests.image_files import saved
-from tests.search.world import CPU, load_model
+from tests.search.world import CPU, load_model, make_index
 
 COLOURS = {"red": (200, 40, 40), "green": (40, 160, 70), "blue": (50, 80, 200)}
 # An id that a page must not take for its own text.
@@ -44,12 +42,6 @@ def make_catalogue(root: Path, count: int = 40) -> Path:
         lines.append(f'{number}.png,"{name}",{colour},{number + 0.5},{number % 4 == 0},{tags}')
     (root / "products.csv").write_text("\n".join(lines) + "\n")
     return root
-
-
-def make_index(folder: Path, root: Path, model: Model) -> Path:
-    """The index of such a folder."""
-    build.build(folder, catalogue.of_folder(root), model, "exact", 8, 1)
-    return folder
 
 
 def make_world(folder: Path, encoder_folder: Path) -> Path:
