@@ -57,8 +57,7 @@ function submit() {
 }
 
 function searchFrom(reference) {
-  const { filters, count } = { ...asked(), count: PAGE };
-  go({ ...NOTHING, reference, filters, count });
+  go({ ...NOTHING, reference, filters: asked().filters });
   scrollTo({ top: 0 });
   // On a touch screen a focused field would bring the keyboard up.
   if (!matchMedia(TOUCH).matches) at("caption").focus({ preventScroll: true });
