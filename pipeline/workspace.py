@@ -37,6 +37,11 @@ def load_params() -> parameters.Params:
     return parameters.load(PARAMS)
 
 
+def params_or_defaults() -> parameters.Params:
+    """The same; the library's defaults where the working folder is no project."""
+    return load_params() if PARAMS.is_file() else parameters.Params()
+
+
 def main_checkout() -> Path:
     """Root of the main checkout, also from one of DVC's temporary workspaces."""
     return Path(os.environ.get("DVC_ROOT", ".")).resolve()

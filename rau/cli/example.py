@@ -12,9 +12,7 @@ def example(
     """Draw garments and their product table; dataset.garments has their number, size and seed."""
     from pipeline import stage, workspace
     from rau.datasets.garments import shop
-    from rau.params import GarmentsParams
 
-    here = workspace.PARAMS.is_file()
-    params = workspace.load_params().dataset.garments if here else GarmentsParams()
+    params = workspace.params_or_defaults().dataset.garments
     count = shop.write(folder, params, stage.cores())
     print(f"{folder}: {count:,} pictures and {shop.TABLE}")

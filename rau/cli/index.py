@@ -59,12 +59,11 @@ def index(
         )
     from pipeline import galleries, named_models
     from rau import devices
-    from rau.params import Params
     from rau.search import build, catalogue
     from rau.search.index import MANIFEST, read_manifest
     from rau.search.recall import recall
 
-    params = workspace.load_params() if workspace.PARAMS.is_file() else Params()
+    params = workspace.params_or_defaults()
     threads = stage.limit_threads(params.train.threads)
     queries = _queries(folder, params) if calibrate else None
     found = catalogue.of_folder(folder) if folder is not None else galleries.catalogue_of()

@@ -1,6 +1,7 @@
 """`rau search`: pictures and words to the best of an index."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -50,7 +51,10 @@ def search(
     opened = Searcher.open(index, devices.choose(device, "--device"), trust_remote_code)
     images, caption = _told_apart(what, opened)
     answer = opened.ask(images, caption, without, image_weight, top_k, where, keep_reference)
-    print(_as_json(answer) if as_json else _as_table(answer))
+    if as_json:
+        print(json.dumps(asdict(answer), indent=2, ensure_ascii=False))
+    else:
+        print(_as_table(answer))
     if strip is not None:
         _draw(strip, opened, images, caption, answer)
 
@@ -98,12 +102,6 @@ def _confidence(answer: "Answer") -> str:
 
 def _short(value: object) -> str:
     return "|".join(map(str, value)) if isinstance(value, list) else str(value)
-
-
-def _as_json(answer: "Answer") -> str:
-    from dataclasses import asdict
-
-    return json.dumps(asdict(answer), indent=2, ensure_ascii=False)
 
 
 def _draw(

@@ -22,11 +22,9 @@ def triplets(
     from rau.datasets.catalogue.reader import CatalogueReader
     from rau.errors import UserError
     from rau.files import write_text
-    from rau.params import DatasetParams
     from rau.report import triplets_page
 
-    here = workspace.PARAMS.exists()
-    dataset = workspace.load_params().dataset if here else DatasetParams()
+    dataset = workspace.params_or_defaults().dataset
     if folder is None and dataset.name != "catalogue":
         raise UserError(
             "which catalogue? Name its folder, or set dataset.name=catalogue and dataset.root in "
