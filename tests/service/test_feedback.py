@@ -2,7 +2,7 @@
 
 import csv
 import os
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -70,11 +70,8 @@ def test_threads_and_processes_do_not_mix_their_rows(tmp_path: Path) -> None:
         for number in range(25):
             kept[thread % 2].add(f"r{thread}", f"t{number}", "is red, " * 100, bool(number % 2))
 
-    threads = [threading.Thread(target=add, args=(n,)) for n in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(add, range(8)))
     found = {(row[0], row[1]) for row in rows(tmp_path)}
     assert len(rows(tmp_path)) == len(found) == 200
     assert len([*tmp_path.glob("*.csv")]) == 2
