@@ -5,6 +5,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,8 +16,10 @@ import yaml
 
 from rau.schemas import read_queries
 from rau.service.feedback import Feedback
+from rau.service.live import Live
 from tests.places import ROOT
 from tests.project import command, stage
+from tests.search.world import CPU
 from tests.service.world import served
 
 BLOCK = re.compile(r"^```\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -48,6 +51,7 @@ class Walk:
     def __init__(self, folder: Path, running: ExitStack) -> None:
         self.folder, self.running = folder, running
         self.address = self.upload = ""
+        self.live: Live | None = None
         self.printed: dict[str, list[str]] = {}
 
     def run(self, arguments: Sequence[str]) -> None:
@@ -55,10 +59,11 @@ class Walk:
         match arguments:
             case ["rau", "serve", "--index", index, "--feedback", feedback]:
                 kept = Feedback(self.folder / feedback)
-                service = served(self.folder / index, feedback=kept)
-                self.address = self.running.enter_context(service)
+                self.live = Live(self.folder / index, CPU)
+                self.address = self.running.enter_context(served(self.live, feedback=kept))
             case ["rau", name, *options]:
                 self.note(name, command(self.folder, name, *options))
+                self.wait_for_the_service()
             case ["dvc", "exp", "run", *changes]:
                 self.change([one for one in changes if one != "-S"])
                 self.stages(*LEARN, *MEASURE)
@@ -68,6 +73,13 @@ class Walk:
                 self.curl([*options])
             case _:
                 raise AssertionError(f"nobody knows how to run {arguments}")
+
+    def wait_for_the_service(self) -> None:
+        """Until a service that runs has taken over the index: it drops pictures sent before."""
+        deadline = time.monotonic() + 60
+        while self.live is not None and self.live.now.searcher.stale:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
 
     def note(self, name: str, printed: str) -> None:
         """Keep what a command printed."""
