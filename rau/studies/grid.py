@@ -16,7 +16,9 @@ ENDS = ("", "_low", "_high")
 COSTS: Columns = {
     "parameters": ("parameters", "{:,.0f}"),
     "seconds": ("seconds of training", "{:.1f}"),
+    "best_epoch": ("kept epoch", "{:.0f}"),
 }
+KEPT = "Medians over seeds. Epoch 0 is the start: the holdout found no epoch better."
 
 
 @dataclass(frozen=True)
@@ -63,13 +65,13 @@ def interval_of(row: Mapping[Any, Any], name: str, form: str = "{:+.2f}") -> str
     return interval((row[f"{name}{end}"] for end in ENDS), form)
 
 
-def by_variant(tables: StudyTables, columns: Columns, statistic: str) -> Grid:
+def by_variant(tables: StudyTables, columns: Columns, statistic: str, note: str = "") -> Grid:
     """A statistic over seeds of columns of the runs' table."""
     labels = [variant.label for variant in tables.document.variants]
     frame = tables.runs.groupby("variant")[list(columns)].agg(statistic)
-    return Grid.of("variant", frame.loc[labels], columns)
+    return Grid.of("variant", frame.loc[labels], columns, note)
 
 
 def costs(tables: StudyTables) -> Grid:
-    """Number of parameters and seconds of training, the median over seeds."""
-    return by_variant(tables, COSTS, "median")
+    """Number of parameters, seconds of training and the kept epoch, the median over seeds."""
+    return by_variant(tables, COSTS, "median", KEPT)

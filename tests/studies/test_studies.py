@@ -516,6 +516,7 @@ def results(shift: float, seed: int) -> list[runs.Result]:
         statistics: dict[str, float | None] = {
             "epoch": 3,
             "epochs": 5,
+            "best_epoch": 3,
             "parameters": 10,
             "seconds": 1.0,
             "sigma_source": 0.5,
@@ -644,7 +645,9 @@ def test_page_stands_alone_and_shows_every_variant() -> None:
     figure = registry.load("theta").figure(tables)
     assert len(figure.axes) >= 5
     section = study_page.section(tables, figure, None)
-    section |= {"title": "θ<b>", "grids": {**section["grids"], "costs": grid.costs(tables)}}
+    costs = grid.costs(tables)
+    assert {(costs.header[-1], row[-1]) for row in costs.rows} == {("kept epoch", "3")}
+    section |= {"title": "θ<b>", "grids": {**section["grids"], "costs": costs}}
     text = study_page.render({"data": "d<script>"}, [section])
     links = Links()
     links.feed(text)
