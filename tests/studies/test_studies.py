@@ -596,19 +596,20 @@ def test_diagnostics_are_against_a_deterministic_head_or_nothing(
         assert asked == {v: made[reference] if paired else [None] * 3 for v in made}
 
 
-def study_tables() -> StudyTables:
-    base = plan.base(tiny(), SIZES)
-    found = variants("theta", base)
-    by_variant = {v.label: results(0.2 * i, i) for i, v in enumerate(found)}
-    lines = summary.lines(by_variant, {registry.load("theta").reference: list(by_variant)})
+def study_tables(name: str = "theta", apart: float = 0.2) -> StudyTables:
+    """Made-up tables of a study, each variant's values so far apart from the next one's."""
+    reference = registry.load(name).reference
+    found = variants(name, plan.base(tiny(), SIZES))
+    by_variant = {v.label: results(apart * i, i if apart else 0) for i, v in enumerate(found)}
+    lines = summary.lines(by_variant, {reference: list(by_variant)})
     rows = pd.DataFrame(
         [summary.run_row(v, s, "k", r) for v in found for s, r in enumerate(by_variant[v.label])]
     )
     document = StudyDocument(
-        study="theta",
+        study=name,
         seeds=3,
         preset="smoke",
-        reference=registry.load("theta").reference,
+        reference=reference,
         variants=[VariantRecord(label=v.label, x=dict(v.x), params="k") for v in found],
         diagnostics={
             v.label: [summary.seed_diagnostics(v, r, None) for r in by_variant[v.label]]
@@ -617,6 +618,14 @@ def study_tables() -> StudyTables:
         cosines=summary.mean_cosines(by_variant),
     )
     return StudyTables(rows, lines, document)
+
+
+def test_variants_at_one_point_of_a_figure_are_named_together() -> None:
+    for apart, names in ((0.0, ["n = 0, n = 1, n = 2"]), (0.2, ["n = 0", "n = 1", "n = 2"])):
+        made = study_tables("n", apart)
+        deep = made.summary.replace("recall_at_10", "recall_at_50")
+        figure = registry.load("n").figure(replace(made, summary=deep))
+        assert [text.get_text() for text in figure.axes[0].texts] == names
 
 
 def test_a_figure_of_the_values_of_the_plots_is_left_out() -> None:

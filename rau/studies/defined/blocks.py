@@ -41,8 +41,12 @@ def figure(tables: StudyTables) -> Figure:
         fmt="o",
         elinewidth=0.6,
     )
-    for label in labels:
-        axes[0].annotate(label, (first.loc[label, "mean"], deep.loc[label, "mean"]))
+    places = zip(first.loc[labels, "mean"], deep.loc[labels, "mean"], strict=True)
+    named: dict[tuple[float, float], list[str]] = {}
+    for label, place in zip(labels, places, strict=True):
+        named.setdefault(place, []).append(label)
+    for place, own in named.items():
+        axes[0].annotate(", ".join(own), place)
     axes[0].set(xlabel="R@1", ylabel="R@50", title=f"protocol {protocol}")
     means = tables.runs.groupby("variant")[["parameters", "seconds"]].median().loc[labels]
     axes[1].plot(n, means.parameters / 1e6, "o-")
