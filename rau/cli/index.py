@@ -14,6 +14,8 @@ from rau.errors import UserError
 if TYPE_CHECKING:
     from rau.params import Params
     from rau.schemas import QueryRow
+    from rau.search.difference import Changes
+    from rau.search.index import Index
 
 SPLIT = "none is of train as it is split now; a model of another split may have seen them"
 
@@ -61,7 +63,6 @@ def index(
     from rau import devices
     from rau.search import build, catalogue
     from rau.search.index import MANIFEST, read_manifest
-    from rau.search.recall import recall
 
     params = workspace.params_or_defaults()
     threads = stage.limit_threads(params.train.threads)
@@ -80,15 +81,23 @@ def index(
             params.features.workers or threads,
             renew,
         )
-    print(printable(f"{into}: {len(made):,} pictures; {changes}"))
+    _report(into, made, changes)
+    if queries is not None:
+        _calibrate(into, queries, params)
+
+
+def _report(folder: Path, made: "Index", changes: "Changes") -> None:
+    """Say what has changed, what was left out, and what an approximate engine finds."""
+    from rau.search.build import UNREADABLE
+    from rau.search.recall import recall
+
+    print(printable(f"{folder}: {len(made):,} pictures; {changes}"))
     for path, reason in list(changes.unreadable.items())[:3]:
         print(printable(f"left out: {path}: {reason}"))
     if changes.unreadable:
-        print(printable(f"all that were left out: {into / build.UNREADABLE}"))
+        print(printable(f"all that were left out: {folder / UNREADABLE}"))
     if not made.engine.exact:
         print(f"recall at 10 beside the exact answer, on a sample: {recall(made):.3f}")
-    if queries is not None:
-        _calibrate(into, queries, params)
 
 
 def _queries(folder: Path | None, params: "Params") -> "Sequence[QueryRow]":
