@@ -19,8 +19,8 @@ ROW = re.compile(r"^\| (?P<message>`.*?) \| ")
 
 def sources() -> str:
     """All Python of the project, with string literals that stand one after another joined."""
-    files = (path for room in ("rau", "pipeline") for path in sorted((ROOT / room).rglob("*.py")))
-    text = "\n".join(path.read_text(encoding="utf-8") for path in files)
+    files = [path for name in ("rau", "pipeline") for path in (ROOT / name).rglob("*.py")]
+    text = "\n".join(path.read_text(encoding="utf-8") for path in sorted(files))
     return re.sub(r"[\"']\s*\n\s*f?[\"']", "", text).replace("`", "")
 
 

@@ -44,8 +44,8 @@ def test_every_file_of_the_library_is_in_it(wheel: Path) -> None:
     inside = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     there = {
         path.relative_to(ROOT).as_posix()
-        for room in ("rau", "pipeline")
-        for path in (ROOT / room).rglob("*")
+        for folder in ("rau", "pipeline")
+        for path in (ROOT / folder).rglob("*")
         if path.is_file() and "__pycache__" not in path.parts and path.suffix != ".yaml"
     }
     assert inside == there

@@ -1,4 +1,4 @@
-"""Rooms of the library depend downwards only."""
+"""Packages of the library import from lower layers only."""
 
 import tomllib
 from pathlib import Path
@@ -9,8 +9,8 @@ from tests.places import ROOT
 from tests.sources import imported
 
 LIBRARY = ROOT / "rau"
-# From the ground up; the modules of `rau/` itself are below all of them.
-FLOORS = (
+# The lowest first; the modules of `rau/` itself are below all of them.
+LAYERS = (
     ("datasets", "nn"),
     ("download", "encoders", "losses"),
     ("features", "models"),
@@ -22,31 +22,31 @@ FLOORS = (
     ("service",),
     ("api", "cli"),
 )
-FLOOR = {room: floor for floor, rooms in enumerate(FLOORS, 1) for room in rooms}
+LAYER = {name: layer for layer, names in enumerate(LAYERS, 1) for name in names}
 MODULES = sorted(LIBRARY.rglob("*.py"))
 # Commands and the Python interface stand beside the stages: they may know where those write.
 BESIDE_STAGES = ("api", "cli")
 # These only name what lies above.
-DOORS = (LIBRARY / "__init__.py", LIBRARY / "__main__.py")
+ENTRIES = (LIBRARY / "__init__.py", LIBRARY / "__main__.py")
 
 
-def room(path: Path) -> str:
-    """The folder of `rau/` that a module lies in; nothing for a module of `rau/` itself."""
+def package(path: Path) -> str:
+    """The package of `rau/` that a module lies in; nothing for a module of `rau/` itself."""
     parts = path.relative_to(LIBRARY).parts
     return parts[0] if len(parts) > 1 else ""
 
 
-def test_every_room_has_a_floor() -> None:
-    assert {room(path) for path in MODULES} - {""} == set(FLOOR)
+def test_every_package_has_a_layer() -> None:
+    assert {package(path) for path in MODULES} - {""} == set(LAYER)
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_imports_go_downwards(path: Path) -> None:
-    own = room(path)
-    if path in DOORS:
+    own = package(path)
+    if path in ENTRIES:
         return
-    others = {room(other) for other in imported(path) if other.is_relative_to(LIBRARY)}
-    upwards = {other for other in others - {own, ""} if FLOOR.get(own, 0) <= FLOOR[other]}
+    others = {package(other) for other in imported(path) if other.is_relative_to(LIBRARY)}
+    upwards = {other for other in others - {own, ""} if LAYER.get(own, 0) <= LAYER[other]}
     assert not upwards
     # The library knows nothing of its stages.
     assert own in BESIDE_STAGES or all(other.is_relative_to(LIBRARY) for other in imported(path))
