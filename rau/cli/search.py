@@ -19,8 +19,9 @@ def search(
     what: Annotated[
         list[str],
         typer.Argument(
-            metavar="[IMAGE]… [CAPTION]",
-            help="references, each an id of the index or a file, and what should be different",
+            metavar="IMAGE|CAPTION",
+            help="references, each an id of the index or a file, then what should be different; "
+            "either may be left out",
         ),
     ],
     *,

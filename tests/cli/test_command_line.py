@@ -13,7 +13,7 @@ from tests.project import command
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("search", "--index", "i"), "Missing argument '[IMAGE]… [CAPTION]'; see --help"),
+        (("search", "--index", "i"), "Missing argument 'IMAGE|CAPTION'; see --help"),
         (("search", "a"), "Missing option '--index'; see --help"),
         (("index", "empty"), "Missing option '--index'; see --help"),
         (("export",), "Missing option '--index'; see --help"),
