@@ -10,7 +10,7 @@ from rau.datasets.captions import (
     single_text,
     training_texts,
 )
-from tests.places import SHARED
+from tests.places import SHARED, needs
 
 REAL = SHARED / "fashioniq"
 
@@ -65,7 +65,7 @@ def test_a_searched_caption_is_one_that_training_drew(captions: list[str]) -> No
     assert {single_text(caption, joins) for caption in captions} <= set(training_texts(captions))
 
 
-@pytest.mark.skipif(not REAL.is_dir(), reason="no official annotation files at hand")
+@needs("fashioniq")
 def test_separate_doubles_the_real_val_queries() -> None:
     queries = [q for q in fashioniq.read_annotations(REAL).queries if q["split"] == "val"]
     assert sum(len(query_texts(q["captions"], "separate")) for q in queries) == 12032

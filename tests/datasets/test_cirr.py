@@ -9,10 +9,9 @@ import pytest
 from rau.datasets import cirr
 from rau.datasets.locate import locate
 from rau.errors import UserError
-from tests.places import SHARED
+from tests.places import SHARED, needs
 
 REAL = SHARED / "cirr"
-needs_real = pytest.mark.skipif(not REAL.is_dir(), reason="CIRR's annotations are not at hand")
 ENTRY = {
     "pairid": 7,
     "reference": "dev-1-0-img0",
@@ -116,7 +115,7 @@ def test_empty_folder(tmp_path: Path) -> None:
         cirr.read_annotations(tmp_path)
 
 
-@needs_real
+@needs("cirr")
 def test_real_counts() -> None:
     annotations = cirr.read_annotations(REAL)
     splits = [query["split"] for query in annotations.queries]

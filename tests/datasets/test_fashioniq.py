@@ -12,11 +12,10 @@ from rau.datasets import fashioniq, manifest
 from rau.datasets.locate import locate
 from rau.errors import UserError
 from rau.schemas import GALLERIES, IMAGES, QUERIES, RELEVANCE
-from tests.places import SHARED
+from tests.places import SHARED, needs
 
 REAL = SHARED / "fashioniq"
 CATEGORIES = ("dress", "shirt", "toptee")
-needs_real = pytest.mark.skipif(not REAL.is_dir(), reason="no official annotation files at hand")
 
 
 def write_layout(
@@ -198,7 +197,7 @@ def test_a_number_of_thousands_of_digits(tmp_path: Path) -> None:
         fashioniq.read_annotations(tmp_path)
 
 
-@needs_real
+@needs("fashioniq")
 def test_real_counts() -> None:
     annotations = fashioniq.read_annotations(REAL)
     counts = {
@@ -219,7 +218,7 @@ def test_real_counts() -> None:
     assert [len(galleries["val-union"][c]) for c in CATEGORIES] == [2628, 3089, 2902]
 
 
-@needs_real
+@needs("fashioniq")
 def test_real_test_targets_are_hidden() -> None:
     queries = fashioniq.read_annotations(REAL).queries
     assert all((q["target_id"] is None) == (q["split"] == "test") for q in queries)
@@ -228,7 +227,7 @@ def test_real_test_targets_are_hidden() -> None:
     assert sum(not text.strip() for text in texts) == 16
 
 
-@pytest.mark.skipif(not (SHARED / "realphotos").is_dir(), reason="no real photos at hand")
+@needs("realphotos")
 def test_real_photos_with_relevance() -> None:
     root = SHARED / "realphotos"
     annotations = fashioniq.read_annotations(root)

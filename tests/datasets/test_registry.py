@@ -13,9 +13,8 @@ from rau.datasets.readers import reader
 from rau.datasets.registry import CARDS, CIRR, FASHIONIQ, DatasetCard
 from rau.files import digest_file
 from tests import circo_world, world
-from tests.places import SHARED
+from tests.places import SHARED, needs
 
-real = pytest.mark.skipif(not SHARED.is_dir(), reason="shared/data is not here")
 # CIRR's train captions are in no copy at hand.
 ABSENT = {"captions/cap.rc2.train.json"}
 
@@ -31,8 +30,9 @@ def test_a_record_is_whole(card: DatasetCard) -> None:
         assert len(text) > 10
 
 
-@real
-@pytest.mark.parametrize("card", CARDS.values(), ids=list(CARDS))
+@pytest.mark.parametrize(
+    "card", [pytest.param(card, marks=needs(name)) for name, card in CARDS.items()], ids=list(CARDS)
+)
 def test_digests_and_counts_are_those_of_the_files(card: DatasetCard) -> None:
     root = SHARED / card.name
     for files in filter(None, (card.annotations, card.url_tables)):
@@ -52,7 +52,7 @@ def test_digests_and_counts_are_those_of_the_files(card: DatasetCard) -> None:
     assert {category: len(ids) for category, ids in gallery.items()} == card.gallery
 
 
-@real
+@needs("fashioniq")
 def test_a_copy_of_fashioniq_is_official_until_it_is_changed(tmp_path: Path) -> None:
     files = reader("fashioniq").read_annotations(SHARED / "fashioniq").files
     root = tmp_path / "copy"
@@ -75,7 +75,7 @@ def test_a_copy_of_fashioniq_is_official_until_it_is_changed(tmp_path: Path) -> 
     assert compare().differs == ["captions/cap.shirt.val.json"]
 
 
-@real
+@needs("cirr")
 def test_cirr_without_its_train_captions_is_custom_and_with_them_unverified(
     tmp_path: Path,
 ) -> None:

@@ -18,7 +18,7 @@ from rau.datasets.locate import locate
 from rau.download.acquire import JOURNAL
 from rau.errors import UserError
 from tests import server, world
-from tests.places import SHARED
+from tests.places import SHARED, needs
 from tests.project import forked
 
 REAL = SHARED / "fashioniq"
@@ -220,7 +220,7 @@ def copy_queries(folder: Path, most: int) -> None:
             (folder / place).write_text(json.dumps(rows))
 
 
-@pytest.mark.skipif(not REAL.is_dir(), reason="shared/data/fashioniq is not here")
+@needs("fashioniq")
 def test_every_val_query_of_fashioniq(host: server.Server, tmp_path: Path) -> None:
     folder = tmp_path / "official"
     copy_queries(folder, most=100)

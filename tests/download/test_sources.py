@@ -26,7 +26,7 @@ from rau.errors import UserError
 from tests import server
 from tests.datasets.test_cirr import ENTRY, PATHS, write_layout
 from tests.image_files import saved
-from tests.places import SHARED
+from tests.places import SHARED, needs
 from tests.world import parquet, picture, serve_files
 
 BROKEN = SHARED / "fashioniq/image_url/broken_links"
@@ -160,7 +160,7 @@ def test_halves_of_two_files_are_fetched_once_more(tmp_path: Path) -> None:
     assert (tmp_path / "images/A.jpg").read_bytes() == picture("A")
 
 
-@pytest.mark.skipif(not BROKEN.is_dir(), reason="shared/data/fashioniq is not here")
+@needs("fashioniq/image_url/broken_links")
 def test_placeholders_are_known_also_when_drawn_anew() -> None:
     paths = sorted(BROKEN.glob("*.jpg"))
     assert len(paths) == 13
@@ -179,7 +179,7 @@ def test_a_single_pixel_is_no_photo(kind: str) -> None:
     assert inspect(content, placeholders=True).status == "missing"
 
 
-@pytest.mark.skipif(not BROKEN.is_dir(), reason="shared/data/realphotos is not here")
+@needs("realphotos")
 def test_products_are_no_placeholders() -> None:
     photos = sorted((SHARED / "realphotos/images").glob("*.jpg"))[::5]
     assert {inspect(path.read_bytes(), placeholders=True).status for path in photos} == {"ok"}

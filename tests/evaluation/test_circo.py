@@ -22,10 +22,9 @@ from rau.retrieval.feature_set import FeatureSet
 from rau.retrieval.protocols import CIRCO
 from rau.schemas import GalleryRow
 from tests import circo_world
-from tests.places import SHARED
+from tests.places import SHARED, needs
 
 REAL = SHARED / "circo"
-needs_real = pytest.mark.skipif(not REAL.is_dir(), reason="shared/data/circo is not here")
 TEXT_ONLY = WeightedSum(1.0)
 # Of `submission_val.json`, published with the data set at 267b5c9, in percent.
 PUBLISHED = {
@@ -87,7 +86,7 @@ def ordered(names: list[str], lists: dict[str, list[int]]) -> FeatureSet:
     return FeatureSet.on(torch.device("cpu"), *tables)
 
 
-@needs_real
+@needs("circo")
 def test_a_published_submission_has_its_figures(tmp_path: Path) -> None:
     lists = json.loads((REAL / "submission_val.json").read_text())
     images = numbers(REAL).union(*lists.values())
@@ -144,7 +143,7 @@ def test_written_files_pass(tmp_path: Path) -> None:
         assert document["2"] == [int(images.names[place]) for place in order]
 
 
-@needs_real
+@needs("circo")
 def test_the_real_split(tmp_path: Path) -> None:
     found, galleries = read(tmp_path, REAL, numbers(REAL))
     hidden = HiddenSplit.of("test", "original", found.queries, galleries)

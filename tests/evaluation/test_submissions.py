@@ -17,7 +17,7 @@ from rau.features.table import Features
 from rau.models.baselines import WeightedSum
 from rau.retrieval.feature_set import FeatureSet
 from rau.schemas import GalleryRow, QueryRow
-from tests.places import SHARED
+from tests.places import SHARED, needs
 
 REAL = SHARED / "cirr"
 RECALL, SUBSET = "cirr_test1_recall.json", "cirr_test1_recall_subset.json"
@@ -134,7 +134,7 @@ def test_no_hidden_split_no_submission(tmp_path: Path, dataset: str) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["status.json"]
 
 
-@pytest.mark.skipif(not REAL.is_dir(), reason="CIRR's annotations are missing")
+@needs("cirr")
 def test_real_split(tmp_path: Path) -> None:
     annotations = cirr.read_annotations(REAL)
     rows: list[GalleryRow] = [

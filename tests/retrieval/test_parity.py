@@ -10,7 +10,6 @@ from collections import defaultdict
 from typing import Any
 
 import numpy as np
-import pytest
 import torch
 from torch import Tensor
 
@@ -22,13 +21,9 @@ from rau.params import EvaluateParams
 from rau.retrieval.feature_set import FeatureSet
 from rau.retrieval.protocols import presets
 from rau.schemas import GalleryRow
-from tests.places import SHARED
+from tests.places import SHARED, needs
 
-REAL = SHARED
 HALF = 32
-needs_real = pytest.mark.skipif(
-    not (REAL / "cirr").is_dir(), reason="the real annotations are not at hand"
-)
 
 
 def signs(kind: str, name: str) -> Any:
@@ -48,7 +43,7 @@ class Halves:
 
 
 def ours(dataset: str) -> Any:
-    annotations = reader(dataset).read_annotations(REAL / dataset)
+    annotations = reader(dataset).read_annotations(SHARED / dataset)
     galleries: list[GalleryRow] = [
         {"gallery": gallery, "category": category, "image_id": image_id}
         for gallery, categories in annotations.galleries.items()
@@ -89,7 +84,7 @@ def in_words(first: str, second: str) -> str:
 def slow_fashioniq(protocol: str) -> dict[str, list[float]]:
     found = {}
     for category in ("dress", "shirt", "toptee"):
-        root = REAL / "fashioniq"
+        root = SHARED / "fashioniq"
         queries = json.loads((root / f"captions/cap.{category}.val.json").read_text())
         if protocol == "original":
             split = root / f"image_splits/split.{category}.val.json"
@@ -113,7 +108,7 @@ def slow_fashioniq(protocol: str) -> dict[str, list[float]]:
     return found
 
 
-@needs_real
+@needs("fashioniq")
 def test_fashioniq_agrees_with_the_loop() -> None:
     measured = ours("fashioniq")
     for protocol in ("original", "val"):
@@ -126,10 +121,10 @@ def test_fashioniq_agrees_with_the_loop() -> None:
         assert measured[protocol]["mean"]["mean_of_r10_r50"] == round(float(mean), 4)
 
 
-@needs_real
+@needs("cirr")
 def test_cirr_agrees_with_the_loop() -> None:
-    queries = json.loads((REAL / "cirr/captions/cap.rc2.val.json").read_text())
-    gallery = sorted(json.loads((REAL / "cirr/image_splits/split.rc2.val.json").read_text()))
+    queries = json.loads((SHARED / "cirr/captions/cap.rc2.val.json").read_text())
+    gallery = sorted(json.loads((SHARED / "cirr/image_splits/split.rc2.val.json").read_text()))
     stacked = np.stack([signs("image", name) for name in gallery])
     ranks: dict[str, list[int]] = defaultdict(list)
     for query in queries:
