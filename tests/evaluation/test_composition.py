@@ -66,7 +66,7 @@ def test_a_study_shows_composition_over_its_seeds() -> None:
     assert head.alone == pytest.approx(1 / 3, abs=1e-4)
     assert (head.reference, head.caption, head.either) == (0.25, 0.25, 0.5)
     assert head.low < 50 < head.high
-    runs = pd.DataFrame({"variant": list(hits), "parameters": 1, "seconds": 1.0})
+    runs = pd.DataFrame({"variant": list(hits), "parameters": 1, "seconds": 1.0, "best_epoch": 0})
     records = [VariantRecord(label=label, x={}, params="") for label in hits]
     kept = {"study": "methods", "preset": "smoke", "seeds": 2, "reference": "RAU head"}
     document = StudyDocument.model_validate(
