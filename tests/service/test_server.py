@@ -194,7 +194,7 @@ def test_names_that_it_goes_by() -> None:
         (("--port", "70000"), "65535"),
     ],
 )
-def test_a_wrong_command_is_error_line(
+def test_a_wrong_command_is_one_line(
     index: Path, tmp_path: Path, arguments: tuple[str, ...], said: str
 ) -> None:
     (tmp_path / "short").write_text("secret\n")
