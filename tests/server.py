@@ -3,6 +3,7 @@ misbehaves on purpose."""
 
 import hashlib
 import json
+import socket
 import sys
 import threading
 import time
@@ -16,6 +17,13 @@ from urllib.parse import unquote, urlsplit
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 PAGE = b"<html><body>Sorry! We couldn't find that page.</body></html>"
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 at which nobody listens now."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
 
 
 class Handler(BaseHTTPRequestHandler):

@@ -1,6 +1,5 @@
 """Connecting to Ray that is not there; `tests/features/test_on_ray.py` connects to a cluster."""
 
-import socket
 import sys
 import time
 
@@ -8,6 +7,7 @@ import pytest
 
 from rau.cluster import connected
 from rau.errors import UserError
+from tests.server import free_port
 
 
 def test_a_missing_ray_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -21,9 +21,7 @@ def test_an_address_where_nobody_listens_is_refused_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     pytest.importorskip("ray")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{port}")
     started = time.monotonic()
     refused = rf"study\.engine=ray: no answer at 127\.0\.0\.1:{port}"

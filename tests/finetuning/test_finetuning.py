@@ -1,6 +1,5 @@
 """Fine-tuning: the same weights in pieces, resumed, and on several processes."""
 
-import socket
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -21,6 +20,7 @@ from rau.params import UaParams
 from rau.training.sampler import Batch
 from tests.finetuning.world import one_of_two, params, weights
 from tests.project import forked
+from tests.server import free_port
 
 Weights = dict[str, Tensor]
 
@@ -115,9 +115,7 @@ def test_two_processes_end_with_the_weights_of_one(
 ) -> None:
     # Clipped, so that a gradient of another size is another step.
     options = {"epochs": 1, "warm_up": 0.0, "micro_batch": 5, "clip_norm": 0.05, "eps": 1e-3}
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     both = [forked(one_of_two, rank, port, options, encoder_folder, tmp_path) for rank in (0, 1)]
     expected = weights(tuned("one", **options))
     for process in both:

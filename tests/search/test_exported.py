@@ -3,7 +3,6 @@
 import base64
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -23,6 +22,7 @@ from rau.search import exported
 from rau.search.model import Query
 from rau.search.searcher import Searcher
 from tests.search.world import CPU, draw, draw_folder, load_model, make_index
+from tests.server import free_port
 
 NAME, ALIAS = "rau-search", "champion"
 
@@ -59,9 +59,7 @@ def test_the_model_is_code_and_files_of_a_run(store: str, index: Path) -> None:
 @pytest.fixture(name="served", scope="module")
 def _served(store: str) -> Iterator[str]:
     """MLflow's server of the model."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     environment = os.environ | {"MLFLOW_TRACKING_URI": store}
     command = ["mlflow", "models", "serve", "-m", f"models:/{NAME}@{ALIAS}", "-p", str(port)]
     process = subprocess.Popen(
