@@ -18,6 +18,10 @@ from rau.studies.learned_confidence import Arrays
 Floats = NDArray[np.float64]
 RESAMPLES, SEED = 300, 0
 COSINE, SIGMA = FREE[0], "σ² of the query"
+# The number of true answers as a ridge regression predicts it, and as it is.
+PREDICTED, TRUE = "number of answers, predicted", "number of answers, true"
+# What is fitted on the holdouts.
+LEARNED = (*learned_confidence.MODELS, PREDICTED)
 LABELS = (*(f"hit at {k}" for k in CUTS), "average precision")
 # The label of curves, of the page, and of the models where the label is no hit.
 MAIN = "hit at 10"
@@ -113,8 +117,8 @@ class Evidence:
         found |= {name: Predictor(scores, probable=True) for name, scores in learned.items()}
         answers = learned_confidence.answers(self.holdout, self.val)
         if answers is not None:
-            found["number of answers, predicted"] = Predictor(answers)
-            found["number of answers, true"] = Predictor([-one["answers"] for one in self.val])
+            found[PREDICTED] = Predictor(answers)
+            found[TRUE] = Predictor([-one["answers"] for one in self.val])
         return found
 
 

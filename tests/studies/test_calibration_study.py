@@ -1,17 +1,21 @@
 """Predictors of success by hand, and what the study says where the truth is known."""
 
 from collections.abc import Iterator
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
+from rau.methods import METHODS
+from rau.report.numbers import minus
 from rau.studies import confidence_tables
 from rau.studies.confidence_tables import COSINE, MAIN, SIGMA, Evidence, agreement, category_rates
 from rau.studies.defined import calibration
 from rau.studies.evidence import COMPONENTS, FREE, free
+from rau.studies.tables import StudyTables
 
 QUERIES = 600
 
@@ -147,6 +151,27 @@ def test_a_table_is_whole_and_the_cosine_has_no_difference(found: pd.DataFrame) 
         assert coverage["mean"] == pytest.approx(level, abs=0.03)
     lists = found[(found.label == "lists") & (found.measure == "length 90%")]
     assert set(lists.category) == {"all", "dress", "shirt"}
+
+
+def answer(**over_free: tuple[float, float, float]) -> str:
+    """Of a free predictor with an AUROC of 0.65, and of these over it."""
+    areas = {SIGMA: 0.5, COSINE: 0.6, "drop to the 50th": 0.65}
+    rows: list[tuple[Any, ...]] = [(name, "AUROC", area, 0, 0) for name, area in areas.items()]
+    rows += [(name, confidence_tables.OVER_FREE, *ends) for name, ends in over_free.items()]
+    others = [name for name in FREE if name not in areas]
+    rows += [(name, "AUROC", 0.4, 0, 0) for name in others]
+    table = pd.DataFrame(rows, columns=["predictor", "measure", "mean", "low", "high"])
+    table = table.assign(variant=METHODS["rau"].label, label=MAIN, category="all")
+    return calibration.answer(cast(StudyTables, SimpleNamespace(own={"confidence": table})))
+
+
+def test_the_answer_reports_what_is_learned_where_it_loses() -> None:
+    known = {"logistic, free": (-0.02, -0.03, -0.01), confidence_tables.TRUE: (0.3, 0.2, 0.4)}
+    assert answer(**known) == minus(
+        "AUROC 0.500 by σ, 0.650 by drop to the 50th; learned, over that: "
+        "logistic, free -0.020 [-0.030, -0.010]"
+    )
+    assert answer(**{COSINE: (-0.05, -0.06, -0.04)}).endswith("by drop to the 50th")
 
 
 def test_a_straight_line_through_bins_has_no_interval_on_the_page(found: pd.DataFrame) -> None:

@@ -31,6 +31,10 @@ NOTE = (
     "ECE and Brier after an isotonic map from the holdout; the models give probabilities. Models "
     "are fitted on the holdouts of all seeds."
 )
+PRECISION = (
+    "The label is the average precision of a query, where all true answers are known; the models "
+    "are those of hits at 10."
+)
 RIVAL = (
     "The best of cosine, margins, entropy, masses and text length is chosen on these very queries: "
     "what is learned has no stronger rival that is free."
@@ -96,7 +100,10 @@ def grids(tables: StudyTables) -> dict[str, Grid]:
             renamed = by_label.assign(measure=by_label.label, label=measure)
             columns = list(dict.fromkeys(by_label.label))
             made[f"{label}: {measure}"] = _grid(renamed, label, measure, columns, note)
+        precision = tables_of.LABELS[-1]
+        made[f"{label}: {precision}"] = _grid(found, label, precision, SHOWN, PRECISION)
         made[f"{label}: lists"] = _grid(found, label, "lists", LISTS, LISTED)
+        made[f"{label}: coverage of the lists by category"] = _by_category(found, label)
     return made
 
 
@@ -123,6 +130,14 @@ def _grid(
     return Grid(["predictor", *columns], rows, note)
 
 
+def _by_category(found: pd.DataFrame, variant: str) -> Grid:
+    """Coverage of each predictor's lists that are to hold the target with 90 %, by category."""
+    lists = found[(found.variant == variant) & (found.label == "lists")]
+    own = lists[(lists.measure == LISTS[0]) & (lists.category != ALL)]
+    renamed = own.assign(measure=own.category, category=ALL)
+    return _grid(renamed, variant, "lists", list(dict.fromkeys(own.category)), "")
+
+
 def _cell(row: pd.Series) -> str:
     """Mean, and the difference with its interval, or that of the mean, or neither."""
     form = "{:.0f}" if row["mean"] > 2 else "{:.3f}"
@@ -134,15 +149,18 @@ def _cell(row: pd.Series) -> str:
 
 
 def answer(tables: StudyTables) -> str:
-    """AUROC of σ and of the best predictor, and what is learned over the best free one."""
+    """AUROC of σ and of the best free predictor, and every learned predictor over the latter."""
     found, label = tables.own["confidence"], METHODS["rau"].label
     areas = _pick(found, label, MAIN, "AUROC").set_index("predictor")["mean"]
-    over = _pick(found, label, MAIN, OVER_FREE).sort_values("mean").to_dict("records")
-    told = f"AUROC {areas[tables_of.SIGMA]:.3f} by σ, {areas.max():.3f} by {areas.idxmax()}"
-    if not over:
-        return told
-    ends = interval((over[-1][name] for name in ("mean", "low", "high")), "{:+.3f}")
-    return f"{told}; best learned over best free {minus(ends)}"
+    over = _pick(found, label, MAIN, OVER_FREE).set_index("predictor")
+    free = areas[[name for name in tables_of.FREE if not name.startswith("σ²")]]
+    told = f"AUROC {areas[tables_of.SIGMA]:.3f} by σ, {free.max():.3f} by {free.idxmax()}"
+    learned = [
+        f"{name} {interval(over.loc[name, ['mean', 'low', 'high']], '{:+.3f}')}"
+        for name in tables_of.LEARNED
+        if name in over.index
+    ]
+    return minus("; learned, over that: ".join([told, *([", ".join(learned)] if learned else [])]))
 
 
 STUDY = Study(
