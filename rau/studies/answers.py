@@ -51,9 +51,12 @@ def verdict(found: Iterable[Row]) -> str:
 
 
 def differing(tables: StudyTables, variants: Iterable[str] | None = None) -> str:
-    """Which of some variants (all that have a partner) differ from it, in any of `metrics`."""
+    """Which of some variants (all that have a partner) differ from it, in any of `metrics`;
+    of one that kept its start in every run, as no epoch was better on the holdout, that is added.
+    """
     paired = [v for v, row in rows(tables).items() if pd.notna(row["difference"])]
     asked = [v for v in variants or paired if v in paired]
+    latest = tables.runs.groupby("variant").best_epoch.max()
     parts = []
     for word, sign in (("better", 1), ("worse", -1)):
         held: dict[str, str] = {}
@@ -62,7 +65,8 @@ def differing(tables: StudyTables, variants: Iterable[str] | None = None) -> str
             for variant in asked:
                 row = by_variant[variant]
                 if row["p_holm"] < LEVEL and sign * row["difference"] > 0:
-                    held.setdefault(variant, f"{variant} ({ends(row)} {label(name)})")
+                    start = ", its start kept" if latest[variant] == 0 else ""
+                    held.setdefault(variant, f"{variant} ({ends(row)} {label(name)}{start})")
         if held:
             more = f" and {len(held) - NAMED} more" if len(held) > NAMED else ""
             parts.append(f"{len(held)} {word}: {', '.join(list(held.values())[:NAMED])}{more}")

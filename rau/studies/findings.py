@@ -18,7 +18,7 @@ from rau.params import Section
 from rau.report.html import mark
 from rau.report.metric_names import label
 from rau.report.numbers import minus
-from rau.studies import answers, registry
+from rau.studies import answers, registry, study
 from rau.studies.grid import Grid, interval
 from rau.studies.tables import StudyTables
 
@@ -41,6 +41,7 @@ class Answer(Section):
         study: its name, or `COMPOSITION`.
         details: whether a page of its own has the tables and the picture.
         current: whether code, features and parameters are those of the last writing.
+        code: `study.source_digest` of the code behind it; empty where none is recorded.
     """
 
     study: str
@@ -49,6 +50,7 @@ class Answer(Section):
     command: str
     details: bool
     current: bool = True
+    code: str = ""
 
 
 class Findings(Section):
@@ -94,14 +96,15 @@ def slug(setting: str) -> str:
 def of_study(tables: StudyTables) -> Answer:
     """What a study's tables answer."""
     name = tables.document.study
-    study = registry.load(name)
-    command = f"python -m pipeline.study {'tune ' if study.tuned else ''}{name}"
+    own = registry.load(name)
+    command = f"python -m pipeline.study {'tune ' if own.tuned else ''}{name}"
     return Answer(
         study=name,
-        question=study.question,
-        text=study.answer(tables),
+        question=own.question,
+        text=own.answer(tables),
         command=command,
         details=True,
+        code=study.source_digest(name),
     )
 
 
@@ -131,17 +134,25 @@ def table(found: Sequence[Findings], folder: str) -> str:
     Args:
         folder: of the settings' folders, relative to the page.
     """
-    questions: dict[str, list[str]] = {}
+    questions: dict[tuple[str, str], list[str]] = {}
     for setting in found:
         for one in setting.answers:
-            head = f"{one.question} `{one.command}`"
             page = f"{folder}/{slug(setting.setting)}/{one.study}.md"
             name = f"[{setting.setting}]({page})" if one.details else setting.setting
-            old = "" if one.current else f" {LATER}"
-            questions.setdefault(head, []).append(f"{name}{old}: {one.text}.")
-    rows = [[head, "<br>".join(cells)] for head, cells in questions.items()]
-    lines = markdown(["question", "answer"], rows)
+            old = "" if _is_current(one) else f" {LATER}"
+            row = questions.setdefault((one.question, one.command), [])
+            row.append(f"{name}{old}: {one.text}.")
+    rows = [
+        [question, "<br>".join(cells), f"`{command}`"]
+        for (question, command), cells in questions.items()
+    ]
+    lines = markdown(["question", "answer", "measured by"], rows)
     return f"{lines}\n\n{FOOTNOTE}" if LATER in lines else lines
+
+
+def _is_current(answer: Answer) -> bool:
+    """Whether an answer was current when its setting was written last, and the code still is."""
+    return answer.current and (not answer.code or answer.code == study.source_digest(answer.study))
 
 
 def inserted(page: str, content: str) -> str:
@@ -159,17 +170,17 @@ def inserted(page: str, content: str) -> str:
 
 def details(tables: StudyTables, setting: str, about: Mapping[str, str], picture: str) -> str:
     """The page of a study: its answer, picture, differences and own tables."""
-    study = registry.load(tables.document.study)
+    own_study = registry.load(tables.document.study)
     size = f"preset {tables.document.preset}, {tables.document.seeds} seeds"
     parts = [
-        f"# {study.title}",
-        f"{setting}. {study.answer(tables)}.",
+        f"# {own_study.title}",
+        f"{setting}. {own_study.answer(tables)}.",
         "; ".join([size, *(f"{name} {value}" for name, value in about.items())]) + ".",
-        f"![{study.title}]({picture})",
+        f"![{own_study.title}]({picture})",
     ]
     for protocol, own in tables.summary.groupby("protocol", sort=False):
         parts += [f"## Protocol {protocol}", differences(own)]
-    for heading, grid in study.grids(tables).items():
+    for heading, grid in own_study.grids(tables).items():
         parts += [f"## {heading}", grid.note, _grid(grid)]
     return "\n\n".join(part for part in parts if part) + "\n"
 

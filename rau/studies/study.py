@@ -11,17 +11,20 @@ from pydantic import ValidationError
 from rau.errors import UserError
 from rau.evaluation.diagnostics import Diagnostic
 from rau.files import digest, digest_sources
+from rau.finetuning import run as finetuning
 from rau.methods import DETERMINISTIC, METHODS
 from rau.params import Params, first_error
 from rau.studies import plan, registry, summary, tuning
 from rau.studies.run_store import RunStore, forecast
 from rau.studies.runs import Result
 from rau.studies.tables import StudyDocument, StudyTables, VariantRecord
+from rau.training import fit
 
 # What makes tables of results, beside a study's own module. `regularisers` has the tables of
 # `distributions`.
 STATISTICS = (
     "evaluation/bootstrap.py",
+    "evaluation/calibration.py",
     "evaluation/composition.py",
     "evaluation/confidence_measures.py",
     "evaluation/diagnostics.py",
@@ -205,6 +208,13 @@ def code_digest(name: str) -> str:
     module = registry.STUDIES[name].partition(":")[0].removeprefix("rau.").replace(".", "/")
     root = Path(__file__).parents[1]
     return digest_sources(root, [*STATISTICS, f"{module}.py"])
+
+
+def source_digest(name: str) -> str:
+    """Digest of all code behind a study's answer: that of its runs and of its tables."""
+    sources = finetuning.SOURCES if registry.load(name).encoders else fit.SOURCES
+    own = digest_sources(Path(__file__).parents[1], [*sources, "studies/runs.py"])
+    return digest([own, code_digest(name)], 24)
 
 
 def _diagnostics(

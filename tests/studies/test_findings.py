@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from rau.studies import findings
+from rau.studies import findings, study
 from rau.studies.findings import Answer, Findings
 
 
@@ -31,12 +31,20 @@ def test_a_question_is_one_row_with_a_line_a_setting() -> None:
     second = second.renewed({}, [answer("theta", "any")])
     found = findings.table([first, second], "findings").splitlines()
     assert found[2] == (
-        "| n? `run n` | [garments, frozen](findings/garments-frozen/n.md): one \\| two.<br>"
-        "[photos](findings/photos/n.md) †: three. |"
+        "| n? | [garments, frozen](findings/garments-frozen/n.md): one \\| two.<br>"
+        "[photos](findings/photos/n.md) †: three. | `run n` |"
     )
-    assert found[3] == "| theta? `run theta` | [photos](findings/photos/theta.md): any. |"
+    assert found[3] == "| theta? | [photos](findings/photos/theta.md): any. | `run theta` |"
     assert found[-1] == findings.FOOTNOTE
     assert findings.FOOTNOTE not in findings.table([first], "findings")
+
+
+def test_an_answer_of_other_code_is_marked_whichever_setting_was_written_last() -> None:
+    of_now = answer("n", "new").model_copy(update={"code": study.source_digest("n")})
+    older = answer("theta", "old").model_copy(update={"code": "0" * 24})
+    found = findings.table([Findings(setting="photos", answers=[of_now, older])], "findings")
+    assert "(findings/photos/n.md): new." in found
+    assert "(findings/photos/theta.md) †: old." in found
 
 
 def test_the_page_gathers_every_folder_between_its_markers(tmp_path: Path) -> None:

@@ -22,7 +22,18 @@ from rau.params import Params, StudyParams, UaParams
 from rau.report.html import mark
 from rau.report.numbers import signed
 from rau.schemas import GalleryRow, ends
-from rau.studies import figures, grid, plan, registry, runs, study, study_page, summary, tuning
+from rau.studies import (
+    answers,
+    figures,
+    grid,
+    plan,
+    registry,
+    runs,
+    study,
+    study_page,
+    summary,
+    tuning,
+)
 from rau.studies.local_workers import LocalWorkers
 from rau.studies.run_store import RunStore
 from rau.studies.tables import StudyDocument, StudyTables, VariantRecord
@@ -618,6 +629,19 @@ def study_tables(name: str = "theta", apart: float = 0.2) -> StudyTables:
         cosines=summary.mean_cosines(by_variant),
     )
     return StudyTables(rows, lines, document)
+
+
+def test_an_answer_says_which_variants_kept_their_start() -> None:
+    made = study_tables("n", apart=0.5)
+    assert answers.differing(made).startswith("Of 2, 2 better: n = 1 (+0.5")
+    assert "its start kept" not in answers.differing(made)
+    kept = made.runs.assign(best_epoch=made.runs.best_epoch.where(made.runs.variant != "n = 2", 0))
+    told = answers.differing(replace(made, runs=kept))
+    assert told.count("its start kept") == 1
+    assert told.endswith("its start kept)")
+    one_run = kept.index == kept.index[kept.variant == "n = 2"][0]
+    trained = kept.assign(best_epoch=kept.best_epoch.mask(one_run, 4))
+    assert "its start kept" not in answers.differing(replace(made, runs=trained))
 
 
 def test_variants_at_one_point_of_a_figure_are_named_together() -> None:
