@@ -34,8 +34,8 @@ STABILITY: Columns = {
 }
 CHOSEN = (
     "Of each divergence the weight with the best mean over seeds on the holdout, as many tried for "
-    "each; val chose nothing. A weight at the end of the grid may not be the best one. Differences on val to no DR, with 95 % intervals; p adjusted for all "
-    "variants of the table above."
+    "each; val chose nothing. A weight at the end of the grid may not be the best one. Differences "
+    "on val to no DR, with 95 % intervals; p adjusted for all variants of the table above."
 )
 
 

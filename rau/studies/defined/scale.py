@@ -34,10 +34,10 @@ COLUMNS = ["over", "method", "variant", "x", "metric", "mean", "low", "high"]
 FITS = (
     "Points per doubling of the train queries (protocol and holdout unchanged) or of the gallery: "
     "least squares on the logarithm, refitted in every resample of queries and seeds, 95 % "
-    "interval; and how much steeper RAU is than the deterministic head. Galleries grow by images of "
-    "other splits, also those that the heads were trained on, up to the factor that the figure "
-    "shows; an image that would answer a query as well counts as wrong, so that part of the loss "
-    "of mAP is of such images."
+    "interval; and how much steeper RAU is than the deterministic head. Galleries grow by images "
+    "of other splits, also those that the heads were trained on, up to the factor that the figure "
+    "shows. Such an image counts as wrong even if it would answer a query: part of the loss is of "
+    "these."
 )
 KINDS = (
     "All train queries; the mean of R@10 and R@50 (or the data set's own) among some of the val "
