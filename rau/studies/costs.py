@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from rau.models.config import canonical, without_uncertainty
-from rau.models.head import ComposedHead
+from rau.models.head import ComposedHead, UncertaintyAugmenter
 from rau.params import Params
 from rau.retrieval.ranking import rank
 from rau.studies.runs import Trained
@@ -45,7 +45,7 @@ def cost(trained: Trained) -> Mapping[str, NDArray[Any]]:
         `numbers`, (widths, NUMBERS): parameters; of a training step FLOPs, median seconds and the
         bytes of all live tensors at its peak; FLOPs and median seconds of encoding one query and
         one image; seconds of ranking one query in a gallery of `IMAGES`; FLOPs of one query of the
-        deterministic head with as many blocks.
+        deterministic head with as many blocks, without their layers of the variance.
         `ratio`, (widths, REPEATS): time to encode queries and images over that of this
         deterministic head, in turns.
     """
@@ -60,7 +60,7 @@ def cost(trained: Trained) -> Mapping[str, NDArray[Any]]:
             for one in (canonical(params), without_uncertainty(params))
         )
         training = _training(own, canonical(params), device)
-        found, ratio = _test_time(own, partner, width, device)
+        found, ratio = _test_time(own, _without_variance(partner), width, device)
         weights = sum(weight.numel() for weight in own.parameters())
         rows.append([weights, *training, *found])
         ratios.append(ratio)
@@ -72,6 +72,26 @@ def _head(trained: Trained, params: Params, width: int) -> ComposedHead:
     changes: dict[str, Any] = {"d_image": width, "d_text": width, "shared_space": True}
     changes |= {"name": params.head.name, "n": params.ua.n, "isu": params.ua.isu}
     return ComposedHead(trained.head.config.model_copy(update=changes))
+
+
+class _Constant(nn.Module):
+    """A log variance of 0 that nothing is computed for."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.width = width
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Zeros (B, d) of features (B, hidden)."""
+        return features.new_zeros(1, 1).expand(len(features), self.width)
+
+
+def _without_variance(head: ComposedHead) -> ComposedHead:
+    """A head whose blocks compute means only: what a deterministic method needs at test time."""
+    for block in head.modules():
+        if isinstance(block, UncertaintyAugmenter):
+            block.register_module("to_log_var", _Constant(block.to_shift.out_features))
+    return head
 
 
 def _training(head: ComposedHead, params: Params, device: torch.device) -> tuple[float, ...]:

@@ -45,8 +45,10 @@ UNITS = {
 NOTE = (
     "Random features that share a space. FLOPs are counted, bytes are those of all live tensors; "
     f"a query is ranked among {IMAGES:,} images. Times are medians on this machine, and are "
-    "disturbed where runs are executed at once (study.jobs). The deterministic head is that with "
-    "as many blocks; both encode in turns, of which the ratios are the median, least and most."
+    "disturbed where runs are executed at once (study.jobs). The deterministic head that FLOPs "
+    "and times are compared with has as many blocks, but no layer of the variance, which ours "
+    "computes whatever it was trained for; both encode in turns, of which the ratios are the "
+    "median, least and most."
 )
 
 
