@@ -36,6 +36,7 @@ from rau.studies.local_workers import LocalWorkers
 from rau.studies.run_store import RunStore
 from rau.studies.tables import StudyTables
 from rau.training import fit
+from rau.training.pair_distances import gaussian, outputs
 from tests.nn.test_gaussian import make
 from tests.studies.test_studies import results, small_world, study_tables, tiny, write_source
 
@@ -140,12 +141,31 @@ def test_effective_rank_and_uniformity_of_known_points() -> None:
 
 
 def test_spread_counts_every_pair_once() -> None:
-    found = distances.spread(trained())
+    one = trained()
+    found = distances.spread(one)
     numbers = dict(zip(distances.NUMBERS, found["numbers"], strict=True))
-    assert found["histogram_pairs"].sum() == pytest.approx(1)
-    assert found["histogram_negatives"].sum() == pytest.approx(1)
-    assert 0 <= numbers["closer"] <= 1
-    assert 0 <= numbers["overlap"] <= 1
+    (task,) = one.data.tasks(one.protocol)
+    source, goal, target = outputs(one.head, task, one.data.features)
+    left, right = gaussian(source), gaussian(goal)
+    pairs, negatives, closer = [], [], []
+    for row, own in enumerate(target.tolist()):
+        gaps = [
+            float((left.mean[row] - right.mean[other]).square().sum())
+            + float((left.sigma[row] - right.sigma[other]).square().sum())
+            for other in range(len(target))
+        ]
+        wrong = [gap for gap, other in zip(gaps, target.tolist(), strict=True) if other != own]
+        pairs.append(gaps[row])
+        negatives += wrong
+        closer.append(np.mean([gap > gaps[row] for gap in wrong]))
+    shares = [np.histogram(v, distances.EDGES)[0] / len(v) for v in (pairs, negatives)]
+    for name, expected in zip(("pairs", "negatives"), shares, strict=True):
+        np.testing.assert_allclose(found[f"histogram_{name}"], expected, atol=1e-12)
+    assert 0.1 < numbers["overlap"] < 1
+    assert numbers["overlap"] == pytest.approx(np.minimum(*shares).sum())
+    assert numbers["closer"] == pytest.approx(np.mean(closer))
+    assert numbers["pairs"] == pytest.approx(np.mean(pairs), rel=1e-4)
+    assert numbers["negatives"] == pytest.approx(np.mean(negatives), rel=1e-4)
     assert numbers["alignment"] <= numbers["pairs"]
     assert {0, 1, 3} <= set(found["plane_kind"])
 
