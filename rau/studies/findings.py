@@ -18,7 +18,7 @@ from rau.params import Section
 from rau.report.html import mark
 from rau.report.metric_names import label
 from rau.report.numbers import minus
-from rau.studies import answers, registry, study
+from rau.studies import answers, holdout, registry, study
 from rau.studies.grid import Grid, interval
 from rau.studies.tables import StudyTables
 
@@ -176,6 +176,7 @@ def details(tables: StudyTables, setting: str, about: Mapping[str, str], picture
         f"# {own_study.title}",
         f"{setting}. {own_study.answer(tables)}.",
         "; ".join([size, *(f"{name} {value}" for name, value in about.items())]) + ".",
+        f"{found}." if (found := holdout.said(tables)) else "",
         f"![{own_study.title}]({picture})",
     ]
     for protocol, own in tables.summary.groupby("protocol", sort=False):

@@ -16,7 +16,7 @@ from rau.params import Params
 from rau.report.html import embed, page_template, svg
 from rau.report.metric_names import label
 from rau.report.svg import Plot, Point, forest
-from rau.studies import figures, plan, registry
+from rau.studies import figures, holdout, plan, registry
 from rau.studies.grid import Columns, Grid
 from rau.studies.tables import StudyTables
 
@@ -84,12 +84,13 @@ def differences(tables: StudyTables) -> list[Plot]:
 
 
 def trained(tables: StudyTables) -> str:
-    """How long a study's trainings were, and what of: regimes of less data have more epochs."""
+    """How long a study's trainings were, and what of: regimes of less data have more epochs; how
+    well the holdout ranks its variants."""
     runs = tables.runs
     found = [f"longest training {runs.epochs.max():.0f} epochs"] if "epochs" in runs else []
     if registry.load(tables.document.study).encoders:
         found.append("every run trains an encoder, from that of `data/encoder`")
-    return "; ".join(found)
+    return "; ".join(filter(None, [*found, holdout.said(tables)]))
 
 
 def about(

@@ -1,0 +1,35 @@
+"""How well the holdout, on which everything is chosen, ranks what val is then measured on."""
+
+from rau.studies.tables import StudyTables
+
+# Fewer variants have no rank correlation that says anything.
+FEWEST = 4
+PREFIX = "holdout_"
+
+
+def rank_correlation(tables: StudyTables) -> float | None:
+    """Spearman's correlation of the variants' means over seeds on the holdout and on val.
+
+    The metric is the one that epochs are chosen by, val's under the headline's protocol. None where
+    there are fewer than `FEWEST` variants, all are equal, or val has no such metric.
+    """
+    runs, protocol = tables.runs, tables.summary.protocol.iloc[0]
+    held = [name for name in map(str, runs) if name.startswith(PREFIX)]
+    pairs = [(name, f"{protocol}.{name.removeprefix(PREFIX)}") for name in held]
+    columns = next(([*pair] for pair in pairs if pair[1] in runs), None)
+    if columns is None:
+        return None
+    means = runs.groupby("variant")[columns].mean().dropna()
+    if len(means) < FEWEST or (means.nunique() == 1).any():
+        return None
+    ranks = means.rank()
+    return float(ranks[columns[0]].corr(ranks[columns[1]]))
+
+
+def said(tables: StudyTables) -> str:
+    """The correlation in words; empty where there is none."""
+    found = rank_correlation(tables)
+    if found is None:
+        return ""
+    count = tables.runs.variant.nunique()
+    return f"Spearman's rank correlation of holdout and val over {count} variants: {found:.2f}"
