@@ -10,6 +10,7 @@ from types import ModuleType
 import pytest
 
 from rau.params import Params
+from rau.studies import findings
 from tests.places import ROOT
 
 # Messages of others, which no test can look up.
@@ -46,6 +47,19 @@ def test_a_listed_message_is_one_of_the_code(message: str, code: str) -> None:
 
 def test_the_list_of_messages_is_read() -> None:
     assert len(listed()) > 10
+
+
+INTERVAL = re.compile(r"[−+]\d+\.\d+ \[[−+]?\d+\.\d+, [−+]?\d+\.\d+\]")
+
+
+def test_differences_of_the_short_answer_stand_on_a_page_of_a_study() -> None:
+    page = (ROOT / "docs/findings.md").read_text(encoding="utf-8")
+    short = " ".join(page.partition(findings.START)[0].split())
+    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    studies = [path.read_text(encoding="utf-8") for path in ROOT.glob("docs/findings/*/*.md")]
+    said = INTERVAL.findall(short) + INTERVAL.findall(readme)
+    assert len(said) > 2
+    assert [one for one in said if not any(one in own for own in studies)] == []
 
 
 @pytest.fixture(name="pages", scope="module")
