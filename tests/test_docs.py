@@ -49,7 +49,8 @@ def test_the_list_of_messages_is_read() -> None:
     assert len(listed()) > 10
 
 
-INTERVAL = re.compile(r"[−+]\d+\.\d+ \[[−+]?\d+\.\d+, [−+]?\d+\.\d+\]")
+NUMBER = "[+\N{MINUS SIGN}]?" r"\d+\.\d+"
+DIFFERENCE = re.compile(rf"{NUMBER} \[{NUMBER}, {NUMBER}\]")
 
 
 def test_differences_of_the_short_answer_stand_on_a_page_of_a_study() -> None:
@@ -57,7 +58,7 @@ def test_differences_of_the_short_answer_stand_on_a_page_of_a_study() -> None:
     short = " ".join(page.partition(findings.START)[0].split())
     readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
     studies = [path.read_text(encoding="utf-8") for path in ROOT.glob("docs/findings/*/*.md")]
-    said = INTERVAL.findall(short) + INTERVAL.findall(readme)
+    said = DIFFERENCE.findall(short) + DIFFERENCE.findall(readme)
     assert len(said) > 2
     assert [one for one in said if not any(one in own for own in studies)] == []
 
