@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline import stage
+from rau import console
 
 GROUPS = ("ranking", "training", "features", "finetuning", "search", "service", "lance", "scale")
 LONG = ("lance", "scale")
@@ -56,4 +56,4 @@ def main(
 
 
 if __name__ == "__main__":
-    stage.run(main)
+    console.run(console.command(main))

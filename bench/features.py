@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from bench.harness import Bench, Result, Work
-from pipeline.stage import cores
+from rau.cpu import cores
 from rau.devices import threads
 from rau.encoders import small_clip
 from rau.encoders.clip import Encoder, load, save

@@ -18,8 +18,7 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from pipeline import stage, workspace
-from rau import devices
+from rau import console, cpu, devices
 from rau.datasets.captions import all_texts, in_order
 from rau.datasets.catalogue.people import FEEDBACK
 from rau.datasets.catalogue.reader import PEOPLE, Catalogue, CatalogueReader
@@ -32,6 +31,7 @@ from rau.evaluation.bootstrap import differences, means
 from rau.features.table import Features, read_features
 from rau.models.head import ComposedHead
 from rau.params import Params
+from rau.project import workspace
 from rau.retrieval.feature_set import FeatureSet
 from rau.retrieval.metrics import stack
 from rau.retrieval.tasks import Task, build_task, measured, run
@@ -214,7 +214,7 @@ def main(
 ) -> None:
     """Measure and print; needs the built-in data with `finetune.towers=none` after `dvc repro`."""
     params = workspace.load_params()
-    stage.limit_threads(params.train.threads)
+    cpu.limit_threads(params.train.threads)
     device = devices.choose(params.train.device)
     encoder = encoders.load(workspace.encoder("garments"), device)
     images = read_features(workspace.features("garments", "images"), "image_id")
@@ -241,4 +241,4 @@ def main(
 
 
 if __name__ == "__main__":
-    stage.run(main)
+    console.run(console.command(main))

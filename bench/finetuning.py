@@ -15,7 +15,7 @@ from bench.data import head_config, random_triplets
 from bench.features import Sized, captions, image_items, random_encoder
 from bench.harness import Bench, Result
 from bench.plain import PictureTriplets, clip4cir_epoch
-from pipeline.stage import cores
+from rau.cpu import cores
 from rau.encoders import small_clip
 from rau.encoders.clip import Encoder
 from rau.encoders.forward import autocast, normalise, text_features

@@ -16,7 +16,7 @@ import numpy as np
 from bench.features import LIMIT, SIZES, Sized, bare_images, forward, image_items
 from bench.harness import Bench, Result, Work, seconds
 from bench.random_index import attributes, names, random_index, random_model
-from pipeline.stage import cores
+from rau.cpu import cores
 from rau.encoders.clip import Encoder
 from rau.encoders.forward import normalise, text_features
 from rau.features.items import Item

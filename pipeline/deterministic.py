@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from pipeline import stage, workspace
+from pipeline import stage
 from pipeline.train import take, train, without
+from rau.project import workspace
 
 
 def main() -> str:

@@ -4,8 +4,10 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from pipeline import stage, workspace
+from pipeline import stage
+from rau import cpu
 from rau.console import printable
+from rau.project import workspace
 
 
 def main() -> str:
@@ -25,8 +27,8 @@ def main() -> str:
     placeholders = card is not None and card.placeholders
 
     def filled() -> tuple[Annotations, pa.Table]:
-        done = fill(dataset, root, workspace.main_checkout(), stage.cores())
-        table = manifest.build(root, done.images, done.sources, stage.cores(), placeholders)
+        done = fill(dataset, root, workspace.main_checkout(), cpu.cores())
+        table = manifest.build(root, done.images, done.sources, cpu.cores(), placeholders)
         return done.annotations, table
 
     annotations, table = filled()

@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
-from pipeline import stage, workspace
+from pipeline import stage
+from rau import cpu
+from rau.project import workspace
 
 
 def main() -> str:
@@ -12,13 +14,13 @@ def main() -> str:
 
     everything = workspace.load_params()
     params = everything.encoder
-    stage.limit_threads(0)
+    cpu.limit_threads(0)
     if everything.features.source is not None:
         label.mark_unused(workspace.ENCODER)
     elif params.name == small_clip.NAME:
         small_clip.check(params.pretrained)
         recipe = params.model_dump(include={"seed", "steps", "batch_size", "pairs"})
-        small_clip.train(workspace.ENCODER, **recipe, workers=stage.cores())
+        small_clip.train(workspace.ENCODER, **recipe, workers=cpu.cores())
     elif params.name.startswith(SENTENCE_TRANSFORMERS):
         sentence_export.export(params, workspace.ENCODER, workspace.main_checkout())
     else:

@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from pipeline import stage, workspace
+from pipeline import stage
+from rau import cpu
+from rau.project import workspace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -73,7 +75,7 @@ def _inputs() -> Inputs:
     from rau.schemas import read_galleries, read_queries
 
     params = workspace.load_params()
-    stage.limit_threads(params.train.threads)
+    cpu.limit_threads(params.train.threads)
     name = params.dataset.name
     queries = read_queries(workspace.table(name, "queries"))
     galleries = read_galleries(workspace.table(name, "galleries"))

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline import stage, workspace
+from pipeline import stage
+from rau import cpu
+from rau.project import workspace
 
 if TYPE_CHECKING:
     from rau.encoders.encoder import Encoder
@@ -91,7 +93,7 @@ def _encode(
     from rau.features import cache
     from rau.features.items import val_pairs
 
-    threads = stage.limit_threads(params.train.threads)
+    threads = cpu.limit_threads(params.train.threads)
     name = params.dataset.name
     loaded = encoder.load(
         workspace.encoder(name),

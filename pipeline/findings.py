@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline import stage, workspace
-from pipeline.provenance import commit
+from pipeline import stage
 from pipeline.study import TUNED, connected, store
+from rau.project import workspace
+from rau.project.provenance import commit
 
 if TYPE_CHECKING:
     from rau.params import Params

@@ -5,7 +5,9 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline import stage, workspace
+from pipeline import stage
+from rau import cpu
+from rau.project import workspace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,7 +49,7 @@ def main() -> str:
     key = run.key(params, label.read_label(workspace.ENCODER).files, tables, items)
     kept = workspace.parts() / "finetuned" / key
     with Processes(params.train.device, params.finetune.devices) as processes:
-        stage.limit_threads(params.train.threads, processes.local)
+        cpu.limit_threads(params.train.threads, processes.local)
         known = processes.of_the_first(processes.first and record.is_whole(kept, key))
         line = TAKEN if known else _finetune(params, items, key, kept, processes)
         if processes.first:
@@ -57,8 +59,8 @@ def main() -> str:
 
 def _check_head(params: "Params") -> None:
     """Say before anything is encoded that there will be no head to measure."""
-    from pipeline import named_models
     from rau.finetuning import run
+    from rau.project import named_models
     from rau.schemas import MANIFEST, read_queries, read_table
     from rau.training import fit, triplets
 

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline import stage, workspace
+from pipeline import stage
+from rau.project import workspace
 
 
 def option(name: str, value: Any) -> str:

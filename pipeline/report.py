@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from pipeline import provenance, stage, workspace
+from pipeline import stage
+from rau.project import provenance, workspace
 
 
 def main() -> str:

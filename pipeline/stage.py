@@ -1,6 +1,5 @@
-"""Code that every stage shares: its one line, time and peak memory, threads."""
+"""Code that every stage shares: its one line, time and peak memory."""
 
-import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -8,14 +7,13 @@ from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
 from pydantic import Field, NonNegativeInt
 
-from pipeline import workspace
 from rau import console
 from rau.files import digest_files, write_json
 from rau.memory import peak_memory_bytes
 from rau.params import DatasetParams, Section
+from rau.project import workspace
 from rau.table_metadata import cautions
 
 
@@ -35,10 +33,8 @@ def run(
     file named by their digest, so that they are never logged for the outputs of another run.
     """
     started = time.perf_counter()
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     done: list[str | None] = []
 
-    @app.command()
     @wraps(main)
     def command(*values: Any, **options: Any) -> None:
         done.append(main(*values, **options))
@@ -51,7 +47,7 @@ def run(
             if line:
                 print(f"{name:<14}{seconds:>5.0f} s  {line}")
 
-    console.run(app, note)
+    console.run(console.command(command), note)
 
 
 def warn(encoder: Mapping[str, str], dataset: DatasetParams) -> None:
@@ -105,43 +101,3 @@ def _write_timing(stage: str, seconds: float, outputs: Sequence[Path]) -> None:
     )
     path = workspace.timing(stage, digest_files(outputs))
     write_json(path, timing.model_dump(exclude_none=True))
-
-
-def cores() -> int:
-    """Number of cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def parallel_jobs() -> int:
-    """Number of experiments that DVC's queue runs at the same time, this one included.
-
-    Every worker of `dvc queue start -j N` is a process from the start; a stage that no worker
-    started runs alone.
-    """
-    import psutil
-
-    def is_worker(process: psutil.Process) -> bool:
-        try:
-            return "queue-worker" in process.cmdline()
-        except psutil.Error:
-            return False
-
-    if not any(is_worker(parent) for parent in psutil.Process().parents()):
-        return 1
-    workers = [p for p in psutil.process_iter() if is_worker(p)]
-    ids = {p.pid for p in workers}
-    return max(1, sum(p.ppid() not in ids for p in workers))
-
-
-def limit_threads(threads: int, processes: int = 1) -> int:
-    """Set torch's threads; 0 shares the cores among parallel jobs of so many processes each.
-
-    Returns the number.
-    """
-    import torch
-
-    number = threads or max(1, cores() // (parallel_jobs() * processes))
-    torch.set_num_threads(number)
-    return number

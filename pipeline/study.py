@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline import stage, workspace
+from pipeline import stage
+from rau import cpu
 from rau.errors import UserError
+from rau.project import workspace
 from rau.studies.registry import STUDIES, USUAL
 
 if TYPE_CHECKING:
@@ -71,7 +73,7 @@ def connected(params: "Params") -> Iterator["Workers"]:
     else:
         from rau.studies.local_workers import LocalWorkers
 
-        yield LocalWorkers(device, jobs=jobs, cores=stage.cores())
+        yield LocalWorkers(device, jobs=jobs, cores=cpu.cores())
 
 
 def store(params: "Params", workers: "Workers", encoders: bool = False) -> "RunStore":

@@ -1,7 +1,8 @@
 """Stage `report` of the studies: their page and figures, from their tables."""
 
-from pipeline import stage, workspace
+from pipeline import stage
 from pipeline.study import TRIALS
+from rau.project import workspace
 
 
 def main() -> None:

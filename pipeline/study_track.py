@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pipeline import stage, workspace
-from pipeline.provenance import git_state
+from pipeline import stage
 from pipeline.track import data, diagnostic_tags
+from rau.project import workspace
+from rau.project.provenance import git_state
 
 if TYPE_CHECKING:
     from rau.tracking import Data, Record

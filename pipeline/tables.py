@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from pipeline import stage, workspace
+from pipeline import stage
 from rau.console import printable
+from rau.project import workspace
 
 
 def main() -> str:

@@ -8,8 +8,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline import stage, workspace
-from pipeline.provenance import git_state
+from pipeline import stage
+from rau.project import workspace
+from rau.project.provenance import git_state
 
 if TYPE_CHECKING:
     import numpy as np
@@ -208,8 +209,8 @@ def _log_search(params: "Params", uri: str, artifacts: Path, run: str) -> str:
     Returns:
         What was logged, for the stage's line.
     """
-    from pipeline import galleries, named_models
     from rau import devices
+    from rau.project import galleries, named_models
     from rau.search import exported
 
     device, trust = devices.choose(params.train.device), params.encoder.trust_remote_code

@@ -5,9 +5,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from pipeline import stage, workspace
+from pipeline import stage
+from rau import cpu
 from rau.files import new_folder, write_json
 from rau.methods import METHODS
+from rau.project import workspace
 
 if TYPE_CHECKING:
     from rau.params import Params
@@ -39,9 +41,9 @@ def take(params: "Params", folder: Path, deterministic: bool = False) -> str:
     Raises:
         UserError: when there is none, or it was trained on other features.
     """
-    from pipeline import named_models
     from rau.features import table
     from rau.models import checkpoint
+    from rau.project import named_models
 
     name, own = params.dataset.name, str(params.train.head)
     pair = table.read_pair(*(workspace.features(name, kind) for kind in ("images", "texts")))
@@ -89,7 +91,7 @@ def train(params: "Params", folder: Path, must_start: bool = True) -> str:
     from rau.training import fit
     from rau.training.triplets import TooFew
 
-    stage.limit_threads(params.train.threads)
+    cpu.limit_threads(params.train.threads)
     name = params.dataset.name
     sources = [workspace.features(name, kind) for kind in ("images", "texts")]
     composer = workspace.finetuned(name) / workspace.WEIGHTS

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from pipeline import stage, workspace
+from pipeline import stage
+from rau.project import workspace
 
 
 def main() -> str:

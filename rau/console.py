@@ -4,6 +4,7 @@ import errno
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import typer
 
@@ -15,6 +16,13 @@ LESS_MEMORY = (
     "finetune.checkpointing, or use train.device=cpu"
 )
 STOPPED = 130  # As shells say of a process that Ctrl-C ended.
+
+
+def command(main: Callable[..., Any]) -> typer.Typer:
+    """The command line of one function, as Typer reads its annotations."""
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(main)
+    return app
 
 
 def run(app: typer.Typer, finished: Callable[[], None] = lambda: None) -> None:

@@ -123,7 +123,7 @@ class Walk:
 
 
 def test_the_walk(tmp_path: Path, encoder_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.stage.cores", lambda: 1)
+    monkeypatch.setattr("rau.cpu.cores", lambda: 1)
     shutil.copytree(encoder_folder, tmp_path / "data/encoder")
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     for section, values in SMALL.items():

@@ -73,6 +73,21 @@ def test_it_runs_where_the_sources_are_not(wheel: Path, tmp_path: Path) -> None:
     assert version == wheel.name.split("-")[1]
 
 
+def test_it_works_beside_modules_of_the_users_own(tmp_path: Path) -> None:
+    # The names of this repository's other packages are everybody's.
+    for name in ("pipeline", "bench", "docs", "tests"):
+        (tmp_path / f"{name}.py").write_text("raise ImportError('of the user')")
+    path = {"PYTHONPATH": str(ROOT)}
+    assert "FOLDER" in run("rau", "index", "--help", cwd=tmp_path, **path)
+    lines = (
+        "import rau",
+        "try: rau.load('nowhere')",
+        "except rau.UserError as no: print(no)",
+    )
+    (tmp_path / "script.py").write_text("\n".join(lines))
+    assert "nowhere: no project's folder" in run("script", cwd=tmp_path, **path)
+
+
 def test_extras_are_together_under_all() -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
         "optional-dependencies"

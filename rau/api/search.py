@@ -7,10 +7,10 @@ from pathlib import Path
 import pandas as pd
 from PIL.Image import Image
 
-from pipeline import galleries, named_models, workspace
 from rau import devices
 from rau.evaluation.calibration import Confidence
 from rau.pictures import to_rgb
+from rau.project import galleries, named_models, workspace
 from rau.report.image_strips import Strip, draw
 from rau.search.index import MANIFEST
 from rau.search.model import NEUTRAL

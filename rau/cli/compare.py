@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline import workspace
-from pipeline.named_rankings import Found, resolve
 from rau.errors import UserError
+from rau.project import workspace
+from rau.project.named_rankings import Found, resolve
 
 if TYPE_CHECKING:
     from rau.evaluation.comparison import Comparison

@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-from pipeline import workspace
 from rau.cli.options import IndexFolder
 from rau.errors import UserError
+from rau.project import workspace
 
 NAME, ALIAS = (
     re.compile(r"[\w.-]{1,200}", re.ASCII),

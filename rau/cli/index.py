@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from pipeline import stage, workspace
+from rau import cpu
 from rau.cli.options import IndexFolder
 from rau.console import printable
 from rau.errors import UserError
+from rau.project import workspace
 
 if TYPE_CHECKING:
     from rau.params import Params
@@ -59,13 +60,13 @@ def index(
             f"--index {into} lies in {folder}, whose pictures and changes would be its own; name "
             "another folder"
         )
-    from pipeline import galleries, named_models
     from rau import devices
+    from rau.project import galleries, named_models
     from rau.search import build, catalogue
     from rau.search.index import MANIFEST, read_manifest
 
     params = workspace.params_or_defaults()
-    threads = stage.limit_threads(params.train.threads)
+    threads = cpu.limit_threads(params.train.threads)
     queries = _queries(folder, params) if calibrate else None
     found = catalogue.of_folder(folder) if folder is not None else galleries.catalogue_of()
     if engine is None:

@@ -38,15 +38,14 @@ def serve(
         raise UserError(f"--host {host} lets others answer: give --token-file, or no --feedback")
     token = _token(token_file) if token_file else None
 
-    from pipeline import stage
-    from rau import devices
+    from rau import cpu, devices
     from rau.service.app import create
     from rau.service.feedback import Feedback
     from rau.service.live import Live
 
     listening = server.listen(host, port)
     # A search's own threads: together they take every core once.
-    stage.limit_threads(max(1, stage.cores() // threads))
+    cpu.limit_threads(max(1, cpu.cores() // threads))
     live = Live(index, devices.choose(device, "--device"), trust_remote_code)
     kept = Feedback(feedback) if feedback else None
     app = create(live, server.names(host, name or ()), threads, feedback=kept, token=token)

@@ -17,11 +17,11 @@ def triplets(
     count: Annotated[int, typer.Option(min=1, max=100, help="queries shown of each kind")] = 10,
 ) -> None:
     """Preview the queries of a catalogue, some of every kind, before any training."""
-    from pipeline import workspace
     from rau.console import printable
     from rau.datasets.catalogue.reader import CatalogueReader
     from rau.errors import UserError
     from rau.files import write_text
+    from rau.project import workspace
     from rau.report import triplets_page
 
     dataset = workspace.params_or_defaults().dataset

@@ -14,7 +14,6 @@ import torch
 import yaml
 from PIL import Image
 
-from pipeline import workspace
 from rau.cli import compare
 from rau.datasets.captions import all_texts
 from rau.errors import UserError
@@ -24,6 +23,7 @@ from rau.evaluation.run import with_baselines
 from rau.features.table import Features
 from rau.models.baselines import WeightedSum
 from rau.params import EvaluateParams
+from rau.project import workspace
 from rau.report.comparison_page import file_name
 from rau.retrieval.feature_set import FeatureSet
 from rau.retrieval.protocols import presets

@@ -20,14 +20,13 @@ LENGTHS = {"dvc.yaml": 110, "pipeline/dvc.yaml": 130}
 # What every stage shares; an edit here is followed by `dvc repro --force` where it matters.
 PLUMBING = frozenset(
     {
-        "pipeline/named_models.py",
         "pipeline/stage.py",
-        "pipeline/workspace.py",
         "rau/__init__.py",
         "rau/actors.py",
         "rau/ahead.py",
         "rau/cluster.py",
         "rau/console.py",
+        "rau/cpu.py",
         "rau/datasets/__init__.py",
         "rau/datasets/store.py",
         "rau/devices.py",
@@ -37,6 +36,8 @@ PLUMBING = frozenset(
         "rau/params.py",
         "rau/plain_yaml.py",
         "rau/progress.py",
+        "rau/project/named_models.py",
+        "rau/project/workspace.py",
         "rau/schemas.py",
         "rau/table_metadata.py",
         "rau/shards.py",

@@ -317,7 +317,7 @@ def test_several_processes_fine_tune_one_encoder(
         raise KeyboardInterrupt
 
     monkeypatch.chdir(project)
-    monkeypatch.setattr("pipeline.stage.limit_threads", share)
+    monkeypatch.setattr("rau.cpu.limit_threads", share)
     four = nullcontext(SimpleNamespace(local=4))
     monkeypatch.setattr("rau.finetuning.processes.Processes", lambda *_: four)
     with pytest.raises(KeyboardInterrupt):

@@ -9,11 +9,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from pipeline import stage, workspace
+from pipeline import stage
 from rau.errors import UserError
 from rau.files import digest_files
 from rau.memory import peak_memory_bytes
 from rau.params import DatasetParams
+from rau.project import workspace
 
 
 @pytest.mark.parametrize(
@@ -99,26 +100,6 @@ def test_the_fullest_gpu_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     assert stage.peak_device_bytes() == 200
     monkeypatch.delitem(sys.modules, "torch")
     assert stage.peak_device_bytes() is None
-
-
-@pytest.mark.parametrize(
-    ("asked", "cores", "jobs", "processes", "threads"),
-    [(0, 8, 2, 1, 4), (0, 8, 1, 1, 8), (0, 2, 4, 1, 1), (3, 8, 2, 1, 3), (0, 8, 2, 2, 2)],
-)
-def test_threads_share_the_cores_among_parallel_jobs(
-    monkeypatch: pytest.MonkeyPatch,
-    asked: int,
-    cores: int,
-    jobs: int,
-    processes: int,
-    threads: int,
-) -> None:
-    given: list[int] = []
-    monkeypatch.setattr("torch.set_num_threads", given.append)
-    monkeypatch.setattr(stage, "cores", lambda: cores)
-    monkeypatch.setattr(stage, "parallel_jobs", lambda: jobs)
-    assert stage.limit_threads(asked, processes) == threads
-    assert given == [threads]
 
 
 def test_a_damaged_timing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

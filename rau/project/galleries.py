@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline import stage, workspace
+from rau import cpu
+from rau.project import workspace
 
 if TYPE_CHECKING:
     from rau.search.catalogue import Catalogue
@@ -44,7 +45,7 @@ def index(folder: Path, model: "Model") -> str:
     from rau.search import build
 
     params = workspace.load_params()
-    workers = params.features.workers or stage.limit_threads(params.train.threads)
+    workers = params.features.workers or cpu.limit_threads(params.train.threads)
     batch = params.features.batch_size
     made, changes = build.build(folder, catalogue_of(), model, "exact", batch, workers)
     return f"{len(made):,} pictures; {changes}"

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from pipeline import workspace
 from rau import plain_yaml
 from rau.errors import UserError
+from rau.project import workspace
 
 
 def unknown(name: str, kind: str) -> UserError:

@@ -4,9 +4,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline import workspace
-from pipeline.revisions import Revision, unknown
 from rau.errors import UserError
+from rau.project import workspace
+from rau.project.revisions import Revision, unknown
 
 RUN_ID = re.compile(r"[0-9a-f]{32}")
 

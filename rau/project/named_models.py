@@ -7,12 +7,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Self
 
-from pipeline import workspace
-from pipeline.named_rankings import RUN_ID
-from pipeline.revisions import Revision, unknown
 from rau import params as parameters
 from rau.errors import UserError
 from rau.files import user_path
+from rau.project import workspace
+from rau.project.named_rankings import RUN_ID
+from rau.project.revisions import Revision, unknown
 
 if TYPE_CHECKING:
     import torch

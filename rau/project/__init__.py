@@ -1,0 +1,1 @@
+"""A project in its folder: its paths, and models, rankings and galleries that are named."""
