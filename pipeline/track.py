@@ -221,7 +221,7 @@ def _log_search(params: "Params", uri: str, artifacts: Path, run: str) -> str:
         folder = Path(temporary) / "index"
         gallery = galleries.index(folder, model)
         name = f"rau-{params.dataset.name}"
-        logged = exported.log(folder, uri, artifacts, run, name, NEWEST, False)
+        logged = exported.log(folder, uri, artifacts, run, name, NEWEST, False, trust)
     return f"models:/{name}@{NEWEST}, version {logged.version}, val gallery {gallery}"
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from rau.cli.options import IndexFolder
+from rau.cli.options import IndexFolder, TrustRemoteCode
 from rau.errors import UserError
 from rau.project import workspace
 
@@ -29,6 +29,7 @@ def export(
         bool,
         typer.Option("--by-reference", help="the model refers to the index where it is"),
     ] = False,
+    trust_remote_code: TrustRemoteCode = False,
 ) -> None:
     """Log the search over an index to MLflow and register it."""
     if not NAME.fullmatch(name):
@@ -38,10 +39,11 @@ def export(
     from rau import tracking
     from rau.search import exported
 
-    uri = tracking.store_uri(workspace.main_checkout())
+    root = workspace.main_checkout()
+    uri = tracking.store_uri(root)
     try:
         logged = exported.log(
-            index, uri, workspace.main_checkout() / "mlruns", run, name, alias, by_reference
+            index, uri, root / "mlruns", run, name, alias, by_reference, trust_remote_code
         )
     except tracking.TrackingUnavailable as error:
         raise UserError(str(error)) from error

@@ -19,6 +19,7 @@ def log(
     name: str,
     alias: str,
     by_reference: bool,
+    trust_remote_code: bool = False,
 ) -> tracking.LoggedModel:
     """Log and register the search over an index, as code and files: nothing is pickled.
 
@@ -26,21 +27,23 @@ def log(
         uri: of the MLflow store; `artifacts` is its folder where the store is a database file.
         run: that gets the model; None for a new one.
         by_reference: the model names the index's folder in place of a copy.
+        trust_remote_code: as `encoder.trust_remote_code`, here and wherever the model is loaded.
 
     Raises:
-        UserError: when the index is missing or damaged.
+        UserError: when the index is missing or damaged, or its encoder's code is not trusted.
         TrackingUnavailable: when the store cannot be used, or has no such run.
     """
     from rau.search import served
 
-    searcher = Searcher.open(index, torch.device("cpu"))
+    searcher = Searcher.open(index, torch.device("cpu"), trust_remote_code)
     first = next(iter(searcher.index.place))
-    folder = str(index.resolve())
+    place = {served.INDEX: str(index.resolve())}
+    trust = {served.TRUST: True} if trust_remote_code else {}
     model = {
         "python_model": str(Path(__file__).with_name("served_model.py")),
         "code_paths": [str(LIBRARY)],
-        "artifacts": None if by_reference else {served.INDEX: folder},
-        "model_config": {served.INDEX: folder} if by_reference else None,
+        "artifacts": None if by_reference else place,
+        "model_config": (place if by_reference else {}) | trust,
         "signature": served.SIGNATURE,
         "input_example": pd.DataFrame([{"image": first, "caption": "in another colour"}]),
         "pip_requirements": served.requirements(searcher),

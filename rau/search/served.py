@@ -22,7 +22,8 @@ from rau.params import SENTENCE_TRANSFORMERS
 from rau.search.model import NEUTRAL
 from rau.search.searcher import Searcher
 
-INDEX = "index"
+# Names in the model's configuration.
+INDEX, TRUST = "index", "trust_remote_code"
 # What answering always imports, pinned as it is installed where the model is exported.
 PACKAGES = (
     *("torch", "torchvision", "open_clip_torch", "safetensors", "numpy", "pandas", "pyarrow"),
@@ -73,9 +74,10 @@ class ServedSearch(PythonModel):
 
     def load_context(self, context: Any) -> None:
         """Open the index that the model carries, or that it refers to."""
-        folder = context.artifacts.get(INDEX) or context.model_config[INDEX]
+        config = context.model_config or {}
+        folder = context.artifacts.get(INDEX) or config[INDEX]
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.searcher = Searcher.open(Path(folder), device)
+        self.searcher = Searcher.open(Path(folder), device, bool(config.get(TRUST)))
 
     def predict(
         self, context: Any, model_input: pd.DataFrame, params: Mapping[str, Any] | None = None

@@ -9,6 +9,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,13 @@ import pytest
 from mlflow import MlflowClient
 
 from rau import tracking
+from rau.encoders import sentence_export
+from rau.errors import UserError
+from rau.params import EncoderParams
 from rau.search import exported
 from rau.search.model import Query
 from rau.search.searcher import Searcher
+from tests import sentence_models
 from tests.search.world import CPU, draw, draw_folder, load_model, make_index
 from tests.server import free_port
 
@@ -151,12 +156,8 @@ def test_what_answering_imports_is_required(
     assert [line.split("==")[0] for line in required[len(served.PACKAGES) :]] == own
 
 
-def test_a_model_by_reference_reads_the_index_where_it_is(index: Path, tmp_path: Path) -> None:
-    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    run = tracking.track(tracking.Record("d", "a run", {}, {}), uri, tmp_path / "mlruns")[0]
-    logged = exported.log(index, uri, tmp_path / "mlruns", run, NAME, ALIAS, True)
-    assert logged == tracking.LoggedModel(run, 1)
-    assert not list((tmp_path / "mlruns").rglob("index.json"))
+def answers(uri: str) -> int:
+    """How many pictures the registered model answers with where two are asked for."""
     before = mlflow.get_tracking_uri()
     mlflow.set_tracking_uri(uri)
     try:
@@ -164,6 +165,32 @@ def test_a_model_by_reference_reads_the_index_where_it_is(index: Path, tmp_path:
     finally:
         mlflow.set_tracking_uri(before)
     found = model.predict(pd.DataFrame([{"image": "a/000.png", "caption": "is red"}]), {"k": 2})
-    assert len(found["ids"][0]) == 2
+    return len(found["ids"][0])
+
+
+def test_a_model_by_reference_reads_the_index_where_it_is(index: Path, tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    run = tracking.track(tracking.Record("d", "a run", {}, {}), uri, tmp_path / "mlruns")[0]
+    logged = exported.log(index, uri, tmp_path / "mlruns", run, NAME, ALIAS, True)
+    assert logged == tracking.LoggedModel(run, 1)
+    assert not list((tmp_path / "mlruns").rglob("index.json"))
+    assert answers(uri) == 2
     with pytest.raises(tracking.TrackingUnavailable, match="0123"):
         exported.log(index, uri, tmp_path / "mlruns", "0123" * 8, NAME, ALIAS, True)
+
+
+def test_code_of_an_encoder_is_trusted_once_and_for_all(tmp_path: Path) -> None:
+    pytest.importorskip("sentence_transformers", reason="needs the extra rau[st]")
+    sentence_models.add_code(sentence_models.blip(tmp_path / "own"))
+    params = EncoderParams(name="st:own", trust_remote_code=True)
+    sentence_export.export(params, tmp_path / "encoder", tmp_path)
+    draw_folder(tmp_path / "pictures", 4)
+    model = load_model(tmp_path / "head", tmp_path / "encoder", trust=True)
+    index = make_index(tmp_path / "index", tmp_path / "pictures", model)
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    log = partial(exported.log, index, uri, tmp_path / "mlruns", None, NAME, ALIAS)
+    with pytest.raises(UserError, match="brings code of its own"):
+        log(False)
+    for by_reference in (False, True):
+        log(by_reference, trust_remote_code=True)
+        assert answers(uri) == 2

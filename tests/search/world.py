@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from rau.encoders import clip
+from rau.encoders import encoder as encoders
 from rau.models import checkpoint
 from rau.models.head import ComposedHead
 from rau.schemas import QueryRow
@@ -20,7 +20,7 @@ from tests.heads import RECORD, small_config
 CPU = torch.device("cpu")
 
 
-def save_head(folder: Path, encoder: clip.Encoder, joins: bool = True, **changes: Any) -> Path:
+def save_head(folder: Path, encoder: encoders.Encoder, joins: bool = True, **changes: Any) -> Path:
     """A head whose last layers are not zero, as `train` stores it."""
     torch.manual_seed(1)
     width = encoder.encode_texts(["a"]).shape[1]
@@ -37,10 +37,12 @@ def save_head(folder: Path, encoder: clip.Encoder, joins: bool = True, **changes
     return folder
 
 
-def load_model(folder: Path, encoder_folder: Path, joins: bool = True, **changes: Any) -> Model:
-    """A model of the encoder in a folder and of such a head."""
-    encoder = clip.load(encoder_folder, CPU)
-    return Model.load(encoder_folder, save_head(folder, encoder, joins, **changes), CPU)
+def load_model(
+    folder: Path, encoder_folder: Path, joins: bool = True, trust: bool = False, **changes: Any
+) -> Model:
+    """A model of the encoder in a folder, whose code may run, and of such a head."""
+    encoder = encoders.load(encoder_folder, CPU, trust_remote_code=trust)
+    return Model.load(encoder_folder, save_head(folder, encoder, joins, **changes), CPU, trust)
 
 
 def draw(path: Path, seed: int) -> None:
