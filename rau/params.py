@@ -234,7 +234,7 @@ class HeadParams(Section):
 
 class TrainParams(Section):
     """Optimisation and model selection; `head` names one that was trained before, which is taken
-    instead: a folder, a git revision, a DVC experiment or an MLflow run."""
+    instead: a folder, a git revision, a DVC experiment, an MLflow run or model."""
 
     head: Line | None = None
     seed: Seed = 0

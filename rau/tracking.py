@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -31,6 +32,7 @@ COMPLETE = "rau.complete"
 MODEL = "rau.model"
 PARENT = "mlflow.parentRunId"
 EXPERIMENT = "rau"
+REGISTERED = re.compile(r"models:/(?P<name>[^/@]+)(/(?P<version>\d+)|@(?P<alias>[\w-]+))")
 BATCH = 500
 
 
@@ -268,6 +270,46 @@ def fetch_artifact(
         if copy.stat().st_size <= limit:
             return copy
     raise UserError(f"{where}: larger than {limit} bytes; name another run")
+
+
+def fetch_from_model(uri: str, model: str, names: Sequence[str], into: Path, limit: int) -> bool:
+    """Copy what lies in the one folder that a registered model carries to the folder `into`.
+
+    Args:
+        model: `models:/<name>/<version>` or `models:/<name>@<alias>`.
+        names: of files and folders there.
+        limit: of each in bytes, for the time that its copy may take.
+
+    Returns:
+        Whether there is such a model.
+
+    Raises:
+        UserError: when it carries no folder, as a model that refers to files elsewhere.
+    """
+    from mlflow import artifacts
+
+    named = REGISTERED.fullmatch(model)
+    if named is None:
+        return False
+    try:
+        client = Client(uri)
+        aliases = client.get_registered_model(named["name"]).aliases
+        version = named["version"] or aliases.get(named["alias"])
+        if version is None:
+            return False
+        place = client.get_model_version_download_uri(named["name"], str(version))
+    except NotFound:
+        return False
+    inside = f"{place}/artifacts"
+    listed = client._call(artifacts.list_artifacts, inside, tracking_uri=uri)
+    folders = [PurePosixPath(file.path).name for file in listed if file.is_dir]
+    if len(folders) != 1:
+        raise UserError(f"{model}: it carries no files (--by-reference); name what made them")
+    for name in names:
+        where = f"{inside}/{folders[0]}/{name}"
+        fetch = partial(artifacts.download_artifacts, where, dst_path=str(into), tracking_uri=uri)
+        client._call(fetch, size=limit)
+    return True
 
 
 def attach(uri: str, run_id: str, files: Path, folder: str) -> None:

@@ -123,9 +123,9 @@ def load(
 
     Args:
         source: the folder of an index that `rau index` made; or, with the project as the working
-            folder, its trained run by the project's folder, a git revision, a DVC experiment or an
-            MLflow run, which searches the val gallery of its data set. The gallery's pictures are
-            encoded the first time, and kept under `data/.parts`.
+            folder, its trained run by the project's folder, a git revision, a DVC experiment, an
+            MLflow run or `models:/NAME@ALIAS`, which searches the val gallery of its data set. The
+            gallery's pictures are encoded the first time, and kept under `data/.parts`.
         device: `auto`, `cpu`, `cuda` or `mps`.
         trust_remote_code: run code that comes with an encoder of sentence-transformers.
 

@@ -33,7 +33,10 @@ def index(
     ] = False,
     model: Annotated[
         str,
-        typer.Option(help="a project's folder, a git revision, a DVC experiment or an MLflow run"),
+        typer.Option(
+            help="a project's folder, a git revision, a DVC experiment, an MLflow run or "
+            "models:/NAME@ALIAS"
+        ),
     ] = ".",
     engine: Annotated[
         Literal["exact", "lancedb"] | None,

@@ -1,4 +1,4 @@
-"""Models named by the user: a folder, an MLflow run, a DVC experiment or a git revision."""
+"""Models named by the user: a folder, an MLflow run or model, a DVC experiment, a git revision."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rau.search.model import Model
 
 MAX_BYTES = 2**32
+REGISTRY = "models:/"
 NO_ENCODER = (
     "features.source names features, not an encoder: neither a picture nor a caption has a feature"
 )
@@ -55,7 +56,7 @@ def resolve(name: str, into: Path) -> Found:
     """Find a model: a project's folder, then an MLflow run, a DVC experiment or a git revision.
 
     Args:
-        name: what the user named.
+        name: what the user named; `models:/…` is a search that `rau export` registered.
         into: folder for copies.
 
     Raises:
@@ -63,6 +64,8 @@ def resolve(name: str, into: Path) -> Found:
     """
     if (Path(name) / workspace.PARAMS).is_file():
         return _of_project(Path(name))
+    if name.startswith(REGISTRY):
+        return _of_registry(name, into)
     if RUN_ID.fullmatch(name) and (found := _of_run(name, into)):
         return found
     if revision := Revision.find(name):
@@ -95,6 +98,8 @@ def head(name: str, into: Path) -> Head:
         return Head.of(place / workspace.model(dataset))
     if (place / workspace.WEIGHTS).is_file():
         return Head.of(place)
+    if name.startswith(REGISTRY):
+        return Head(_of_registry(name, into).head, None)
     if RUN_ID.fullmatch(name) and (folder := _head_of_run(name, into)):
         return Head(folder, None)
     if revision := Revision.find(name):
@@ -139,6 +144,26 @@ def _of_revision(revision: Revision, into: Path) -> Found:
     if encoder == into / workspace.ENCODER:
         revision.folder(workspace.ENCODER, into)
     return Found(encoder, head)
+
+
+def _of_registry(name: str, into: Path) -> Found:
+    """The encoder and the head that a registered search carries in its index."""
+    from rau import tracking
+    from rau.search import index, model
+
+    uri = tracking.store_uri(workspace.main_checkout())
+    parts = (index.MANIFEST, index.MODELS)
+    try:
+        there = tracking.fetch_from_model(uri, name, parts, into, MAX_BYTES)
+    except tracking.TrackingUnavailable as error:
+        raise UserError(f"{name}: {error}; name a folder or a revision instead") from error
+    if not there:
+        raise UserError(
+            f"{name}: MLflow has no such model; name one as {REGISTRY}NAME/VERSION or "
+            f"{REGISTRY}NAME@ALIAS, as `rau export` prints it"
+        )
+    head = into / index.MODELS / index.read_manifest(into).model
+    return Found(head / model.ENCODER, head)
 
 
 def _of_run(run: str, into: Path) -> Found | None:

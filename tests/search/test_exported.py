@@ -21,7 +21,9 @@ from mlflow import MlflowClient
 from rau import tracking
 from rau.encoders import sentence_export
 from rau.errors import UserError
+from rau.models.checkpoint import WEIGHTS
 from rau.params import EncoderParams
+from rau.project import named_models
 from rau.search import exported
 from rau.search.model import Query
 from rau.search.searcher import Searcher
@@ -168,13 +170,34 @@ def answers(uri: str) -> int:
     return len(found["ids"][0])
 
 
-def test_a_model_by_reference_reads_the_index_where_it_is(index: Path, tmp_path: Path) -> None:
+def test_a_registered_model_is_found_by_its_name(
+    store: str, index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
+    monkeypatch.chdir(tmp_path)
+    own = Searcher.open(index, CPU).model.key
+    for name in (f"models:/{NAME}@{ALIAS}", f"models:/{NAME}/1"):
+        with named_models.opened(name, CPU) as model:
+            assert model.key == own
+    head = named_models.head(name, tmp_path)
+    assert (head.folder / WEIGHTS).read_bytes() == (index.parent / "head" / WEIGHTS).read_bytes()
+    for at in (f"{NAME}@nobody", f"{NAME}/2", "nothing/1", NAME, f"{NAME}/1/..", ""):
+        with pytest.raises(UserError, match="MLflow has no such model"):
+            named_models.resolve(f"models:/{at}", tmp_path)
+
+
+def test_a_model_by_reference_reads_the_index_where_it_is(
+    index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     run = tracking.track(tracking.Record("d", "a run", {}, {}), uri, tmp_path / "mlruns")[0]
     logged = exported.log(index, uri, tmp_path / "mlruns", run, NAME, ALIAS, True)
     assert logged == tracking.LoggedModel(run, 1)
     assert not list((tmp_path / "mlruns").rglob("index.json"))
     assert answers(uri) == 2
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    with pytest.raises(UserError, match="it carries no files"):
+        named_models.resolve(f"models:/{NAME}@{ALIAS}", tmp_path)
     with pytest.raises(tracking.TrackingUnavailable, match="0123"):
         exported.log(index, uri, tmp_path / "mlruns", "0123" * 8, NAME, ALIAS, True)
 
