@@ -10,7 +10,7 @@ from rau.api.frames import Rows, gallery_rows, query_rows
 from rau.datasets.captions import all_texts
 from rau.errors import UserError
 from rau.evaluation import benchmark
-from rau.methods import METHODS, RAW_SUM
+from rau.methods import METHODS
 from rau.models import baselines
 from rau.params import EvaluateParams, first_error
 from rau.retrieval import protocols
@@ -20,7 +20,7 @@ from rau.retrieval.tasks import Method
 # Untrained methods, by the names of `rau.methods`.
 _BY_LABEL = baselines.untrained(None, None)
 UNTRAINED: dict[str, Method] = {
-    name: _BY_LABEL[METHODS[name].label] for name in ("image_only", "text_only", "sum", RAW_SUM)
+    name: _BY_LABEL[method.label] for name, method in METHODS.items() if method.label in _BY_LABEL
 }
 COLUMNS = ["category", "metric", "value", "low", "high"]
 

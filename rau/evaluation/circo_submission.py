@@ -4,17 +4,14 @@ Format: https://github.com/miccunifi/CIRCO#submission-format: the numbers of the
 the id of each query.
 """
 
-from typing import Any
-
 from rau.errors import UserError
-from rau.evaluation.hidden_split import HiddenSplit
+from rau.evaluation.hidden_split import Document, HiddenSplit
 from rau.retrieval.feature_set import FeatureSet
 from rau.retrieval.protocols import CIRCO
 from rau.retrieval.tasks import Method, asked, build_task, run_all
 
 SPLIT, GALLERY = "test", "original"
 LENGTH = 50
-Document = dict[str, Any]
 
 
 def build(hidden: HiddenSplit, method: Method, features: FeatureSet) -> dict[str, Document]:

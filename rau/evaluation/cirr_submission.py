@@ -4,18 +4,14 @@ Format: https://cirr.cecs.anu.edu.au/test_process/ and the data set's README: fo
 id the 50 best image names, or the 3 best of the image set; never the reference.
 """
 
-from typing import Any
-
 from rau.errors import UserError
-from rau.evaluation.hidden_split import HiddenSplit
+from rau.evaluation.hidden_split import Document, HiddenSplit
 from rau.retrieval.feature_set import FeatureSet
 from rau.retrieval.tasks import Method, build_task, run
 
 SPLIT = GALLERY = "test1"
 VERSION = "rc2"
 LENGTHS = {"recall": 50, "recall_subset": 3}
-# Version, metric, and the image names of each pair id.
-Document = dict[str, Any]
 
 
 def file_name(metric: str) -> str:

@@ -2,11 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 from rau.errors import UserError
 from rau.retrieval.feature_set import FeatureSet
 from rau.schemas import GalleryRow, QueryRow
+
+# A file that a server takes: the ranked images by query, and what else its format asks for.
+Document = dict[str, Any]
 
 
 @dataclass(frozen=True)

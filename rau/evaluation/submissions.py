@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from rau.errors import UserError
 from rau.evaluation import circo_submission, cirr_submission
-from rau.evaluation.hidden_split import HiddenSplit
+from rau.evaluation.hidden_split import Document, HiddenSplit
 from rau.files import write_json, write_text
 from rau.retrieval.feature_set import FeatureSet
 from rau.retrieval.tasks import Method
@@ -28,11 +28,11 @@ class Format(Protocol):
 
     def build(
         self, hidden: HiddenSplit, method: Method, features: FeatureSet
-    ) -> dict[str, dict[str, Any]]:
+    ) -> dict[str, Document]:
         """Rank the hidden split; returns the documents by file name."""
         ...
 
-    def check(self, name: str, document: dict[str, Any], hidden: HiddenSplit) -> None:
+    def check(self, name: str, document: Document, hidden: HiddenSplit) -> None:
         """Refuse a document that the server would refuse; raises UserError saying why."""
         ...
 
@@ -42,7 +42,7 @@ FORMATS: Mapping[str, Format] = {"cirr": cirr_submission, "circo": circo_submiss
 
 
 def write(
-    folder: Path, documents: Mapping[str, dict[str, Any]], hidden: HiddenSplit, form: Format
+    folder: Path, documents: Mapping[str, Document], hidden: HiddenSplit, form: Format
 ) -> list[Path]:
     """Check all documents and write each to its file.
 
