@@ -14,6 +14,7 @@ from rau.project import galleries, named_models, workspace
 from rau.report.image_strips import Strip, draw
 from rau.search.index import MANIFEST
 from rau.search.model import NEUTRAL
+from rau.search.scope import Among
 from rau.search.searcher import Hit, Searcher
 
 # An id of the index, a file, or a picture.
@@ -30,12 +31,15 @@ class Found:
             length of the shortest list that holds it with 90 % (`enough`); None where no number
             was ever checked for such a query and gallery.
         doubt: why, in words.
+        among: which pictures they were chosen from: their `category`, None for any, and their
+            number, `pictures`, of the `anywhere` that pass the filter.
         strip: the reference and its caption, then the pictures found.
     """
 
     hits: list[Hit]
     confidence: Confidence | None
     doubt: str | None
+    among: Among
     strip: Image
 
     @property
@@ -80,6 +84,7 @@ class Search:
         without: str = "",
         image_weight: float = NEUTRAL,
         keep_reference: bool = False,
+        any_category: bool = False,
     ) -> Found:
         """The k pictures that best match what is shown and said.
 
@@ -91,6 +96,9 @@ class Search:
             without: what should not be there.
             image_weight: towards the picture alone (1) or the text alone (0); 0.5 is the head.
             keep_reference: let a picture of the index that is asked with be an answer.
+            any_category: look at pictures of every category. Else those of the pictures asked with
+                are looked at, where these are of the index and share their `category`, and `where`
+                names none.
 
         Raises:
             UserError: when nothing is asked for, a picture cannot be decoded, or the filter is
@@ -105,10 +113,12 @@ class Search:
         given = [to_rgb(one) if isinstance(one, Image) else one for one in given]
         known = self.searcher.index.place
         named = [Path(one) if isinstance(one, str) and one not in known else one for one in given]
-        answer = self.searcher.ask(named, text, without, image_weight, k, where, keep_reference)
+        answer = self.searcher.ask(
+            named, text, without, image_weight, k, where, keep_reference, any_category
+        )
         ranked = [self._picture(hit.id) for hit in answer.hits]
         strip = draw(Strip(self._picture(given[0]) if given else None, text, ranked))
-        return Found(answer.hits, answer.confidence, answer.doubt, strip)
+        return Found(answer.hits, answer.confidence, answer.doubt, answer.among, strip)
 
     def _picture(self, picture: Picture) -> Path | bytes | Image:
         if isinstance(picture, str):

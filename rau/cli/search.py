@@ -38,6 +38,10 @@ def search(
     keep_reference: Annotated[
         bool, typer.Option("--keep-reference", help="let a reference be an answer")
     ] = False,
+    any_category: Annotated[
+        bool,
+        typer.Option("--any-category", help="look at more than the category of the references"),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
     strip: Annotated[Path | None, typer.Option(help="write the ranked pictures here")] = None,
     device: Device = "auto",
@@ -51,7 +55,9 @@ def search(
 
     opened = Searcher.open(index, devices.choose(device, "--device"), trust_remote_code)
     images, caption = _told_apart(what, opened)
-    answer = opened.ask(images, caption, without, image_weight, top_k, where, keep_reference)
+    answer = opened.ask(
+        images, caption, without, image_weight, top_k, where, keep_reference, any_category
+    )
     if as_json:
         print(json.dumps(asdict(answer), indent=2, ensure_ascii=False))
     else:
@@ -87,8 +93,19 @@ def _as_table(answer: "Answer") -> str:
         + "".join(f"  {name}={_short(value)}" for name, value in hit.attributes.items())
         for place, hit in enumerate(answer.hits, 1)
     ]
-    whole = [*(lines or ["no picture passes the filter"]), _confidence(answer)]
+    whole = [*(lines or ["no picture passes the filter"]), _among(answer), _confidence(answer)]
     return "\n".join(map(printable, whole))
+
+
+def _among(answer: "Answer") -> str:
+    """Which pictures were looked at, in a line."""
+    among = answer.among
+    if among.category is None:
+        return f"among {among.pictures:,} pictures"
+    return (
+        f"among {among.pictures:,} of category {among.category}; "
+        f"--any-category searches all {among.anywhere:,}"
+    )
 
 
 def _confidence(answer: "Answer") -> str:

@@ -34,8 +34,10 @@ LISTED = 1000
 # Fewer queries say too little. Bins of a map: the fewest queries of one, and how many bins.
 MIN_QUERIES, MIN_BIN, MAX_BINS = 100, 20, 20
 LEVEL = 0.9
-# A gallery up to so many times smaller or larger is of the size that was looked at.
-SIZES = 2
+# A gallery up to so many times smaller or larger is of the size that was looked at: val, where it
+# is checked, has galleries up to 2.4 times those of the holdout, where it is fitted
+# (docs/catalogue.md).
+SIZES = 2.5
 # Those that are tried first; between the best one's neighbours finer ones follow.
 TEMPERATURES = np.geomspace(0.002, 1, 20)
 Floats = NDArray[np.float64]

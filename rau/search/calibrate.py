@@ -2,8 +2,8 @@
 
 The queries are those that the head was not trained on: all but the split `train`, as today's tables
 and parameters have it, since a head does not record the split that it was trained on. Answers are
-those of the index's own engine in the index's own gallery, so that what is fitted is what is
-searched.
+those of the index's own engine among what a search looks at by default, so that what is fitted is
+what is searched.
 """
 
 import random
@@ -18,6 +18,7 @@ from rau.evaluation.calibration import FILE, LISTED, MIN_QUERIES, Calibration, L
 from rau.progress import tqdm
 from rau.schemas import QueryRow
 from rau.search.engines.engine import Found
+from rau.search.scope import Scope, scope_of
 from rau.search.searcher import Searcher
 
 # More queries would say little more.
@@ -45,14 +46,14 @@ def calibrate(searcher: Searcher, queries: Sequence[QueryRow]) -> Calibration:
         "have their pictures in the index",
     )
     own = random.Random(0).sample(own, min(MOST, len(own)))
-    scores, right = [], []
-    for query, found in _answers(searcher, own):
+    scores, right, sizes = [], [], []
+    for query, found, size in _answers(searcher, own):
         wanted = {query["target_id"], *(query["relevant"] or ())}
         others = [row for row, name in enumerate(found.ids) if name != query["reference_id"]]
         kept = others[:LISTED]
         scores.append(found.scores[kept])
         right.append(np.array([found.ids[row] in wanted for row in kept], np.bool_))
-    sizes = [len(searcher.index) - 1] * len(scores)
+        sizes.append(size)
     manifest = searcher.index.manifest
     lists = Lists.ragged(scores, right, sizes)
     made = fit(lists, manifest.model, manifest.source, manifest.engine)
@@ -83,12 +84,27 @@ def untrained(queries: Sequence[QueryRow], there: str = "are known") -> Sequence
     return found
 
 
-def _answers(searcher: Searcher, queries: Sequence[QueryRow]) -> Iterator[tuple[QueryRow, Found]]:
-    """Each query with its best answers."""
-    for start in tqdm(range(0, len(queries), _BATCH), "calibrate", unit="batch"):
-        some = queries[start : start + _BATCH]
+def _answers(
+    searcher: Searcher, queries: Sequence[QueryRow]
+) -> Iterator[tuple[QueryRow, Found, int]]:
+    """Each query with its best answers, its reference perhaps among them, and its gallery's size.
+
+    In the order of where they look, which batches have in common.
+    """
+    alike: dict[Scope, list[QueryRow]] = {}
+    for query in queries:
+        scope = scope_of(searcher.index, references=[query["reference_id"]])
+        alike.setdefault(scope, []).append(query)
+    batches = [
+        (scope, own[start : start + _BATCH])
+        for scope, own in alike.items()
+        for start in range(0, len(own), _BATCH)
+    ]
+    for scope, some in tqdm(batches, "calibrate", unit="batch"):
         vectors = _vectors(searcher, some).cpu().numpy()
-        yield from zip(some, searcher.index.engine.search(vectors, LISTED + 1), strict=True)
+        answers = searcher.index.engine.search(vectors, LISTED + 1, scope.condition)
+        for query, found in zip(some, answers, strict=True):
+            yield query, found, scope.among.pictures
 
 
 def _vectors(searcher: Searcher, queries: Sequence[QueryRow]) -> Tensor:

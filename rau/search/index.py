@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 
 MANIFEST, MODELS, PARTS = "index.json", "models", "parts"
 SEGMENTS, DELETED, LANCE = "segments", "deleted", "lancedb"
+# The attribute that is the category a picture is trained and measured in.
+CATEGORY = "category"
 MAX_MANIFEST_BYTES = 2**24
 Name = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
 Key = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
@@ -182,6 +184,18 @@ class Index:
         masks = [passing(where, one.attributes) for one in self.segments]
         passed = sum(int(mask[self.alive(n)].sum()) for n, mask in enumerate(masks))
         return passed - sum(bool(masks[n][row]) for n, row in places)
+
+    @cached_property
+    def categories(self) -> int:
+        """How many categories there are, where that attribute is a string; else 0."""
+        column = self.schema.get_field_index(CATEGORY)
+        if column < 0 or not pa.types.is_string(self.schema.field(column).type):
+            return 0
+        found: set[str | None] = set()
+        for number, segment in enumerate(self.segments):
+            values = segment.attributes[column].take(pa.array(self.alive(number)))
+            found |= {*values.unique().to_pylist()}
+        return len(found - {None})
 
     def thumbnail(self, picture: str) -> bytes | None:
         """A picture's thumbnail, a JPEG file, by id; None where there is no such picture."""

@@ -20,7 +20,8 @@ from rau.errors import UserError
 from rau.evaluation.calibration import DATASET, FILE, LISTED, Calibration, Confidence
 from rau.search.index import Index
 from rau.search.model import NEUTRAL, Model, Query, query_vector
-from rau.search.where import Condition, parse
+from rau.search.scope import Among, Scope, scope_of
+from rau.search.where import parse
 
 MAX_K = 1000
 REMEDY = "`rau index --calibrate` fits it for this index"
@@ -46,11 +47,13 @@ class Answer:
     Attributes:
         confidence: None where no number was ever checked for such a query and gallery.
         doubt: why, in words.
+        among: which pictures they were chosen from.
     """
 
     hits: list[Hit]
     confidence: Confidence | None
     doubt: str | None
+    among: Among
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,7 @@ class Searcher:
         k: int = 10,
         where: str | None = None,
         keep_references: bool = False,
+        any_category: bool = False,
     ) -> Answer:
         """The k best pictures of a request.
 
@@ -111,7 +115,7 @@ class Searcher:
             pictures: references; those of the index are no answers, unless `keep_references`. How
                 sure an answer is never counts them.
             caption, without, image_weight: as in `Query`.
-            where: as in `search`.
+            where, any_category: as in `search`.
 
         Raises:
             UserError: as `reference` and `search`, or when the words are no Unicode.
@@ -123,7 +127,7 @@ class Searcher:
         references = [self.reference(one) for one in pictures]
         query = Query(references, caption.strip(), without.strip(), image_weight)
         own = [one for one in pictures if isinstance(one, str)]
-        return self.search(query, k, where, own, keep_references)
+        return self.search(query, k, where, own, keep_references, any_category)
 
     def reference(self, picture: Picture) -> Tensor:
         """Raw image feature (d_image,) of a picture.
@@ -146,6 +150,7 @@ class Searcher:
         where: str | None = None,
         references: Sequence[str] = (),
         keep_references: bool = False,
+        any_category: bool = False,
     ) -> Answer:
         """The k best pictures of a query.
 
@@ -153,6 +158,9 @@ class Searcher:
             where: a filter in the language of `rau.search.where`.
             references: ids of those that are of the index.
             keep_references: as in `ask`.
+            any_category: look at pictures of every category. Else those of the references' category
+                are looked at, where all references are of the index and share one, and the filter
+                names none.
 
         Raises:
             UserError: when nothing is asked for, the filter is malformed, or k or the query's
@@ -164,10 +172,12 @@ class Searcher:
             raise UserError(f"image_weight is {query.image_weight}; give a number from 0 to 1")
         condition = None if where is None else parse(where, self.index.schema)
         vector = query_vector(self.model, query, self.index.centre)
-        doubt = self._doubt(query, condition, references)
+        keep_category = not any_category and len(references) == len(query.references)
+        scope = scope_of(self.index, condition, references, keep_category)
+        doubt = self._doubt(query, scope)
         count = (k if doubt else max(k, LISTED)) + len(references)
         asked = vector[None].float().cpu().numpy()
-        (found,) = self.index.engine.search(asked, count, condition)
+        (found,) = self.index.engine.search(asked, count, scope.condition)
         own = set(references)
         others = [place for place, name in enumerate(found.ids) if name not in own]
         shown = range(len(found.ids)) if keep_references else others
@@ -175,21 +185,21 @@ class Searcher:
         confidence = None
         if doubt is None and self.calibration is not None:
             confidence = self.calibration.confidence(found.scores[others])
-        return Answer(hits, confidence, doubt)
+        return Answer(hits, confidence, doubt, scope.among)
 
-    def _doubt(
-        self, query: Query, where: Condition | None, references: Sequence[str]
-    ) -> str | None:
+    def _doubt(self, query: Query, scope: Scope) -> str | None:
         """Why nothing is known of how sure an answer is; None where it is."""
         fitted = self.calibration
         if fitted is None:
             return f"this model was not calibrated; {REMEDY}"
         if not query.plain:
             return "only a picture with a caption was ever checked"
-        manifest, count = self.index.manifest, self.index.count(where, references)
+        if scope.mixed:
+            return "only searches among one category were ever checked"
+        manifest = self.index.manifest
         if fitted.head != manifest.model and not fitted.source.startswith(DATASET):
             return f"fitted by an older version that did not say on which pictures; {REMEDY}"
-        doubt = fitted.doubt(manifest.source, count, manifest.engine)
+        doubt = fitted.doubt(manifest.source, scope.among.pictures, manifest.engine)
         return None if doubt is None else f"{doubt}; {REMEDY}"
 
     def _hit(self, picture: str, score: np.float32) -> Hit:

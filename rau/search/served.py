@@ -41,6 +41,8 @@ SIGNATURE = ModelSignature(
             ColSpec(Array(DataType.string), "ids"),
             ColSpec(Array(DataType.double), "scores"),
             ColSpec(Map(DataType.double), "confidence"),
+            ColSpec(DataType.long, "enough", required=False),
+            ColSpec(DataType.string, "doubt", required=False),
         ]
     ),
     params=ParamSchema(
@@ -49,6 +51,7 @@ SIGNATURE = ModelSignature(
             ParamSpec("where", DataType.string, ""),
             ParamSpec("without", DataType.string, ""),
             ParamSpec("image_weight", DataType.double, NEUTRAL),
+            ParamSpec("any_category", DataType.boolean, False),
         ]
     ),
 )
@@ -67,7 +70,9 @@ class ServedSearch(PythonModel):
 
     `image` is an id of the index, or a picture's file in base64; either of image and caption may be
     empty. A row's reference is no answer to it. `confidence` is the probability that what is wanted
-    is among the first k, by k; empty where it was never checked for such a query or gallery.
+    is among the first k, by k; empty where it was never checked for such a query or gallery, and
+    then `doubt` says why. `enough` is the length of the shortest list that holds it with 90 %; null
+    where that is not known or no short one does.
     """
 
     searcher: Searcher
@@ -95,7 +100,8 @@ class ServedSearch(PythonModel):
                 answers.append(self._answer(given, asked))
             except UserError as error:
                 raise MlflowException(f"row {number}: {error}", INVALID_PARAMETER_VALUE) from error
-        return pd.DataFrame(answers)
+        # As objects null stays null: as a number it would be NaN, which is no JSON.
+        return pd.DataFrame(answers, dtype=object)
 
     def _answer(self, row: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:
         image, caption = (str(row.get(name, "")).strip() for name in ("image", "caption"))
@@ -107,12 +113,15 @@ class ServedSearch(PythonModel):
             float(asked["image_weight"]),
             int(asked["k"]),
             asked["where"] or None,
+            any_category=bool(asked["any_category"]),
         )
         sure = found.confidence
         return {
             "ids": [hit.id for hit in found.hits],
             "scores": [hit.score for hit in found.hits],
             "confidence": {} if sure is None else {str(k): p for k, p in sure.within.items()},
+            "enough": None if sure is None else sure.enough,
+            "doubt": found.doubt,
         }
 
 

@@ -186,6 +186,16 @@ def passing(condition: Condition, table: pa.Table) -> Any:
     return pc.fill_null(chunks, False).to_numpy(zero_copy_only=False)
 
 
+def columns(condition: Condition) -> set[str]:
+    """The columns that a filter names."""
+    if isinstance(condition, Not):
+        return columns(condition.inner)
+    if isinstance(condition, Both):
+        return columns(condition.left) | columns(condition.right)
+    assert isinstance(condition, Compare | Like | Contains | IsNull)
+    return {condition.column}
+
+
 def parse(text: str, schema: pa.Schema) -> Condition:
     """Read a filter.
 

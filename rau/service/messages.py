@@ -35,6 +35,9 @@ class SearchRequest(Message):
     )
     k: int = Field(24, ge=1, le=MAX_K, description="how many pictures to return")
     keep_references: bool = Field(False, description="let a reference be an answer")
+    any_category: bool = Field(
+        False, description="look at more than the category that the references share"
+    )
 
 
 class Hit(Message):
@@ -57,6 +60,20 @@ class Confidence(Message):
     enough: int | None
 
 
+class Among(Message):
+    """The pictures that an answer was chosen from; references are not counted.
+
+    Attributes:
+        category: of the references, to which the search kept; null where it kept to none.
+        pictures: how many they are.
+        anywhere: how many they would be in any category.
+    """
+
+    category: str | None
+    pictures: int
+    anywhere: int
+
+
 class SearchResponse(Message):
     """The best pictures, best first.
 
@@ -68,6 +85,7 @@ class SearchResponse(Message):
     hits: list[Hit]
     confidence: Confidence | None
     doubt: str | None
+    among: Among
 
 
 class Upload(Message):

@@ -168,5 +168,6 @@ def _search(now: Snapshot, asked: SearchRequest) -> SearchResponse:
         asked.k,
         asked.where,
         asked.keep_references,
+        asked.any_category,
     )
     return SearchResponse.model_validate(answer)

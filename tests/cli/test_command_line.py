@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from rau.cli.search import _as_table
+from rau.search.scope import Among
 from rau.search.searcher import Answer, Hit
 from tests import catalogue
 from tests.project import command
@@ -39,9 +40,11 @@ def test_what_is_wrong_is_named(tmp_path: Path, arguments: tuple[str, ...], said
 
 def test_what_data_say_cannot_steer_a_terminal() -> None:
     hit = Hit("a\x1b[2J\nb\u3000c", 0.5, "p", {"tag": "\x9b31m", "\r": ["\x07", "\udcff"]})
-    table = _as_table(Answer([hit], None, "fitted on \x1b]0;x"))
+    among = Among("dress\x1b[2J", 999, 2999)
+    table = _as_table(Answer([hit], None, "fitted on \x1b]0;x", among))
     assert table.split("\n") == [
         "   1  0.5000  a?[2J b c  tag=?31m   =?|?",
+        "among 999 of category dress?[2J; --any-category searches all 2,999",
         "confidence: not known (fitted on ?]0;x)",
     ]
 

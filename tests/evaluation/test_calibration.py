@@ -132,9 +132,9 @@ def test_other_galleries_are_doubted() -> None:
     found = fit(world(0, 200), "head", "made")
     assert found is not None
     assert found.doubt("made", 300) is None
-    assert found.doubt("made", 600) is None
-    assert "300, this one has 601" in str(found.doubt("made", 601))
-    assert "300, this one has 149" in str(found.doubt("made", 149))
+    assert found.doubt("made", 750) is None
+    assert "300, this one has 751" in str(found.doubt("made", 751))
+    assert "300, this one has 119" in str(found.doubt("made", 119))
     assert "fitted on made, not on shop" in str(found.doubt("shop", 300))
 
 

@@ -14,6 +14,7 @@ from rau.models.head import ComposedHead
 from rau.schemas import QueryRow
 from rau.search.build import build
 from rau.search.catalogue import of_folder
+from rau.search.index import EngineName
 from rau.search.model import Model
 from tests.heads import RECORD, small_config
 
@@ -64,6 +65,23 @@ def make_index(folder: Path, pictures: Path, model: Model) -> Path:
     """The index of a folder of pictures."""
     build(folder, of_folder(pictures), model, "exact", 8, 1)
     return folder
+
+
+def make_shop(
+    root: Path,
+    model: Model,
+    column: str = "category",
+    kinds: tuple[str, str] = ("dress", "shirt"),
+    engine: EngineName = "exact",
+) -> Path:
+    """The index of eight pictures of one kind and four of another, whose prices are 0 to 11."""
+    lines = [
+        f"{path},{path},{kinds[number >= 8]},{number}"
+        for number, path in enumerate(draw_folder(root / "pictures", 12))
+    ]
+    (root / "pictures/products.csv").write_text("\n".join([f"id,image,{column},price", *lines]))
+    build(root / "index", of_folder(root / "pictures"), model, engine, 8, 1)
+    return root / "index"
 
 
 def query_row(

@@ -11,6 +11,7 @@ import pytest
 from rau.service.feedback import Feedback
 from rau.service.live import Live
 from rau.service.uploads import Uploads
+from tests.search.world import load_model, make_shop
 from tests.service.conftest import TOKEN
 from tests.service.test_feedback import rows
 from tests.service.world import HOSTILE, served, square
@@ -152,6 +153,29 @@ def test_upload_search_refine_and_go_back(page: "Page", live: Live) -> None:
     page.reload()
     page.wait_for_selector(FIRST)
     assert shown(page) == words
+
+
+def test_the_category_is_a_chip_that_can_be_removed(
+    browser: "Browser", tmp_path: Path, encoder_folder: Path
+) -> None:
+    shop = make_shop(tmp_path, load_model(tmp_path / "head", encoder_folder))
+    with served(shop) as url:
+        for page in opened(browser, f"{url}/?picture=a%2F000.png&caption=is+red"):
+            assert len(shown(page)) == 7
+            among = page.locator("#among")
+            assert "among 7 of dress" in str(among.text_content())
+            page.get_by_role("button", name="Search all 11 pictures").click()
+            page.wait_for_url("**any-category=yes**")
+            assert len(shown(page)) == 11
+            assert "among 11 of any category" in str(among.text_content())
+            page.get_by_role("button", name="own category only").click()
+            page.wait_for_url(lambda address: "any-category" not in address)
+            assert len(shown(page)) == 7
+            page.click("summary")
+            page.click(".chip:has-text('shirt')")
+            page.wait_for_url("**is.category=shirt**")
+            assert len(shown(page)) == 4
+            assert among.is_hidden()
 
 
 def test_answers_are_kept_for_pictures_of_the_catalogue(page: "Page", answers: Path) -> None:

@@ -54,6 +54,7 @@ def test_an_answer_says_how_sure_it_is(client: TestClient) -> None:
     assert sure["confidence"]["within"] == {"1": 0.72, "5": 0.72, "10": 0.72, "50": 0.72}
     assert 15 < sure["confidence"]["enough"] < 25
     assert sure["doubt"] is None
+    assert sure["among"] == {"category": None, "pictures": 39, "anywhere": 39}
     unsure = client.post("/api/search", json=asked | {"without": "dots"}).json()
     assert unsure["confidence"] is None
     assert "only a picture with a caption" in unsure["doubt"]

@@ -4,7 +4,7 @@ export const NEUTRAL = 50;
 export const PAGE = 24;
 
 // words: share of the words in percent. filters: by attribute a list of values for choices and
-// flags, { least, most } for numbers.
+// flags, { least, most } for numbers. anyCategory: look at more than the picture's own category.
 export const NOTHING = Object.freeze({
   reference: "",
   upload: "",
@@ -12,6 +12,7 @@ export const NOTHING = Object.freeze({
   without: "",
   words: NEUTRAL,
   count: PAGE,
+  anyCategory: false,
   filters: {},
 });
 
@@ -40,6 +41,7 @@ export function read(search, known) {
     without: given.get("without") ?? "",
     words: bounded(given.get("words"), 0, 100, NEUTRAL),
     count: Math.round(bounded(given.get("count"), 1, 1000, PAGE)),
+    anyCategory: given.get("any-category") === "yes",
     filters,
   };
 }
@@ -53,6 +55,7 @@ export function write(asked) {
   say("without", asked.without, "");
   say("words", asked.words, NEUTRAL);
   say("count", asked.count, PAGE);
+  if (asked.anyCategory) given.append("any-category", "yes");
   for (const [attribute, wanted] of Object.entries(asked.filters)) {
     if (Array.isArray(wanted)) wanted.forEach((value) => given.append(`is.${attribute}`, value));
     else for (const [end, number] of Object.entries(wanted)) given.append(`${end}.${attribute}`, number);
@@ -96,5 +99,6 @@ export function request(asked, known) {
     image_weight: (100 - asked.words) / 100,
     where: where(asked, known),
     k: asked.count,
+    any_category: asked.anyCategory,
   };
 }

@@ -143,6 +143,16 @@ function showHits(query, hits) {
   at("further").hidden = hits.length < query.count || query.count >= MOST;
 }
 
+// The picture's category, or that there is no such limit, as a chip whose removal is the other one.
+function showAmong(query, { category, pictures, anywhere }) {
+  at("among").hidden = category === null && !query.anyCategory;
+  at("count").textContent = pictures.toLocaleString();
+  at("kept").firstElementChild.textContent = category ?? "any category";
+  at("kept").ariaLabel = query.anyCategory
+    ? "Search the picture's own category only"
+    : `Search all ${anywhere.toLocaleString()} pictures`;
+}
+
 function hint(query) {
   if (!index.feedback || teaches(query)) return "";
   if (query.upload) return "Answers can be given once you search from a picture of the catalogue.";
@@ -153,7 +163,7 @@ function showStart() {
   at("hits").replaceChildren(...index.examples.map((id) => example(id, searchFrom)));
   at("status").textContent = "Show a picture, say what should be different";
   at("note").textContent = "Start with a picture of your own, with words, or from one of these.";
-  at("further").hidden = at("unfilter").hidden = true;
+  at("further").hidden = at("unfilter").hidden = at("among").hidden = true;
   at("sure").replaceChildren();
 }
 
@@ -172,6 +182,7 @@ async function show() {
   await attempt(async (signal) => {
     const answer = await found(query, signal);
     showHits(query, answer.hits);
+    showAmong(query, answer.among);
     at("sure").replaceChildren(...(answer.hits.length ? confidence(answer) : []));
   });
 }
@@ -285,8 +296,12 @@ function listen() {
     at("file").value = "";
   });
   at("remove").addEventListener("click", () => {
-    go({ ...asked(), reference: "", upload: "", words: NOTHING.words });
+    go({ ...asked(), reference: "", upload: "", words: NOTHING.words, anyCategory: false });
     at("choose").focus();
+  });
+  at("kept").addEventListener("click", () => {
+    const query = asked();
+    go({ ...query, anyCategory: !query.anyCategory, count: PAGE });
   });
   at("further").addEventListener("click", () => {
     const query = read(location.search, index.filters);
