@@ -32,7 +32,7 @@ def search(
     ] = None,
     image_weight: Annotated[
         float,
-        typer.Option(min=0, max=1, help="1 for the pictures alone, 0 for the caption alone"),
+        typer.Option(min=0, max=1, help="1 for only the pictures, 0 for only the caption"),
     ] = 0.5,
     without: Annotated[str, typer.Option(help="what should not be there")] = "",
     keep_reference: Annotated[

@@ -28,7 +28,7 @@ class SearchRequest(Message):
     caption: Text = Field("", description="what should be different, or what is wanted")
     without: Text = Field("", description="what should not be there")
     image_weight: float = Field(
-        NEUTRAL, ge=0, le=1, description="1 for the pictures alone, 0 for the caption alone"
+        NEUTRAL, ge=0, le=1, description="1 for only the pictures, 0 for only the caption"
     )
     where: str | None = Field(
         None, max_length=MAX_LENGTH, examples=["category = 'dress' and price < 50"]

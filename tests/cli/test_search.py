@@ -13,6 +13,7 @@ import pytest
 from mlflow import MlflowClient
 from PIL import Image
 
+import rau
 from rau.search.index import Index
 from rau.search.model import Query
 from rau.search.searcher import Searcher
@@ -91,6 +92,37 @@ def test_search_prints_the_best_and_draws_a_strip(
         assert (reference in {hit["id"] for hit in hits}) is there
     without = json.loads(command(built_project, *asked, "is red", "--without", "stripes"))["hits"]
     assert {hit["id"] for hit in without} == {hit["id"] for hit in hits} - {reference}
+
+
+def test_a_search_looks_where_evaluation_looked(built_project: Path, index: Path) -> None:
+    """The hits of every val query are its protocol's gallery but for the reference."""
+    searcher = Searcher.open(index, CPU)
+    for category in ("dress", "shirt"):
+        row = val_queries(built_project, category)[0]
+        answer = searcher.ask([row["reference_id"]], "is red", k=120)
+        own = {
+            n for n in searcher.index.place if searcher.index.attributes(n)["category"] == category
+        }
+        assert {hit.id for hit in answer.hits} == own - {row["reference_id"]}
+        assert {*row["top"]} <= own
+
+
+def test_a_plain_query_has_the_confidence_that_training_fitted(
+    built_project: Path, index: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In an index of the val gallery, and as `rau.load` opens it."""
+    reference = str(val_queries(built_project, "dress")[0]["reference_id"])
+    asked = ("search", "--index", str(index), reference, "is red")
+    looked, sure = command(built_project, *asked).splitlines()[-2:]
+    assert looked == "among 39 of category dress; --any-category searches all 119"
+    assert sure.startswith("confidence that it is among the first 1 ")
+    looked, sure = command(built_project, *asked, "--any-category").splitlines()[-2:]
+    assert looked == "among 119 pictures"
+    assert "only searches among one category were ever checked" in sure
+    monkeypatch.chdir(built_project)
+    found = rau.load().search(reference, "is red")
+    assert found.confidence is not None
+    assert found.among.category == "dress"
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 
 from rau.search.model import Model
 from rau.search.scope import Among
-from rau.search.searcher import Answer, Searcher
+from rau.search.searcher import Answer, Picture, Searcher
 from rau.search.where import MAX_DEPTH
 from tests.search.world import CPU, load_model, make_shop
 
@@ -64,7 +64,13 @@ def test_what_has_no_category_in_common_is_searched_everywhere(
     shirt = next(name for name in searcher.index.place if name not in dresses(searcher))
     file = searcher.index.thumbnail(one)
     assert file is not None
-    for pictures, count in (([one, shirt], 10), ([one, file], 11), ([file], 12), ([], 12)):
+    asked: list[tuple[list[Picture], int]] = [
+        ([one, shirt], 10),
+        ([one, file], 11),
+        ([file], 12),
+        ([], 12),
+    ]
+    for pictures, count in asked:
         answer = searcher.ask(pictures, "is red", k=COUNT)
         assert answer.among == Among(None, count, count)
         assert len(answer.hits) == count
