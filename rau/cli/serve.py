@@ -39,8 +39,9 @@ def serve(
     token = _token(token_file) if token_file else None
 
     from rau import cpu, devices
+    from rau.console import printable
     from rau.service.app import create
-    from rau.service.feedback import Feedback
+    from rau.service.feedback import Feedback, read_by
     from rau.service.live import Live
 
     listening = server.listen(host, port)
@@ -51,6 +52,8 @@ def serve(
     app = create(live, server.names(host, name or ()), threads, feedback=kept, token=token)
     address = f"[{host}]" if ":" in host else host
     print(f"http://{address}:{listening.getsockname()[1]} searches {index}; Ctrl-C stops it")
+    if feedback:
+        print(printable(read_by(feedback, live.now.searcher.index.manifest.source)))
     server.run(app, listening)
 
 

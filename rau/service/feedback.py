@@ -16,14 +16,37 @@ import threading
 from datetime import UTC, datetime
 from pathlib import Path
 
+from rau.datasets.catalogue.people import FEEDBACK
+from rau.datasets.catalogue.products import NAMES
 from rau.datasets.catalogue.sheet import UNKNOWN
 from rau.errors import UserError
-from rau.files import write_bytes
+from rau.files import as_text, write_bytes
 
 COLUMNS = ("reference", "target", "caption", "accepted")
 # Cells that begin so are formulas to spreadsheets. After a no-break space they are text to them,
 # and the reader of a data set cuts blanks off.
 FORMULA, TEXT = re.compile(r"\s*[=+\-@|%]"), "\u00a0"
+
+
+def read_by(folder: Path, source: str) -> str:
+    """Who will read the answers of a folder, in a line; a warning where nobody will.
+
+    Args:
+        source: what the index is of, as its manifest says: the answers name its pictures.
+    """
+    root = folder.absolute().parent
+    tables = [name for name in NAMES if (root / name).is_file()]
+    if folder.absolute().name != FEEDBACK or not tables:
+        return (
+            f"warning: no data set reads answers from {folder}: keep them in "
+            f"<dataset.root>/{FEEDBACK}, beside {NAMES[0]}, to learn from them"
+        )
+    if source != f"folder {as_text(root.name)}" and not source.startswith("data set catalogue@"):
+        return (
+            f"warning: the answers in {folder} will not be read: they name pictures of {source}, "
+            f"not of {tables[0]} there"
+        )
+    return f"answers are kept in {folder}; training reads them with dataset.root={root}"
 
 
 class NotKept(Exception):

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from rau.datasets.catalogue import sheet
 from rau.errors import UserError
 from rau.service import feedback
-from rau.service.feedback import COLUMNS, Feedback, NotKept
+from rau.service.feedback import COLUMNS, Feedback, NotKept, read_by
 
 
 def rows(folder: Path) -> list[list[str]]:
@@ -111,6 +112,29 @@ def test_a_row_is_written_whole_or_not_at_all(
     with pytest.raises(NotKept, match="disk is full"):
         kept.add("a", "c", "is blue", True)
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("folder", "source", "said"),
+    [
+        ("shop/feedback", "folder shop", "answers are kept in shop/feedback; training reads them"),
+        ("shop/feedback", "data set catalogue@01234567", "training reads them with dataset.root="),
+        (
+            "shop/feedback",
+            "data set garments@01234567",
+            "warning: .* of data set garments@01234567",
+        ),
+        ("shop/answers", "folder shop", "warning: no data set reads answers from shop/answers"),
+        ("feedback", "folder shop", "warning: no data set reads answers from feedback"),
+    ],
+)
+def test_who_reads_the_answers_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str, source: str, said: str
+) -> None:
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "shop/products.csv").touch()
+    monkeypatch.chdir(tmp_path)
+    assert re.match(said, read_by(Path(folder), source))
 
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
