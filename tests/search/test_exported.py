@@ -25,21 +25,27 @@ from rau.models.checkpoint import WEIGHTS
 from rau.params import EncoderParams
 from rau.project import named_models
 from rau.search import exported
+from rau.search.calibrate import calibrate
 from rau.search.model import Query
 from rau.search.searcher import Searcher
 from tests import sentence_models
-from tests.search.world import CPU, draw, draw_folder, load_model, make_index
+from tests.search.world import CPU, draw, draw_folder, load_model, make_index, query_row
 from tests.server import free_port
 
 NAME, ALIAS = "rau-search", "champion"
+COUNT = 12
 
 
 @pytest.fixture(name="index", scope="module")
 def _index(encoder_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("exported")
     model = load_model(root / "head", encoder_folder)
-    draw_folder(root / "pictures", 8)
-    return make_index(root / "index", root / "pictures", model)
+    paths = draw_folder(root / "pictures", COUNT)
+    index = make_index(root / "index", root / "pictures", model)
+    pairs = [(one, other) for one in paths for other in paths if one != other]
+    queries = [query_row(f"{one} {other}", one, other, ["is red"]) for one, other in pairs]
+    calibrate(Searcher.open(index, CPU), queries)
+    return index
 
 
 @pytest.fixture(name="store", scope="module")
@@ -108,6 +114,7 @@ def test_the_server_answers_as_the_search_does(served: str, index: Path, tmp_pat
         {"caption": "a red one"},
     ]
     found = ask(served, rows, k=3)
+    assert [reply["doubt"] is None for reply in found] == [True, True, False]
     searcher = Searcher.open(index, CPU)
     known = searcher.reference("a/000.png")
     queries = [
@@ -116,10 +123,14 @@ def test_the_server_answers_as_the_search_does(served: str, index: Path, tmp_pat
         (Query([], "a red one"), []),
     ]
     for reply, (query, left_out) in zip(found, queries, strict=True):
-        hits = searcher.search(query, 3, None, left_out).hits
-        assert reply["ids"] == [hit.id for hit in hits]
-        assert reply["confidence"] == {}  # Nobody calibrated it.
-        assert reply["scores"] == pytest.approx([hit.score for hit in hits], abs=1e-4)
+        answer = searcher.search(query, 3, None, left_out)
+        assert reply["ids"] == [hit.id for hit in answer.hits]
+        assert reply["scores"] == pytest.approx([hit.score for hit in answer.hits], abs=1e-4)
+        assert reply["doubt"] == answer.doubt
+        sure = answer.confidence
+        within = {} if sure is None else {str(k): p for k, p in sure.within.items()}
+        assert reply["confidence"] == pytest.approx(within, abs=1e-4)
+        assert reply["enough"] == (None if sure is None else sure.enough)
     assert found[0] != found[1]
 
 
