@@ -85,6 +85,8 @@ def index(
             params.features.workers or threads,
             renew,
         )
+    for note in found.notes:
+        print(printable(f"note: {note}"))
     _report(into, made, changes)
     if queries is not None:
         _calibrate(into, queries, params)

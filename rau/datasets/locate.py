@@ -8,7 +8,7 @@ import errno
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from rau.files import walk
@@ -81,6 +81,24 @@ def search(root: Path, names: Collection[str]) -> dict[str, Path]:
     alone = _alone(names)
     found = {name: files.find(name, name in alone) for name in names}
     return {name: Path(path) for name, path in found.items() if path is not None}
+
+
+def pictures_below(root: Path) -> Iterator[str]:
+    """Pictures below a folder, as paths relative to it; hidden files and folders are left out."""
+    for folder, names in walk(root):
+        for name in names:
+            if _suffix(name) in SUFFIXES:
+                yield (folder / name).relative_to(root).as_posix()
+
+
+def left_over(root: Path, named: Iterable[str]) -> list[str]:
+    """Pictures below a folder that none of some paths names, sorted.
+
+    Args:
+        named: paths under `root`, each with or without its suffix, in any spelling.
+    """
+    known = {_fold(stem(place)) for place in named}
+    return sorted(path for path in pictures_below(root) if _fold(stem(path)) not in known)
 
 
 def _listed(folder: Path) -> list[str]:

@@ -13,9 +13,9 @@ import pyarrow.compute as pc
 from rau.datasets.catalogue import products, sheet
 from rau.datasets.catalogue.attributes import Attribute, Boolean, Numbers
 from rau.datasets.catalogue.columns import TRUE
-from rau.datasets.locate import locate
+from rau.datasets.locate import locate, pictures_below
 from rau.errors import UserError
-from rau.files import as_text, walk
+from rau.files import as_text
 from rau.pictures import SUFFIXES
 from rau.schemas import ImageRow
 
@@ -35,6 +35,7 @@ class Catalogue:
         ids, paths: (N,); paths are relative to `root`.
         attributes: N rows of strings, numbers, booleans or lists of strings; perhaps no column.
         unreadable: why by path, of pictures that are none of the N since no id can name them.
+        notes: what a user should know, each a line.
     """
 
     source: str
@@ -43,6 +44,7 @@ class Catalogue:
     paths: Sequence[str]
     attributes: pa.Table
     unreadable: Mapping[str, str] = field(default_factory=dict)
+    notes: Sequence[str] = ()
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -88,7 +90,7 @@ def of_folder(root: Path) -> Catalogue:
         raise UserError(f"{root} is not a folder; name one with pictures")
     if any((root / name).is_file() for name in products.NAMES):
         return of_products(root)
-    found = {path: as_text(path) for path in sorted(_pictures(root))}
+    found = {path: as_text(path) for path in sorted(pictures_below(root))}
     if not found:
         raise UserError(
             f"{root} has no pictures ({', '.join(SUFFIXES)}) and no {products.NAMES[0]}"
@@ -100,14 +102,6 @@ def of_folder(root: Path) -> Catalogue:
 
 def _source(root: Path) -> str:
     return f"folder {as_text(root.absolute().name)}"
-
-
-def _pictures(root: Path) -> Iterable[str]:
-    """Pictures below a folder, relative to it; hidden files and folders are left out."""
-    for folder, names in walk(root):
-        for name in names:
-            if name.lower().endswith(SUFFIXES):
-                yield (folder / name).relative_to(root).as_posix()
 
 
 def of_products(root: Path) -> Catalogue:
@@ -133,7 +127,8 @@ def of_products(root: Path) -> Catalogue:
     # Of one that is not there the table's path is said.
     places = {name: path.relative_to(root).as_posix() for name, path in found.items() if path}
     paths = [places.get(name, known.places[name]) for name in ids]
-    return Catalogue(_source(root), root, ids, paths, table)
+    notes = products.unnamed(root, known)
+    return Catalogue(_source(root), root, ids, paths, table, notes=notes)
 
 
 def _column(cells: Sequence[str | None], read: Attribute | None) -> pa.Array:

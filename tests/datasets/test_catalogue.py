@@ -18,7 +18,7 @@ from rau.datasets.catalogue.relevance import Constraint
 from rau.datasets.catalogue.triplets import MAX_SHARE, MOST_CHANGES, Part, Triplet, in_val
 from rau.errors import UserError
 from rau.params import CatalogueParams
-from rau.schemas import ends
+from rau.schemas import QueryRow, ends
 from rau.training.holdout import Edge, carve
 from tests.catalogue import rows, write_table
 
@@ -276,7 +276,32 @@ def test_people_add_and_replace_captions(tmp_path: Path) -> None:
     assert "7 rows are left out, the first: " in notes
     assert "day.csv, row 3, column 'reference': 'uploaded' is not in the product table" in notes
     assert "1 pairs by people join a train and a val product and are left out" in notes
-    assert "1 answers were not accepted" in notes
+    assert "1 products were refused" in notes
+
+
+def test_a_refused_product_is_no_right_answer_of_that_request(tmp_path: Path) -> None:
+    """Of the same reference and words; a query whose own target was refused is not asked."""
+
+    def asks(query: QueryRow) -> tuple[object, ...]:
+        return query["reference_id"], query["target_id"], query["captions"][0]
+
+    plain = read(tmp_path, rows(SIZE))
+    before = plain.annotations().queries
+    one = next(q for q in before if len(q["relevant"] or ()) > 2)
+    others = [name for name in one["relevant"] or () if name != one["target_id"]]
+    gone = next(q for q in before if q["reference_id"] != one["reference_id"])
+    said = [(one, others[0], one["captions"][0]), (one, others[1], "in other words")]
+    said.append((gone, str(gone["target_id"]), gone["captions"][0]))
+    people(
+        tmp_path,
+        plain.products,
+        *((str(q["reference_id"]), target, words, "no") for q, target, words in said),
+    )
+    queries = CatalogueReader().read(tmp_path).annotations().queries
+    (same,) = [q for q in queries if asks(q) == asks(one)]
+    assert {*(one["relevant"] or ())} - {*(same["relevant"] or ())} == {others[0]}
+    assert [q for q in queries if asks(q) == asks(gone)] == []
+    assert len(queries) == len(before) - 1
 
 
 @pytest.mark.parametrize(

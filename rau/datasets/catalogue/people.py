@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,11 +25,19 @@ class Request:
     targets: tuple[int, ...]
 
 
+Refused = Mapping[tuple[int, str], AbstractSet[int]]
+
+
 @dataclass(frozen=True)
 class Requests:
-    """All requests of a folder, the files that they are in, and notes."""
+    """All requests of a folder, the files that they are in, and notes.
+
+    Attributes:
+        refused: products, as rows, that were said to be no answer, by reference and caption.
+    """
 
     found: Sequence[Request]
+    refused: Refused
     files: Mapping[str, Path]
     notes: Sequence[str]
 
@@ -60,11 +69,16 @@ def read(root: Path, products: Products) -> Requests:
         Request(reference, caption, tuple(t for t, right in targets.items() if right))
         for (reference, caption), targets in accepted.items()
     ]
-    wrong = sum(not right for targets in accepted.values() for right in targets.values())
-    if wrong:
-        notes.append(f"{wrong:,} answers were not accepted: they take back what a row before says")
+    refused = {
+        request: wrong
+        for request, targets in accepted.items()
+        if (wrong := {target for target, right in targets.items() if not right})
+    }
+    if refused:
+        count = sum(map(len, refused.values()))
+        notes.append(f"{count:,} products were refused: none is a right answer of its request")
     files = {path.relative_to(root).as_posix(): path for path in paths}
-    return Requests([one for one in found if one.targets], files, notes)
+    return Requests([one for one in found if one.targets], refused, files, notes)
 
 
 def _names(products: Products) -> dict[str, int]:

@@ -11,8 +11,9 @@ from rau.datasets.annotations import MEAN
 from rau.datasets.catalogue import sheet
 from rau.datasets.catalogue.attributes import Attribute
 from rau.datasets.catalogue.columns import attribute
-from rau.datasets.locate import stem
+from rau.datasets.locate import left_over, stem
 from rau.errors import UserError
+from rau.files import as_text
 
 NAMES = ("products.csv", "products.parquet")
 IMAGE, ID, CATEGORY = "image", "id", "category"
@@ -55,6 +56,17 @@ class Products:
         """What every column is used as, each a line."""
         used = [f"{one.name}: {one}" for one in self.attributes]
         return used + [f"{name}: not used, {why}" for name, why in self.unused.items()]
+
+
+def unnamed(root: Path, products: Products) -> list[str]:
+    """A note of the pictures below a folder that no row of its table names; none where all are."""
+    found = left_over(root, products.places.values())
+    if not found:
+        return []
+    return [
+        f"{len(found):,} pictures of the folder are in no row of {products.path.name}, the first: "
+        f"{as_text(found[0])}"
+    ]
 
 
 def read(root: Path) -> Products:

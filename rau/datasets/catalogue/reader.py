@@ -26,12 +26,14 @@ class Catalogue:
     Attributes:
         parts: products and drawn queries of every category and split.
         requests: queries by people, between products of one split.
+        refused: what is no answer of a reference and a caption, to people.
         notes: what a user should know, each a line.
     """
 
     products: Products
     parts: list[Part]
     requests: list[people.Request]
+    refused: people.Refused
     val: NDArray[np.bool_]
     files: dict[str, Path]
     notes: list[str]
@@ -46,9 +48,15 @@ class Catalogue:
         found: dict[str, list[QueryRow]] = {kind: [] for kind in (*KINDS, PEOPLE)}
         said = {(r.reference, t) for r in self.requests for t in r.targets}
         for part in self.parts:
-            drawn = (one for one in part.triplets if (one.reference, one.target) not in said)
-            for number, one in enumerate(drawn):
-                name, answers = f"{part.category}-{part.split}-{number}", one.answers.tolist()
+            drawn = (
+                (one, self.refused.get((one.reference, one.caption.text), frozenset()))
+                for one in part.triplets
+                if (one.reference, one.target) not in said
+            )
+            asked = ((one, wrong) for one, wrong in drawn if one.target not in wrong)
+            for number, (one, wrong) in enumerate(asked):
+                name = f"{part.category}-{part.split}-{number}"
+                answers = [answer for answer in one.answers.tolist() if answer not in wrong]
                 query = self._query(name, one.reference, one.target, one.caption.text, answers)
                 found[one.caption.kind].append(query)
         for number, request in enumerate(self.requests):
@@ -120,7 +128,7 @@ class CatalogueReader:
         val = triplets.in_val(table, self.params.val_share, self.params.seed)
         requests, crossing = _apart(asked.found, val)
         parts = triplets.draw(table, val, self.params)
-        notes = [*table.notes, *asked.notes]
+        notes = [*table.notes, *products.unnamed(root, table), *asked.notes]
         if requests:
             pairs = sum(len(one.targets) for one in requests)
             notes.append(f"{pairs:,} queries are by people")
@@ -137,7 +145,7 @@ class CatalogueReader:
                     "nothing that can be said, or too many answer"
                 )
         files = {table.path.name: table.path, **asked.files}
-        return Catalogue(table, parts, requests, val, files, notes)
+        return Catalogue(table, parts, requests, asked.refused, val, files, notes)
 
     def read_annotations(self, root: Path) -> Annotations:
         """As every reader; errors as in `read`."""

@@ -253,7 +253,9 @@ async function keep(query, hit, accepted) {
   const [yes, no] = item.querySelectorAll(".answers button");
   yes.ariaPressed = String(accepted);
   no.ariaPressed = String(!accepted);
-  at("note").textContent = accepted ? "Kept: this is what you meant." : "Kept: not this.";
+  at("note").textContent = accepted
+    ? "Kept: this is what you meant."
+    : "Kept: for this picture and these words it no longer counts as a right answer.";
 }
 
 // Asks for the token; whether one was given.

@@ -68,7 +68,7 @@ function answers(hit, said, answer) {
     row.append(button);
   };
   choose(true, "yes", "What I meant", "This is what I meant");
-  choose(false, "no", "Not this", "Not this");
+  choose(false, "no", "Not this", "Not this: no right answer to these words");
   return row;
 }
 
