@@ -16,6 +16,20 @@ TRIES = 8
 WAIT_SECONDS = 60
 
 
+def machines(ray: ModuleType) -> list[tuple[int, int]]:
+    """The cores and GPUs of each machine that is in the cluster now."""
+    found = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return [(int(own.get("CPU", 0)), int(own.get("GPU", 0))) for own in found]
+
+
+def places(ray: ModuleType, cores: int, gpu: bool) -> int:
+    """How many actors of so many cores, and of a GPU each where `gpu`, the cluster has room for.
+
+    Each has to fit on one machine: the cluster's cores together say nothing.
+    """
+    return sum(min(own // cores, gpus) if gpu else own // cores for own, gpus in machines(ray))
+
+
 def divide(
     ray: ModuleType,
     make: Callable[[], Any],

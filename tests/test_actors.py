@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import pytest
 
-from rau.actors import TRIES, divide
+from rau.actors import TRIES, divide, places
 from rau.errors import UserError
 
 
@@ -145,3 +145,27 @@ def test_a_cluster_that_is_busy_is_waited_for_with_a_word(
     results = divide(ray, lambda: Actor(lambda job: False), lambda: 1, range(1), "")
     assert list(results) == [(0, 0)]
     assert capsys.readouterr().out.count("no worker on Ray has started yet") == 2
+
+
+@pytest.mark.parametrize(
+    ("cores", "gpu", "room"),
+    [
+        (1, False, 13),
+        (2, False, 6),
+        (8, False, 1),
+        (9, False, 0),
+        (1, True, 5),
+        (2, True, 2),
+        (5, True, 0),
+    ],
+)
+def test_an_actor_has_to_fit_on_one_machine(cores: int, gpu: bool, room: int) -> None:
+    nodes = [
+        {"Alive": True, "Resources": {"CPU": 8.0}},
+        {"Alive": True, "Resources": {"CPU": 4.0, "GPU": 4.0}},
+        {"Alive": True, "Resources": {"CPU": 1.0, "GPU": 1.0}},
+        {"Alive": True, "Resources": {"memory": 1e9}},
+        {"Alive": False, "Resources": {"CPU": 64.0, "GPU": 8.0}},
+    ]
+    ray = cast(ModuleType, SimpleNamespace(nodes=lambda: nodes))
+    assert places(ray, cores, gpu) == room

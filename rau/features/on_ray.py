@@ -17,7 +17,7 @@ from typing import Any, Self, cast
 
 import torch
 
-from rau.actors import divide
+from rau.actors import divide, machines, places
 from rau.cluster import connected
 from rau.devices import threads
 from rau.encoders import encoder as encoders
@@ -117,6 +117,13 @@ class OnRay:
     def _ray(self) -> ModuleType:
         return self._stack.enter_context(connected(PARAMETER))
 
+    def _needs(self) -> tuple[bool, int]:
+        """Whether a worker has a GPU, and its cores: at most the share that each machine has of
+        them for a GPU, so that none of these stays free."""
+        shares = [own // gpus for own, gpus in machines(self._ray) if gpus]
+        gpu = self._model.device != "cpu" and bool(shares)
+        return gpu, self._cores or (max(1, min(shares)) if gpu else 1)
+
     def __call__(
         self,
         parts: Parts,
@@ -128,32 +135,28 @@ class OnRay:
         """See `cache.Engine`.
 
         Raises:
-            UserError: also what a worker raises, when no machine has a core or a GPU for one, or
+            UserError: also what a worker raises, when no machine has the cores or a GPU for one, or
                 workers end again and again.
         """
         if len(items) < FEW[parts.kind]:
             tqdm.write(f"{PARAMETER}=ray: {len(items):,} {parts.kind} are few, encoded here")
             return self._here(parts, items, batch, workers, advance)
         ray = self._ray
-        there = ray.cluster_resources()
-        gpus = int(there.get("GPU", 0)) if self._model.device != "cpu" else 0
-        cores = self._cores or (max(1, int(there.get("CPU", 0)) // gpus) if gpus else 1)
+        gpu, cores = self._needs()
+        if not (room := places(ray, cores, gpu)):
+            raise UserError(
+                f"{PARAMETER}=ray: no machine of the cluster has the {cores} cores"
+                f"{' and the GPU' if gpu else ''} of a worker; lower features.workers, or add one"
+            )
         parts.folder.mkdir(parents=True, exist_ok=True)
-
-        def size() -> int:
-            """How many workers the machines have room for now."""
-            now = ray.cluster_resources()
-            places = int(now.get("CPU", 0)) // cores
-            return min(places, int(now.get("GPU", 0))) if gpus else places
-
-        share = -(-len(items) // (BLOCKS_A_WORKER * max(1, size())))
+        share = -(-len(items) // (BLOCKS_A_WORKER * room))
         rows = min(PART_ROWS, -(-share // batch) * batch)
-        actor = ray.remote(num_cpus=cores, num_gpus=min(gpus, 1), max_restarts=0)(Worker)
+        actor = ray.remote(num_cpus=cores, num_gpus=int(gpu), max_restarts=0)(Worker)
         names: list[str] = []
         results = divide(
             ray,
-            lambda: actor.remote(self._model, parts, batch, cores, gpus > 0),
-            lambda: min(size(), -(-len(items) // rows)),
+            lambda: actor.remote(self._model, parts, batch, cores, gpu),
+            lambda: min(places(ray, cores, gpu), -(-len(items) // rows)),
             blocks(items, rows),
             REMEDY,
         )

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -24,21 +25,21 @@ from rau.features.parts import Parts
 from rau.features.table import Features, read_features
 from rau.files import digest_file
 from rau.params import Params
-from tests.ray_nodes import cluster
+from tests.ray_nodes import STORE_BYTES, cluster
 
 pytest.importorskip("ray")
 BATCH = 4
 
 
 @pytest.fixture(scope="module", autouse=True)
-def nodes() -> Iterator[None]:
-    with cluster(workers=2):
-        yield
+def nodes() -> Iterator[Any]:
+    with cluster(workers=2) as found:
+        yield found
 
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(on_ray, "FEW", {"images": 0, "texts": 0})
+    monkeypatch.setattr(on_ray, "FEW", {"images": 0, "texts": 0, "pairs": 0})
     monkeypatch.setattr(on_ray, "PART_ROWS", BATCH)
 
 
@@ -53,11 +54,12 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Item]:
 
 
 @contextmanager
-def made(folder: Path, encoder: Encoder, encoder_folder: Path) -> Iterator[Cache]:
-    """A cache that is filled on Ray."""
+def made(folder: Path, encoder: Encoder, encoder_folder: Path, cores: int = 0) -> Iterator[Cache]:
+    """A cache that is filled on Ray, by workers of so many cores."""
     model = on_ray.Model.of(encoder, encoder_folder, Params())
     with ExitStack() as stack:
-        yield Cache(folder / "parts", encoder, "float32", on_ray.OnRay(encoder, model, 0, stack))
+        engine = on_ray.OnRay(encoder, model, cores, stack)
+        yield Cache(folder / "parts", encoder, "float32", engine)
 
 
 @pytest.fixture(scope="module")
@@ -229,3 +231,28 @@ def test_a_machine_that_sees_other_files_is_refused(
     on_ray.Worker(model, own, BATCH, 1, False).start()
     with pytest.raises(UserError, match="holds another encoder on"):
         on_ray.Worker(replace(model, key="other"), own, BATCH, 1, False).start()
+
+
+def test_workers_of_more_cores_than_any_machine_has_are_refused(
+    tmp_path: Path, encoder: Encoder, encoder_folder: Path
+) -> None:
+    with (
+        made(tmp_path, encoder, encoder_folder, cores=2) as cache,
+        pytest.raises(UserError, match=r"no machine .* has the 2 cores of a worker; lower"),
+    ):
+        cache.encode_texts(tmp_path / "t.parquet", ["a", "b"], BATCH, 1)
+
+
+def test_a_worker_has_a_gpu_and_its_share_of_that_machines_cores(
+    nodes: Any, tmp_path: Path, encoder: Encoder
+) -> None:
+    """No GPU is needed for one to be counted: the worker misses a file before it uses it."""
+    machine = nodes.add_node(num_cpus=2, num_gpus=1, object_store_memory=STORE_BYTES)
+    try:
+        with (
+            made(tmp_path, encoder, tmp_path / "no-encoder") as cache,
+            pytest.raises(UserError, match="no-encoder"),
+        ):
+            cache.encode_texts(tmp_path / "t.parquet", ["a", "b"], BATCH, 1)
+    finally:
+        nodes.remove_node(machine)
