@@ -27,15 +27,19 @@ T = TypeVar("T")
 
 
 @contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path, tidy: bool = True) -> Iterator[Path]:
     """Yield a temporary file next to `path`; rename it to `path` only if the block succeeds.
+
+    Args:
+        tidy: remove what killed runs left of `path`. This lists the folder, so that to write very
+            many files to one takes quadratic time: who does removes `abandoned` ones once.
 
     Raises:
         UserError: when the disk is full or the folder cannot be written.
     """
     make_folder(path.parent)
     try:
-        for old in old_siblings(path, ".tmp"):
+        for old in old_siblings(path, ".tmp") if tidy else ():
             old.unlink(missing_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
         os.close(handle)
@@ -88,9 +92,9 @@ def _age(path: Path) -> float:
     return 0.0
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write `data` to `path`, whole or not at all."""
-    with atomic_path(path) as temporary:
+def write_bytes(path: Path, data: bytes, tidy: bool = True) -> None:
+    """Write `data` to `path`, whole or not at all; `tidy` as in `atomic_path`."""
+    with atomic_path(path, tidy) as temporary:
         temporary.write_bytes(data)
 
 

@@ -14,6 +14,7 @@ from rau.files import (
     read_bytes,
     read_json,
     user_path,
+    write_bytes,
     write_json,
 )
 
@@ -52,6 +53,17 @@ def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot write"), atomic_path(tmp_path / "a"):
         raise OSError(28, "No space left on device")
     assert not list(tmp_path.iterdir())
+
+
+def test_what_killed_runs_left_is_removed(tmp_path: Path) -> None:
+    old, young = tmp_path / ".a.old.tmp", tmp_path / ".a.young.tmp"
+    for path in (old, young):
+        path.touch()
+    os.utime(old, (0, 0))
+    write_bytes(tmp_path / "a", b"1", tidy=False)
+    assert old.exists()
+    write_bytes(tmp_path / "a", b"2")
+    assert {path.name for path in tmp_path.iterdir()} == {"a", young.name}
 
 
 @pytest.mark.parametrize("fails", [0, 2, 3, 4])

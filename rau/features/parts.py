@@ -73,7 +73,7 @@ class Parts:
         feather.write_feather(table, content, compression="uncompressed")
         data = content.getvalue()
         name = f"{self.kind}-{hashlib.sha256(data).hexdigest()}.arrow"
-        write_bytes(self.folder / name, data)
+        write_bytes(self.folder / name, data, tidy=False)
         return name
 
     def names(self) -> list[str]:

@@ -15,7 +15,7 @@ import pyarrow as pa
 from pyarrow import feather
 
 from rau.features.table import to_array, to_matrix
-from rau.files import digest_file, write_bytes
+from rau.files import abandoned, digest_file, write_bytes
 from rau.progress import tqdm
 from rau.search.engines.engine import Vectors
 
@@ -36,6 +36,8 @@ class Parts:
         self._features: list[Vectors] = []
         self._thumbnails: list[bytes] = []
         self.known: set[str] = set()
+        for old in abandoned(self.folder.glob(".*.tmp")):
+            old.unlink(missing_ok=True)
         for path in sorted(self.folder.glob("*.arrow")):
             number, digest = path.stem.split("-")
             self._number = int(number) + 1
@@ -66,7 +68,7 @@ class Parts:
         feather.write_feather(pa.table(columns), content, compression="uncompressed")
         data = content.getvalue()
         name = f"{self._number:08}-{hashlib.sha256(data).hexdigest()}.arrow"
-        write_bytes(self.folder / name, data)
+        write_bytes(self.folder / name, data, tidy=False)
         self.known |= {*self._digests}
         self._number += 1
         self._digests, self._features, self._thumbnails = [], [], []

@@ -1,5 +1,6 @@
 """Feature caches encode only what is missing, and refuse what does not belong together."""
 
+import os
 import threading
 import tracemalloc
 from collections.abc import Callable, Sequence
@@ -518,6 +519,21 @@ def test_rows_that_are_in_two_parts_count_once(tmp_path: Path) -> None:
     make(tmp_path, again).encode_images(tmp_path / "a.parquet", things, 2, 1)
     assert again.seen == []
     assert read_features(tmp_path / "a.parquet", "image_id").matrix[:, 0].tolist() == [*range(9)]
+
+
+def test_a_part_is_written_without_a_look_at_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To list 49,000 parts, of 100 million images, at every write takes 20 minutes."""
+    own = make(tmp_path, Fake()).parts["images"]
+    own.folder.mkdir(parents=True)
+    (left := own.folder / ".images-0.arrow.x.tmp").touch()
+    os.utime(left, (0, 0))
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "glob", None)
+        written = own.write(encode_images(cast(Encoder, Fake()), items(9), 2, 1), lambda n: None)
+    assert own.names() == written
+    assert not left.exists()
 
 
 def test_images_are_merged_without_an_object_for_each(tmp_path: Path) -> None:
