@@ -4,7 +4,7 @@ import copy
 import math
 import socket
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from functools import cached_property
 from types import ModuleType
 from typing import Any, Generic, TypeVar
@@ -28,13 +28,14 @@ REMEDY = (
 
 @contextmanager
 def ray_workers(device: str, jobs: int) -> Iterator["RayWorkers"]:
-    """Yield the workers of a cluster; arguments and errors as of `RayWorkers`.
+    """Yield the workers of a cluster, which is connected to when it is needed; arguments and errors
+    as of `RayWorkers`.
 
     Raises:
         UserError: also when there is no cluster, as `connected` says.
     """
-    with connected(PARAMETER) as ray:
-        yield RayWorkers(ray, device, jobs)
+    with ExitStack() as stack:
+        yield RayWorkers(lambda: stack.enter_context(connected(PARAMETER)), device, jobs)
 
 
 class RayWorkers:
@@ -44,27 +45,60 @@ class RayWorkers:
     no worker that ends leaves half of one.
 
     Args:
-        ray: connected.
+        connect: gives Ray, connected; called once, for a run or for what `auto` is.
         device: `cpu`, `cuda`, or `auto` for GPUs where the cluster has any.
         jobs: number of runs at once; 0 is one per core, or one per GPU. More of them than the
             cluster has GPUs share these.
-
-    Raises:
-        UserError: when the cluster has no such device.
     """
 
-    def __init__(self, ray: ModuleType, device: str, jobs: int) -> None:
-        self._ray, self._asked = ray, jobs
-        self.device = _type(device, "GPU" in ray.cluster_resources())
-        self._kind = "CPU" if self.device == "cpu" else "GPU"
-        slots = self._slots()
-        if not slots:
-            raise UserError(f"{PARAMETER}=ray: no machine of the cluster has a {self._kind}")
-        self.jobs = jobs or slots
-        # Of a run, in Ray's words.
-        self.resources = {"num_cpus": 1.0, "num_gpus": 0.0}
-        if self._kind == "GPU":
-            self.resources = {"num_cpus": 0.0, "num_gpus": 1 / math.ceil(self.jobs / slots)}
+    def __init__(self, connect: Callable[[], ModuleType], device: str, jobs: int) -> None:
+        self._connect, self._given, self._asked = connect, device, jobs
+
+    @cached_property
+    def _ray(self) -> ModuleType:
+        return self._connect()
+
+    @cached_property
+    def device(self) -> str:
+        """The type of the device that a run is on: Ray chooses which of them.
+
+        Raises:
+            UserError: when Ray has no such devices.
+        """
+        if self._given == "auto":
+            return "cuda" if "GPU" in self._ray.cluster_resources() else "cpu"
+        found = torch.device(self._given).type
+        if found not in ("cpu", "cuda"):
+            raise UserError(
+                f"{PARAMETER}=ray: Ray has no train.device={self._given}; use auto, cpu or cuda"
+            )
+        return found
+
+    @cached_property
+    def jobs(self) -> int:
+        """Number of runs at once.
+
+        Raises:
+            UserError: when the cluster has no such device.
+        """
+        return self._asked or self._first_slots
+
+    @cached_property
+    def resources(self) -> dict[str, float]:
+        """Of a run, in Ray's words; errors as of `jobs`."""
+        if self._kind == "CPU":
+            return {"num_cpus": 1.0, "num_gpus": 0.0}
+        return {"num_cpus": 0.0, "num_gpus": 1 / math.ceil(self.jobs / self._first_slots)}
+
+    @property
+    def _kind(self) -> str:
+        return "CPU" if self.device == "cpu" else "GPU"
+
+    @cached_property
+    def _first_slots(self) -> int:
+        if found := self._slots():
+            return found
+        raise UserError(f"{PARAMETER}=ray: no machine of the cluster has a {self._kind}")
 
     def _slots(self) -> int:
         return int(self._ray.cluster_resources().get(self._kind, 0))
@@ -137,13 +171,3 @@ def _named() -> Iterator[None]:
 
 def _result(runner: Runner, job: tuple[int, Params]) -> Result:
     return runner(job[1])
-
-
-def _type(device: str, gpus: bool) -> str:
-    """The type of the device that a run is on: Ray chooses which of them."""
-    if device == "auto":
-        return "cuda" if gpus else "cpu"
-    found = torch.device(device).type
-    if found not in ("cpu", "cuda"):
-        raise UserError(f"{PARAMETER}=ray: Ray has no train.device={device}; use auto, cpu or cuda")
-    return found

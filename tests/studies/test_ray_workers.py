@@ -159,7 +159,7 @@ def test_a_run_that_ends_every_worker_is_given_up(
 def test_a_run_takes_a_core_or_its_share_of_a_gpu(
     have: dict[str, float], device: str, jobs: int, expected: tuple[str, int, float, float]
 ) -> None:
-    found = RayWorkers(_having(have), device, jobs)
+    found = RayWorkers(lambda: _having(have), device, jobs)
     assert (found.device, found.jobs, *found.resources.values()) == expected
 
 
@@ -168,7 +168,23 @@ def test_a_run_takes_a_core_or_its_share_of_a_gpu(
 )
 def test_a_device_that_the_cluster_does_not_have_is_refused(device: str, reason: str) -> None:
     with pytest.raises(UserError, match=reason):
-        RayWorkers(_having({"CPU": 8.0}), device, 0)
+        _ = RayWorkers(lambda: _having({"CPU": 8.0}), device, 0).resources
+
+
+def test_what_is_stored_needs_no_cluster(
+    source: runs.Source,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    asked = wanted(1)
+    expected = RunStore(tmp_path, source, local(1)).complete("here", asked)
+    monkeypatch.setattr("rau.studies.ray_workers.connected", None)
+    with ray_workers("cpu", 0) as workers:
+        found = RunStore(tmp_path, replace(source, device=workers.device), workers)
+        found.forecast("all", asked)
+        assert content(tmp_path, found.complete("there", asked)[0]) == content(tmp_path, *expected)
+    assert "there: all 1 runs are stored" in capsys.readouterr().out
 
 
 def _having(resources: dict[str, float]) -> ModuleType:
