@@ -77,7 +77,7 @@ class Before:
         alive = [(n, one, old.alive(n)) for n, one in enumerate(old.segments)]
         tables = [taken(one.pictures, rows) for _, one, rows in alive]
         pictures = pa.concat_tables(tables).combine_chunks()
-        row = pc.index_in(pa.array(catalogue.ids, pa.string()), pictures["id"])
+        row = pc.index_in(pa.array(catalogue.ids, pa.large_string()), pictures["id"])
         return cls(
             old,
             old.manifest.model == model.key,
@@ -103,7 +103,7 @@ class Before:
         """Which of the catalogue have the file that they had, of the same size and time, (M,)."""
         root, paths = os.fspath(catalogue.root), catalogue.paths
         was = self.pictures["path"].take(pa.array(self.row, mask=self.row < 0))
-        same = pc.equal(pa.array(paths, pa.string()), was).fill_null(False)
+        same = pc.equal(pa.array(paths, pa.large_string()), was).fill_null(False)
         places = np.flatnonzero(same.to_numpy() & self.known)
         stats = chain.from_iterable(_stat(f"{root}/{paths[place]}") for place in places.tolist())
         rows = self.row[places]
@@ -152,7 +152,7 @@ def compare(
     changes.changed = len(both) - changes.kept
     changes.removed = len(before.pictures) - len(both)
     changes.added = int(there.sum()) - len(both)
-    paths = pa.array(catalogue.paths, pa.string()).take(pa.array(both))
+    paths = pa.array(catalogue.paths, pa.large_string()).take(pa.array(both))
     same_path = pc.equal(paths, before.pictures["path"].take(pa.array(rows)))
     stays = same_file & like & same_path.to_numpy() & before.same
     there[both[stays]] = False

@@ -24,12 +24,13 @@ from rau.search.engines.engine import Vectors
 ITEMS, VECTORS, FEATURES = "items.parquet", "vectors.f16", "features.f16"
 THUMBNAILS = "thumbnails.bin"
 REMEDY = "remove the index's folder and run `rau index` again"
-# What is known of a picture beside its attributes: its file as it was read.
+# What is known of a picture beside its attributes: its file as it was read. Of a `pa.string` a
+# column can take rows only up to 2 GiB, which are the digests of 33 million pictures.
 PICTURE = pa.schema(
     [
-        ("id", pa.string()),
-        ("path", pa.string()),
-        ("sha256", pa.string()),
+        ("id", pa.large_string()),
+        ("path", pa.large_string()),
+        ("sha256", pa.large_string()),
         ("bytes", pa.int64()),
         ("mtime_ns", pa.int64()),
     ]
@@ -104,8 +105,9 @@ class Segment:
         names = [*PICTURE.names, *_PLACE.names]
         if table.column_names[: len(names)] != names or len(table) != rows:
             raise UserError(f"{folder / ITEMS} has other rows or columns than written; {REMEDY}")
-        table = table.combine_chunks()
-        self.pictures = table.select(PICTURE.names)
+        # Earlier versions wrote strings of up to 2 GiB.
+        self.pictures = table.select(PICTURE.names).cast(PICTURE).combine_chunks()
+        table = table.drop_columns(PICTURE.names).combine_chunks()
         own = [n for n in table.column_names if n.startswith(_PREFIX)]
         self.attributes = table.select(own).rename_columns([n.removeprefix(_PREFIX) for n in own])
         self._starts, self._lengths = (table[n].to_numpy() for n in _PLACE.names)

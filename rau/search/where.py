@@ -120,7 +120,11 @@ class Contains:
 
     def arrow(self, table: pa.Table) -> Any:
         """See `Condition`."""
-        column = table[self.column].combine_chunks()
+        # One chunk of all could have too much text.
+        chunks = [self._inside(chunk) for chunk in table[self.column].chunks]
+        return pa.chunked_array(chunks, pa.bool_())
+
+    def _inside(self, column: pa.Array) -> pa.Array:
         found = pc.equal(pc.list_flatten(column), pa.scalar(self.value))
         rows = pc.list_parent_indices(column).filter(found)
         inside = pc.is_in(pa.array(np.arange(len(column))), rows.cast(pa.int64()))

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from filelock import FileLock
 
@@ -314,6 +316,25 @@ def test_a_damaged_file_is_one_line(root: Path, model: Model, file: str) -> None
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(UserError, match=f"{file}.*run `rau index` again"):
         Index.open(root.parent / "index")
+
+
+def test_strings_of_a_segment_have_no_limit_nor_those_of_an_earlier_version(
+    root: Path, model: Model, tmp_path: Path
+) -> None:
+    """Arrow takes no rows of a column of `pa.string` of more than 2 GiB, nor joins its chunks."""
+    run(root, model)
+    (path,) = (root.parent / "index/segments").glob("*/items.parquet")
+    table = pq.read_table(path)
+    for name in ("id", "path", "sha256"):
+        place = table.column_names.index(name)
+        table = table.set_column(place, name, table[name].cast(pa.string()))
+    pq.write_table(table, path, write_page_checksum=True)
+    (root / "a/000.png").unlink()
+    draw(root / "new.png", 100)
+    index, changes = run(root, model)
+    assert (changes.added, changes.removed, changes.kept) == (1, 1, 11)
+    assert contents(index) == fresh(root, model, tmp_path)
+    assert {one.ids.type for one in index.segments} == {pa.large_string()}
 
 
 def test_a_manifest_without_segments_is_damaged(root: Path, model: Model) -> None:

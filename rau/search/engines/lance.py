@@ -111,7 +111,11 @@ class Lance:
 
     def add(self, ids: pa.Array, attributes: pa.Table, vectors: Vectors) -> None:
         """See `Engine`."""
-        columns = [ids, to_array(vectors), *(attributes[name] for name in self._columns)]
+        columns = [
+            ids.cast(pa.string()),
+            to_array(vectors),
+            *(attributes[name] for name in self._columns),
+        ]
         self._table.add(pa.table(columns, ["id", "vector", *self._columns.values()]))
 
     def delete(self, ids: Sequence[str]) -> None:
