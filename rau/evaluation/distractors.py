@@ -86,6 +86,8 @@ class Distractors:
     ) -> Counted:
         """Count a share of the images, and write it; what lies in the folder is taken from there.
 
+        Of a share, what a file of a larger one holds is left to that.
+
         Args:
             top_k: how many of the best to list.
 
@@ -99,11 +101,11 @@ class Distractors:
         }
         none = {key: question.nothing(top_k) for key, question in questions.items()}
         wanted = {n for n in range(len(self.stream.units)) if shard.holds(n)}
-        counted = self._counted(Counted(frozenset(), 0, 0, none), wanted)
+        counted, others = self._counted(Counted(frozenset(), 0, 0, none), wanted)
         path, saved = self.folder / f"{shard.index}-of-{shard.count}.parquet", time.monotonic()
-        left = sorted(wanted - counted.done)
+        left = sorted(wanted - counted.done - others)
         with tqdm(desc="distractors", total=self._rows(wanted), unit=" images") as bar:
-            bar.update(self._rows(counted.done))
+            bar.update(self._rows(wanted.difference(left)))
             for number in left:
                 counted += self._unit(number, questions, methods, features.device, top_k)
                 bar.update(self._rows([number]))
@@ -121,8 +123,9 @@ class Distractors:
             skipped=counted.skipped,
         )
 
-    def _counted(self, none: Counted, wanted: set[int]) -> Counted:
-        """What files of the folder hold of the wanted units, those with most of them first."""
+    def _counted(self, none: Counted, wanted: set[int]) -> tuple[Counted, set[int]]:
+        """What files of the folder hold of the wanted units, those with most of them first; and the
+        units of files that hold more than these, which a run over everything takes from there."""
         files = []
         for path in sorted(self.folder.glob("*.parquet")):
             try:
@@ -130,11 +133,13 @@ class Distractors:
             except UserError:
                 # Damaged: it is counted again.
                 path.unlink(missing_ok=True)
-        found = none
+        found, others = none, set[int]()
         for one in sorted(files, key=lambda one: -len(one.done)):
-            if one.done <= wanted and not one.done & found.done:
+            if not one.done <= wanted:
+                others |= one.done
+            elif not one.done & found.done:
                 found += one
-        return found
+        return found, others
 
     def _unit(
         self,

@@ -164,22 +164,39 @@ def test_they_rank_as_in_one_gallery(tmp_path: Path) -> None:
     assert rankings.filter(pa.compute.field("protocol") != "original-distractors") == expected
 
 
-@pytest.mark.parametrize("shards", [["1/1"], ["1/2", "2/2"], ["3/4", "1/4"], ["2/2", "1/3"]])
-def test_shares_add_up_to_the_whole(
-    shards: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The units that are counted, in their order."""
+    found: list[int] = []
+    unit = Distractors._unit
+
+    def noted(self: Distractors, number: int, *rest: object) -> object:
+        found.append(number)
+        return unit(self, number, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Distractors, "_unit", noted)
+    return found
+
+
+@pytest.mark.parametrize("shards", [["1/2", "1/4"], ["1/4", "1/2"], ["1/2", "1/4", "2/3", "2/4"]])
+def test_a_share_of_another_division_counts_nothing_twice(
+    shards: list[str], tmp_path: Path, read: list[int]
 ) -> None:
+    found = opened(tmp_path)
+    own = [{n for n in range(len(found.stream.units)) if Shard.parse(s).holds(n)} for s in shards]
+    for shard in shards:
+        count(found, shard)
+    assert sorted(read) == sorted(set().union(*own))
+    assert_as_in_one_gallery(measure(found, GALLERY))
+
+
+@pytest.mark.parametrize("shards", [["1/1"], ["1/2", "2/2"], ["3/4", "1/4"], ["2/2", "1/3"]])
+def test_shares_add_up_to_the_whole(shards: list[str], tmp_path: Path, read: list[int]) -> None:
     found = opened(tmp_path)
     counted = [count(found, shard) for shard in shards]
     disjoint = shards != ["2/2", "1/3"]
     assert 0 < sum(counted) <= 100 or not disjoint
-    read: list[int] = []
-    unit = Distractors._unit
-
-    def noted(self: Distractors, number: int, *rest: object) -> object:
-        read.append(number)
-        return unit(self, number, *rest)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(Distractors, "_unit", noted)
+    read.clear()
     assert_as_in_one_gallery(measure(found, GALLERY))
     units = len(found.stream.units)
     done = {n for n in range(units) for s in shards if Shard.parse(s).holds(n)}
