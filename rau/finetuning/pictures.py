@@ -3,6 +3,8 @@
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
+from itertools import accumulate
 from typing import Protocol
 
 import torch
@@ -16,7 +18,8 @@ from rau.features.items import Item
 from rau.finetuning.augmentation import Augmentation
 
 CHUNK = 64  # pictures that a thread decodes at a time
-# Pictures of a step, by slices of its rows: uint8 (n, height, width, 3).
+# Pictures of a step, by slices of its rows: uint8 (n, height, width, 3). They are there until the
+# next step is asked for.
 Loaded = Callable[[slice], Tensor]
 Steps = Generator[Loaded]
 
@@ -54,14 +57,25 @@ class DecodedPictures:
                 pictures = [change(picture, seed, row) for picture, row in changes]
             return torch.stack(pictures)
 
-        none = self.encoder.crop(Image.new("RGB", (1, 1)))[None][:0]
         # Not whole steps: of those two a thread would be held.
         chunks = [torch.split(step, CHUNK) if len(step) else () for step in rows]
         jobs = (chunk for step in chunks for chunk in step)
         with closing(ahead(decode, jobs, self.workers)) as decoded:
             for step in chunks:
-                # A process may have no part in a step.
-                pictures = torch.cat([none, *(next(decoded) for _ in step)])
-                # Out of pinned memory the host does not wait for the copy.
-                pinned = self.encoder.device.type == "cuda"
-                yield (pictures.pin_memory() if pinned else pictures).__getitem__
+                held = [next(decoded) for _ in step]
+                yield partial(self._joined, held)
+                # Whoever asks for the next step may have this one's still.
+                held.clear()
+
+    def _joined(self, chunks: Sequence[Tensor], part: slice) -> Tensor:
+        """A slice of a step's pictures, which all in one tensor would be held twice."""
+        ends = list(accumulate(map(len, chunks), initial=0))
+        start, stop, _ = part.indices(ends[-1])
+        own = [
+            c[max(0, start - at) : max(0, stop - at)] for at, c in zip(ends, chunks, strict=False)
+        ]
+        # A process may have no part in a step.
+        none = self.encoder.crop(Image.new("RGB", (1, 1)))[None][:0]
+        pictures = torch.cat([none, *own])
+        # Out of pinned memory the host does not wait for the copy.
+        return pictures.pin_memory() if self.encoder.device.type == "cuda" else pictures

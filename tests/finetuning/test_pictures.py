@@ -1,9 +1,11 @@
 """Pictures for training: decoded once or at every step, changed at random by seed."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 
@@ -54,6 +56,41 @@ def test_a_step_may_have_no_picture(encoder: Encoder, tmp_path: Path, cache: str
     assert none.shape == (0, *one.shape[1:])
     assert none.dtype == one.dtype
     assert encoder.encode_images(none).shape == (0, encoder.encode_images(one).shape[1])
+
+
+@pytest.mark.parametrize("part", [slice(None), slice(0, 5), slice(3, 9), slice(8, 12), slice(7, 7)])
+def test_a_slice_of_a_step_is_that_of_its_pictures(
+    encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: slice
+) -> None:
+    monkeypatch.setattr(pictures, "CHUNK", 4)
+    items = world.pictures(tmp_path / "images")
+    source = picture_store.load(tmp_path / "store", encoder, items, (), "never", 1)
+    rows = torch.arange(11, 0, -1)
+    whole = encoder.load_images([Path(items[row].content) for row in rows.tolist()])
+    for loaded in source.steps([rows, rows], 0):
+        assert loaded(part).equal(whole[part])
+
+
+def test_pictures_of_a_step_are_held_once(
+    encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not those of the step before as well, nor a copy of all."""
+    count, size, process = 1024, (224, 224, 3), psutil.Process()
+    most, before = 0, process.memory_info().rss
+
+    def sampled(*_: Any) -> torch.Tensor:
+        nonlocal most
+        most = max(most, process.memory_info().rss - before)
+        return torch.ones(size, dtype=torch.uint8)
+
+    monkeypatch.setattr(pictures, "verified", lambda item: item)
+    monkeypatch.setattr(Encoder, "prepare", sampled)
+    monkeypatch.setattr(Encoder, "crop", sampled)
+    source = pictures.DecodedPictures(encoder, [Item("", "", "")] * count, (), 1)
+    for loaded in source.steps([torch.arange(count)] * 2, 0):
+        for start in range(0, count, pictures.CHUNK):
+            loaded(slice(start, start + pictures.CHUNK))
+    assert most < 1.5 * count * math.prod(size)
 
 
 @pytest.fixture
