@@ -113,15 +113,18 @@ def test_a_stopped_run_ends_with_the_same_weights(
 def test_two_processes_end_with_the_weights_of_one(
     tuned: Callable[..., run.Finetuned], encoder_folder: Path, tmp_path: Path, rising: None
 ) -> None:
-    # Clipped, so that a gradient of another size is another step.
-    options = {"epochs": 1, "warm_up": 0.0, "micro_batch": 5, "clip_norm": 0.05, "eps": 1e-3}
+    options = {"epochs": 1, "warm_up": 0.0, "micro_batch": 5, "eps": 1e-3}
     port = free_port()
     both = [forked(one_of_two, rank, port, options, encoder_folder, tmp_path) for rank in (0, 1)]
-    expected = weights(tuned("one", **options))
+    one = tuned("one", **options)
     for process in both:
         process.join(300)
     assert [process.exitcode for process in both] == [0, 0]
-    assert_close(load_file(tmp_path / "weights.safetensors"), expected)
+    found = load_file(tmp_path / "weights.safetensors")
+    # A clipped step has the same size, and so has nearly AdamW's, whatever the gradient's.
+    norm = one.progress.history[-1]["gradient_norm"]
+    assert float(found.pop("gradient_norm")) == pytest.approx(norm, rel=1e-3)
+    assert_close(found, weights(one))
 
 
 def test_patience_ends_a_run(

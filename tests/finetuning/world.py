@@ -106,7 +106,10 @@ def weights(result: run.Finetuned) -> dict[str, torch.Tensor]:
 def one_of_two(
     rank: int, port: int, options: Mapping[str, Any], encoder: Path, folder: Path
 ) -> None:
-    """Fine-tune as one of two processes that torchrun started; the first writes the weights."""
+    """Fine-tune as one of two processes that torchrun started.
+
+    The first writes the weights, and what the last epoch's `gradient_norm` was.
+    """
     here = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2}
     os.environ |= {name: str(value) for name, value in here.items()}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
@@ -114,4 +117,5 @@ def one_of_two(
     run.Measure.__call__ = rising_values()  # type: ignore[method-assign]
     done = finetune(params(**options), encoder, folder)
     if rank == 0:
-        save_file(weights(done), folder / "weights.safetensors")
+        norm = torch.tensor(done.progress.history[-1]["gradient_norm"])
+        save_file(weights(done) | {"gradient_norm": norm}, folder / "weights.safetensors")
