@@ -1,6 +1,6 @@
-"""Composed image retrieval: search by a picture and what should be different about it.
+"""Composed image retrieval: search by an image and a description of what should be different.
 
-The names of `__all__` are the Python interface (docs/python.md), imported when they are first used.
+The names in `__all__` are the Python interface (docs/python.md); they are imported on first use.
 Everything else may change between versions.
 """
 

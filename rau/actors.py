@@ -1,4 +1,4 @@
-"""Jobs divided among the actors of a Ray cluster, through whatever ends them."""
+"""Jobs distributed among the actors of a Ray cluster, tolerant of actors and nodes that die."""
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -11,7 +11,7 @@ from rau.errors import UserError
 from rau.progress import tqdm
 
 Job = TypeVar("Job")
-# Actors that may end over the same job; and of each place for one, before any is ready.
+# Limit on the actors that end over the same job, and per slot before any actor is ready.
 TRIES = 8
 WAIT_SECONDS = 60
 
@@ -39,21 +39,21 @@ def divide(
 ) -> Generator[tuple[Job, Any]]:
     """Yield every job with its result, in the order in which they finish.
 
-    Actors and not tasks: one loads its model once, and keeps the GPU that it has. Ray does not
-    restart them, since it would have a job wait for a machine that never comes back; a new one
-    takes the place of one that ended, and any that is free the job.
+    Actors rather than tasks are used, because an actor loads its model once and keeps its GPU. Ray
+    does not restart them, because a job would then wait for a machine that never comes back; a new
+    actor replaces one that ended, and any free actor takes the job.
 
     Args:
-        make: gives an actor with the methods `start()` and `work(job)`.
-        size: how many the cluster has room for now: those of a new machine are used, too.
-        remedy: ends the error where actors end again and again.
+        make: returns an actor with the methods `start()` and `work(job)`.
+        size: returns how many actors the cluster has room for now, so that new machines are used.
+        remedy: last part of the error that is raised when actors end repeatedly.
 
     Raises:
-        UserError: also what a job raises; when there is no room for an actor, or they end again
-            and again.
+        UserError: when a job raises one, when there is no room for an actor, or when actors end
+            repeatedly.
     """
     waiting = _Waiting(iter(jobs), remedy)
-    # By what an actor is to return; None is its start.
+    # By the reference to an actor's next result; None while it starts.
     busy: dict[Any, tuple[Any, _Wanted[Job] | None]] = {}
     idle: list[Any] = []
     try:
@@ -87,14 +87,14 @@ def divide(
 
 @dataclass(eq=False)
 class _Wanted(Generic[Job]):
-    """A job, and how many actors ended over it."""
+    """A job, and the number of actors that ended while running it."""
 
     job: Job
     ended: int = 0
 
 
 class _Waiting(Generic[Job]):
-    """Jobs that no actor has, those of ended actors first."""
+    """Jobs that are not assigned to an actor, those of ended actors first."""
 
     def __init__(self, coming: Iterator[Job], remedy: str) -> None:
         self._coming, self._remedy = coming, remedy
@@ -102,19 +102,20 @@ class _Waiting(Generic[Job]):
         self.failed_starts = 0
 
     def following(self) -> _Wanted[Job] | None:
-        """The next one, None where there is none."""
+        """The next job, or None if there is none."""
         if self._again:
             return self._again.popleft()
         return next((_Wanted(job) for job in self._coming), None)
 
     def lost(self, one: _Wanted[Job] | None, error: Exception, places: int) -> None:
-        """Note that an actor ended over a job, or over its start.
+        """Record that an actor ended while running a job, or while starting.
 
         Args:
-            places: for actors that the cluster has: a machine takes all of its own with it.
+            places: number of actors that the cluster has room for; a machine that dies takes all
+                of its actors with it.
 
         Raises:
-            UserError: when too many ended.
+            UserError: when too many have ended.
         """
         if one is None:
             self.failed_starts += 1
@@ -131,17 +132,17 @@ class _Waiting(Generic[Job]):
 
 
 def _finished(ray: ModuleType, busy: dict[Any, Any]) -> list[Any]:
-    """References whose results are there; none after a while in which actors were at work.
+    """References whose results are ready; none after a timeout if actors are working on jobs.
 
     Raises:
         UserError: when there is no actor to wait for.
     """
     if not busy:
         raise UserError(
-            "no machine of the Ray cluster has room for a worker; see `ray status`, and add one"
+            "no node of the Ray cluster has room for a worker; check `ray status` and add a node"
         )
     while True:
         done, _ = ray.wait(list(busy), timeout=WAIT_SECONDS)
         if done or any(one for _, one in busy.values()):
             return list(done)
-        tqdm.write("no worker on Ray has started yet; does `ray status` show free cores?")
+        tqdm.write("no Ray worker has started yet; check that `ray status` shows free cores")

@@ -1,4 +1,4 @@
-"""Work done by threads ahead of whoever asks for its results."""
+"""Jobs executed by threads ahead of the consumer of their results."""
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
@@ -11,10 +11,10 @@ Result = TypeVar("Result")
 
 
 def ahead(work: Callable[[Job], Result], jobs: Iterable[Job], workers: int) -> Generator[Result]:
-    """The results of the jobs in their order, two a thread ahead of the one that is asked for.
+    """Yield the results of the jobs in order, prefetching two per thread.
 
-    Threads and not processes: decoding, resizing and torch leave Python's lock, and a process
-    forked beside torch's threads hangs. An exception of a job is raised in its place.
+    Threads are used rather than processes: decoding, resizing and torch release the GIL, and a
+    process forked next to torch's threads can hang. An exception of a job is raised in its place.
     """
     coming = iter(jobs)
     pool = ThreadPoolExecutor(workers)

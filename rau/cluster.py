@@ -1,5 +1,5 @@
-"""A Ray cluster: the one that RAY_ADDRESS names or that runs on this machine, else one of its own
-for as long as it is needed."""
+"""A Ray cluster: the one named by RAY_ADDRESS or running on this machine, otherwise a temporary
+one."""
 
 import os
 import socket
@@ -10,8 +10,8 @@ from types import ModuleType
 
 from rau.errors import UserError
 
-# Unless told before it is imported, Ray reports its use to its makers, warns of a variable that it
-# sets itself, and prints a paragraph for every worker that dies and every error that nobody reads.
+# Without these, set before the import, Ray sends usage statistics, warns about a variable that it
+# sets itself, and prints a paragraph for every worker that dies and every error that is not read.
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -19,7 +19,7 @@ QUIET = {
     "RAY_IGNORE_UNHANDLED_ERRORS": "1",
 }
 REMEDY = (
-    "start a cluster with `ray start --head`, set RAY_AUTH_MODE=token where it wants its token, or "
+    "start a cluster with `ray start --head`, set RAY_AUTH_MODE=token if it requires a token, or "
     "unset RAY_ADDRESS"
 )
 ANSWER_SECONDS = 10
@@ -27,12 +27,12 @@ ANSWER_SECONDS = 10
 
 @contextmanager
 def connected(parameter: str) -> Iterator[ModuleType]:
-    """Yield `ray`, connected; workers import this very `rau`, which is sent to them.
+    """Yield `ray`, connected to a cluster; this installation's `rau` is sent to the workers.
 
-    Files are not sent: every node finds them at the same absolute paths.
+    Files are not sent: every node must find them at the same absolute paths.
 
     Args:
-        parameter: what asked for Ray, for errors.
+        parameter: name of the parameter that requested Ray, for error messages.
 
     Raises:
         UserError: when Ray is not installed, or no cluster answers at RAY_ADDRESS.
@@ -64,12 +64,12 @@ def connected(parameter: str) -> Iterator[ModuleType]:
 
 
 def _check_answers(address: str, parameter: str) -> None:
-    """Refuse a cluster that nobody listens at: Ray itself would try for minutes."""
+    """Refuse an address where nothing listens: Ray itself would retry for minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not port.isdecimal():
         return  # `auto` or `local`: Ray finds one or starts it.
     try:
         socket.create_connection((host.strip("[]"), int(port)), ANSWER_SECONDS).close()
-    except (OSError, UnicodeError) as error:  # A host cannot have any name.
+    except (OSError, UnicodeError) as error:  # UnicodeError: an invalid host name.
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"{parameter}=ray: no answer at {address} ({reason}); {REMEDY}") from error

@@ -1,4 +1,4 @@
-"""A command line whose errors are one line each."""
+"""A command line that prints each error as one line."""
 
 import errno
 import sys
@@ -15,7 +15,7 @@ LESS_MEMORY = (
     "lower features.batch_size or train.batch_size, in fine-tuning set finetune.micro_batch or "
     "finetune.checkpointing, or use train.device=cpu"
 )
-STOPPED = 130  # As shells say of a process that Ctrl-C ended.
+STOPPED = 130  # The exit code that shells report after Ctrl-C.
 
 
 def command(main: Callable[..., Any]) -> typer.Typer:
@@ -28,8 +28,8 @@ def command(main: Callable[..., Any]) -> typer.Typer:
 def run(app: typer.Typer, finished: Callable[[], None] = lambda: None) -> None:
     """Run a command line.
 
-    A `UserError`, a full disk, a full GPU or a file that cannot be used is one line on stderr and
-    exit code 1.
+    A `UserError`, a full disk, a full GPU or an unusable file prints one line on stderr and exits
+    with code 1.
 
     Args:
         finished: called after the command, unless it failed, was refused or only showed its help.
@@ -45,7 +45,7 @@ def run(app: typer.Typer, finished: Callable[[], None] = lambda: None) -> None:
         _fail(str(error))
     except OSError as error:
         if error.errno == errno.ENOSPC:
-            _fail(f"no space left on the disk of {error.filename or Path.cwd()}; free some")
+            _fail(f"no space left on the disk of {error.filename or Path.cwd()}; free some space")
         if error.filename is None:
             raise
         _fail(f"{error.filename}: {error.strerror}; check that it exists and can be accessed")
@@ -59,7 +59,7 @@ def run(app: typer.Typer, finished: Callable[[], None] = lambda: None) -> None:
             raise
         if type(error).__name__ == "NoArgsIsHelpError":
             sys.exit(2)  # The help is printed.
-        # It names the argument or option, as `message` alone does not.
+        # Unlike `message`, it names the argument or option.
         message = getattr(error, "format_message", error.__str__)()
         _fail(f"{message.rstrip('.')}; see --help")
 
@@ -71,10 +71,10 @@ def _device_is_full(error: Exception) -> bool:
 
 
 def printable(text: str) -> str:
-    """A name or a value of the data as a terminal may show it, on one line.
+    """A name or a value from the data in a form that is safe on a terminal, on one line.
 
-    Blanks of any kind become spaces; `?` stands for control characters, as those of escape
-    sequences, and for bytes that are no text.
+    Whitespace becomes spaces; control characters, such as those of escape sequences, and bytes that
+    are not text become `?`.
     """
     return "".join(c if c.isprintable() else " " if c.isspace() else "?" for c in text)
 

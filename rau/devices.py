@@ -11,10 +11,10 @@ from rau.params import MatmulPrecision
 
 
 def choose(name: str, option: str = "train.device") -> torch.device:
-    """The named device, or for `auto` the GPU where there is one.
+    """The named device; `auto` is the GPU if there is one, otherwise the CPU.
 
     Args:
-        option: what named it, for the error.
+        option: name of the option or parameter, for the error message.
 
     Raises:
         UserError: when this machine does not have the device.
@@ -25,12 +25,14 @@ def choose(name: str, option: str = "train.device") -> torch.device:
         device = torch.device(name)
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise UserError(f"{option}={name} is not on this machine; use auto or cpu") from error
+        raise UserError(
+            f"{option}={name} is not available on this machine; use auto or cpu"
+        ) from error
     return device
 
 
 def peak_memory(device: torch.device) -> int:
-    """Most memory that this process took on a GPU, or in the main memory of a CPU, in bytes."""
+    """Peak memory of this process in bytes, on the GPU or in the main memory of a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     return peak_memory_bytes()
@@ -38,10 +40,10 @@ def peak_memory(device: torch.device) -> int:
 
 @contextmanager
 def matmul_precision(precision: MatmulPrecision) -> Iterator[None]:
-    """What torch rounds the factors of float32 matrix products to inside the block.
+    """Inside the block, round the factors of float32 matrix products to this precision.
 
-    Sums stay in float32. Where a device has no such products, it takes the next finer kind that it
-    has: on a CPU `tf32` is seldom there, on a GPU `bfloat16` is `tf32`.
+    Sums stay in float32. A device that does not support the precision uses the next finer one that
+    it supports: on a CPU `tf32` is rarely available, on a GPU `bfloat16` means `tf32`.
     """
     before = torch.get_float32_matmul_precision()
     kinds = {"float32": "highest", "tf32": "high", "bfloat16": "medium"}
@@ -54,7 +56,7 @@ def matmul_precision(precision: MatmulPrecision) -> Iterator[None]:
 
 @contextmanager
 def threads(count: int) -> Iterator[None]:
-    """Torch's threads inside the block, and for the threads that start there."""
+    """Set the number of torch's threads inside the block, also for threads started there."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:

@@ -1,5 +1,5 @@
-"""The one exception a user can cause."""
+"""The exception for errors caused by the user."""
 
 
 class UserError(Exception):
-    """Something the user can put right: one line that says what is wrong, where, and what to do."""
+    """An error that the user can fix: one line with what is wrong, where, and what to do."""

@@ -1,4 +1,4 @@
-"""Files that are either whole or absent, and digests of what they hold."""
+"""Atomic writes (a file is complete or absent), bounded reads, and digests of files."""
 
 import errno
 import glob
@@ -20,7 +20,7 @@ from rau.errors import UserError
 
 ABANDONED_SECONDS = 3600
 MAX_JSON_BYTES = 1 << 28
-# Errors of a mounted object store or file server that is asked too much, and waits between tries.
+# Errors of a mounted object store or file server under load, and the waits between retries.
 PASSING = {errno.EAGAIN, errno.EBUSY, errno.EIO, errno.ETIMEDOUT, errno.ESTALE}
 WAITS = (1.0, 4.0, 25.0)
 T = TypeVar("T")
@@ -59,16 +59,16 @@ def atomic_path(path: Path, tidy: bool = True) -> Iterator[Path]:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder where there is none yet.
+    """Create a folder if it does not exist.
 
     Raises:
-        UserError: when a file stands in its way, the disk is full or may not be written to.
+        UserError: when a file is in the way, or the disk is full or not writable.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
         file = next(p for p in (folder, *folder.parents) if p.is_symlink() or p.exists())
-        raise UserError(f"{file} is a file and not a folder; name another") from error
+        raise UserError(f"{file} is a file, not a folder; choose another path") from error
     except OSError as error:
         raise UserError(
             f"cannot write {folder}: {error.strerror}; free or change the disk"
@@ -76,43 +76,43 @@ def make_folder(folder: Path) -> None:
 
 
 def old_siblings(path: Path, suffix: str) -> list[Path]:
-    """Temporary names of `path` that a killed run left; a younger one may be another's work."""
+    """Temporary files of `path` left by a killed run; recent ones may belong to another process."""
     return abandoned(path.parent.glob(f".{glob.escape(path.name)}.*{suffix}"))
 
 
 def abandoned(paths: Iterable[Path]) -> list[Path]:
-    """Those of some temporary files that are old; a younger one may be another's work."""
+    """Temporary files that are old; recent ones may belong to another process."""
     return [path for path in paths if _age(path) > ABANDONED_SECONDS]
 
 
 def _age(path: Path) -> float:
-    """Seconds since a file was written; 0 where another process has just removed it."""
+    """Seconds since a file was written; 0 if another process has just removed it."""
     with suppress(FileNotFoundError):
         return time.time() - path.stat().st_mtime
     return 0.0
 
 
 def write_bytes(path: Path, data: bytes, tidy: bool = True) -> None:
-    """Write `data` to `path`, whole or not at all; `tidy` as in `atomic_path`."""
+    """Write `data` to `path`, completely or not at all; `tidy` as in `atomic_path`."""
     with atomic_path(path, tidy) as temporary:
         temporary.write_bytes(data)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` to `path`, whole or not at all."""
+    """Write `text` to `path`, completely or not at all."""
     write_bytes(path, text.encode())
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` as indented JSON with a stable key order of its own."""
+    """Write `value` as indented JSON with a stable order of keys."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 def patiently(read: Callable[[], T]) -> T:
-    """What `read` returns, asked again where a network's file system throttles or loses touch.
+    """Call `read`, again while a network file system throttles or loses its connection.
 
     Raises:
-        OSError: another one, or when it is still so after half a minute.
+        OSError: any other error, or when the problem persists for half a minute.
     """
     for seconds in WAITS:
         try:
@@ -125,22 +125,22 @@ def patiently(read: Callable[[], T]) -> T:
 
 
 def read_at_most(path: Path, limit: int, pipe: bool = False) -> bytes | None:
-    """The content of a file; None where it is larger than `limit` bytes.
+    """The content of a file; None if it is larger than `limit` bytes.
 
     Args:
-        pipe: whether to read a pipe too, and to wait for who writes to it.
+        pipe: whether to also read a pipe, waiting for its writer.
 
     Raises:
-        OSError: when it cannot be read, or is a pipe, a device or a socket: these may have no end.
+        OSError: when it cannot be read, or is a pipe, a device or a socket, which may have no end.
     """
     found = patiently(path.stat)
     kind = stat.S_IFMT(found.st_mode)
     if kind not in (stat.S_IFREG, stat.S_IFDIR) and not (pipe and kind == stat.S_IFIFO):
-        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
 
     def read() -> bytes:
         with path.open("rb") as file:
-            return file.read(limit + 1)  # It may have grown, or not have said its size.
+            return file.read(limit + 1)  # The size may be out of date or unreported.
 
     content = patiently(read) if found.st_size <= limit else None
     return None if content is None or len(content) > limit else content
@@ -171,25 +171,25 @@ def read_json(path: Path, what: str) -> Any:
     """
     content = read_bytes(path, MAX_JSON_BYTES, f"check the {what}")
     try:
-        # Of bytes json finds UTF-8 and UTF-16 by itself, with or without a byte order mark.
+        # From bytes, json detects UTF-8 and UTF-16 itself, with or without a byte order mark.
         value = json.loads(content)
         # An escaped lone surrogate is valid JSON but not valid Unicode.
         json.dumps(value, ensure_ascii=False).encode()
         return value
     except (ValueError, RecursionError) as error:
-        # Also a number of thousands of digits.
+        # Includes a number with thousands of digits.
         raise UserError(f"{what} {path} is not valid JSON ({error}); fetch it again") from error
 
 
 def as_text(path: str) -> str:
-    """A path as text: of a name that is not UTF-8 the odd bytes are spelled, as `\\xff`."""
+    """A path as text: bytes of a name that are not UTF-8 are escaped, as `\\xff`."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
-    """The folders below `root` and itself with the names of their files, without hidden ones.
+    """`root` and all folders below it with the names of their files, without hidden ones.
 
-    Links to folders are followed; a folder that several ways lead to is there once.
+    Links to folders are followed; a folder that is reachable by several paths is returned once.
     """
     seen: set[Path] = set()
     for place, below, names in os.walk(root, followlinks=True):
@@ -203,18 +203,18 @@ def walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
 
 
 def user_path(path: str, base: Path, key: str) -> Path:
-    """A path as the user wrote it: absolute, from a home folder, or from `base`.
+    """Resolve a path given by the user: absolute, from a home folder, or relative to `base`.
 
     Args:
-        key: the parameter, for the error.
+        key: name of the parameter, for the error message.
 
     Raises:
-        UserError: when it is in the home of a user who does not exist.
+        UserError: when it is in the home folder of a user who does not exist.
     """
     try:
         return base / Path(path).expanduser()
     except RuntimeError as error:
-        raise UserError(f"{key}={path}: there is no such home folder; write it out") from error
+        raise UserError(f"{key}={path}: no such home folder; write the full path") from error
 
 
 def digest(value: Any, length: int = 8) -> str:
@@ -224,11 +224,11 @@ def digest(value: Any, length: int = 8) -> str:
 
 
 def digest_sources(root: Path, names: Iterable[str]) -> str:
-    """SHA-256 of Python files, to recognise results of older code.
+    """SHA-256 of Python files, to detect results of older code.
 
     Args:
-        root: folder that the names start from.
-        names: files, or folders with all that lies in them.
+        root: folder that the names are relative to.
+        names: files, or folders with all files below them.
     """
     total = hashlib.sha256()
     for name in names:
@@ -252,7 +252,7 @@ def digest_files(paths: Iterable[Path]) -> str:
 
 @contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
-    """Yield a temporary folder that takes the place of `folder` if the block succeeds."""
+    """Yield a temporary folder that replaces `folder` if the block succeeds."""
     make_folder(folder.parent)
     for old in old_siblings(folder, ""):
         shutil.rmtree(old, ignore_errors=True)

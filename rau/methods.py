@@ -1,7 +1,8 @@
-"""The one registry of methods: what each name stands for, and what it reads of the parameters.
+"""The registry of methods: what each name stands for, and which parameters it reads.
 
-Adding a method is one module and one entry here (docs/extending.md). Fusions and losses are named
-as `module:function` and imported when a head is made, so that parameters are checked without torch.
+Adding a method takes one module and one entry here (docs/extending.md). Fusions and losses are
+named as `module:function` and imported when a head is made, so that parameters are checked without
+importing torch.
 """
 
 from collections.abc import Mapping
@@ -12,23 +13,23 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Method:
-    """A way to compose queries: a fusion, a loss, and the parts of the head that it has.
+    """A way to compose queries: a fusion, a loss, and the parts of the head that it uses.
 
-    All methods read the same features, are trained by the same loop and ranked by the same code.
+    All methods read the same features and are trained and ranked by the same code.
 
     Attributes:
-        label: as tables print it.
+        label: its name in tables.
         fusion: makes the `nn.Module` that fuses reference and caption, from a `HeadConfig` and the
             head's `Noise`.
-        loss: makes the `Criterion` that it is trained by, from a temperature.
-        blocks: has UA blocks on both paths, `ua.n` of them.
-        regularised: its loss has RAU's terms: ISU, CSU and DR.
-        reads_variance: the variance is part of its distance, whether it is sampled or not.
-        plain: the method that is left of it with ISU, CSU and DR off.
-        fixed: nothing of it is trained in a shared space, where no projection is needed.
-        raw: fuses features as they are, where others normalise them first.
+        loss: makes the `Criterion` that it is trained with, from a temperature.
+        blocks: has `ua.n` UA blocks on both paths.
+        regularised: its loss has RAU's terms ISU, CSU and DR.
+        reads_variance: its distance depends on the variance, whether it is sampled or not.
+        plain: the method that it equals with ISU, CSU and DR switched off.
+        fixed: has nothing to train in a shared space, where no projection is needed.
+        raw: fuses features without normalising them first.
         chosen: has a weight that is chosen on the holdout.
-        reads_text: fuses the caption in; it decides no weights, so that it is not part of a digest.
+        reads_text: uses the caption; it does not affect weights, so it is not part of a digest.
         space: values that tuning may try in addition to the common ones, by parameter.
     """
 
@@ -100,10 +101,10 @@ METHODS: dict[str, Method] = {
 
 
 def known(name: str) -> str:
-    """The name, where the registry has it.
+    """The name, if the registry contains it.
 
     Raises:
-        ValueError: listing the names that it has.
+        ValueError: otherwise, listing the names in the registry.
     """
     if name not in METHODS:
         raise ValueError(f"choose from {', '.join(METHODS)}")

@@ -22,11 +22,11 @@ ENVIRONMENT = {
 
 
 class TrackingUnavailable(Exception):
-    """The MLflow store does not answer or cannot be used; the run can be tracked later."""
+    """The MLflow store does not respond or cannot be used; the run can be tracked later."""
 
 
 class NotFound(TrackingUnavailable):
-    """There is no such store, or no such run in it."""
+    """The store, or the run in it, does not exist."""
 
 
 class Client:
@@ -46,9 +46,9 @@ class Client:
         self.uri, self._local, self._client = uri, database is not None, None
         try:
             self._client = self._call(MlflowClient, uri)
-        except ValueError:  # Of parsers; its text can hold a part of a password.
+        except ValueError:  # Raised by parsers; its text can contain part of a password.
             raise TrackingUnavailable(
-                shown(f"MLflow at {uri} cannot be used (it is no address)")
+                shown(f"MLflow at {uri} cannot be used (not a valid address)")
             ) from None
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
@@ -61,7 +61,7 @@ class Client:
         call = partial(method, *args, **named)
         try:
             return call() if self._local else _within(DEADLINE + size / SLOWEST, call)
-        # An ImportError is that of a database's driver.
+        # An ImportError comes from a missing database driver.
         except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:
             code = getattr(error, "error_code", "")
             if code == "INVALID_PARAMETER_VALUE" and self._client is not None:
@@ -70,7 +70,7 @@ class Client:
             verb = "does not answer" if silent and not self._local else "cannot be used"
             reason = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
             kind = NotFound if code == "RESOURCE_DOES_NOT_EXIST" else TrackingUnavailable
-            # Not `from error`: its text can hold a password.
+            # Not `from error`: its text can contain a password.
             raise kind(shown(f"MLflow at {self.uri} {verb} ({reason})")) from None
 
 
@@ -89,18 +89,18 @@ def _within(seconds: float, call: Callable[[], Any]) -> Any:
 
 
 def store_uri(root: Path) -> str:
-    """The store that the environment names, by default the database in `root`; absolute."""
+    """The store named by the environment, by default the database in `root`; absolute."""
     uri = os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}mlflow.db"
     return f"{SQLITE}{root / uri.removeprefix(SQLITE)}" if uri.startswith(SQLITE) else uri
 
 
 def shown(text: str) -> str:
-    """The text with the credentials of URIs removed."""
+    """The text without the credentials of URIs."""
     text = re.sub(r"//(?:[^/\s]*|[^/:\s]*:\S*)@", "//", text)
     secret = "pass|pwd|secret|token|key|credential|signature"
     return re.sub(rf"(?i)([?&]\w*(?:{secret})\w*=)[^&\s]*", r"\1***", text)
 
 
 def database_file(uri: str) -> Path | None:
-    """The file of a local database, None for a server."""
+    """The file of a local database; None for a server."""
     return Path(uri.removeprefix(SQLITE).split("?")[0]) if uri.startswith(SQLITE) else None

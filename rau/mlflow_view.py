@@ -1,7 +1,7 @@
-"""A view that MLflow's page of runs offers under "Views": headline metrics, θ and n in charts.
+"""A saved view for MLflow's page of runs, under "Views": headline metrics, θ and n in charts.
 
-MLflow keeps a saved view as a tag of the experiment. The form is that of its version 3.17; one that
-does not know it shows its own view.
+MLflow stores a saved view as a tag of the experiment. The format is that of version 3.17; versions
+that do not know it show their default view.
 """
 
 import base64
@@ -11,7 +11,7 @@ from typing import Any
 
 KEY = "rau"
 TAG = f"mlflow.sharedViewState.{KEY}"
-# Capitals come first in MLflow's lists; those that a data set has not are left out.
+# Capitals come first in MLflow's lists; metrics that a data set does not have are left out.
 COLUMNS = ("Headline", "R1", "R5", "R10", "R50", "Rs1", "MAP", "theta", "n")
 _SECTION = "rau-theta-n"
 

@@ -18,38 +18,38 @@ from rau.files import read_bytes
 from rau.methods import known
 from rau.plain_yaml import parse
 
-# Of what is dropped in training.
+# Of dropout.
 Fraction = Annotated[float, Field(ge=0, le=0.99)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Width = Annotated[int, Field(ge=1, le=65536)]
-# Of the head's own layers: a square matrix of this width is 256 MiB.
+# Of the head's layers: a square matrix of this size takes 256 MiB.
 LayerWidth = Annotated[int, Field(ge=1, le=8192)]
 BatchSize = Annotated[int, Field(ge=2, le=2**17)]
 Count = Annotated[int, Field(ge=1, le=10**6)]
-# The history of more is larger than what `models.checkpoint` takes beside a state's tensors.
+# A longer history would exceed what `models.checkpoint` reads in addition to a state's tensors.
 Epochs = Annotated[int, Field(ge=1, le=10_000)]
 # Threads or processes; 0 lets the program choose.
 Parallel = Annotated[int, Field(ge=0, le=256)]
 # A name or a path, on one line.
 Line = Annotated[str, Field(min_length=1, max_length=1024, pattern=r"^[^\x00-\x1f\x7f]*$")]
 MAX_BYTES = 2**20
-# What factors of float32 matrix products are rounded to.
+# The dtype that the factors of float32 matrix products are rounded to.
 MatmulPrecision = Literal["float32", "tf32", "bfloat16"]
 
 
 def first_error(error: ValidationError) -> tuple[str, str]:
-    """The dotted name of the first value that is wrong, and what is wrong with it.
+    """The dotted name of the first invalid value, and what is wrong with it.
 
-    What is wrong with all of it is of `content`.
+    An error that concerns the whole is reported for `content`.
     """
     first = error.errors(include_url=False)[0]
     return ".".join(map(str, first["loc"]))[:200] or "content", first["msg"]
 
 
 class Section(BaseModel):
-    """A section refuses unknown keys and silent conversions."""
+    """A section, which refuses unknown keys and implicit conversions."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -79,7 +79,7 @@ class GarmentsParams(Section):
 
 
 class CatalogueParams(Section):
-    """How a catalogue is split and how many queries are drawn; null follows its size."""
+    """How a catalogue is split and how many queries are sampled; null depends on its size."""
 
     seed: Seed = 0
     val_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
@@ -88,9 +88,9 @@ class CatalogueParams(Section):
 
 
 class DatasetParams(Section):
-    """Which data; `root` is the user's own folder in one of the data set's layouts.
+    """The data set; `root` is a user-provided folder in one of the layouts of the data set.
 
-    Without it the data set is fetched; `images` is a folder with images that complete either.
+    Without `root` the data set is downloaded; `images` is a folder whose images complete either.
     """
 
     name: Literal["garments", "fashioniq", "cirr", "circo", "catalogue"] = "garments"
@@ -106,22 +106,22 @@ class DatasetParams(Section):
     def _a_catalogue_is_the_users_own(self) -> Self:
         if self.name == "catalogue" and (self.root is None or self.images is not None):
             raise ValueError(
-                "name=catalogue needs root, the folder of products.csv and its pictures, and "
-                "reads no other images"
+                "name=catalogue needs root, the folder of products.csv and its images, and does "
+                "not read images"
             )
         return self
 
 
-# Trained by the stage on drawn garments, for them alone.
+# Trained by the stage `encoder` on rendered garments, and only suitable for them.
 BUILT_IN_ENCODER = "garments-clip"
 
-# Before the name of a model of sentence-transformers, or of a folder that holds one.
+# Prefix of a model of sentence-transformers, or of a folder with one.
 SENTENCE_TRANSFORMERS = "st:"
 
 
 class EncoderParams(Section):
-    """Any open_clip model and tag, an `hf-hub:` or `local-dir:` path, `garments-clip`, or `st:` and
-    a model of sentence-transformers."""
+    """Any open_clip model and tag, an `hf-hub:` or `local-dir:` path, `garments-clip`, or `st:`
+    followed by a model of sentence-transformers."""
 
     name: Line = BUILT_IN_ENCODER
     pretrained: Line | None = None
@@ -136,14 +136,14 @@ def _known_composer(name: str) -> str:
     return name if name in ("sum", "head") else known(name)
 
 
-# `sum` of raw features, `head` for the method of head.name, or a name of the registry.
+# `sum` of raw features, `head` for the method in head.name, or a name of the registry.
 ComposerName = Annotated[str, AfterValidator(_known_composer)]
 
 
 class FinetuneParams(Section):
     """Fine-tuning of the encoder's towers together with a composer.
 
-    A null rate of the towers is chosen by the encoder: `rau.finetuning.run.tower_lr`.
+    If `tower_lr` is null, it depends on the encoder: `rau.finetuning.run.tower_lr`.
     """
 
     towers: Literal["none", "text", "image", "both"] = "both"
@@ -169,7 +169,7 @@ class FinetuneParams(Section):
     select: Literal["mean_of_r10_r50", "recall_at_1", "recall_at_10", "map"] = "mean_of_r10_r50"
     val_curve: bool = False
     preprocess: Literal["own", "stretch", "center", "targetpad"] = "own"
-    # A tuple, so that parameters can be hashed; YAML has lists.
+    # A tuple, so that parameters are hashable; YAML has lists.
     augment: Annotated[tuple[Literal["flip", "crop", "colour"], ...], Field(strict=False)] = ()
     picture_cache: Literal["auto", "always", "never"] = "auto"
     checkpointing: bool = False
@@ -223,7 +223,7 @@ class UaParams(Section):
 
 
 class HeadParams(Section):
-    """The composition head; `rau/methods.py` says what each name stands for."""
+    """The composition head; `rau/methods.py` documents the method of each name."""
 
     name: HeadName = "rau"
     dim: LayerWidth = 512
@@ -233,8 +233,8 @@ class HeadParams(Section):
 
 
 class TrainParams(Section):
-    """Optimisation and model selection; `head` names one that was trained before, which is taken
-    instead: a folder, a git revision, a DVC experiment, an MLflow run or model."""
+    """Optimisation and model selection; `head` names an already trained head to use instead: a
+    folder, a git revision, a DVC experiment, an MLflow run or model."""
 
     head: Line | None = None
     seed: Seed = 0
@@ -279,13 +279,13 @@ class EvaluateParams(Section):
 
 
 class TrackParams(Section):
-    """What of a run goes to MLflow."""
+    """What is logged to MLflow."""
 
     model: bool = False
 
 
 class StudyParams(Section):
-    """The studies of `pipeline/dvc.yaml`; null leaves a size to the preset."""
+    """The studies of `pipeline/dvc.yaml`; null takes the value of the preset."""
 
     engine: Literal["local", "ray"] = "local"
     preset: Literal["smoke", "quick", "full"] = "quick"
@@ -315,7 +315,7 @@ class Params(Section):
         if frozen and self.features.source is None and self.finetune.towers != "none":
             raise ValueError(
                 f"finetune.towers must be none: encoder.name={self.encoder.name} is used frozen, "
-                "open_clip encoders alone are fine-tuned"
+                "only open_clip encoders can be fine-tuned"
             )
         return self
 
@@ -324,7 +324,7 @@ def load(path: Path) -> Params:
     """Read and check a parameter file.
 
     Raises:
-        UserError: naming the key and what it allows.
+        UserError: naming the key and its permitted values.
     """
     return _checked(
         parse(read_bytes(path, MAX_BYTES, "run from the project's root"), str(path)), path
@@ -335,11 +335,11 @@ def recipe(base: Path, path: Path) -> dict[str, Any]:
     """The parameters that a recipe changes, by dotted name.
 
     Args:
-        base: the parameter file that it changes.
-        path: of the recipe, a parameter file that names only what it changes.
+        base: the parameter file that the recipe changes.
+        path: the recipe, a parameter file with only the changed parameters.
 
     Raises:
-        UserError: naming a key that is unknown, or what it allows.
+        UserError: naming an unknown key, or a key and its permitted values.
     """
     changes = parse(read_bytes(path, MAX_BYTES, "see recipes/"), str(path))
     values = load(base).model_dump()
@@ -359,7 +359,7 @@ def _checked(values: dict[str, Any], path: Path) -> Params:
         key, message = first_error(error)
         if first["type"] == "extra_forbidden":
             raise UserError(
-                f"{path}: unknown parameter {key}; see params.yaml's own keys"
+                f"{path}: unknown parameter {key}; see the keys of params.yaml"
             ) from None
         given = first["input"]
         got = f", got {_short(given)}" if not isinstance(given, dict) else ""
@@ -368,7 +368,7 @@ def _checked(values: dict[str, Any], path: Path) -> Params:
 
 
 def _short(value: object) -> str:
-    """A value as Python writes it, at most a few words of it."""
+    """A value as Python writes it, shortened to a few words."""
     try:
         return reprlib.repr(value)
     except ValueError:  # an integer of thousands of digits
@@ -376,8 +376,8 @@ def _short(value: object) -> str:
 
 
 def of_a_run(params: Params) -> dict[str, Any]:
-    """`flat` without what no result depends on: with a head that was trained elsewhere, also
-    without what says how one is trained here."""
+    """`flat` without parameters that no result depends on, including those of the training if the
+    head was trained elsewhere."""
     unused: tuple[str, ...] = ("study.", "track.", "features.engine")
     if params.train.head is not None:
         unused += ("ua.", "head.", "train.")
@@ -386,13 +386,13 @@ def of_a_run(params: Params) -> dict[str, Any]:
 
 
 def flat(params: Params) -> dict[str, Any]:
-    """Values by dotted name, as `dvc exp run -S` takes them."""
+    """Values by dotted name, as accepted by `dvc exp run -S`."""
     values = params.model_dump()
     return _flat(values, values)
 
 
 def _flat(section: dict[str, Any], like: dict[str, Any]) -> dict[str, Any]:
-    """Values by dotted name; what is no section in `like` stays whole."""
+    """Values by dotted name; a mapping that is not a section of `like` is kept as one value."""
     result: dict[str, Any] = {}
     for key, value in section.items():
         if isinstance(value, dict) and isinstance(like[key], dict):

@@ -1,11 +1,11 @@
-"""Picture files to 8-bit RGB: the one place where the project opens a picture.
+"""Image files to 8-bit RGB: the only module that opens images.
 
-The conversion is Pillow's own, as in the codes of the field (open_clip, CLIP4Cir, SPRC), so that
-features equal theirs: alpha is left out, not composited; EXIF's orientation and ICC profiles are
-not applied; of an animation or several pages the first is taken. Pillow takes CMYK JPEGs as
-inverted, as Adobe writes them, and of colours of 16 bits the high byte. Grey levels of 16 bits,
-which it would clip at 255, are scaled here: the largest that the file's bits can hold becomes 255.
-Integers of 32 bits and floating-point numbers have no range to scale from and are refused.
+The conversion is Pillow's own, as in other CIR implementations (open_clip, CLIP4Cir, SPRC), so that
+features equal theirs: the alpha channel is dropped without compositing; EXIF orientation and ICC
+profiles are not applied; the first frame or page is used. Pillow treats CMYK JPEGs as inverted, as
+written by Adobe, and keeps the high byte of 16-bit colours. 16-bit grey levels, which Pillow would
+clip at 255, are scaled here such that the largest value of the file's bit depth becomes 255.
+32-bit integers and floating-point numbers have no known range to scale from and are refused.
 """
 
 from io import BytesIO
@@ -19,9 +19,9 @@ from rau.files import read_bytes
 
 MAX_BYTES = 64 * 2**20
 MAX_PIXELS = 64 * 10**6
-# None of them runs a program, as EPS runs Ghostscript. JPEG includes MPO, PNG includes APNG.
+# None of them runs a program, unlike EPS (Ghostscript). JPEG includes MPO, PNG APNG.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM")
-# What their files' names end in, in lower case and in the order of preference.
+# The suffixes of their files, in lower case and in order of preference.
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".jp2")
 TOO_LARGE = f"larger than {MAX_BYTES // 2**20} MiB"
 TOO_MANY_PIXELS = f"more than {MAX_PIXELS // 10**6} megapixels"
@@ -29,11 +29,11 @@ BITS_PER_SAMPLE, PHOTOMETRIC, WHITE_IS_ZERO = 258, 262, 0
 
 
 def open_rgb(source: Path | bytes) -> Image.Image:
-    """Decode a picture in full, as RGB; its `format` is that of the file.
+    """Decode an image completely, as RGB; its `format` is that of the file.
 
     Raises:
-        UserError: when it is missing, not whole, of none of `FORMATS`, larger than `MAX_BYTES` or
-            `MAX_PIXELS`, or cannot be converted faithfully; in the same words for the same bytes.
+        UserError: when it is missing, truncated, not in one of `FORMATS`, larger than `MAX_BYTES`
+            or `MAX_PIXELS`, or cannot be converted faithfully; equal bytes give equal messages.
     """
     if ImageFile.LOAD_TRUNCATED_IMAGES:
         raise RuntimeError("Pillow is set to accept truncated images")
@@ -47,7 +47,7 @@ def open_rgb(source: Path | bytes) -> Image.Image:
 
 
 def as_rgb(source: Path | bytes | Image.Image) -> Image.Image:
-    """A picture that `open_rgb` gave before, as it is, else `open_rgb` of it."""
+    """An image returned by `open_rgb`, unchanged; for a path, `open_rgb` of it."""
     return source if isinstance(source, Image.Image) else open_rgb(source)
 
 
@@ -63,7 +63,7 @@ def _decode(content: bytes) -> Image.Image:
     except (UserError, MemoryError):
         raise
     except UnidentifiedImageError as error:
-        raise UserError(f"not a picture of a known format ({', '.join(FORMATS)})") from error
+        raise UserError(f"not an image of a known format ({', '.join(FORMATS)})") from error
     except Image.DecompressionBombError as error:
         raise UserError(TOO_MANY_PIXELS) from error
     except Exception as error:
@@ -74,7 +74,7 @@ def _decode(content: bytes) -> Image.Image:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """A picture as RGB, as `open_rgb` converts that of a file.
+    """Convert an image to RGB, as `open_rgb` does for a file.
 
     Raises:
         UserError: when it cannot be converted faithfully.
@@ -86,12 +86,12 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):
         return _scaled(image).convert("RGB")
     if image.mode in ("I", "F"):
-        raise UserError(f"values of mode {image.mode} have no known range; save 8 or 16 bits")
+        raise UserError(f"values of mode {image.mode} have no known range; save with 8 or 16 bits")
     return image.convert("RGB")
 
 
 def _scaled(image: Image.Image) -> Image.Image:
-    """Grey levels of up to 16 bits as 8 bits, rounded."""
+    """Convert grey levels of up to 16 bits to 8 bits, rounded."""
     tags = getattr(image, "tag_v2", {})
     top = 2 ** tags.get(BITS_PER_SAMPLE, (16,))[0] - 1
     levels = np.asarray(image).astype(np.uint32)

@@ -1,4 +1,4 @@
-"""YAML of the plain kind, as parameter files are: no aliases, no tags of code, bounded depth."""
+"""Plain YAML, as in parameter files: no aliases, no tags that run code, bounded depth."""
 
 import re
 import reprlib
@@ -11,8 +11,8 @@ from rau.errors import UserError
 MAX_DEPTH = 16
 
 
-# What is no text without quotes in YAML 1.2, which DVC writes: to PyYAML's 1.1 `1e-05` is text,
-# `yes` is not. The first character narrows the search; an integer comes before a float.
+# Unquoted scalars that are not strings in YAML 1.2, which DVC writes. In PyYAML's 1.1, `1e-05` is a
+# string and `yes` is not. The first character narrows the search; integers precede floats.
 RESOLVERS = (
     ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
     ("bool", r"true|True|TRUE|false|False|FALSE", [*"tTfF"]),
@@ -27,7 +27,7 @@ RESOLVERS = (
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """YAML 1.2 of bounded depth, without aliases, in which no key stands twice."""
+    """Loader of YAML 1.2 of bounded depth, without aliases or duplicate keys."""
 
     depth = 0
     yaml_implicit_resolvers = {}  # noqa: RUF012 - PyYAML's; filled below
@@ -49,7 +49,7 @@ class _PlainLoader(yaml.SafeLoader):
         for place, key in enumerate(keys):
             if key in keys[:place]:
                 raise yaml.MarkedYAMLError(
-                    problem=f"{reprlib.repr(key)} stands twice in one section",
+                    problem=f"{reprlib.repr(key)} is a duplicate key",
                     problem_mark=node.value[place][0].start_mark,
                 )
         return super().construct_mapping(node, deep)
@@ -65,7 +65,7 @@ def parse(content: bytes, what: str) -> dict[str, Any]:
     """The values of a parameter file, unchecked.
 
     Args:
-        what: the file's name, for errors.
+        what: the file's name, for error messages.
 
     Raises:
         UserError: when the content is not plain YAML, or not a mapping.

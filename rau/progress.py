@@ -1,4 +1,4 @@
-"""Progress bars on a terminal alone, so that no log has their carriage returns."""
+"""Progress bars that are shown only on a terminal, to keep carriage returns out of logs."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 else:
 
     class tqdm(_tqdm):
-        """tqdm's bar, hidden where stderr is no terminal."""
+        """tqdm's bar, hidden if stderr is not a terminal."""
 
         def __init__(self, *args: Any, disable: bool = False, **options: Any) -> None:
             super().__init__(*args, disable=disable or None, **options)

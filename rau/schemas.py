@@ -1,5 +1,5 @@
-"""Every table that one stage hands to another: its row as Python sees it, and the Arrow schema that
-follows from it, which is checked on write and on read."""
+"""The tables that stages exchange: each row as a typed record, and the Arrow schema derived from
+it, which is checked on write and on read."""
 
 import io
 import os
@@ -38,7 +38,7 @@ Float64 = Annotated[float, pa.float64()]
 
 
 class ManifestRow(TypedDict):
-    """A row of `MANIFEST`: one image, what was found on disk, and why it cannot be used."""
+    """A row of `MANIFEST`: one image, what was found on disk, and why it cannot be used, if so."""
 
     image_id: str
     path: str | None
@@ -63,11 +63,11 @@ class ImageRow(TypedDict):
 
 
 class QueryRow(TypedDict):
-    """A row of `QUERIES`; `target_id` is None where it is hidden.
+    """A row of `QUERIES`; `target_id` is None if it is hidden.
 
-    `members` is CIRR's image set without the reference, `relevant` every true answer, `concept`
+    `members` is CIRR's image set without the reference, `relevant` all correct answers, `concept`
     what CIRCO's reference and target have in common, `aspects` the kinds of change that its caption
-    asks for; each is None where the data set has no such thing.
+    requests; each is None if the data set does not have it.
     """
 
     query_id: str
@@ -102,7 +102,7 @@ class GalleryRow(TypedDict):
 
 
 class RelevanceRow(TypedDict):
-    """A row of `RELEVANCE`: every true answer of a query, named as the data set's files name it."""
+    """A row of `RELEVANCE`: all correct answers of a query, with the names of its files."""
 
     category: str
     split: str
@@ -132,7 +132,7 @@ class RankingRow(TypedDict):
 
 
 def _arrow_type(annotation: Any) -> pa.DataType:
-    """The Arrow type of a string, an annotated number, a list of one of them, or one or None."""
+    """The Arrow type of a string, an annotated number, a list of these, or an optional one."""
     if annotation is str:
         return pa.string()
     origin, arguments = get_origin(annotation), get_args(annotation)
@@ -167,15 +167,15 @@ RANKINGS = _schema(RankingRow)
 
 @dataclass(frozen=True)
 class _Rules:
-    """What the values of a table keep to.
+    """Constraints on the values of a table.
 
     Attributes:
-        row: whose columns without None have no null.
-        key: columns that no two rows have alike.
-        values: the values that a column may have.
-        least, most: limits of a column's numbers.
+        row: the type of a row; columns without None in it have no nulls.
+        key: columns whose combination is unique.
+        values: permitted values by column.
+        least, most: limits of the numbers of a column.
         filled: list columns that are never empty.
-        present: columns that have a value where the status is `ok`.
+        present: columns that have a value if the status is `ok`.
     """
 
     row: type
@@ -203,10 +203,10 @@ _RULES = {
 
 
 def fault(table: pa.Table, schema: pa.Schema) -> str | None:
-    """What is wrong with the values of a table, None where nothing is.
+    """What is wrong with the values of a table; None if they are valid.
 
     Args:
-        table: some or all of the columns of `schema`, of its types.
+        table: some or all of the columns of `schema`, with its types.
     """
     rules, names = _RULES[schema], set(table.column_names)
     columns = {name: table[name] for name in names}
@@ -214,7 +214,7 @@ def fault(table: pa.Table, schema: pa.Schema) -> str | None:
         if name in _required(rules.row) and column.null_count:
             return f"{name} is null in {column.null_count:,} rows"
         if pa.types.is_list(column.type) and pc.list_flatten(column).null_count:
-            return f"{name} holds nulls"
+            return f"{name} contains nulls"
         if pa.types.is_floating(column.type) and pc.any(pc.is_nan(column)).as_py():
             return f"{name} is not a number in some rows"
     tests = [(n, pc.is_in(columns[n], pa.array(v))) for n, v in rules.values.items() if n in names]
@@ -229,14 +229,14 @@ def fault(table: pa.Table, schema: pa.Schema) -> str | None:
         if pc.any(pc.and_(pc.equal(columns["status"], "ok"), pc.is_null(columns[name]))).as_py():
             return f"{name} is null where the status is ok"
     if rules.key and len(table.group_by([*rules.key]).aggregate([])) < len(table):
-        return f"{' and '.join(rules.key)} stand twice"
+        return f"duplicate {' and '.join(rules.key)}"
     return None
 
 
 def write_table(
     path: Path, table: pa.Table, schema: pa.Schema, metadata: Mapping[Any, Any] | None = None
 ) -> None:
-    """Write `table` as Parquet under `schema`, whole or not at all; `metadata` goes with it.
+    """Write `table` as Parquet under `schema` with `metadata`, completely or not at all.
 
     Raises:
         UserError: when the disk is full.
@@ -249,7 +249,7 @@ def write_table(
 
 @contextmanager
 def reading_parquet(path: Path, remedy: str) -> Iterator[None]:
-    """Say in one line, which ends with the remedy, what is wrong with a file read in the block.
+    """Convert errors of reading a file in the block to one-line errors that end with the remedy.
 
     Raises:
         UserError: when it is missing or truncated.
@@ -271,7 +271,7 @@ def read_parquet(path: Path, remedy: str) -> pa.Table:
         UserError: when it is missing or truncated.
     """
     with reading_parquet(path, remedy):
-        # Folders that are named `a=b` are no columns.
+        # Without it, folders named `a=b` would become columns.
         table = pq.read_table(path, partitioning=None, page_checksum_verification=True)
         table.validate(full=True)
         return table
@@ -282,11 +282,11 @@ def read_table(path: Path, schema: pa.Schema, stage: str) -> pa.Table:
 
     Args:
         path: the file.
-        schema: the columns it must have; more are refused too.
-        stage: the stage that makes the file, named in the error.
+        schema: the exact columns; additional ones are refused.
+        stage: the stage that writes the file, named in the error.
 
     Raises:
-        UserError: when it is missing, truncated, of another schema, or holds impossible values.
+        UserError: when it is missing, truncated, of another schema, or contains invalid values.
     """
     remedy = f"run `python -m pipeline.{stage}` again"
     table = read_parquet(path, remedy)
@@ -298,7 +298,7 @@ def read_table(path: Path, schema: pa.Schema, stage: str) -> pa.Table:
 
 
 def read_csv(path: Path, columns: Sequence[str], remedy: str, dtype: Any = None) -> "pd.DataFrame":
-    """Read a CSV table that has at least these columns, and a row; errors end with the remedy.
+    """Read a CSV table with at least these columns and one row; errors end with the remedy.
 
     Raises:
         UserError: when it is missing or not such a table.

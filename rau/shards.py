@@ -1,4 +1,4 @@
-"""A share of work that several machines divide among themselves, as `i/n` on a command line."""
+"""A shard of work that is divided among several machines, given as `i/n` on a command line."""
 
 import hashlib
 import re
@@ -10,14 +10,14 @@ from rau.errors import UserError
 
 @dataclass(frozen=True)
 class Shard:
-    """Share `index` of `count`, from 1. Shares are disjoint, and together they are everything."""
+    """Shard `index` of `count`, from 1. Shards are disjoint and together cover everything."""
 
     index: int
     count: int
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """The shard that `i/n` names, 1 <= i <= n.
+        """Parse `i/n`, 1 <= i <= n.
 
         Raises:
             UserError: when the text is anything else.
@@ -28,9 +28,9 @@ class Shard:
         return cls(int(found[1]), int(found[2]))
 
     def holds(self, part: int | str) -> bool:
-        """Whether a part is in this share: a number in turn, a key by its SHA-256.
+        """Whether a part is in this shard: numbers are assigned in turn, keys by their SHA-256.
 
-        By a key a part stays in its share whatever other parts there are.
+        A part identified by a key stays in its shard whatever other parts exist.
         """
         if isinstance(part, str):
             part = int.from_bytes(hashlib.sha256(part.encode()).digest()[:8])

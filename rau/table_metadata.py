@@ -1,4 +1,4 @@
-"""What the metadata of tables say of a run beside their rows."""
+"""Information on a run in the metadata of tables."""
 
 import json
 from collections.abc import Mapping
@@ -7,12 +7,12 @@ from typing import Self
 
 from rau.params import BUILT_IN_ENCODER
 
-# In the metadata of text features: how many texts were cut, of how many; absent where none was.
+# In the metadata of text features: number of truncated texts, and of all; absent if none was.
 CUT_TEXTS = "cut_texts"
 
 
 def cautions(features: Mapping[str, str], on_garments: bool) -> list[str]:
-    """What a reader of results must know of their features, from their tables' metadata.
+    """Warnings on the features behind results, from the metadata of their tables.
 
     Args:
         on_garments: whether the data set is the built-in one.
@@ -20,25 +20,26 @@ def cautions(features: Mapping[str, str], on_garments: bool) -> list[str]:
     found = []
     if CUT_TEXTS in features:
         found.append(
-            f"{features[CUT_TEXTS]} texts are longer than the encoder's context and are cut: of "
-            "two joined captions the second loses its end"
+            f"{features[CUT_TEXTS]} texts are longer than the encoder's context and were "
+            "truncated: the second of two joined captions loses its end"
         )
     if features.get("encoder") == BUILT_IN_ENCODER and not on_garments:
         found.append(
-            f"the encoder {BUILT_IN_ENCODER} was pretrained on drawn garments alone; for photos "
-            "set encoder.name and encoder.pretrained to one that knows them (docs/datasets.md)"
+            f"the encoder {BUILT_IN_ENCODER} was pretrained only on rendered garments; for photos "
+            "set encoder.name and encoder.pretrained to a model trained on photos "
+            "(docs/datasets.md)"
         )
     return found
 
 
 @dataclass(frozen=True)
 class RankingsMetadata:
-    """What the metadata of a rankings file say of its run; None where they do not.
+    """The metadata of a rankings file on its run; None where missing.
 
     Attributes:
-        method: name of the method that the run is about.
+        method: name of the run's own method.
         dataset: name of the data set.
-        copy: what kind of copy of it.
+        copy: the kind of copy of the data set, `official` or `custom`.
         encoder, coverage: in words.
         unusable: how queries without their images count, as `evaluate.unusable`.
     """
@@ -55,12 +56,12 @@ class RankingsMetadata:
         """Read them.
 
         Raises:
-            ValueError: when they are no text, or the data set is no JSON object.
+            ValueError: when they are not text, or the data set is not a JSON object.
         """
         own = ("method", "encoder", "coverage", "unusable")
         found = {k: metadata[k.encode()].decode() for k in own if k.encode() in metadata}
         data = json.loads(metadata.get(b"dataset", b"{}"))
         if not isinstance(data, dict):
-            raise ValueError("dataset is no JSON object")
+            raise ValueError("dataset is not a JSON object")
         found |= {k: str(data[w]) for k, w in (("dataset", "name"), ("copy", "copy")) if w in data}
         return cls(**found)

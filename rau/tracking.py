@@ -1,9 +1,9 @@
 """Runs in MLflow; the only module that writes to it.
 
-A run is identified by the digest of its parameters and results, so that it is never tracked
-twice. The store is a database file or what `MLFLOW_TRACKING_URI` names; the experiment is `rau` or
-what `MLFLOW_EXPERIMENT_ID` or `MLFLOW_EXPERIMENT_NAME` names. Every function that takes a store's
-URI raises `TrackingUnavailable` where the store does not answer or cannot be used.
+A run is identified by the digest of its parameters and results, so that it is never tracked twice.
+The store is a database file or given by `MLFLOW_TRACKING_URI`; the experiment is `rau` or given by
+`MLFLOW_EXPERIMENT_ID` or `MLFLOW_EXPERIMENT_NAME`. Every function that takes the URI of a store
+raises `TrackingUnavailable` if the store does not respond or cannot be used.
 """
 
 import json
@@ -38,7 +38,7 @@ BATCH = 500
 
 @dataclass(frozen=True)
 class Data:
-    """A data set that a run read: its name, the digest of its queries, and what it was used for."""
+    """A data set that a run used: its name, the digest of its queries, and its purpose."""
 
     name: str
     digest: str
@@ -48,7 +48,7 @@ class Data:
 
 @dataclass(frozen=True)
 class Record:
-    """Everything that is tracked of a run.
+    """Everything that is tracked for a run.
 
     Attributes:
         digest: of parameters and results.
@@ -56,11 +56,11 @@ class Record:
         metrics: final values by name.
         history: (name, epoch, value).
         tags: by name.
-        artifacts: target folder of every file or folder.
-        seconds: that the run took.
-        ended: when, in seconds since 1970; None for now.
-        data: what it read; None for nothing.
-        model: name and folder of what it trained; None for nothing.
+        artifacts: target folder by file or folder.
+        seconds: duration of the run.
+        ended: end of the run, in seconds since 1970; None for now.
+        data: the data set that it used, if any.
+        model: name and folder of the model that it trained, if any.
     """
 
     digest: str
@@ -80,7 +80,8 @@ class Record:
 def _opened(uri: str, artifacts: Path) -> Iterator[tuple[Client, str]]:
     """A client and the experiment's id, for one process of this machine at a time.
 
-    Two processes that create a database at once break it; two that look for a run create it twice.
+    Two processes that create a database concurrently break it; two that look for the same run
+    would both create it.
     """
     database = database_file(uri)
     lock = f"{database or artifacts.with_name('mlflow.db')}.lock"
@@ -90,7 +91,7 @@ def _opened(uri: str, artifacts: Path) -> Iterator[tuple[Client, str]]:
         raise TrackingUnavailable(f"{lock} cannot be locked ({error.strerror})") from error
     with held:
         if database and not database.exists():
-            # Under a temporary name, as a partially created database stays broken.
+            # Under a temporary name, because a partially created database stays broken.
             with atomic_path(database) as temporary:
                 Client(f"{SQLITE}{temporary}")
         client = Client(uri)
@@ -101,10 +102,10 @@ def _opened(uri: str, artifacts: Path) -> Iterator[tuple[Client, str]]:
 
 
 def _describe(client: Client, experiment: str) -> None:
-    """Tags of the experiment that MLflow's page reads, where it has none of them yet."""
+    """Set the tags of the experiment that MLflow's page reads, unless it has them."""
     there = client.get_experiment(experiment).tags
     wanted = {
-        "mlflow.experimentKind": "custom_model_development",  # It opens on the table of runs.
+        "mlflow.experimentKind": "custom_model_development",  # Opens the table of runs first.
         mlflow_view.TAG: mlflow_view.tag_value(int(1000 * time.time())),
     }
     for name in wanted.keys() - there.keys():
@@ -116,7 +117,7 @@ def _name() -> str:
 
 
 def _experiment(client: Client) -> str | None:
-    """The experiment's id, None where there is none yet; one that was deleted raises."""
+    """The experiment's id; None if it does not exist; raises if it is deleted."""
     number = os.environ.get("MLFLOW_EXPERIMENT_ID")
     found = client.get_experiment(number) if number else client.get_experiment_by_name(_name())
     if found is not None and found.lifecycle_stage == "deleted":
@@ -130,16 +131,16 @@ def _experiment(client: Client) -> str | None:
 def track(
     record: Record, uri: str, artifacts: Path, children: Sequence[Record] = ()
 ) -> tuple[str, list[bool]]:
-    """Create the run of a record and its nested runs; incomplete ones are replaced, and nested runs
-    whose parent was deleted are those of its successor.
+    """Create the run of a record and its nested runs. Incomplete runs are replaced, and nested runs
+    whose parent was deleted are assigned to the new parent.
 
     Args:
         uri: of the MLflow store.
-        artifacts: folder for artifacts where the store is a database file.
+        artifacts: folder for artifacts if the store is a database file.
         children: records of the nested runs, tracked with a progress bar.
 
     Returns:
-        The record's run id, and whether each run was tracked before, its own first.
+        The run id of the record, and whether each run was already tracked, the record's first.
 
     Raises:
         OSError: when an artifact is missing.
@@ -159,11 +160,11 @@ def _track(
     found = client.search_runs([experiment], f"tags.`{DIGEST}` = '{record.digest}'")
     complete = [run for run in found if run.data.tags.get(COMPLETE) == "true"]
     for broken in {run.info.run_id for run in found} - {run.info.run_id for run in complete}:
-        _delete(client, experiment, broken)  # resuming it could log points twice
+        _delete(client, experiment, broken)  # Resuming it could log points twice.
     if complete:
         known: str = complete[0].info.run_id
         if parent is not None and complete[0].data.tags.get(PARENT) != parent:
-            client.set_tag(known, PARENT, parent)  # that before was deleted
+            client.set_tag(known, PARENT, parent)  # The previous parent was deleted.
         return known, True
     tags = {**record.tags, DIGEST: record.digest, "mlflow.runName": record.name}
     if parent is not None:
@@ -190,7 +191,7 @@ def _track(
 
 
 def _delete(client: Client, experiment: str, run_id: str) -> None:
-    """Delete a run and what it logged as a model."""
+    """Delete a run and the models it logged."""
     models = client.search_logged_models([experiment], f"source_run_id = '{run_id}'")
     for model in models:
         client.delete_logged_model(model.model_id)
@@ -206,7 +207,7 @@ def _log_data(client: Client, run_id: str, data: Data) -> None:
 
 
 def _log_head(client: Client, experiment: str, run_id: str, name: str, folder: Path) -> None:
-    """What the run trained as a model of the run's column and of the page of models."""
+    """Log the trained model for the column of the run and the page of models."""
     from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 
     made = client.create_logged_model(experiment, name, run_id, model_type="rau")
@@ -216,12 +217,12 @@ def _log_head(client: Client, experiment: str, run_id: str, name: str, folder: P
 
 
 def _plain(name: str) -> str:
-    """A metric's name as MLflow accepts it; a category can have any name."""
+    """A metric's name with only characters that MLflow accepts; a category may have any name."""
     return re.sub(r"[^\w/.\- :]", "_", name)
 
 
 def _size(path: Path) -> int:
-    """Size of a file or folder in bytes; a missing one raises, which MLflow would log as empty."""
+    """Size of a file or folder in bytes; raises if missing, which MLflow would log as empty."""
     files = path.rglob("*") if path.is_dir() else [path]
     return sum(file.stat().st_size for file in files)
 
@@ -229,7 +230,7 @@ def _size(path: Path) -> int:
 def find_by_tag(uri: str, key: str, value: str) -> str | None:
     """The id of the newest run with this tag, or None."""
     if "'" in value:
-        return None  # MLflow's filters have no escapes; no name of a run has a quote
+        return None  # MLflow's filters have no escapes, and names of runs contain no quotes.
     try:
         client = Client(uri)
     except NotFound:
@@ -242,13 +243,13 @@ def find_by_tag(uri: str, key: str, value: str) -> str | None:
 def fetch_artifact(
     uri: str, run_id: str, folder: str, suffix: str, into: Path, limit: int
 ) -> Path | None:
-    """Copy the one file of a run's artifact folder that ends in `suffix` to the folder `into`.
+    """Copy the only file with `suffix` in a run's artifact folder to the folder `into`.
 
     Args:
         limit: in bytes; a larger file is refused.
 
     Returns:
-        The copy, or None when there is no such run.
+        The copy, or None if the run does not exist.
 
     Raises:
         UserError: when the run has no such file, several, or one that is too large.
@@ -261,15 +262,15 @@ def fetch_artifact(
     files = [file for file in listed if not file.is_dir and file.path.endswith(suffix)]
     where = f"MLflow run {run_id}: {folder}/*{suffix}"
     if len(files) != 1:
-        raise UserError(f"{where}: {len(files)} files, not one; name another run")
-    # By its name alone: an untrusted server may list paths outside the folder.
+        raise UserError(f"{where}: {len(files)} files instead of one; choose another run")
+    # Only its name: an untrusted server may list paths outside the folder.
     path, size = f"{folder}/{PurePosixPath(files[0].path).name}", files[0].file_size or 0
     if size <= limit:
         copy = Path(client.download_artifacts(run_id, path, str(into), size=size or limit))
         # Not every store reports the size of a file.
         if copy.stat().st_size <= limit:
             return copy
-    raise UserError(f"{where}: larger than {limit} bytes; name another run")
+    raise UserError(f"{where}: larger than {limit} bytes; choose another run")
 
 
 def fetch_from_model(uri: str, model: str, names: Sequence[str], into: Path, limit: int) -> bool:
@@ -313,19 +314,19 @@ def fetch_from_model(uri: str, model: str, names: Sequence[str], into: Path, lim
 
 
 def attach(uri: str, run_id: str, files: Path, folder: str) -> None:
-    """Log a folder's files as artifacts of a run, under `folder`."""
+    """Log the files of a folder as artifacts of a run, under `folder`."""
     Client(uri).log_artifacts(run_id, str(files), folder, size=_size(files))
 
 
 def tag(uri: str, run: str, key: str) -> str | None:
-    """A tag of a run, None where it has none of this name."""
+    """The tag of a run with this name, or None."""
     value: str | None = Client(uri).get_run(run).data.tags.get(key)
     return value
 
 
 @dataclass(frozen=True)
 class LoggedModel:
-    """A model in the registry, and the run that it belongs to."""
+    """A model in the registry and its run."""
 
     run: str
     version: int
@@ -344,10 +345,10 @@ def log_model(
 
     Args:
         artifacts: folder for artifacts where the store is a database file.
-        run: id; None for a new one of `run_name`.
+        run: id; None for a new run named `run_name`.
         registered: name and alias in the registry.
         model: arguments of `mlflow.pyfunc.log_model`.
-        files: what the model carries.
+        files: artifacts of the model.
     """
     name, alias = registered
     with _opened(uri, artifacts) as (client, experiment):

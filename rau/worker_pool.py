@@ -1,4 +1,4 @@
-"""A pool of processes that never outlive what they work for."""
+"""A pool of processes that never outlive their parent."""
 
 import os
 import threading
@@ -10,19 +10,19 @@ from multiprocessing.context import BaseContext
 
 
 def nothing() -> None:
-    """What a pool starts with where there is nothing to prepare."""
+    """Initialiser of a pool that needs no preparation."""
 
 
 @contextmanager
 def worker_pool(
     workers: int, context: BaseContext, start: Callable[[], object] = nothing
 ) -> Iterator[ProcessPoolExecutor]:
-    """Processes that end with the block, immediately where it fails or is interrupted.
+    """Processes that end with the block, immediately if it fails or is interrupted.
 
     They also end when this process is killed.
 
     Args:
-        start: called in every process before its work; it can be pickled.
+        start: picklable, called in every process before its work.
     """
     executor = ProcessPoolExecutor(workers, context, _start, (start,))
     try:

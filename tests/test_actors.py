@@ -144,7 +144,7 @@ def test_a_cluster_that_is_busy_is_waited_for_with_a_word(
     ray.wait = lambda refs, timeout: ([] if next(empty, None) is not None else refs[:1], [])  # type: ignore[attr-defined]
     results = divide(ray, lambda: Actor(lambda job: False), lambda: 1, range(1), "")
     assert list(results) == [(0, 0)]
-    assert capsys.readouterr().out.count("no worker on Ray has started yet") == 2
+    assert capsys.readouterr().out.count("no Ray worker has started yet") == 2
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ def test_a_file_in_a_folders_place_is_named(tmp_path: Path) -> None:
     (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
     for name in ("a/b", "a/b/c", "gone/b"):
         blocking = tmp_path / name.split("/")[0]
-        with pytest.raises(UserError, match=rf"^{blocking} is a file and not a folder; name"):
+        with pytest.raises(UserError, match=rf"^{blocking} is a file, not a folder; choose"):
             write_json(tmp_path / name, {})
         with (
             pytest.raises(UserError, match=rf"^{blocking} is a file"),
@@ -105,7 +105,7 @@ def test_what_may_have_no_end_is_not_read(tmp_path: Path) -> None:
     (tmp_path / "link.jpg").symlink_to(tmp_path / "a.jpg")
     (tmp_path / "a.jpg").write_bytes(b"content")
     for name in ("pipe.jpg", "zero.jpg"):
-        with pytest.raises(UserError, match=rf"{name}: it is no regular file; look"):
+        with pytest.raises(UserError, match=rf"{name}: not a regular file; look"):
             read_bytes(tmp_path / name, 10, "look")
     assert read_bytes(tmp_path / "link.jpg", 7, "look") == b"content"
     with pytest.raises(UserError, match=r"a\.jpg is larger than 6 bytes; look"):

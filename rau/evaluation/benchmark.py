@@ -1,4 +1,4 @@
-"""Every method under every protocol: metrics with intervals, and the rankings they come from."""
+"""Every method under every protocol: metrics with intervals, and the underlying rankings."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -32,7 +32,7 @@ from rau.shards import Shard
 def summaries(
     tasks: Sequence[Task], by_name: Mapping[str, Sequence[Ranked]], evaluate: EvaluateParams
 ) -> dict[str, tuple[Scores, Intervals]]:
-    """Means and intervals of each method, `<category or mean>.<metric>` each.
+    """Means and intervals of each method, as `<category or mean>.<metric>`.
 
     Raises:
         UserError: when unusable queries are left out and no query remains.
@@ -41,7 +41,7 @@ def summaries(
     means = {name: summarise(values) for name, (values, _) in found.items()}
     metrics = list(next(iter(means.values()))["mean"])
     clusters = next(iter(found.values()))[1]
-    # In one table, so that all methods are resampled alike.
+    # In one table, so that all methods use the same resamples.
     table = {
         category: np.hstack([stack(values[category], metrics) for values, _ in found.values()])
         for category in clusters
@@ -68,7 +68,7 @@ def paired_differences(
     theirs: Sequence[Ranked],
     evaluate: EvaluateParams,
 ) -> dict[str, dict[str, PairedDifference]]:
-    """Paired differences ours - theirs, `<category or mean>.<metric>`, with intervals and p."""
+    """Paired differences ours - theirs, as `<category or mean>.<metric>`, with intervals and p."""
     (left, clusters), (right, _) = (measured(tasks, side, evaluate) for side in (ours, theirs))
     found = bootstrap.paired_differences(left, right, clusters, evaluate.bootstrap)
     return {
@@ -83,7 +83,7 @@ def by_aspect(
     queries: Sequence[QueryRow],
     evaluate: EvaluateParams,
 ) -> dict[str, float]:
-    """mAP@10 of the queries of each semantic aspect, of which a query may have several (CIRCO)."""
+    """mAP@10 of the queries of each semantic aspect; a query may have several (CIRCO)."""
     aspects = {query["query_id"]: query.get("aspects") or () for query in queries}
     found: dict[str, list[float]] = defaultdict(list)
     values, clusters = measured(tasks, ranked, evaluate)
@@ -102,7 +102,7 @@ def ranking_rows(method: str, protocol: str, task: Task, ranked: Ranked) -> pa.T
     ids = np.array([*task.gallery_ids, None], dtype=object)
     count = len(task.query_ids)
     precision = ranking.average_precision.get(None)
-    # A row whose reference or target is missing was not ranked: it only counts as a miss.
+    # A row whose reference or target is missing was not ranked; it counts as a miss.
     usable = task.usable
     lost = ~usable
     return pa.table(
@@ -137,14 +137,14 @@ def ranking_rows(method: str, protocol: str, task: Task, ranked: Ranked) -> pa.T
 
 
 def _ranks(ranks: NDArray[np.int64] | None, count: int) -> pa.Array:
-    """Ranks (count,), null where the target is missing or nothing was ranked."""
+    """Ranks (count,), null if the target is missing or the row was not ranked."""
     if ranks is None:
         return pa.nulls(count, pa.int64())
     return pa.array(ranks, mask=ranks == MISSING)
 
 
 def relevance(queries: Sequence[QueryRow]) -> Relevance | None:
-    """Number of correct answers of a val query, where they are known."""
+    """Number of correct answers per val query, if known."""
     sizes = [len(query["relevant"]) for query in queries if query["relevant"] is not None]
     if not sizes:
         return None
@@ -165,14 +165,14 @@ def evaluate(
     reference_head: str | None = None,
     distractors: Distractors | None = None,
 ) -> tuple[BenchmarkResult, pa.Table]:
-    """Rank and measure.
+    """Rank and compute metrics.
 
     Args:
         methods: by protocol and name, the headline's protocol first.
-        queries: rows of the queries table; those of val are measured.
-        head: name of the method that the run is about; the others are baselines.
+        queries: rows of the queries table; those of val are evaluated.
+        head: name of the run's own method; the others are baselines.
         reference_head: name of the baseline that it is paired with by query; None for no pairing.
-        distractors: images among which the first protocol is measured too, as one more protocol.
+        distractors: images added to the galleries of the first protocol, as an additional protocol.
 
     Returns:
         The metrics, and the rankings table.
@@ -225,7 +225,7 @@ def _add(
     features: FeatureSet,
     top_k: int,
 ) -> DistractorFigures:
-    """Add to tasks and rankings those of the first protocol in the larger gallery."""
+    """Add the tasks and rankings of the first protocol in the larger galleries."""
     first = next(iter(methods))
     larger = first.with_distractors()
     counted = distractors.count(tasks[first], methods[first], features, top_k)
@@ -242,10 +242,10 @@ def count_distractors(
     distractors: Distractors,
     shard: Shard,
 ) -> Counted:
-    """Only count a share of the distractors, for `evaluate` with the same arguments to add up.
+    """Only count a shard of the distractors; `evaluate` with the same arguments combines them.
 
     Raises:
-        UserError: also where a file of the distractors is damaged.
+        UserError: as `evaluate`, and when a file of the distractors is damaged.
     """
     protocol, own = next(iter(methods.items()))
     tasks = protocol_tasks(protocol, _val(queries), galleries, features)
@@ -255,7 +255,7 @@ def count_distractors(
 def _val(queries: Sequence[QueryRow]) -> list[QueryRow]:
     val = [query for query in queries if query["split"] == "val"]
     if not val:
-        raise UserError("the data set has no val queries; nothing can be measured")
+        raise UserError("the data set has no val queries; nothing can be evaluated")
     return val
 
 

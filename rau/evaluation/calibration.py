@@ -107,7 +107,7 @@ class Map(Section):
         if len(self.share) != len(self.probability):
             raise ValueError("share and probability differ in length")
         if sorted(self.share) != self.share or sorted(self.probability) != self.probability:
-            raise ValueError("the map does not rise")
+            raise ValueError("the map is not monotone")
         return self
 
     def __call__(self, share: Floats) -> Floats:
@@ -153,7 +153,7 @@ class Calibration(Section):
     @model_validator(mode="after")
     def _whole(self) -> Self:
         if [int(k) for k in self.maps] != [*CUTS]:
-            raise ValueError(f"there is a map for {[*self.maps]}, not for {[*CUTS]}")
+            raise ValueError(f"there are maps for k of {[*self.maps]}, not {[*CUTS]}")
         return self
 
     @classmethod
@@ -194,7 +194,7 @@ class Calibration(Section):
         if engine != self.engine:
             return f"fitted on answers of the engine {self.engine}, not of {engine}"
         if not self.gallery / SIZES <= gallery <= self.gallery * SIZES:
-            return f"fitted on galleries of about {self.gallery:,}, this one has {gallery:,}"
+            return f"fitted on galleries of about {self.gallery:,} images, this one has {gallery:,}"
         return None
 
     def probabilities(self, scores: NDArray[np.float32]) -> tuple[Floats, Floats]:

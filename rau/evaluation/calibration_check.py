@@ -1,4 +1,4 @@
-"""A calibration on queries that it was not fitted on: do its probabilities come true?"""
+"""Evaluation of a calibration on queries that it was not fitted on."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ from rau.retrieval.protocols import Protocol
 from rau.retrieval.tasks import Method, protocol_tasks
 from rau.schemas import GalleryRow, QueryRow
 
-# As a search asks: its own reference is no answer.
+# As in a search, the reference itself is not an answer.
 ASKED = Protocol("search", "original", "removed", "forward")
 
 
@@ -26,10 +26,10 @@ def measure_val(
     galleries: Sequence[GalleryRow],
     features: FeatureSet,
 ) -> CalibrationFigures | None:
-    """The figures of val's queries, each in the gallery of its category; None without any.
+    """The figures for the val queries, each in the gallery of its category; None if there are none.
 
-    A hit is what it was in fitting: where the right answers of train's queries are not known, it is
-    the target alone, whatever is known of val's.
+    Hits are defined as in fitting: if the correct answers of the train queries are unknown, only
+    the target counts, whatever is known for val.
     """
     val = [query for query in queries if query["split"] == "val"]
     if any(query["relevant"] is None for query in queries if query["split"] == "train"):
@@ -39,12 +39,12 @@ def measure_val(
 
 
 def measure(calibration: Calibration, lists: Lists) -> CalibrationFigures:
-    """The figures of at least one query."""
+    """The figures for at least one query."""
     found, shares = calibration.probabilities(lists.scores)
     first, lengths = lists.first, calibration.lengths(shares)
     hits = {k: (first > 0) & (first <= k) for k in CUTS}
     columns = {k: found[:, column] for column, k in enumerate(CUTS)}
-    # Where no list is long enough all is shown, and the wanted with it.
+    # If no list is long enough, everything is shown, and with it the target.
     covered = (lengths == 0) | ((first > 0) & (first <= lengths))
     length = int(np.median(np.where(lengths == 0, 2 * LISTED, lengths)))
     return CalibrationFigures(
@@ -63,8 +63,8 @@ def measure(calibration: Calibration, lists: Lists) -> CalibrationFigures:
 
 
 def to_csv(figures: CalibrationFigures | None) -> str:
-    """The bins of reliability as CSV, for plots: a row a bin, with columns
-    `probability_at_<k>` and `rate_at_<k>`; without figures or bins the header alone."""
+    """The bins of the reliability diagram as CSV, for plots: one row per bin, with columns
+    `probability_at_<k>` and `rate_at_<k>`; only the header if there are no figures or bins."""
     by_k = {} if figures is None else figures.reliability
     columns = {
         f"{name}_at_{k}": pd.Series([getattr(one, name) for one in by_k.get(str(k), [])])

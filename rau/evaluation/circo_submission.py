@@ -1,4 +1,4 @@
-"""The file that CIRCO's test server takes, one for each protocol, and a check of it.
+"""The files for CIRCO's test server, one per protocol, and their validation.
 
 Format: https://github.com/miccunifi/CIRCO#submission-format: the numbers of the 50 best images by
 the id of each query.
@@ -38,7 +38,7 @@ def build(hidden: HiddenSplit, method: Method, features: FeatureSet) -> dict[str
 
 
 def check(name: str, document: Document, hidden: HiddenSplit) -> None:
-    """Refuse a document that the server would refuse or score wrongly.
+    """Raise for a document that the server would refuse or score wrongly.
 
     Raises:
         UserError: naming the query and what is wrong with it.

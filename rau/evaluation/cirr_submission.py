@@ -1,4 +1,4 @@
-"""The two files that CIRR's test server takes, and a check of them.
+"""The two files for CIRR's test server, and their validation.
 
 Format: https://cirr.cecs.anu.edu.au/test_process/ and the data set's README: for each pair
 id the 50 best image names, or the 3 best of the image set; never the reference.
@@ -37,7 +37,7 @@ def build(hidden: HiddenSplit, method: Method, features: FeatureSet) -> dict[str
 
 
 def check(name: str, document: Document, hidden: HiddenSplit) -> None:
-    """Refuse a document that the server would refuse or score wrongly.
+    """Raise for a document that the server would refuse or score wrongly.
 
     Raises:
         UserError: naming the pair and what is wrong with it.
@@ -45,7 +45,7 @@ def check(name: str, document: Document, hidden: HiddenSplit) -> None:
     metric = next(metric for metric in LENGTHS if file_name(metric) == name)
     head = {"version": VERSION, "metric": metric}
     if {key: document.get(key) for key in head} != head:
-        raise UserError(f"a submission begins with {head}")
+        raise UserError(f"a submission must begin with {head}")
     pairs = {key: names for key, names in document.items() if key not in head}
     expected = {query["query_id"]: query for query in hidden.queries}
     if wrong := sorted(pairs.keys() ^ expected.keys()):

@@ -1,7 +1,7 @@
 """Two methods' rankings of the same queries: paired differences, and the queries that changed most.
 
-A difference is A - B. What is paired is a ranked row: a query under a protocol in one order of its
-captions; the rows of one query are resampled together.
+A difference is A - B. Pairs consist of ranked rows: a row is a query under a protocol in one order
+of its captions. The rows of a query are resampled together.
 """
 
 from collections.abc import Mapping, Sequence
@@ -36,7 +36,7 @@ NEEDED = ["method", *PAIRED_BY, *IMAGES, *MEASURED, "uncertainty", "top"]
 
 @dataclass(frozen=True)
 class Side:
-    """One method's rows of a rankings table, columns `NEEDED`; `name` is what the user calls it."""
+    """The rows of one method in a rankings table, columns `NEEDED`; `name` is given by the user."""
 
     name: str
     method: str
@@ -44,7 +44,7 @@ class Side:
     metadata: RankingsMetadata = UNKNOWN
 
     def row(self, place: int) -> RankingRow:
-        """One row of the columns `NEEDED`; its long lists are read for the rows shown only."""
+        """One row with the columns `NEEDED`; long lists are only read for rows that are shown."""
         row = cast(RankingRow, self.rows.slice(place, 1).to_pylist()[0])
         return {**row, "top": row["top"] or []}
 
@@ -53,8 +53,9 @@ class Side:
 class Pairs:
     """Rows of both sides under one protocol, row i of `a` with row i of `b`.
 
-    Columns are `PAIRED_BY`, `IMAGES`, `MEASURED` and `place`, the row's place in its side's table.
-    `left_out` rows are in neither: their images are missing on a side whose run excludes them.
+    Columns are `PAIRED_BY`, `IMAGES`, `MEASURED` and `place`, the row's position in its side's
+    table. `left_out` rows are in neither: their images are missing, and the run of a side excludes
+    such rows.
     """
 
     protocol: str
@@ -65,7 +66,7 @@ class Pairs:
 
 @dataclass(frozen=True)
 class Cell:
-    """A metric's means on both sides, in percent, and their difference with its interval.
+    """The means of a metric on both sides, in percent, and their difference with its interval.
 
     `holm` is the p-value adjusted for the metrics of its protocol; None outside the mean.
     """
@@ -87,16 +88,16 @@ class Change:
 
 @dataclass(frozen=True)
 class Compared:
-    """One protocol.
+    """The comparison under one protocol.
 
     Attributes:
-        queries: how many, by category.
-        unranked: rows that have no rank on one side or both; they count as misses.
-        left_out: rows that do not count, as their images are missing.
+        queries: number of queries by category.
+        unranked: number of rows without a rank on one side or both; they count as misses.
+        left_out: number of rows that do not count, because their images are missing.
         cells: by category and metric, the mean over categories first. A single category is its own
             mean and is not repeated.
-        gained: what A ranks better, the largest change first.
-        lost: what A ranks worse, the largest change first.
+        gained: queries that A ranks better, the largest change first.
+        lost: queries that A ranks worse, the largest change first.
     """
 
     protocol: str
@@ -110,7 +111,7 @@ class Compared:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Everything compared; `left_out` are protocols that only one side has."""
+    """The whole comparison; `left_out` are protocols that only one side has."""
 
     a: Side
     b: Side
@@ -120,32 +121,32 @@ class Comparison:
 
     @property
     def changes(self) -> list[Change]:
-        """Those of every protocol."""
+        """The changes under all protocols."""
         return [one for done in self.protocols for one in (*done.gained, *done.lost)]
 
 
 def read_side(name: str, path: Path, method: str | None) -> Side:
-    """Rows of one method of a rankings file, and the metadata of its run.
+    """Read the rows of one method from a rankings file, and the metadata of its run.
 
     Args:
-        method: None for the one that the run is about; guessed where the file does not name it.
+        method: None for the run's own method, which is guessed if the file does not name it.
 
     Raises:
-        UserError: when the file is missing, too large, no rankings table or without the method.
+        UserError: when the file is missing, too large, not a rankings table or without the method.
     """
-    remedy = "name a file that stage evaluate wrote"
+    remedy = "choose a file written by the stage evaluate"
     if path.is_file() and path.stat().st_size > MAX_BYTES:
         raise UserError(f"{name}: {path} is larger than {MAX_BYTES} bytes; {remedy}")
     table = read_parquet(path, remedy)
     if missing := [column for column in NEEDED if column not in table.schema.names]:
-        raise UserError(f"{name}: {path} lacks the columns {', '.join(missing)}; {remedy}")
+        raise UserError(f"{name}: {path} has no columns {', '.join(missing)}; {remedy}")
     try:
         rows = table.select(NEEDED).cast(pa.schema([RANKINGS.field(column) for column in NEEDED]))
         metadata = RankingsMetadata.of(table.schema.metadata or {})
     except pa.ArrowException as error:
         raise UserError(f"{name}: {path} has columns of other types ({error}); {remedy}") from error
     except ValueError as error:
-        raise UserError(f"{name}: {path} has odd metadata ({error}); {remedy}") from error
+        raise UserError(f"{name}: {path} has invalid metadata ({error}); {remedy}") from error
     if wrong := fault(rows, RANKINGS):
         raise UserError(f"{name}: {path}: {wrong}; {remedy}")
     methods = rows["method"].unique().to_pylist()
@@ -157,10 +158,10 @@ def read_side(name: str, path: Path, method: str | None) -> Side:
 
 
 def trained(name: str, methods: Sequence[str]) -> str:
-    """The method that a run is about: the trained one; of two, not the deterministic head.
+    """The run's own method: the trained one; if there are two, not the deterministic head.
 
     Raises:
-        UserError: when that leaves none or several.
+        UserError: when this does not determine exactly one method.
     """
     names = {*untrained(0.5, None), COMPOSED}
     left = [m for m in methods if m.removesuffix(" (ridge map)") not in names]
@@ -168,7 +169,7 @@ def trained(name: str, methods: Sequence[str]) -> str:
         left = [m for m in left if m != METHODS[DETERMINISTIC].label]
     if len(left) != 1:
         raise UserError(
-            f"{name} does not say which method to compare; name one of {', '.join(methods)} "
+            f"{name} does not specify its method; choose one of {', '.join(methods)} "
             "with --method-a or --method-b"
         )
     return left[0]
@@ -178,11 +179,11 @@ def pair(a: Side, b: Side) -> tuple[list[Pairs], list[str]]:
     """Pair the rows of both sides by protocol, category, query and text.
 
     Returns:
-        The pairs of every protocol that both have, and the other protocols' names.
+        The pairs under every common protocol, and the names of the other protocols.
 
     Raises:
-        UserError: when there is no such protocol, the sides are of different data sets or ranked
-            different queries, or no query of a category is left.
+        UserError: when there is no common protocol, the sides are of different data sets or ranked
+            different queries, or a category has no query left.
     """
     sides = f"A, {a.name}, and B, {b.name},"
     data = (a.metadata.dataset, b.metadata.dataset)
@@ -199,7 +200,7 @@ def pair(a: Side, b: Side) -> tuple[list[Pairs], list[str]]:
             "evaluate both under the same one"
         )
     ours, theirs = (_rows(side, shared) for side in (a, b))
-    # An order of the captions is a row, so rows are what is counted here.
+    # Each caption order is a row, so rows are counted here.
     only = [len(x.index.difference(y.index)) for x, y in ((ours, theirs), (theirs, ours))]
     if any(only):
         raise UserError(
@@ -209,7 +210,7 @@ def pair(a: Side, b: Side) -> tuple[list[Pairs], list[str]]:
     moved = (ours[IMAGES].fillna("") != theirs[IMAGES].fillna("")).any(axis=1).sum()
     if moved:
         raise UserError(
-            f"{sides} give {moved} of their rows different references or targets; "
+            f"{sides} have different references or targets in {moved} of their rows; "
             "compare runs of the same data set"
         )
     kept = ~(ours["left_out"] | theirs["left_out"])

@@ -1,4 +1,4 @@
-"""Distractors that were counted, and their file: what they do to the rankings of every method."""
+"""Counted distractors and their file: the effect of distractors on the rankings of every method."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -36,13 +36,13 @@ class _About(Section):
 
 @dataclass(frozen=True)
 class Counted:
-    """Some units of a stream of distractors.
+    """The counts of some units of a stream of distractors.
 
     Attributes:
-        done: their numbers.
-        images: how many distractors they hold.
-        skipped: how many other images, which the gallery or a query has.
-        tallies: what the distractors do.
+        done: the numbers of the units.
+        images: number of distractors in them.
+        skipped: number of other images, which are in the gallery or a query.
+        tallies: the effect of the distractors.
     """
 
     done: frozenset[int]
@@ -51,7 +51,7 @@ class Counted:
     tallies: Tallies
 
     def __add__(self, other: Self) -> Self:
-        """The units of both, none of which is in both."""
+        """Combine two disjoint sets of units."""
         return type(self)(
             self.done | other.done,
             self.images + other.images,
@@ -60,7 +60,7 @@ class Counted:
         )
 
     def write(self, path: Path) -> None:
-        """Write it as Parquet, whole or not at all."""
+        """Write as Parquet, completely or not at all."""
         about = _About(done=sorted(self.done), images=self.images, skipped=self.skipped)
         columns: dict[str, list[Any]] = {name: [] for name in _SCHEMA.names}
         for (method, category), tally in self.tallies.items():
@@ -74,13 +74,13 @@ class Counted:
 
     @classmethod
     def read(cls, path: Path, like: Self) -> Self:
-        """Read what `write` wrote.
+        """Read a file written by `write`.
 
         Args:
-            like: of the same methods and tasks.
+            like: counts of the same methods and tasks.
 
         Raises:
-            UserError: when the file is missing, damaged or of other ones.
+            UserError: when the file is missing, damaged or of other methods or tasks.
         """
         remedy = "remove it"
         table = read_parquet(path, remedy)
@@ -101,11 +101,11 @@ class Counted:
                     _matrix(own["scores"], tally.scores),
                 )
         except (ValidationError, ValueError) as error:
-            raise UserError(f"{path} does not hold counts of this run; {remedy}") from error
+            raise UserError(f"{path} does not contain counts of this run; {remedy}") from error
         return cls(frozenset(about.done), about.images, about.skipped, tallies)
 
 
 def _matrix(column: pa.ChunkedArray, like: NDArray[Any]) -> NDArray[Any]:
-    """A column of lists as an array of the shape and type of another; raises ValueError."""
+    """A column of lists as an array of the shape and type of `like`; raises ValueError."""
     flat: NDArray[Any] = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
     return flat.astype(like.dtype).reshape(like.shape)

@@ -1,7 +1,7 @@
-"""The headline's val queries among images that answer none, as many as files hold.
+"""The headline's val queries ranked among any number of distractors, images that answer no query.
 
-They stream through memory a block at a time. Units of the stream can be counted by several machines
-and at several times: what was counted lies in a folder, and is never counted again.
+Distractors are streamed through memory in blocks. Units of the stream can be counted by several
+machines and at different times: counts are stored in a folder and never computed again.
 """
 
 import time
@@ -27,9 +27,9 @@ from rau.retrieval.tasks import BLOCK, Method, Ranked, Task, encode_all
 from rau.schemas import GalleryRow, QueryRow
 from rau.shards import Shard
 
-# After so many seconds what was counted is written.
+# Seconds between writes of the counts.
 SAVED_EVERY = 120.0
-# A change of what is counted or written makes older files useless.
+# Increment when the counts or their file format change, to invalidate older files.
 RECIPE = 1
 ALL = Shard(1, 1)
 
@@ -39,10 +39,10 @@ class Distractors:
     """Images that answer no query.
 
     Attributes:
-        source: their file or folder, as the user named it.
+        source: their file or folder, as given by the user.
         stream: their features.
-        known: ids of the gallery's and the queries' own images, which are skipped.
-        folder: for what was counted of these images for these queries and methods.
+        known: ids of the images in galleries and queries, which are skipped.
+        folder: the folder for the counts of these images for these queries and methods.
     """
 
     source: str
@@ -64,10 +64,11 @@ class Distractors:
         """Find the files.
 
         Args:
-            source: the parameter `evaluate.distractors`, and `path` where that is.
-            features: those of the data set.
-            parts: folder of what all runs count.
-            inputs: a digest of all that the counts depend on but these files.
+            source: the parameter `evaluate.distractors`.
+            path: the resolved `source`.
+            features: the features of the data set.
+            parts: folder for the counts of all runs.
+            inputs: digest of everything that the counts depend on except these files.
 
         Raises:
             UserError: when there are none, or they are of another encoder.
@@ -84,15 +85,15 @@ class Distractors:
         top_k: int,
         shard: Shard = ALL,
     ) -> Counted:
-        """Count a share of the images, and write it; what lies in the folder is taken from there.
+        """Count a shard of the images and write the counts; counts in the folder are reused.
 
         Of a share, what a file of a larger one holds is left to that.
 
         Args:
-            top_k: how many of the best to list.
+            top_k: number of best images to list.
 
         Raises:
-            UserError: when a file is damaged or of another form.
+            UserError: when a file is damaged or has another format.
         """
         questions = {
             (name, task.category): tally.Question.of(task, encoded)
@@ -115,7 +116,7 @@ class Distractors:
         return counted
 
     def figures(self, protocol: Protocol, counted: Counted) -> DistractorFigures:
-        """What `metrics.json` says of them."""
+        """The entry of `metrics.json`."""
         return DistractorFigures(
             protocol=protocol.name,
             source=self.source,
@@ -124,14 +125,14 @@ class Distractors:
         )
 
     def _counted(self, none: Counted, wanted: set[int]) -> tuple[Counted, set[int]]:
-        """What files of the folder hold of the wanted units, those with most of them first; and the
-        units of files that hold more than these, which a run over everything takes from there."""
+        """The requested units found in files of the folder, starting with the largest file; and the
+        units of files that also contain others, which a run over everything takes from there."""
         files = []
         for path in sorted(self.folder.glob("*.parquet")):
             try:
                 files.append(Counted.read(path, none))
             except UserError:
-                # Damaged: it is counted again.
+                # Damaged: its units are counted again.
                 path.unlink(missing_ok=True)
         found, others = none, set[int]()
         for one in sorted(files, key=lambda one: -len(one.done)):
@@ -172,7 +173,7 @@ class Distractors:
 def enlarged(
     counted: Counted, tasks: Sequence[Task], ranked: Mapping[str, Sequence[Ranked]]
 ) -> tuple[list[Task], dict[str, list[Ranked]]]:
-    """Tasks and their rankings, by method, in galleries that hold all that was counted besides."""
+    """Tasks and their rankings by method, in galleries that also contain the counted images."""
     larger: list[Task] = []
     lists: dict[str, list[Ranked]] = {name: [] for name in ranked}
     for number, task in enumerate(tasks):
@@ -186,7 +187,7 @@ def enlarged(
 
 
 def _known(queries: Sequence[QueryRow], galleries: Sequence[GalleryRow]) -> pa.Array:
-    """Ids that are no distractor's: of galleries, and of all images that val queries name."""
+    """Ids that cannot be distractors: those of galleries and of all images in val queries."""
     known: set[str | None] = {row["image_id"] for row in galleries}
     for query in queries:
         if query["split"] == "val":
@@ -196,6 +197,6 @@ def _known(queries: Sequence[QueryRow], galleries: Sequence[GalleryRow]) -> pa.A
 
 
 def _encoded(features: Tensor, method: Method) -> Tensor:
-    """Vectors (N, d) of features (N, d_image), made as those of a gallery."""
+    """Gallery vectors (N, d) of features (N, d_image)."""
     parts = torch.split(features, BLOCK)
     return torch.cat([method.encode_gallery(part.float())[0] for part in parts])

@@ -1,4 +1,4 @@
-"""The split of a data set whose targets only a server knows."""
+"""The split of a data set whose targets are known only to an evaluation server."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ Document = dict[str, Any]
 
 @dataclass(frozen=True)
 class HiddenSplit:
-    """What a submission must cover.
+    """The queries and images that a submission must cover.
 
     Attributes:
-        split: its name.
+        split: name of the split.
         queries: at least one.
-        gallery: ids of the images that they are ranked among.
+        gallery: ids of the images that are ranked.
     """
 
     split: str
@@ -34,20 +34,20 @@ class HiddenSplit:
         queries: Sequence[QueryRow],
         galleries: Sequence[GalleryRow],
     ) -> Self | None:
-        """Take it from the tables; None where it has no queries.
+        """Select the split from the tables; None if it has no queries.
 
         Args:
-            split, gallery: their names there.
+            split, gallery: their names in the tables.
         """
         own = [query for query in queries if query["split"] == split]
         names = frozenset(row["image_id"] for row in galleries if row["gallery"] == gallery)
         return cls(split, own, names) if own else None
 
     def check_whole(self, features: FeatureSet) -> None:
-        """Refuse features that lack an image: a submission without it would not measure the method.
+        """Check that features have all images; without them a submission would be meaningless.
 
         Raises:
-            UserError: naming the first few that lack.
+            UserError: naming the first few missing images.
         """
         absent = sorted(self.gallery - set(features.images.names))
         if absent:

@@ -1,4 +1,4 @@
-"""A trained head and its baselines measured: the metrics and rankings of a run."""
+"""The metrics and rankings of a run: a trained head and its baselines."""
 
 import itertools
 import json
@@ -35,12 +35,12 @@ REMEDY = "run `python -m pipeline.train` and `python -m pipeline.deterministic` 
 
 
 class HeadRecord(TrainingSummary):
-    """What is saved with a trained head.
+    """The record saved with a trained head.
 
     Attributes:
-        features: the metadata of those it was trained on.
-        joins_captions: whether queries have several captions, so that one alone is written as one
-            of them (`rau.datasets.captions.single_text`).
+        features: metadata of the features that it was trained on.
+        joins_captions: whether queries have several captions, so that a single one is written as
+            one of them (`rau.datasets.captions.single_text`).
     """
 
     model_config = ConfigDict(extra="ignore")
@@ -56,13 +56,13 @@ class HeadRecord(TrainingSummary):
             return self
         choices = itertools.product(get_args(protocols.Reference), get_args(Join))
         if absent := {weight_key(*choice) for choice in choices} - {*self.text_weights}:
-            raise ValueError(f"text_weights lacks {min(absent)}")
+            raise ValueError(f"text_weights has no {min(absent)}")
         return self
 
 
 @dataclass(frozen=True)
 class TrainedHead:
-    """A trained head, the record saved with it, and its name in tables."""
+    """A trained head, its record, and its name in tables."""
 
     head: ComposedHead
     record: HeadRecord
@@ -70,7 +70,7 @@ class TrainedHead:
 
     @classmethod
     def load(cls, folder: Path, features: FeatureSet) -> Self:
-        """Read a head that was trained on these features, onto their device.
+        """Read a head that was trained on these features, to their device.
 
         Raises:
             UserError: when the head is damaged, or was trained on different features.
@@ -90,7 +90,7 @@ def read_text_map(path: Path, features: FeatureSet) -> Tensor:
     """The baselines' ridge map from text to image features, (d_text + 1, d_image).
 
     Raises:
-        UserError: when the file is damaged or of other features.
+        UserError: when the file is damaged or does not fit the features.
     """
     text_map = checkpoint.load_state(path, "a ridge map", REMEDY)[0].get("text_map")
     shape = (features.text_matrix.shape[1] + 1, features.image_matrix.shape[1])
@@ -106,16 +106,15 @@ def contestants(
     text_map: Tensor | None,
     pairs: Features | None,
 ) -> dict[Protocol, dict[str, Method]]:
-    """All that is measured, by protocol and name: the untrained baselines, then the heads.
+    """All methods to evaluate, by protocol and name: the untrained baselines, then the heads.
 
     Args:
-        deterministic: the head that the trained one is paired with by query; None where there is
-            none.
+        deterministic: the head that the trained one is paired with by query, if any.
         text_map: the baselines' ridge map; None in a shared space.
-        pairs: features of reference and text in one pass; None where the encoder has no such pass.
+        pairs: joint features of reference and text; None if the encoder has no joint pass.
 
     Raises:
-        UserError: when the headline is none of the protocols.
+        UserError: when the headline is not one of the protocols.
     """
     known = [trained] if deterministic is None else [deterministic, trained]
     heads: dict[str, Method] = {one.label: one.head for one in known}
@@ -142,16 +141,15 @@ def evaluate_run(
     training: Mapping[str, float | None] | None,
     distractors: Distractors | None = None,
 ) -> tuple[RunMetrics, pa.Table]:
-    """Rank and measure a head, the deterministic head and the untrained baselines.
+    """Rank and evaluate a head, the deterministic head and the untrained baselines.
 
     Args:
         images, queries, galleries: rows of the data set's tables.
-        methods: the `contestants`.
-        deterministic: the head that the trained one is paired with by query; None where there is
-            none.
-        training: result of `training.history.summary`; None where the head was not trained here,
-            which leaves nothing to diagnose.
-        distractors: images among which the headline's protocol is measured too.
+        methods: the result of `contestants`.
+        deterministic: the head that the trained one is paired with by query, if any.
+        training: result of `training.history.summary`; None if the head was not trained here, so
+            that there is nothing to diagnose.
+        distractors: images added to the galleries of the headline's protocol, as another protocol.
 
     Returns:
         The metrics, and a table of schema `RANKINGS`.
@@ -209,7 +207,7 @@ def with_baselines(
 
 
 def rankings_metadata(metrics: RunMetrics) -> dict[str, str]:
-    """Metadata of a rankings file, read as `rau.table_metadata.RankingsMetadata`."""
+    """Metadata of a rankings file, which `rau.table_metadata.RankingsMetadata` reads."""
     return {
         "method": metrics.method,
         "dataset": json.dumps(metrics.dataset.model_dump(by_alias=True, exclude_defaults=True)),

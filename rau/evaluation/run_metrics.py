@@ -17,10 +17,10 @@ from rau.table_metadata import cautions
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Percent = Annotated[float, Field(ge=0, le=100)]
-# By category, `mean` among them, and metric.
+# By category, including `mean`, and metric.
 Scores = dict[str, dict[str, Percent]]
 Intervals = dict[str, dict[str, Interval]]
-# Of metrics in tables of runs; capitals come first in MLflow's lists.
+# Names of metrics in tables of runs; capitals come first in MLflow's lists.
 SHORT = {
     "MAP": "map",
     "R1": "recall_at_1",
@@ -33,13 +33,13 @@ MAX_BYTES = 64 * 2**20
 
 
 class DatasetLabel(Section):
-    """Which copy of which data set.
+    """The data set, and the kind of its copy.
 
     Attributes:
         copy_kind: `official`, `custom` or `built in`; `copy` in the file.
-        root: the user's folder.
+        root: the user-provided folder.
         differs: annotation files that differ from the published ones.
-        unverified: digests by path of files whose published digest is not known.
+        unverified: digests by path of files whose published digest is unknown.
     """
 
     name: str
@@ -50,7 +50,7 @@ class DatasetLabel(Section):
 
     @classmethod
     def of_table(cls, queries: Path) -> Self:
-        """Read the label of the copy that a queries table was made from.
+        """Read the label of the copy from a queries table.
 
         Raises:
             UserError: when the table has no label.
@@ -65,7 +65,7 @@ class DatasetLabel(Section):
 
     @property
     def built_in(self) -> bool:
-        """Whether it is the data set that is drawn here."""
+        """Whether it is the data set that this project renders."""
         return (self.name, self.copy_kind) == ("garments", "built in")
 
     def __str__(self) -> str:
@@ -73,7 +73,7 @@ class DatasetLabel(Section):
 
 
 class Relevance(Section):
-    """Number of correct answers of a val query."""
+    """Number of correct answers per val query."""
 
     queries: NonNegativeInt
     median: Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -92,8 +92,8 @@ class Headline(Section):
 class TrainingSummary(Section):
     """Choices made on the holdout, and numbers of queries.
 
-    `dataset` is what was trained on: None where nothing was, or where an older version trained. The
-    weights are empty where there was no holdout.
+    `dataset` is the data set trained on; None if nothing was trained, or by an older version. The
+    weights are empty if there was no holdout.
     """
 
     select: str
@@ -105,12 +105,12 @@ class TrainingSummary(Section):
 
 
 class MethodComposition(Section):
-    """A method beside the single modalities.
+    """A method compared with the single modalities.
 
     Attributes:
         gap: of the headline metric to the better single modality, paired by query, in points.
-        alone: share of the queries that it finds which one modality alone solves too; None where
-            it finds none.
+        alone: of the queries that it solves, the share that a single modality also solves; None if
+            it solves none.
     """
 
     gap: PairedDifference
@@ -118,14 +118,13 @@ class MethodComposition(Section):
 
 
 class Composition(Section):
-    """What the single modalities do alone under a protocol, and the methods beside them.
+    """The single modalities under a protocol, and the methods compared with them.
 
-    A query is solved, and found, where the target is among the first `cut`. Shares are means over
-    categories.
+    A query is solved if the target is among the first `cut`. Shares are means over categories.
 
     Attributes:
-        metric: the headline, of which the gaps are.
-        better: name of the single modality that has more of it.
+        metric: the headline metric, whose gaps are given.
+        better: name of the single modality with the higher value.
         reference, caption, either: share of the queries that the reference alone solves, the
             caption alone, and at least one of them.
         methods: by name.
@@ -141,13 +140,13 @@ class Composition(Section):
 
 
 class DistractorFigures(Section):
-    """Images that answer no query, among which those of the headline are ranked once more.
+    """Images that answer no query, added to the galleries of the headline's protocol.
 
     Attributes:
-        protocol: under whose name that is measured.
-        source: their files, as the parameter names them.
-        images: how many were added to every gallery.
-        skipped: how many others the files hold, which a gallery or a query has.
+        protocol: name of the resulting protocol.
+        source: their files, as named by the parameter.
+        images: number of images added to every gallery.
+        skipped: number of images in the files that are also in a gallery or a query.
     """
 
     protocol: str
@@ -160,13 +159,13 @@ class BenchmarkResult(Section):
     """Every method under every protocol.
 
     Attributes:
-        protocols, intervals: of the method that the run is about, by protocol.
-        baselines, baseline_intervals: of the others, by name and protocol.
+        protocols, intervals: those of the run's own method, by protocol.
+        baselines, baseline_intervals: those of the other methods, by name and protocol.
         galleries: number of images by protocol and category.
         against: differences to the deterministic head by protocol, category and metric.
         composition: by protocol.
-        aspects: mAP@10 by protocol, method and semantic aspect; empty where queries have none.
-        distractors: what the protocol of the larger gallery adds; None where there is none.
+        aspects: mAP@10 by protocol, method and semantic aspect; empty if queries have none.
+        distractors: the images of the protocol with distractors; None if there is none.
     """
 
     protocols: dict[str, Scores] = Field(default_factory=dict)
@@ -181,7 +180,7 @@ class BenchmarkResult(Section):
 
 
 class ReliabilityBin(Section):
-    """Mean probability and rate of some queries with about one probability."""
+    """Mean predicted probability and observed rate of queries with similar probabilities."""
 
     probability: Share
     rate: Share
@@ -189,18 +188,18 @@ class ReliabilityBin(Section):
 
 
 class CalibrationFigures(Section):
-    """How the head's calibration does on val, which it was not fitted on.
+    """The head's calibration evaluated on val, which it was not fitted on.
 
     Attributes:
-        queries, gallery: how many, and the median size of their galleries.
-        fitted_on, fitted_gallery: the same of the holdout.
-        auroc: by k, of the probability for whether what is wanted is among the first k; None where
-            it always is, or never.
+        queries, gallery: number of val queries, and the median size of their galleries.
+        fitted_on, fitted_gallery: the same for the holdout.
+        auroc: by k, AUROC of the probability for predicting that the target is among the first k;
+            None if it always or never is.
         ece: by k, expected calibration error, 15 bins of equal mass.
-        rate, mean_probability: by k, how often it is, and how probable it was said to be.
-        reliability: by k, these bins, the surest first; empty in files of older versions.
-        coverage: share of the queries whose list, meant to hold the wanted with 90 %, does.
-        length: median length of these lists; None where most queries have none.
+        rate, mean_probability: by k, observed frequency and mean predicted probability.
+        reliability: by k, these bins, the most confident first; empty in files of older versions.
+        coverage: share of the queries whose prediction set at 90 % contains the target.
+        length: median size of these sets; None if most queries have none.
     """
 
     queries: PositiveInt
@@ -219,20 +218,20 @@ class CalibrationFigures(Section):
     def _same_cuts(self) -> Self:
         by_k = (self.auroc, self.ece, self.rate, self.mean_probability, self.reliability)
         if len({tuple(one) for one in by_k if one}) > 1:
-            raise ValueError("the figures have different k")
+            raise ValueError("the figures are for different k")
         return self
 
 
 def short_names(values: Mapping[str, float], headline: str) -> dict[str, float]:
-    """The few values that tables of runs show, the metric `headline` among them, by names that
-    stand first in MLflow's lists."""
+    """The few values shown in tables of runs, including the metric `headline`, by names that come
+    first in MLflow's lists."""
     found = {short: values[name] for short, name in SHORT.items() if name in values}
     return {"Headline": values[headline]} | found
 
 
 class RunMetrics(BenchmarkResult):
-    """All of `metrics.json`; `encoder` is the metadata of both feature tables, `head` names a head
-    that was trained elsewhere."""
+    """The content of `metrics.json`; `encoder` is the metadata of both feature tables, `head` names
+    a head that was trained elsewhere."""
 
     method: str
     head: str | None = None
@@ -247,9 +246,9 @@ class RunMetrics(BenchmarkResult):
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
-        """Every table can be made: all have the same protocols, categories and metrics."""
+        """Check that all parts have the same protocols, categories and metrics."""
         if absent := sorted({"encoder", "weights"} - set(self.encoder)):
-            raise ValueError(f"encoder does not say its {absent[0]}")
+            raise ValueError(f"encoder has no {absent[0]}")
         for protocol, ours in self.protocols.items():
             where = f"protocol {protocol}"
             if {*self.galleries.get(protocol, ())} | {MEAN} != {*ours}:
@@ -267,29 +266,29 @@ class RunMetrics(BenchmarkResult):
             if self.against and _shape(self.against.get(protocol, {})).keys() != ours.keys():
                 raise ValueError(f"{where} has no differences to the deterministic head")
         if self.distractors and self.distractors.protocol not in self.protocols:
-            raise ValueError("the distractors' protocol is none of the protocols")
+            raise ValueError("the distractors' protocol is not one of the protocols")
         if "train" not in self.training.queries:
-            raise ValueError("training.queries does not say how many were trained on")
+            raise ValueError("training.queries has no number of train queries")
         head = self.headline
         if head.metric not in self.protocols.get(head.protocol, {}).get(MEAN, {}):
-            raise ValueError("the headline is none of the metrics")
+            raise ValueError("the headline is not one of the metrics")
         return self
 
     @property
     def trained_here(self) -> bool:
-        """Whether there was a training, of which there is a history."""
+        """Whether the run trained a head and has a training history."""
         return self.head is None and self.training.queries["train"] > 0
 
     @property
     def gain(self) -> PairedDifference | None:
-        """The headline's difference to the deterministic head; None where there is none."""
+        """The headline's difference to the deterministic head, if any."""
         head = self.headline
         return self.against.get(head.protocol, {}).get(MEAN, {}).get(head.metric)
 
     @property
     def main(self) -> dict[str, float]:
-        """The few values that tables of runs show, by short names: means over categories of the
-        headline's protocol, and of each other protocol the headline metric under its name."""
+        """The few values shown in tables of runs, by short names: the means over categories under
+        the headline's protocol, and the headline metric of each other protocol under its name."""
         head = self.headline
         own = self.protocols[head.protocol][MEAN]
         found = short_names(own, head.metric)
@@ -302,7 +301,7 @@ class RunMetrics(BenchmarkResult):
 
     @property
     def cautions(self) -> list[str]:
-        """What a reader must know of the features."""
+        """Warnings on the features."""
         return cautions(self.encoder, self.dataset.built_in)
 
     @property
@@ -311,12 +310,12 @@ class RunMetrics(BenchmarkResult):
         return f"{self.encoder['encoder']}, {self.encoder['weights']}"
 
     def write(self, path: Path) -> None:
-        """Write it as JSON, whole or not at all."""
+        """Write as JSON, completely or not at all."""
         write_json(path, self.model_dump(mode="json", by_alias=True))
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Read what `write` wrote.
+        """Read a file written by `write`.
 
         Raises:
             UserError: when the file is missing, too large or malformed.

@@ -1,4 +1,4 @@
-"""Files for the servers that measure hidden splits, checked before they are written."""
+"""Files for the servers that evaluate hidden splits, checked before they are written."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ MAX_BYTES = 5_000_000
 
 
 class Format(Protocol):
-    """A module that knows the files of one server.
+    """A module that implements the files for one server.
 
     Attributes:
         SPLIT, GALLERY: names of the hidden split and of its gallery.
@@ -33,7 +33,7 @@ class Format(Protocol):
         ...
 
     def check(self, name: str, document: Document, hidden: HiddenSplit) -> None:
-        """Refuse a document that the server would refuse; raises UserError saying why."""
+        """Raise a UserError with the reason if the server would refuse the document."""
         ...
 
 
@@ -47,7 +47,7 @@ def write(
     """Check all documents and write each to its file.
 
     Raises:
-        UserError: when a document is invalid, or larger than a server takes.
+        UserError: when a document is invalid, or larger than the server accepts.
     """
     texts = {}
     for name, document in documents.items():
@@ -71,11 +71,12 @@ def submit(
     """Write the files for the server of a data set's hidden split, and `status.json`.
 
     Returns:
-        The status: `files`, their names, and `reason`, why there are none.
+        The status: `files`, the names of the files, and `reason`, why there are none.
     """
     for outdated in folder.glob("*.json"):
         outdated.unlink(missing_ok=True)
-    status: dict[str, Any] = {"files": [], "reason": "no server measures a split of this data set"}
+    reason = "no server evaluates a split of this data set"
+    status: dict[str, Any] = {"files": [], "reason": reason}
     if form := FORMATS.get(dataset):
         hidden = HiddenSplit.of(form.SPLIT, form.GALLERY, queries, galleries)
         status["reason"] = f"this copy has no queries of {form.SPLIT}"

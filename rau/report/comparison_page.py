@@ -33,12 +33,12 @@ OTHER = "the images on this machine are of another data set"
 
 @dataclass(frozen=True)
 class Pictures:
-    """What ranked lists are shown with.
+    """Images and answers for showing ranked lists.
 
     Attributes:
         paths: image files by id.
-        relevant: correct answers by query id, where they are known.
-        note: why there are no images; empty where there are.
+        relevant: correct answers by query id, if known.
+        note: why there are no images; empty if there are.
     """
 
     paths: Mapping[str, Path] = field(default_factory=dict)
@@ -52,7 +52,7 @@ def pictures(
     manifest: Sequence[ManifestRow],
     queries: Sequence[QueryRow],
 ) -> Pictures:
-    """The images on this machine, where they are of the data set that was compared.
+    """The images on this machine, if they belong to the data set that was compared.
 
     Args:
         changes: the queries that are shown.
@@ -60,7 +60,7 @@ def pictures(
     """
     known = {q["query_id"]: (q["reference_id"], q["target_id"]) for q in queries}
     shown = [one.a for one in changes]
-    # Ids such as dress-val-0 are the same in every data set of the layout; the images are not.
+    # Ids such as dress-val-0 occur in every data set of the layout, with different images.
     if any(known.get(row["query_id"]) != (row["reference_id"], row["target_id"]) for row in shown):
         return Pictures(note=OTHER)
     wanted = {name for one in changes for row in (one.a, one.b) for name in shown_images(row)}
@@ -71,7 +71,7 @@ def pictures(
 
 
 def _lists(change: Change, shown: Pictures) -> Iterable[tuple[str, list[Ranked] | None]]:
-    """Caption and ranked list of both sides; None where an image is missing."""
+    """Caption and ranked list of both sides; None if an image is missing."""
     for letter, row in (("A", change.a), ("B", change.b)):
         caption = f"{letter}: rank of the target {rank(row)}"
         if row["uncertainty"] is not None:
@@ -81,13 +81,13 @@ def _lists(change: Change, shown: Pictures) -> Iterable[tuple[str, list[Ranked] 
 
 
 def _reference(change: Change, shown: Pictures) -> str:
-    """The reference's picture; empty where it is missing."""
+    """The image of the reference; empty if missing."""
     path = shown.paths.get(change.a["reference_id"])
     return picture(path) if path else ""
 
 
 def difference(done: Compared) -> Plot:
-    """The differences of a protocol's mean, by metric."""
+    """Forest plot of the differences in a protocol's mean, by metric."""
     points = []
     for metric, cell in done.cells[MEAN].items():
         one = cell.difference
@@ -130,12 +130,12 @@ def described(side: Side) -> str:
         metadata.encoder and f"encoder {metadata.encoder}",
         metadata.coverage,
     )
-    unknown = "its file does not say its data set, encoder and coverage"
+    unknown = "its file does not name its data set, encoder and coverage"
     return "; ".join(filter(None, known)) or unknown
 
 
 def unlike(comparison: Comparison) -> str:
-    """What else differs between the sides, in one line; empty where nothing is known to."""
+    """What else differs between the sides, in one line; empty if nothing known differs."""
     a, b = comparison.a.metadata, comparison.b.metadata
     pairs = {
         "copy of the data set": (a.copy, b.copy),
@@ -145,7 +145,7 @@ def unlike(comparison: Comparison) -> str:
     words = [what for what, pair in pairs.items() if all(pair) and pair[0] != pair[1]]
     if not words:
         return ""
-    return f"A and B differ in {', '.join(words)}: differences are not of the methods alone"
+    return f"A and B differ in {', '.join(words)}: differences are not only due to the methods"
 
 
 def text_table(comparison: Comparison) -> str:
@@ -158,7 +158,7 @@ def text_table(comparison: Comparison) -> str:
     for done in comparison.protocols:
         lines += ["", f"protocol {done.protocol}, {sum(done.queries.values())} queries"]
         if done.left_out:
-            lines.append(f"  {done.left_out} rows are left out, as their images are missing")
+            lines.append(f"  {done.left_out} rows are left out, because their images are missing")
         categories = [name for name in done.cells if name != MEAN]
         header = f"{'A':>8}{'B':>8}{'A - B':>9}{'95 % interval':>20}{'p':>11}{'Holm p':>11}"
         lines.append(f"  {'metric':<20}{header}" + "".join(f"{name:>12}" for name in categories))
@@ -176,7 +176,7 @@ def text_table(comparison: Comparison) -> str:
             text = " ".join(change.a["text"].split())
             lines.append(f"  {title:<8}{change.a['query_id']}: {ranks}: {text}")
     if comparison.left_out:
-        lines += ["", f"protocols of one side only, left out: {', '.join(comparison.left_out)}"]
+        lines += ["", f"left out, only in one side: protocols {', '.join(comparison.left_out)}"]
     return "\n".join(lines)
 
 
@@ -216,14 +216,14 @@ def changes_csv(comparison: Comparison) -> str:
 
 
 def write(comparison: Comparison, shown: Pictures, folder: Path) -> None:
-    """The page `index.html`, and both CSV files."""
+    """Write the page `index.html` and both CSV files."""
     write_text(folder / "differences.csv", differences_csv(comparison))
     write_text(folder / "changes.csv", changes_csv(comparison))
     write_text(folder / "index.html", render(comparison, shown))
 
 
 def file_name(name: str, method: str | None) -> str:
-    """A side as part of a file name; a digest is added where characters were replaced."""
+    """A side as part of a file name; a digest is added if characters were replaced."""
     whole = name if method is None else f"{name}_{method}"
     plain = re.sub(r"[^A-Za-z0-9._]+", "-", whole).strip("-.")[-LONGEST:]
     return plain if plain == whole else f"{plain}-{digest(whole)}".lstrip("-.")

@@ -1,4 +1,4 @@
-"""The queries that a report shows: successes, near misses and failures, evenly spread."""
+"""The queries that a report shows: successes, near misses and failures, evenly spaced."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,9 +21,9 @@ RESULTS: Mapping[str, Callable[[int | None], bool]] = {
 
 @dataclass(frozen=True)
 class Ranked:
-    """An image of a ranked list, as JPEG in base64; `score` where it is known.
+    """An image of a ranked list, as JPEG in base64; `score` is None if unknown.
 
-    `kind` is `target`, `right` for another correct answer, or empty; `words` says it.
+    `kind` is `target`, `right` for another correct answer, or empty; `words` is its label.
     """
 
     image_id: str
@@ -39,9 +39,9 @@ class Example:
 
     Attributes:
         result: of `RESULTS`.
-        rank: the target's; None where it has none.
+        rank: the rank of the target; None if it has none.
         reference: JPEG in base64.
-        right: how many of `top` answer the query; None where that is known of the target alone.
+        right: number of correct answers in `top`; None if only the target is known.
     """
 
     query_id: str
@@ -56,7 +56,7 @@ class Example:
 
 
 def image_paths(root: Path, images: Iterable[ManifestRow | ImageRow]) -> dict[str, Path]:
-    """Files of the images that are usable, by id; `root` is the folder of the data set."""
+    """Files of the usable images by id; `root` is the folder of the data set."""
     return {
         row["image_id"]: root / row["path"]
         for row in images
@@ -65,18 +65,18 @@ def image_paths(root: Path, images: Iterable[ManifestRow | ImageRow]) -> dict[st
 
 
 def relevant_answers(queries: Iterable[QueryRow]) -> dict[str, Sequence[str]]:
-    """Correct answers by query id, of the queries for which they are known."""
+    """Correct answers by query id, for queries whose correct answers are known."""
     return {q["query_id"]: q["relevant"] for q in queries if q["relevant"] is not None}
 
 
 def evenly(rows: Sequence[RankingRow], count: int) -> list[RankingRow]:
-    """At most `count` rows at equal distances."""
+    """At most `count` rows, evenly spaced."""
     step = max(1, len(rows) // count)
     return list(rows[step // 2 :: step][:count])
 
 
 def shown_images(row: RankingRow) -> set[str]:
-    """Ids of the images that are shown of a row."""
+    """Ids of the images that are shown for a row."""
     return {row["reference_id"], *row["top"][:SHOWN]}
 
 
@@ -87,7 +87,7 @@ def choose(
 
     Args:
         rankings: of one method under one protocol.
-        paths: image files by id; a query with an image that is missing there is not shown.
+        paths: image files by id; queries with images missing from it are not shown.
         count: maximum number of rows per result.
     """
     whole = [row for row in rankings if shown_images(row) <= set(paths)]
@@ -102,7 +102,7 @@ def mixed(
     paths: Mapping[str, Path],
     relevant: Mapping[str, Sequence[str]],
 ) -> list[Example]:
-    """The chosen rows with their pictures: results in turn, and the categories of each in turn."""
+    """The chosen rows with their images, alternating over results, and over categories within."""
     by_result = []
     for result, rows in chosen.items():
         categories: dict[str, list[tuple[str, RankingRow]]] = {}
@@ -113,7 +113,7 @@ def mixed(
 
 
 def _in_turn(lists: Iterable[Sequence[Item]]) -> list[Item]:
-    """The first of each list, the second of each, and so on."""
+    """The first item of each list, then the second of each, and so on."""
     return [one for turn in zip_longest(*lists) for one in turn if one is not None]
 
 
@@ -123,7 +123,7 @@ def example(
     paths: Mapping[str, Path],
     relevant: Mapping[str, Sequence[str]],
 ) -> Example:
-    """A row of the rankings with its pictures."""
+    """A row of the rankings with its images."""
     top = ranked_list(row, paths, relevant)
     known = row["query_id"] in relevant
     return Example(
@@ -142,24 +142,25 @@ def example(
 def ranked_list(
     row: RankingRow, paths: Mapping[str, Path], relevant: Mapping[str, Sequence[str]]
 ) -> list[Ranked]:
-    """The first images of a row, the correct ones marked where they are known."""
+    """The first images of a row, with the correct ones marked if known."""
     right = relevant.get(row["query_id"], ())
     found = []
     for name, score in zip_longest(row["top"][:SHOWN], row.get("scores", [])[:SHOWN]):
-        words = "target" if name == row["target_id"] else "right too" if name in right else ""
-        found.append(Ranked(name, picture(paths[name]), score, words.split(" ")[0], words))
+        kind = "target" if name == row["target_id"] else "right" if name in right else ""
+        words = "correct" if kind == "right" else kind
+        found.append(Ranked(name, picture(paths[name]), score, kind, words))
     return found
 
 
 def picture(path: Path) -> str:
-    """A small JPEG of an image in base64; grey where it cannot be read."""
+    """A small JPEG of an image in base64; grey if it cannot be read."""
     return embed(jpeg(thumbnail(path)))
 
 
 def row_strip(
     row: RankingRow, paths: Mapping[str, Path], relevant: Mapping[str, Sequence[str]]
 ) -> Strip:
-    """The strip of a row of the rankings; arguments as in `mixed`."""
+    """The image strip of a row of the rankings; arguments as in `mixed`."""
     top = row["top"][:SHOWN]
     true = relevant.get(row["query_id"], ())
     return Strip(

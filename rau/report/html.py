@@ -1,7 +1,7 @@
 """Parts of every page: templates, embedded images, the style sheet. A page is one HTML file.
 
-A page extends `page.html` and is made of the macros of `components.html`. Its content security
-policy allows its own script, its own style and embedded images, and nothing from anywhere.
+A page extends `page.html` and consists of the macros of `components.html`. Its content security
+policy allows its own script, its own style and embedded images, and no external resource.
 """
 
 import base64
@@ -21,7 +21,7 @@ HERE = Path(__file__).parent
 
 
 def page_template(path: Path) -> jinja2.Template:
-    """A page's template; values are escaped, and an undefined name is an error."""
+    """The template of a page; values are escaped, and an undefined name is an error."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader([path.parent, HERE]),
         autoescape=True,
@@ -49,7 +49,7 @@ def png(figure: Figure) -> bytes:
 
 
 def svg(figure: Figure) -> bytes:
-    """A figure as SVG with its text as text; the same figure gives the same bytes."""
+    """A figure as SVG, with text kept as text; the same figure gives the same bytes."""
     buffer = io.BytesIO()
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": "rau"}):
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
@@ -64,7 +64,7 @@ def jpeg(image: Image.Image) -> bytes:
 
 
 def embed(data: bytes) -> str:
-    """Base64 for a data URL."""
+    """Encode as base64 for a data URL."""
     return base64.b64encode(data).decode()
 
 

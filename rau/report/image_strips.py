@@ -20,7 +20,7 @@ GONE = "#d0d0d0"
 
 @dataclass(frozen=True)
 class Strip:
-    """What a strip shows: files, their bytes or pictures in rank order; perhaps no reference."""
+    """The content of a strip: files, bytes or images in rank order, and optionally a reference."""
 
     reference: Path | bytes | Image.Image | None
     caption: str
@@ -30,12 +30,12 @@ class Strip:
 
 
 def thumbnail(source: Path | bytes | Image.Image) -> Image.Image:
-    """A picture that fits into a tile, grey where it cannot be read."""
+    """An image scaled to fit a tile; grey if it cannot be read."""
     inner = TILE - 8
     try:
         return ImageOps.contain(as_rgb(source), (inner, inner))
     except UserError:
-        # It was whole when `download` looked: a picture is no reason to lose the report.
+        # It was intact at `download`; a damaged image must not prevent the report.
         picture = Image.new("RGB", (inner, inner), GONE)
         ImageDraw.Draw(picture).text((8, inner // 2 - 8), "unreadable", INK)
         return picture
@@ -52,9 +52,9 @@ def _tile(source: Path | bytes | Image.Image, frame: str | None) -> Image.Image:
 
 
 def draw(strip: Strip) -> Image.Image:
-    """Draw a strip: the reference with its caption at the left, ranks in rows of five.
+    """Draw a strip: the reference with its caption on the left, ranked images in rows of five.
 
-    The target has a green frame; other correct answers, where known, a blue one.
+    The target has a green frame; other correct answers, if known, a blue one.
     """
     rows = max(1, -(-len(strip.ranked) // COLUMNS))
     lines = textwrap.wrap(strip.caption, 26) or [""]

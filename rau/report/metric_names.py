@@ -1,4 +1,4 @@
-"""How pages name metrics, and what a headline says in a sentence."""
+"""Names of metrics on pages, and the headline metric in a sentence."""
 
 import re
 
@@ -23,28 +23,28 @@ def label(metric: str) -> str:
 
 
 def meaning(metrics: RunMetrics) -> str:
-    """What the headline says, in a sentence."""
+    """The meaning of the headline metric, in a sentence."""
     head = metrics.headline
     values = metrics.protocols[head.protocol]["mean"]
-    start = "The wanted image is"
+    start = "The target image is"
     if head.metric == "mean_of_r10_r50" and "recall_at_50" in values:
         return (
             f"{start} among the first 10 of the gallery for {values['recall_at_10']:.1f} % of the "
-            f"queries and among the first 50 for {values['recall_at_50']:.1f} %; the figure is the "
+            f"queries and among the first 50 for {values['recall_at_50']:.1f} %; the metric is the "
             "mean of both."
         )
     if head.metric == "mean_of_r5_rs1" and "subset_recall_at_1" in values:
         return (
             f"{start} among the first 5 of the gallery for {values['recall_at_5']:.1f} % of the "
-            "queries, and the first of the few look-alikes of its image set for "
-            f"{values['subset_recall_at_1']:.1f} %; the figure is the mean of both."
+            "queries, and first among the similar images of its image set for "
+            f"{values['subset_recall_at_1']:.1f} %; the metric is the mean of both."
         )
     if (cut := _CUT.fullmatch(head.metric)) and cut[1] == "recall":
         return f"{start} among the first {cut[2]} for {head.value:.1f} % of the queries."
     if head.metric.startswith("map"):
         return (
-            f"{label(head.metric)}: a list that begins with all the right images would have 100, "
-            "one that has none of them 0."
+            f"{label(head.metric)}: a list that starts with all correct images scores 100, "
+            "a list without any of them 0."
         )
     return f"{label(head.metric)}, in percent."
 
@@ -58,7 +58,7 @@ def verdict(metrics: RunMetrics) -> str:
     where = "above" if gap > 0 else "below"
     text = f"It is {abs(gap):.2f} points {where} the deterministic head"
     if gap == 0:
-        text = "It and the deterministic head's are equal"
+        text = "It is equal to that of the deterministic head"
     if one.interval is None:
         return f"{text}."
     low, high = one.interval
@@ -66,5 +66,5 @@ def verdict(metrics: RunMetrics) -> str:
     if gap == 0:
         return f"{text}."
     if low <= 0 <= high:
-        return f"{text}, which chance in the draw of the queries explains as well."
-    return f"{text}, more than chance in the draw of the queries explains; one seed."
+        return f"{text}, which is within the sampling variation of the queries."
+        return f"{text}, which exceeds the sampling variation of the queries (one seed)."

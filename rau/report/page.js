@@ -1,5 +1,5 @@
 
-// Without it all queries are shown and folded parts stay as they are.
+// Without this script all queries are shown and folded parts stay as they are.
 for (const form of document.querySelectorAll("form.filter")) {
   const queries = [...form.parentElement.querySelectorAll(".query")];
   const few = 6;

@@ -1,8 +1,8 @@
-"""Results that papers report, shown with ours where the protocol is the same.
+"""Published results, shown with ours if the protocol is the same.
 
-The figures were gathered from papers, surveys and repositories, as each row says. `chosen_on` is
-the split that an epoch was chosen on, as the method's own code does it: `val` of FashionIQ is the
-split that it is measured on.
+The figures were collected from papers, surveys and repositories, as stated in each row.
+`chosen_on` is the split that the epoch was chosen on according to the method's own code; for
+FashionIQ, `val` is also the split that is reported.
 """
 
 import csv
@@ -13,7 +13,7 @@ from pathlib import Path
 from rau.evaluation.run_metrics import RunMetrics
 
 FIGURES = Path(__file__).with_name("published.csv")
-# The paper's own text names no protocol: the survey lists its figures under VAL.
+# The paper does not name its protocol; the survey lists its figures under VAL.
 INFERRED = "val (as the survey lists it)"
 MEASURED_SPLIT = {"fashioniq": "val set", "cirr": "val", "circo": "val"}
 # What else distinguishes rows.
@@ -22,13 +22,13 @@ ABOUT = ("category", "method", "backbone", "source", "encoders", "chosen_on")
 
 @dataclass(frozen=True)
 class Published:
-    """One method's figures under one protocol and category.
+    """The published figures of one method under one protocol and category.
 
     Attributes:
-        encoders: which of them were trained.
-        chosen_on: what the epoch was chosen on.
+        encoders: which encoders were trained.
+        chosen_on: the split that the epoch was chosen on.
         values: by metric, in percent.
-        notes: how the row differs from ours, each a few words; empty where it does not.
+        notes: differences to our rows, a few words each; may be empty.
     """
 
     protocol: str
@@ -49,7 +49,7 @@ def read() -> list[dict[str, str]]:
 
 
 def comparable(metrics: RunMetrics) -> list[Published]:
-    """The rows shown with a run's own: those of its data set, where its copy is official."""
+    """The rows shown with those of a run: those of its data set, if its copy is official."""
     dataset = metrics.dataset
     if dataset.copy_kind != "official":
         return []
@@ -78,5 +78,5 @@ def comparable(metrics: RunMetrics) -> list[Published]:
 
 
 def select(rows: Sequence[Published], protocol: str, category: str) -> list[Published]:
-    """Those of one table."""
+    """The rows of one table."""
     return [row for row in rows if (row.protocol, row.category) == (protocol, category)]

@@ -17,7 +17,7 @@ from rau.retrieval.protocols import Protocol
 TEMPLATE = Path(__file__).with_name("run_page.html")
 RECALLS = ("recall_at_1", "recall_at_5", "recall_at_10", "recall_at_50")
 SUBSET = ("subset_recall_at_1", "subset_recall_at_2", "subset_recall_at_3", "mean_of_r5_rs1")
-# CIRR's own metrics where there are any, FashionIQ's mean elsewhere.
+# CIRR's own metrics if there are any, otherwise FashionIQ's mean.
 COLUMNS = (*RECALLS, "mean_of_r10_r50", *SUBSET, "map")
 # CIRCO's.
 BY_ANSWERS = tuple(f"{name}_at_{k}" for name in ("map", "recall") for k in (5, 10, 25, 50))
@@ -30,7 +30,7 @@ def chance(gallery_size: int, k: int) -> float:
 
 @dataclass(frozen=True)
 class MethodRow:
-    """A measured method in a table: metrics and intervals by metric, in percent."""
+    """A row of a table: the metrics and intervals of a method, in percent."""
 
     name: str
     values: Mapping[str, float]
@@ -45,8 +45,8 @@ class ProtocolTable:
         galleries: numbers of images.
         metrics: names of the columns.
         rows: the baselines, then the run's own method.
-        against: differences to the deterministic head, paired by query; None where there are none.
-        published: results of papers.
+        against: paired differences to the deterministic head; None if there are none.
+        published: published results.
     """
 
     category: str
@@ -64,12 +64,12 @@ class ProtocolTable:
 
 @dataclass(frozen=True)
 class ProtocolSection:
-    """What the page shows of a protocol.
+    """The part of the page on one protocol.
 
     Attributes:
-        tables: one a category, the mean over categories first.
-        composition: the methods beside the single modalities; None where it is not known.
-        aspects: mAP@10 by method and semantic aspect; empty where queries have none.
+        tables: one per category, the mean over categories first.
+        composition: the methods compared with the single modalities; None if unknown.
+        aspects: mAP@10 by method and semantic aspect; empty if queries have none.
     """
 
     protocol: Protocol
@@ -80,7 +80,7 @@ class ProtocolSection:
 
 
 def columns(values: Mapping[str, float], headline: str) -> list[str]:
-    """The metrics that are shown, in order.
+    """The metrics to show, in order.
 
     Args:
         headline: name of the headline metric.
@@ -131,15 +131,15 @@ def render(
     examples: Sequence[Example],
     provenance: Mapping[str, str],
 ) -> str:
-    """The page.
+    """Render the page.
 
     Args:
-        protocols: those measured, the headline's first.
+        protocols: the evaluated protocols, the headline's first.
         params: flat, by dotted name.
         recall: recall at K of every method.
         training: plots of the training.
         examples: ranked queries.
-        provenance: what made the page, by name.
+        provenance: versions and inputs behind the page, by name.
     """
     sections = [_section(metrics, protocol) for protocol in protocols]
     sections[0].plots.append(recall)
@@ -161,7 +161,7 @@ def render(
 def _section(metrics: RunMetrics, protocol: Protocol) -> ProtocolSection:
     name = protocol.name
     known = metrics.protocols[name]["mean"]
-    # A custom protocol may lack the metric that is its headline.
+    # A custom protocol may not have its headline metric.
     metric = protocol.metric if protocol.metric in known else metrics.headline.metric
     against = run_plots.differences(metrics, name, columns(known, protocol.metric))
     plots = [run_plots.methods(metrics, name, metric), *([against] if against else [])]
@@ -179,7 +179,7 @@ def text_table(metrics: RunMetrics) -> str:
         names = columns(values["mean"], metrics.headline.metric)
         composition = metrics.composition.get(protocol)
         header = "".join(f"{name:>17}" for name in names)
-        header += f"{'over single':>17}{'found alone':>17}" if composition else ""
+        header += f"{'over single':>17}{'single finds':>17}" if composition else ""
         lines.append(f"{'protocol ' + protocol:<31}{header}")
         rows = {n: b[protocol]["mean"] for n, b in metrics.baselines.items()}
         rows[metrics.method] = values["mean"]
@@ -198,17 +198,17 @@ def text_table(metrics: RunMetrics) -> str:
 
 
 def single(composition: Composition) -> str:
-    """What the single modalities solve, in words."""
+    """The queries that single modalities solve, in words."""
     one = composition
     return (
-        f"with the target among the first {one.cut}, the reference alone solves "
-        f"{one.reference:.1%} of the queries, the caption alone {one.caption:.1%}, one of them "
-        f"{one.either:.1%}; the better one in {metric_names.label(one.metric)} is {one.better}"
+        f"counting targets among the first {one.cut}, the reference alone solves "
+        f"{one.reference:.1%} of the queries, the caption alone {one.caption:.1%}, at least one "
+        f"{one.either:.1%}; the better one by {metric_names.label(one.metric)} is {one.better}"
     )
 
 
 def _composed(composition: Composition | None, method: str) -> str:
-    """The gap to the better single modality and what one alone finds too, as table cells."""
+    """The gain over the better single modality and the share it also finds, as table cells."""
     if composition is None:
         return ""
     own = composition.methods[method]

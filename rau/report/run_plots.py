@@ -17,7 +17,7 @@ TICKS = (1, 2, 5, 10, 20, 50, 100)
 
 
 def methods(metrics: RunMetrics, protocol: str, metric: str) -> Plot:
-    """Every method's mean of a metric under a protocol, with its interval."""
+    """The mean of a metric under a protocol for every method, with its interval."""
     scores = {name: found[protocol]["mean"] for name, found in metrics.baselines.items()}
     ends = {name: found[protocol] for name, found in metrics.baseline_intervals.items()}
     scores[metrics.method] = metrics.protocols[protocol]["mean"]
@@ -30,7 +30,7 @@ def methods(metrics: RunMetrics, protocol: str, metric: str) -> Plot:
 
 
 def differences(metrics: RunMetrics, protocol: str, names: Sequence[str]) -> Plot | None:
-    """The method's differences to the deterministic head; None where there are none."""
+    """The method's differences to the deterministic head; None if there are none."""
     found = metrics.against.get(protocol)
     if not found:
         return None
@@ -39,18 +39,18 @@ def differences(metrics: RunMetrics, protocol: str, names: Sequence[str]) -> Plo
         for name in names
         if (one := found["mean"].get(name))
     ]
-    title = f"{metrics.method} against the deterministic head, protocol {protocol}"
+    title = f"{metrics.method} minus the deterministic head, protocol {protocol}"
     return forest(title, points, "points", signed=True)
 
 
 def composition(found: Composition, method: str, protocol: str) -> Plot:
-    """Every method's gap to the better single modality, paired by query."""
+    """The gain of every method over the better single modality, paired by query."""
     points = [
         Point(name, own.gap.difference, own.gap.interval, name == method)
         for name, own in found.methods.items()
         if name != found.better
     ]
-    title = f"Over {found.better}, the better single modality, protocol {protocol}"
+    title = f"Gain over {found.better}, the better single modality, protocol {protocol}"
     return forest(title, points, f"{label(found.metric)}, points", signed=True)
 
 
@@ -58,8 +58,8 @@ def recall_curve(metrics: RunMetrics, rankings: pa.Table) -> Plot:
     """Recall by K of every method under the headline's protocol, the mean over categories.
 
     Args:
-        rankings: of schema `RANKINGS`. Rows without a rank are misses; where unusable queries are
-            left out, those whose images are missing do not count.
+        rankings: of schema `RANKINGS`. Rows without a rank are misses; if unusable queries are
+            left out, those with missing images do not count.
     """
     names = [*metrics.baselines, metrics.method]
     columns = ["method", "protocol", "category", "target_rank"]
@@ -87,8 +87,8 @@ def recall_curve(metrics: RunMetrics, rankings: pa.Table) -> Plot:
 
 
 def calibration(sure: CalibrationFigures) -> Plot:
-    """Reliability: how probable the wanted was said to be among the first k, and how often it was,
-    in bins of equal mass."""
+    """Reliability diagram: the observed frequency of the target among the first k against its
+    predicted probability, in bins of equal mass."""
     bins = {
         f"among the first {k}": sorted(own, key=lambda one: one.probability)
         for k, own in sure.reliability.items()
@@ -99,15 +99,15 @@ def calibration(sure: CalibrationFigures) -> Plot:
     ]
     ends = [0.0, 1.0]
     return curves(
-        "Reliability: how often the wanted was found, by the probability said",
-        [*series, Series("as said", ends, ends, dashed=True)],
-        "probability said",
-        "share found",
+        "Reliability diagram: observed frequency against predicted probability",
+        [*series, Series("perfect calibration", ends, ends, dashed=True)],
+        "predicted probability",
+        "observed frequency",
     )
 
 
 def training(history: Columns, best_epoch: int) -> dict[str, Plot]:
-    """The curves of a training by the name of their file."""
+    """The curves of a training by file name."""
     epochs = history["epoch"].tolist()
     losses = _by_epoch(history, {name: name for name in ("loss", "base", "csu", "dr")})
     recalls = _by_epoch(
@@ -119,12 +119,12 @@ def training(history: Columns, best_epoch: int) -> dict[str, Plot]:
         "loss": curves(
             "Loss and its unweighted terms by epoch", losses, "epoch", "mean over queries", digits=4
         ),
-        "recall": curves("On the holdout by epoch", recalls, "epoch", "percent", mark=kept),
+        "recall": curves("Holdout metrics by epoch", recalls, "epoch", "percent", mark=kept),
     }
 
 
 def finetuning(history: Columns) -> dict[str, Plot]:
-    """The curves of an encoder's fine-tuning by the name of their file."""
+    """The curves of an encoder's fine-tuning by file name."""
     loss = _by_epoch(history, {"loss": "loss"})
     shown = [
         Series(
@@ -145,7 +145,7 @@ def finetuning(history: Columns) -> dict[str, Plot]:
     }
     if shown:
         recall = curves("Fine-tuning of the encoder: recall", shown, "epoch", "percent")
-        note = "Val, dashed, chose nothing." if any(s.dashed for s in shown) else ""
+        note = "Val (dashed) was not used for selection." if any(s.dashed for s in shown) else ""
         found["finetuning_recall"] = replace(recall, note=note)
     return found
 

@@ -1,4 +1,4 @@
-"""The report of a run: its page, and the plots and image strips as files of their own."""
+"""The report of a run: its page, and its plots and image strips as separate files."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from rau.report.image_strips import draw
 from rau.retrieval import protocols
 from rau.schemas import QueryRow, RankingRow
 
-# Queries of each result on the page, and those of them that are strips of their own.
+# Queries per result on the page, and the number of them that are also separate strips.
 EXAMPLES, STRIPS = 12, 4
 
 
@@ -50,12 +50,12 @@ def make(
     """Draw the plots and strips of a run and render its page.
 
     Args:
-        history: columns of the training history; None where the head was not trained here.
-        finetuning: columns of the encoder's, where it was fine-tuned.
+        history: columns of the training history; None if the head was not trained here.
+        finetuning: columns of the encoder's history, if it was fine-tuned.
         rankings: of schema `RANKINGS`; the run's method under the headline's protocol is shown.
         paths: image files by id.
         queries: rows of the queries table.
-        provenance: what made the page, by name.
+        provenance: versions and inputs behind the page, by name.
     """
     own = (pc.field("method") == metrics.method) & (
         pc.field("protocol") == metrics.headline.protocol

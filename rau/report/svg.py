@@ -1,7 +1,7 @@
-"""Plots as inline SVG: the value of every mark on hover, and all of them as a table.
+"""Plots as inline SVG, with the value of every mark on hover and a table of all values.
 
-Colours are classes, so that a page's style sheet gives them in both colour schemes. The width is
-that of a phone: text that is drawn for one stays readable there.
+Colours are classes, so that a page's style sheet defines them for both colour schemes. The width is
+that of a phone, so that text remains readable there.
 """
 
 import math
@@ -24,9 +24,9 @@ WIDTH, LETTER, WIDEST = 400.0, 6.4, 7.2
 LEFT, RIGHT, TOP, HEIGHT = 46.0, 12.0, 10.0, 210.0
 ROW, EDGE = 36.0, 16.0
 SERIES = 8  # Classes of plots.css.
-# Of a longer curve, so many points have a mark and a row of the table.
+# Maximum number of points of a curve that have a mark and a row in the table.
 MARKS = 100
-# Points: where most differences of a forest are at most NEAR, those beyond FAR would take all room.
+# In points: if most differences of a forest are below NEAR, those above FAR would use all space.
 NEAR, FAR = 2.0, 8.0
 Scale = Literal["linear", "log", "symlog"]
 
@@ -42,7 +42,7 @@ class Plot:
     note: str = ""
 
     def file(self) -> bytes:
-        """It alone, as an SVG file in the light colours."""
+        """The plot as a separate SVG file in light colours."""
         style = STYLE.read_text(encoding="utf-8")
         start = f"<style>:root {{ color-scheme: light; background: #fff; }}\n{style}</style>"
         head, _, rest = str(self.svg).partition(">")
@@ -51,7 +51,7 @@ class Plot:
 
 @dataclass(frozen=True)
 class Point:
-    """A row of a forest plot; `own` is the one that the page is about, `p` a p-value."""
+    """A row of a forest plot; `own` marks the run's own method, `p` is a p-value."""
 
     label: str
     value: float
@@ -60,14 +60,14 @@ class Point:
     p: float | None = None
 
     def rounded(self) -> "Point":
-        """As it is written: differences of 1e-14 are none."""
+        """Round to the printed decimals, so that a difference of 1e-14 becomes zero."""
         ends = self.interval and [round(end, 2) for end in self.interval]
         return replace(self, value=round(self.value, 2), interval=ends)
 
 
 @dataclass(frozen=True)
 class Series:
-    """A curve; NaN where it is not known. `band` are the ends of its intervals."""
+    """A curve; unknown values are NaN. `band` contains the ends of its intervals."""
 
     label: str
     x: Sequence[float]
@@ -80,7 +80,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Axis:
-    """Values to places, from `start` to `end`, with its ticks."""
+    """A map from values to positions between `start` and `end`, with ticks."""
 
     low: float
     high: float
@@ -99,8 +99,8 @@ class Axis:
         ticks: Sequence[float] = (),
         least: float = 0.0,
     ) -> "Axis":
-        """The axis that holds all values; ticks at round ones, unless they are given, and at whole
-        ones where all values are whole. A linear axis spans at least `least`."""
+        """An axis that contains all values. Unless `ticks` are given, they are at round values, and
+        at integers if all values are integers. A linear axis spans at least `least`."""
         known = [_forward(v, scale) for v in values if math.isfinite(v)] or [0.0, 1.0]
         low, high = min(known), max(known)
         room = 0.04 * (high - low) or 0.5
@@ -117,7 +117,7 @@ class Axis:
         return cls(*wide, start, end, scale, shown)
 
     def __call__(self, value: float) -> float:
-        """The place of a value."""
+        """The position of a value."""
         share = (_forward(value, self.scale) - self.low) / (self.high - self.low)
         return round(self.start + share * (self.end - self.start), 1)
 
@@ -134,9 +134,9 @@ def forest(title: str, points: Sequence[Point], unit: str, signed: bool = False)
     """Values with their intervals, one below the other.
 
     Args:
-        unit: what the values are, for the axis and the table.
-        signed: values are differences: they have signs, and zero is drawn. Where most are close to
-            it and some are far, the axis is logarithmic beyond two.
+        unit: unit of the values, for the axis and the table.
+        signed: the values are differences: they are written with signs, and zero is drawn. If most
+            are close to zero and some are far, the axis is logarithmic beyond two.
     """
     number = numbers.signed if signed else "{:.2f}".format
     points = [point.rounded() for point in points]
@@ -186,9 +186,9 @@ def curves(
     """Curves over a common axis.
 
     Args:
-        x_ticks: of the axis; round values where it is linear and there are none.
+        x_ticks: ticks of the horizontal axis; round values if it is linear and none are given.
         from_zero: the vertical axis includes zero.
-        mark: a place of the horizontal axis, and what is there.
+        mark: a value on the horizontal axis and its label.
         digits: decimals of the values.
     """
     xs = sorted({float(x) for one in series for x in one.x})
@@ -310,7 +310,7 @@ def _text(
 
 
 def _opaque(row: ET.Element, end: float, y: float, text: str) -> None:
-    """A text that no line crosses: the line of zero makes a plus of a minus."""
+    """A text on a background, because the zero line would turn a minus into a plus."""
     width = WIDEST * len(text)
     box = {"x": str(end - width), "y": str(y - 11), "width": str(width), "height": "14"}
     _sub(row, "rect", {"class": "under", **box})

@@ -1,4 +1,4 @@
-"""A preview of a catalogue's queries: what its columns are used as, and some of every kind."""
+"""A preview of a catalogue's queries: the use of its columns, and some queries of every kind."""
 
 import random
 from collections.abc import Sequence
@@ -14,18 +14,18 @@ TEMPLATE = Path(__file__).with_name("triplets_page.html")
 
 
 def render(catalogue: Catalogue, root: Path, count: int) -> str:
-    """The page.
+    """Render the page.
 
     Args:
         root: the catalogue's folder.
-        count: of the queries shown of each kind, at most.
+        count: maximum number of queries per kind.
     """
     kinds = catalogue.kinds()
     shown = {kind: _some(queries, count) for kind, queries in kinds.items()}
     needed = {i for own in shown.values() for query in own for i in _pictures(query)}
     places = catalogue.products.places
     files = locate(root, {name: [places[name]] for name in needed})
-    # A file that is missing is shown as a grey tile, as one that cannot be read.
+    # A missing file is shown as a grey tile, like an unreadable one.
     paths = {name: path or root / places[name] for name, path in files.items()}
     return page_template(TEMPLATE).render(
         catalogue=catalogue,
@@ -36,13 +36,13 @@ def render(catalogue: Catalogue, root: Path, count: int) -> str:
 
 
 def _some(queries: Sequence[QueryRow], count: int) -> list[QueryRow]:
-    """Some of the queries, always the same."""
+    """A sample of the queries, always the same."""
     chosen = random.Random(0).sample(range(len(queries)), min(count, len(queries)))
     return [queries[place] for place in sorted(chosen)]
 
 
 def _pictures(query: QueryRow) -> list[str]:
-    """The reference, the target and other answers, as many as a row of a strip has."""
+    """The reference, the target and other correct answers, as many as fit in a row of a strip."""
     reference, target = ends(query)
     others = [name for name in query["relevant"] or () if name != target]
     return [reference, target, *others[: COLUMNS - 1]]

@@ -26,7 +26,7 @@ from tests.project import command
         (("serve", "--index", "i", "--device", "banana"), "--device=banana is not on this machine"),
         (("search", "a", "--index", "i", "--device", "banana"), "--device=banana is not on"),
         (("search", "a", "--index", "i"), "i/index.json: content: Invalid JSON"),
-        (("example", "i/index.json"), "i/index.json is a file and not a folder; name another"),
+        (("example", "i/index.json"), "i/index.json is a file, not a folder; choose another"),
         (("nothing",), "No such command 'nothing'; see --help"),
     ],
 )

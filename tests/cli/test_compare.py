@@ -180,7 +180,7 @@ def test_the_file_names_the_method_that_the_run_is_about(tmp_path: Path) -> None
         read_side("x", path, None)
     for odd in ("{", "[]", '"garments"'):
         write_rankings(path, 0, about={"dataset": odd})
-        with pytest.raises(UserError, match="odd metadata"):
+        with pytest.raises(UserError, match="invalid metadata"):
             read_side("x", path, None)
 
 
@@ -405,7 +405,7 @@ def test_artifacts_are_bounded(
     uri, one = tracked(0, "bounded")
     with pytest.raises(UserError, match="larger than 10 bytes"):
         fetch_artifact(uri, one, "rankings", ".parquet", tmp_path, 10)
-    with pytest.raises(UserError, match="0 files, not one"):
+    with pytest.raises(UserError, match="0 files instead of one"):
         fetch_artifact(uri, one, "model", ".parquet", tmp_path, 10)
     assert find_by_tag(uri, "dvc_experiment", "bounded") == one
     assert find_by_tag(uri, "dvc_experiment", "it's") is None

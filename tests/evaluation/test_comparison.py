@@ -171,7 +171,7 @@ def test_other_queries_are_refused() -> None:
     assert "A, one, and B, two," in str(error.value)
     with pytest.raises(UserError, match="3 rows are only in A and 3 only in B"):
         pair(a, by_rank("two", [1, 2, 3], category="shirt"))
-    with pytest.raises(UserError, match="3 of their rows different references or targets"):
+    with pytest.raises(UserError, match="different references or targets in 3 of their rows"):
         pair(a, by_rank("two", [1, 2, 3], target_id="other"))
     with pytest.raises(UserError, match="both 'RAU head' of one"):
         compare(a, a, 100, 5)
@@ -213,7 +213,7 @@ def test_a_file_is_read_by_method_or_refused(
         read_side("x", path, "other")
     other = tmp_path / "other.parquet"
     write_table(other, pa.table({"query_id": ["q"]}), pa.schema([("query_id", pa.string())]))
-    with pytest.raises(UserError, match="lacks the columns method, protocol"):
+    with pytest.raises(UserError, match="has no columns method, protocol"):
         read_side("x", other, None)
     odd = pa.schema([*(f for f in SCHEMA if f.name != "target_rank"), ("target_rank", pa.string())])
     table = pa.Table.from_pylist([row("q", 1) | {"target_rank": "first"}], schema=odd)
@@ -267,7 +267,7 @@ def test_sides_are_described_and_what_differs_is_said() -> None:
     other = {"dataset": "cirr", "copy": "custom", "encoder": "RN50, own", "coverage": "half"}
     for theirs, described, unlike in (
         (metadata, "data set cirr (official); encoder <i>ViT</i>, own; all", ""),
-        ({}, "its file does not say its data set, encoder and coverage", ""),
+        ({}, "its file does not name its data set, encoder and coverage", ""),
         (other, "data set cirr (custom); encoder RN50", "copy of the data set, encoder, coverage:"),
         (metadata | {"encoder": "RN50"}, "data set cirr (official); encoder RN50; all", "encoder:"),
         (metadata | {"coverage": "half"}, "own; half", "coverage:"),
@@ -294,7 +294,7 @@ def test_rows_without_images_are_left_out_on_both_sides() -> None:
     page = Page(report.render(result, report.Pictures())).text
     for text in (page, report.text_table(result)):
         assert "2 queries" in text
-        assert "1 rows are left out, as their images are missing" in text
+        assert "1 rows are left out, because their images are missing" in text
     (done,) = compare(leaves, side("b", b, unusable="leave_out"), 100, 5).protocols
     assert (done.queries, done.left_out, done.unranked) == ({"dress": 1}, 2, 0)
     (done,) = compare(side("a", a, unusable="miss"), side("b", b), 100, 5).protocols

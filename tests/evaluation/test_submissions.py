@@ -128,7 +128,7 @@ def test_no_hidden_split_no_submission(tmp_path: Path, dataset: str) -> None:
     val: QueryRow = {**small().queries[0], "split": "val"}
     method, made = WeightedSum(0.0), features(NAMES, ["turn it"])
     status = submissions.submit(tmp_path, dataset, [val], [], method, made)
-    said = {"cirr": "has no queries of test1", "fashioniq": "no server measures"}[dataset]
+    said = {"cirr": "has no queries of test1", "fashioniq": "no server evaluates"}[dataset]
     assert status["files"] == []
     assert said in status["reason"]
     assert [path.name for path in tmp_path.iterdir()] == ["status.json"]

@@ -42,6 +42,6 @@ def test_shares_are_counted_then_measured_and_reported(project: Path) -> None:
     stage(project, "report")
     page = (project / "reports/index.html").read_text()
     assert "original-distractors" in page
-    assert f"Every gallery holds {added['images']} images of others besides" in page
+    assert f"Every gallery also contains {added['images']} images of others" in page
     tracked = final_metrics(RunMetrics.read(project / "reports/metrics.json"))
     assert tracked["original-distractors.recall_at_10"] == ours["recall_at_10"]

@@ -115,7 +115,7 @@ def test_filter(browser: "Browser", page_file: Path) -> None:
     page.on("console", lambda message: faults.append(message.text))
     page.goto(page_file.as_uri())
     assert visible(page) == 6
-    page.get_by_label("show all of them").check()
+    page.get_by_label("show all").check()
     assert visible(page) == 12
     page.get_by_label("category").select_option("shirt")
     assert visible(page) == 6

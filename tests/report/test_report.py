@@ -107,7 +107,7 @@ def metrics(**changed: Any) -> RunMetrics:
         ({"protocols": {"original": {"mean": {"recall_at_1": -1.0}}}}, "recall_at_1"),
         ({"relevance": {"median": 1.0, "mean": 1.0, "queries": -1}}, "relevance.queries"),
         ({"composition": {"original": ALONE}}, "the composition is of other methods"),
-        ({"distractors": ADDED | {"protocol": "x"}}, "the distractors' protocol is none of"),
+        ({"distractors": ADDED | {"protocol": "x"}}, "the distractors' protocol is not one of"),
         ({"distractors": ADDED | {"images": -1}}, "distractors.images"),
     ],
 )
@@ -162,7 +162,7 @@ def test_page_stands_alone_and_shows_the_numbers() -> None:
     for shown in (
         "60.00",
         "[58.50, 61.50]",
-        "It is 0.75 points below the deterministic head [{0}1.50, {0}0.10], more than chance",
+        "It is 0.75 points below the deterministic head [{0}1.50, {0}0.10], which exceeds",
         "41.25",
         "[39.0, 43.0]",
         "9 of 10 images; 3 of 4 val queries usable",
@@ -185,9 +185,9 @@ def test_page_stands_alone_and_shows_the_numbers() -> None:
 @pytest.mark.parametrize(
     ("difference", "interval", "said"),
     [
-        (0.0, [0.0, 0.0], "It and the deterministic head's are equal [0.00, 0.00]."),
-        (-1e-4, [-0.3, 0.2], f"It and the deterministic head's are equal [{MINUS}0.30, +0.20]."),
-        (0.0, None, "It and the deterministic head's are equal."),
+        (0.0, [0.0, 0.0], "It is equal to that of the deterministic head [0.00, 0.00]."),
+        (-1e-4, [-0.3, 0.2], f"It is equal to that of the deterministic head [{MINUS}0.30, +0.20]."),
+        (0.0, None, "It is equal to that of the deterministic head."),
         (0.02, [-0.3, 0.2], "It is 0.02 points above the deterministic head"),
     ],
 )
@@ -326,10 +326,10 @@ def test_examples_are_of_their_group(pictures: dict[str, Path]) -> None:
     assert ids == [["q0", "q1"], ["q2"], ["q4", "q5"]]
     shown = examples.mixed(chosen, pictures, {"q2": ["e", "b"]})
     assert [one.query_id for one in shown] == ["q0", "q2", "q4", "q1", "q5"]
-    assert [one.words for one in shown[1].top[:4]] == ["right too", "", "", "target"]
+    assert [one.words for one in shown[1].top[:4]] == ["correct", "", "", "target"]
     assert [one.right for one in shown] == [None, 2, None, None, None]
     text = " ".join(page_of(metrics(), shown=shown).split())
-    assert "target at rank 4, 2 of the 10 shown are right <small>dress, q2" in text
+    assert "target at rank 4, 2 of the 10 shown are correct <small>dress, q2" in text
     assert "target at rank 99 <small>dress, q4" in text
     assert all(f"<b>{name}</b>" in text for name in examples.RESULTS)
     assert not any(examples.choose(rows, {}, 5).values())

@@ -146,7 +146,7 @@ def test_pictures_that_cannot_be_read_are_left_out(root: Path, model: Model) -> 
     index, changes = run(root, model)
     assert len(index) == 10
     assert {*changes.unreadable} == {"a/000.png", "a/002.png", "pipe.jpg", "zero.jpg"}
-    assert "no regular file" in changes.unreadable["pipe.jpg"]
+    assert "not a regular file" in changes.unreadable["pipe.jpg"]
     for name in ("pipe.jpg", "zero.jpg"):
         (root / name).unlink()
     listed = (root.parent / "index/unreadable.csv").read_text().splitlines()
