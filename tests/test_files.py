@@ -135,7 +135,7 @@ def test_digest_ignores_key_order() -> None:
 
 def test_home_of_nobody_is_one_line(tmp_path: Path) -> None:
     assert user_path("a", tmp_path, "dataset.root") == tmp_path / "a"
-    with pytest.raises(UserError, match=r"dataset\.root=~nobody-here/x: there is no such home"):
+    with pytest.raises(UserError, match=r"dataset\.root=~nobody-here/x: no such home"):
         user_path("~nobody-here/x", tmp_path, "dataset.root")
 
 

@@ -78,15 +78,15 @@ def test_a_whole_table_is_read(tmp_path: Path, name: str) -> None:
         ("manifest", [{"status": "fine"}], "status is 'fine' in 1 rows"),
         ("manifest", [{"sha256": None}], "sha256 is null where the status is ok"),
         ("images", [{"path": None}], "path is null where the status is ok"),
-        ("queries", [{}, {}], "split and query_id stand twice"),
+        ("queries", [{}, {}], "duplicate split and query_id"),
         ("queries", [{"captions": []}], r"captions is '\[\]' in 1 rows"),
         ("queries", [{"captions": [None]}], "captions contains nulls"),
         ("queries", [{"reference_id": None}], "reference_id is null"),
-        ("galleries", [{}, {}], "gallery and category and duplicate image_id"),
+        ("galleries", [{}, {}], "duplicate gallery and category and image_id"),
         ("rankings", [{"target_rank": 0}], "target_rank is '0'"),
         ("rankings", [{"average_precision": 1.5}], "average_precision is '1.5'"),
         ("rankings", [{"average_precision": np.nan}], "average_precision is not a number"),
-        ("rankings", [{"top": [None]}], "top holds nulls"),
+        ("rankings", [{"top": [None]}], "top contains nulls"),
     ],
 )
 def test_impossible_values_are_named(

@@ -1,4 +1,4 @@
-"""What every reader returns, whatever the layout: images, queries and galleries."""
+"""The common result of every reader: images, queries and galleries."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,7 +13,7 @@ from rau.errors import UserError
 from rau.files import read_json
 from rau.schemas import GALLERIES, IMAGES, QUERIES, QueryRow
 
-# Metrics are named by category, and the mean over categories has this name beside them.
+# Metrics are named by category; the mean over categories has this name.
 CATEGORY, MEAN = re.compile(r"\w[\w \-]{0,63}"), "mean"
 
 
@@ -25,10 +25,10 @@ class Annotations:
         splits: image ids by (category, split).
         queries: rows of schema `QUERIES`.
         galleries: members by gallery and category, sorted by id: the order that breaks ties.
-        places: paths under the folder, without suffix, where the file of an image id may be, most
-            likely first.
+        places: candidate paths of an image id relative to the folder, without suffix, most likely
+            first.
         files: the files that were read, by their path in the official layout.
-        notes: what a user should know of the folder, each a line.
+        notes: notes on the folder for the user, one line each.
     """
 
     splits: dict[tuple[str, str], list[str]]
@@ -39,7 +39,7 @@ class Annotations:
     notes: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        """Refuse categories that reports and MLflow could not tell apart.
+        """Refuse categories that reports and MLflow could not distinguish.
 
         Raises:
             UserError: naming the category.
@@ -48,12 +48,12 @@ class Annotations:
         for name in sorted({category for category, _ in self.splits}):
             if not CATEGORY.fullmatch(name) or name.casefold() == MEAN:
                 raise UserError(
-                    f"a category cannot be named {name!r}; use letters, digits, _ and -, and not "
-                    f"{MEAN!r}, which the mean over categories is called"
+                    f"a category cannot be named {name!r}; use letters, digits, _ and -, but not "
+                    f"{MEAN!r}, which is reserved for the mean over categories"
                 )
             if (other := by_name.setdefault(name.casefold(), name)) != name:
                 raise UserError(
-                    f"categories {other!r} and {name!r} differ in case only; rename one"
+                    f"categories {other!r} and {name!r} differ only in case; rename one"
                 )
 
     @property
@@ -100,20 +100,19 @@ class Annotations:
 
 
 def passed_over(folder: Path, read: Iterable[Path]) -> list[str]:
-    """A note of the files in a folder of annotations that are not read; nothing where there are
-    none."""
+    """A note on files in a folder of annotations that are not read; empty if there are none."""
     others = sorted({path.name for path in folder.iterdir()} - {path.name for path in read})
     if not others:
         return []
     named = ", ".join(map(repr, others[:3])) + (", …" if len(others) > 3 else "")
-    return [f"{folder.name}/ also holds {len(others):,} files that are not read: {named}"]
+    return [f"{folder.name}/ also contains {len(others):,} files that are not read: {named}"]
 
 
 def no_captions(root: Path, name: str) -> UserError:
-    """The error of a folder without captions; it names one nearby that has some."""
+    """The error for a folder without captions; suggests a nearby folder that has some."""
     near = [path for path in (root.parent / "captions", *root.glob("*/captions")) if path.is_dir()]
-    hint = f"; is it {near[0].parent}?" if near else ""
-    return UserError(f"{root} holds no captions/{name}; check dataset.root{hint}")
+    hint = f"; did you mean {near[0].parent}?" if near else ""
+    return UserError(f"{root} contains no captions/{name}; check dataset.root{hint}")
 
 
 def entries(path: Path) -> list[Any]:

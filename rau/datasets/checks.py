@@ -1,4 +1,4 @@
-"""What can be said of a data set before anything is encoded or trained."""
+"""Checks of a data set before anything is encoded or trained."""
 
 from collections import Counter
 from collections.abc import Collection
@@ -9,11 +9,11 @@ from rau.datasets.coverage import is_usable
 from rau.errors import UserError
 from rau.schemas import QueryRow
 
-# A holdout and a batch of two.
+# Enough for a holdout and a batch of two.
 MIN_TRAIN = 3
 UNTRAINED = (
-    "fewer than a training needs; set finetune.towers=none, and train.head or a head.name that "
-    "needs none"
+    "fewer than training requires; set finetune.towers=none, and train.head or a head.name that "
+    "needs no training"
 )
 
 
@@ -24,7 +24,7 @@ def check(found: Annotations, valid: Collection[str]) -> list[str]:
         valid: ids of the images that can be used.
 
     Returns:
-        What does not stop a run but changes its numbers, each a line.
+        Issues that do not stop a run but affect its results, one line each.
 
     Raises:
         UserError: when there are too few queries, or a category has no image to rank.
@@ -32,7 +32,7 @@ def check(found: Annotations, valid: Collection[str]) -> list[str]:
     valid = set(valid)
     val = [query for query in found.queries if query["split"] == "val"]
     if not val:
-        raise UserError("the data set has no val queries; nothing can be measured")
+        raise UserError("the data set has no val queries; nothing can be evaluated")
     train = [q for q in found.queries if q["split"] == "train" and is_usable(q, valid)]
     by_category = Counter(query["category"] for query in val)
     usable = Counter(query["category"] for query in val if is_usable(query, valid))
@@ -45,7 +45,7 @@ def check(found: Annotations, valid: Collection[str]) -> list[str]:
             own = set(members.get(category, ()))
             if own & targets and valid.isdisjoint(own):
                 raise UserError(
-                    f"no image of {category}'s gallery ({name}) can be used; complete the images"
+                    f"no image in {category}'s gallery ({name}) can be used; complete the images"
                 )
         if not usable[category]:
             notes.append(f"none of the {count:,} val queries of {category} has its images")
@@ -58,9 +58,9 @@ def _odd(queries: Collection[QueryRow]) -> list[str]:
     notes = []
     if own:
         notes.append(
-            f"{own:,} queries have their reference as target: a miss under every protocol that "
-            "removes the reference"
+            f"{own:,} queries have their reference as target: they are misses under every protocol "
+            "that removes the reference"
         )
     if silent:
-        notes.append(f"{silent:,} queries have no word in any caption")
+        notes.append(f"{silent:,} queries have only empty captions")
     return notes

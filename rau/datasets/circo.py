@@ -37,7 +37,7 @@ def image_id(number: Any, where: str) -> str:
         UserError: when it is no such number.
     """
     if type(number) is not int or not 0 <= number < 10**DIGITS:  # True is no number here.
-        raise UserError(f"{where}: {str(number)[:40]!r} is no number of an image; fix the file")
+        raise UserError(f"{where}: {str(number)[:40]!r} is not an image number; fix the file")
     return f"{number:0{DIGITS}}"
 
 
@@ -46,7 +46,7 @@ def _images(root: Path) -> tuple[Path, list[str]]:
     path = next((p for home in HOMES if (p := root / home / IMAGE_LIST).exists()), None)
     if path is None:
         raise UserError(
-            f"{root} holds no {COCO}/{IMAGE_LIST}, COCO's list of the images: take it from "
+            f"{root} contains no {COCO}/{IMAGE_LIST}, COCO's list of the images: take it from "
             "image_info_unlabeled2017.zip of https://cocodataset.org/#download"
         )
     listed = read_json(path, "list of images")
@@ -55,7 +55,7 @@ def _images(root: Path) -> tuple[Path, list[str]]:
         raise UserError(f"{path} has no list 'images'; fetch it again")
     ids = [image_id(row.get("id"), f"{path}, image {n}") for n, row in enumerate(rows)]
     if len(set(ids)) < len(ids):
-        raise UserError(f"{path} lists an image twice; fetch it again")
+        raise UserError(f"{path} lists a duplicate image; fetch it again")
     return path, ids
 
 
@@ -64,7 +64,7 @@ def _query(entry: Any, where: str, split: str) -> QueryRow:
     others = ["id", "reference_img_id", *([] if hidden else ["target_img_id", "gt_img_ids"])]
     check_entry(entry, where, ["relative_caption", "shared_concept"], others)
     if type(entry["id"]) is not int or entry["id"] < 0:
-        raise UserError(f"{where}: 'id' is not the number of a query; fix the row")
+        raise UserError(f"{where}: 'id' is not a query number; fix the row")
     aspects = entry.get("semantic_aspects")
     if aspects is not None and not are_strings(aspects):
         raise UserError(f"{where}: 'semantic_aspects' is not a list of strings; fix the row")
@@ -102,25 +102,26 @@ def _queries(path: Path, split: str, known: set[str]) -> list[QueryRow]:
             query["target_id"] not in answers or query["reference_id"] in answers
         ):
             raise UserError(
-                f"{where}: gt_img_ids lacks the target or has the reference; fix the row"
+                f"{where}: gt_img_ids does not contain the target, or contains the reference; "
+                "fix the row"
             )
         if len(set(answers)) < len(answers):
-            raise UserError(f"{where}: gt_img_ids has an image twice; fix the row")
+            raise UserError(f"{where}: gt_img_ids has a duplicate image; fix the row")
         if query["query_id"] in queries:
-            raise UserError(f"{where}: id {query['query_id']} stands twice; fix the row")
+            raise UserError(f"{where}: duplicate id {query['query_id']}; fix the row")
         queries[query["query_id"]] = query
     return list(queries.values())
 
 
 def read_annotations(root: Path) -> Annotations:
-    """Read val and, where it is there, test. The gallery `original` has all images.
+    """Read val and, if present, test. The gallery `original` has all images.
 
     Raises:
         UserError: no annotations of val, no list of images, or a row that is wrong.
     """
     there = {s: p for s in SPLITS if (p := root / "annotations" / f"{s}.json").exists()}
     if "val" not in there:
-        raise UserError(f"{root} holds no annotations/val.json of CIRCO; check dataset.root")
+        raise UserError(f"{root} contains no annotations/val.json of CIRCO; check dataset.root")
     listing, ids = _images(root)
     known = set(ids)
     files = {f"annotations/{split}.json": path for split, path in there.items()}

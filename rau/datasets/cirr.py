@@ -33,7 +33,7 @@ HOMES = (".", "cirr")
 
 
 def _paths(path: Path) -> dict[str, str]:
-    """Image ids and the paths that a split file gives them, kept inside the folder."""
+    """The image ids of a split file with their paths, which must stay inside the folder."""
     listed = read_json(path, "split file")
     if not isinstance(listed, dict) or not all(isinstance(p, str) for p in listed.values()):
         raise UserError(f"split file {path} is not a table of image ids and paths")
@@ -125,10 +125,10 @@ def _queries(captions: Path, split: str, known: set[str]) -> list[QueryRow]:
         if strange := sorted(set(query["members"] or ()) - known):
             raise UserError(f"{where}: member {strange[0]!r} is not in its split file")
         if split == "val" and query["target_id"] not in (query["members"] or ()):
-            # Subset recall would rank it among images that it is not one of.
+            # Subset recall would rank it in a set that does not contain it.
             raise UserError(f"{where}: target_hard is not in its img_set; fix the row")
         if query["query_id"] in seen:
-            raise UserError(f"{where}: pairid {query['query_id']} stands twice; fix the row")
+            raise UserError(f"{where}: duplicate pairid {query['query_id']}; fix the row")
         seen.add(query["query_id"])
         queries.append(query)
     return queries

@@ -41,7 +41,7 @@ class Coverage(Section):
 
     @property
     def complete(self) -> bool:
-        """Whether every image is there."""
+        """Whether every image is available."""
         return self.images == self.images_expected
 
     def __str__(self) -> str:
@@ -56,7 +56,7 @@ class Coverage(Section):
         if self.val_queries_to_themselves:
             words += (
                 f"; {self.val_queries_to_themselves:,} val queries have their reference as target, "
-                "a miss where it is removed"
+                "a miss if it is removed"
             )
         return words
 
@@ -67,7 +67,7 @@ def measure(
     val_gallery: Collection[str],
     unusable: Literal["miss", "leave_out"] | None = None,
 ) -> Coverage:
-    """Count valid images, in all and in the val gallery, and val queries that can be answered.
+    """Count valid images, overall and in the val gallery, and usable val queries.
 
     Args:
         statuses: of the images, by id.

@@ -39,7 +39,7 @@ Relevance = dict[tuple[str, str, int], dict[str, Any]]
 def _present(root: Path) -> dict[tuple[str, str], tuple[Path, Path]]:
     """Captions and split file by category and split.
 
-    Captions of a category without any split file are others', unless it is an official one.
+    Captions files without any split file for their category are ignored, unless it is official.
     """
     found: dict[tuple[str, str], tuple[Path, Path]] = {}
     for path in sorted(root.glob("captions/cap.*.json")):
@@ -159,7 +159,7 @@ def read_relevance(path: Path) -> Relevance:
     try:
         table = table.select(RELEVANCE.names).cast(RELEVANCE)
     except pa.ArrowException as error:
-        raise UserError(f"{path} holds another type than {RELEVANCE.types}: {error}") from error
+        raise UserError(f"{path} has types other than {RELEVANCE.types}: {error}") from error
     if wrong := fault(table, RELEVANCE):
         raise UserError(f"{path}: {wrong}; write it again")
     rows = table.to_pylist()
@@ -169,7 +169,7 @@ def read_relevance(path: Path) -> Relevance:
 def _attach_relevance(
     queries: list[QueryRow], splits: dict[tuple[str, str], list[str]], path: Path
 ) -> None:
-    """Give each query its true answers, which every query of a split has or none."""
+    """Add the correct answers to the queries; either all queries of a split have them, or none."""
     relevance = read_relevance(path)
     listed = {place: set(ids) for place, ids in splits.items()}
     covered = {split for _, split, _ in relevance}
@@ -179,7 +179,7 @@ def _attach_relevance(
             continue
         truth = relevance.get((category, split, int(name.rsplit("-", 1)[1])))
         if truth is None:
-            raise UserError(f"{path} has no row for {name}; write all of {split}")
+            raise UserError(f"{path} has no row for {name}; write all queries of {split}")
         if (truth["candidate"], truth["target"]) != (query["reference_id"], query["target_id"]):
             raise UserError(f"{path}: row of {name} names another query's images")
         answers = truth["relevant"]

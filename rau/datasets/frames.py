@@ -30,8 +30,8 @@ def read_frames(name: str, root: Path) -> Dataset:
     """See `rau.datasets.read`."""
     names = get_args(DatasetParams.model_fields["name"].annotation)
     if name not in names:
-        raise UserError(f"no data set is called {name!r}; choose from {', '.join(names)}")
+        raise UserError(f"unknown data set {name!r}; choose from {', '.join(names)}")
     if not root.is_dir():
-        raise UserError(f"no folder {root}; check the path")
+        raise UserError(f"folder {root} does not exist; check the path")
     found = reader(name).read_annotations(root)
     return Dataset(found.query_table().to_pandas(), found.gallery_table().to_pandas())

@@ -1,4 +1,4 @@
-"""Inspection of image files: decoded in full, bounded in size, and told from placeholders."""
+"""Inspection of image files: complete decoding, limits on size, detection of placeholders."""
 
 import hashlib
 from dataclasses import dataclass
@@ -11,10 +11,10 @@ from rau.pictures import open_rgb
 
 @dataclass(frozen=True)
 class ImageInfo:
-    """A file's digest and, where it is an image, its size in pixels and its format.
+    """The digest of a file and, if it is an image, its size in pixels and its format.
 
-    `status` is `ok`, `corrupt` where the file cannot be used, `missing` for a placeholder; `reason`
-    says why it is not `ok`.
+    `status` is `ok`, `corrupt` if the file cannot be used, or `missing` for a placeholder; `reason`
+    explains a status other than `ok`.
     """
 
     status: Literal["ok", "corrupt", "missing"]

@@ -19,7 +19,7 @@ NOWHERE = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
 
 
 def _fold(name: str) -> str:
-    """What all spellings of a name have in common."""
+    """Normal form that is equal for all spellings of a name."""
     return unicodedata.normalize("NFC", name).casefold()
 
 
@@ -27,7 +27,7 @@ class _Files:
     """Image files by name, with or without its suffix."""
 
     def __init__(self, paths: Iterable[str]) -> None:
-        """Of equal names a whole one counts, then the first by suffix, as `SUFFIXES` order them."""
+        """Full file names take precedence over stems, then suffixes in the order of `SUFFIXES`."""
         self._exact: dict[str, str] = {}
         self._alike: dict[str, str] = {}
         known = [(SUFFIXES.index(s), path) for path in paths if (s := _suffix(path)) in SUFFIXES]
@@ -39,7 +39,7 @@ class _Files:
                 self._alike.setdefault(_fold(name), path)
 
     def find(self, name: str, alone: bool) -> str | None:
-        """The file of a name; one that is only alike where the name is `alone` in being so."""
+        """The file of a name; an alternative spelling only if the name is unambiguous (`alone`)."""
         return self._exact.get(name) or (self._alike.get(_fold(name)) if alone else None)
 
 
@@ -48,13 +48,13 @@ def _suffix(path: str) -> str:
 
 
 def _alone(names: Collection[str]) -> set[str]:
-    """The names that are like no other."""
+    """The names whose normal form is unique."""
     count = Counter(map(_fold, names))
     return {name for name in names if count[_fold(name)] == 1}
 
 
 def locate(root: Path, images: Mapping[str, Sequence[str]]) -> dict[str, Path | None]:
-    """The files of images, by id; None where there is none.
+    """The files of images by id; None if there is no file.
 
     Args:
         root: the folder of a data set.
@@ -76,7 +76,7 @@ def locate(root: Path, images: Mapping[str, Sequence[str]]) -> dict[str, Path | 
 
 
 def search(root: Path, names: Collection[str]) -> dict[str, Path]:
-    """Files anywhere below a folder that have one of some names, without their suffix, by name."""
+    """Files anywhere below a folder by name without suffix, for the given names."""
     files = _Files(path for folder, _ in walk(root) for path in _listed(folder))
     alone = _alone(names)
     found = {name: files.find(name, name in alone) for name in names}
@@ -102,7 +102,7 @@ def left_over(root: Path, named: Iterable[str]) -> list[str]:
 
 
 def _listed(folder: Path) -> list[str]:
-    """Paths of the files of a folder, sorted; none where there is no such folder."""
+    """Sorted paths of the files in a folder; empty if the folder does not exist."""
     try:
         with os.scandir(folder) as entries:
             return sorted(entry.path for entry in entries if _is_file(entry))
@@ -113,7 +113,7 @@ def _listed(folder: Path) -> list[str]:
 
 
 def _is_file(entry: os.DirEntry[str]) -> bool:
-    """Whether it is a file; a link that leads nowhere is none."""
+    """Whether it is a file; a broken link is not."""
     try:
         return entry.is_file()
     except OSError as error:
@@ -123,6 +123,6 @@ def _is_file(entry: os.DirEntry[str]) -> bool:
 
 
 def stem(place: str) -> str:
-    """A path without the suffix of an image, where it has one."""
+    """A path without its image suffix, if it has one."""
     suffix = _suffix(place)
     return place[: -len(suffix)] if suffix in SUFFIXES else place

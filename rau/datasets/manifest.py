@@ -32,10 +32,10 @@ def check_image_id(image_id: str) -> str:
 def inspect_image(
     root: Path, placeholders: bool, image_id: str, path: Path | None, source: str
 ) -> dict[str, Any]:
-    """Decode one image in full and describe it as a manifest row (`ok`, `missing`, `corrupt`).
+    """Decode one image completely and return its manifest row (`ok`, `missing`, `corrupt`).
 
     Raises:
-        UserError: when its path is no text, which a table could not hold.
+        UserError: when its path is not UTF-8, which a table cannot store.
     """
     row: dict[str, Any] = dict.fromkeys(MANIFEST.names)
     row |= {"image_id": image_id, "status": "missing"}
@@ -64,9 +64,9 @@ def build(
 
     Args:
         root: the store's folder.
-        images: the file of each image by id, in the order of the rows; None where there is none.
-        sources: where each image came from, by id; one that is not named was in the folder, or
-            completes it.
+        images: the file of each image by id, in the order of the rows; None if there is no file.
+        sources: the source of each image by id; images without an entry were in the folder or
+            complete it.
         placeholders: whether known placeholders count as missing.
 
     Returns:
@@ -84,14 +84,14 @@ def build(
 
     with closing(ahead(row, images.items(), workers)) as found:
         rows = iter(tqdm(found, total=len(images), desc="verify images", unit="image"))
-        # As objects the rows of many images would take ten times the memory.
+        # As Python objects the rows of many images would take ten times the memory.
         blocks = iter(lambda: list(islice(rows, BLOCK_ROWS)), [])
         made = [pa.RecordBatch.from_pylist(block, schema=MANIFEST) for block in blocks]
     return pa.Table.from_batches(made, schema=MANIFEST)
 
 
 def remove_corrupt(manifest: pa.Table, root: Path) -> bool:
-    """Remove files that exist but are not valid images; whether there were any."""
+    """Remove files that exist but are not valid images; returns whether there were any."""
     corrupt = manifest.filter(pc.field("status") == "corrupt")
     for path in corrupt["path"].to_pylist():
         (root / path).unlink(missing_ok=True)  # Another process may have found it too.

@@ -1,6 +1,6 @@
-"""Placeholders that shops and mirrors show in place of a dead product.
+"""Placeholders that shops and mirrors return instead of a dead product's image.
 
-FashionIQ's URL tables lead thirteen products to three pictures of their brands
+FashionIQ's URL tables map thirteen products to three images of their brands
 (https://github.com/hongwang600/fashion-iq-metadata, `image_url/broken_links`). They are recognised
 by the digest of the file and, re-encoded or resized, by a thumbnail. Image hosts also answer with
 an image of a single pixel where the original is gone.

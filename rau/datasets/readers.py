@@ -13,7 +13,7 @@ class Reader(Protocol):
     """A module that reads one layout."""
 
     def read_annotations(self, root: Path) -> Annotations:
-        """Read a folder; raises UserError where it is not in the layout."""
+        """Read a folder; raises UserError if it does not have the layout."""
         ...
 
 
@@ -21,7 +21,7 @@ def reader(dataset: str, catalogue: CatalogueParams | None = None) -> Reader:
     """The reader of a data set; the built-in garments are in FashionIQ's layout.
 
     Args:
-        catalogue: how queries of a catalogue are drawn.
+        catalogue: how the queries of a catalogue are sampled.
     """
     readers: dict[str, Reader] = {
         "garments": fashioniq,

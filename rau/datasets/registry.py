@@ -15,7 +15,7 @@ class Files:
     Attributes:
         repository: `owner/name`.
         revisions: in the order to try, the pinned one first.
-        digests: SHA-256 by path; None where it is not known.
+        digests: SHA-256 by path; None if unknown.
     """
 
     repository: str
@@ -30,7 +30,7 @@ class Files:
 
 @dataclass(frozen=True)
 class Pool:
-    """A list on the Hugging Face hub, one JSON object per line, of image paths by a mirror's ids."""
+    """A list on the Hugging Face hub: image paths by a mirror's ids, one JSON object per line."""
 
     repository: str
     path: str
@@ -39,14 +39,14 @@ class Pool:
 
 @dataclass(frozen=True)
 class Mirror:
-    """A Hugging Face data set that holds images as bytes in Parquet files.
+    """A Hugging Face data set with images as bytes in Parquet files.
 
     Attributes:
         repository: `owner/name`.
-        revision: commit, or `main` where none is pinned.
+        revision: commit, or `main` if none is pinned.
         id_column: image ids, or ids that `pool` maps to image ids.
         image_column: bytes, or a struct with `bytes`.
-        pool: maps the mirror's ids to image ids; None where they are image ids.
+        pool: maps the mirror's ids to image ids; None if they are image ids.
     """
 
     repository: str
@@ -58,7 +58,7 @@ class Mirror:
 
 @dataclass(frozen=True)
 class Archive:
-    """A zip file of images, or of annotation files that are taken out of it.
+    """A zip file of images, or of annotation files to extract.
 
     Attributes:
         files: path in the store by the member's name; empty for an archive of images.
@@ -81,9 +81,9 @@ class DatasetCard:
         archives: official zip files, of annotations and of images.
         mirrors: sources of images, in the order to try.
         url_tables: tables of image ids and URLs, the last resort.
-        consent: page of the terms that the user must have agreed to before images are fetched.
-        placeholders: whether sources may give placeholders of dead products for images.
-        optional: annotation files that an official copy may lack.
+        consent: page of the terms that the user must agree to before images are fetched.
+        placeholders: whether sources may return placeholders of dead products.
+        optional: annotation files that may be missing in an official copy.
     """
 
     name: str
@@ -107,7 +107,7 @@ FASHIONIQ = DatasetCard(
     name="fashioniq",
     homepage="https://github.com/XiaoxiaoGuo/fashion-iq",
     licence="annotations: CDLA-Permissive-1.0; images: their sellers', shown on Amazon",
-    terms="The images are product photos of Amazon; no licence to distribute them is given.",
+    terms="The images are product photos from Amazon; no licence to distribute them is given.",
     citation="Wu et al., Fashion IQ: A New Dataset Towards Retrieving Images by Natural Language "
     "Feedback, CVPR 2021 (arXiv 1905.12794)",
     annotations=Files(

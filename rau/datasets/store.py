@@ -6,7 +6,7 @@ from rau.errors import UserError
 from rau.files import digest, user_path
 from rau.params import DatasetParams
 
-# Increase it when drawing or captions of the built-in data set change: it names the folder.
+# Increment when the rendering or captions of the built-in data set change; it names the folder.
 GARMENTS_RECIPE = 1
 
 
@@ -14,7 +14,7 @@ def store_folder(dataset: DatasetParams, checkout: Path) -> Path:
     """Folder that holds images and annotations.
 
     Args:
-        checkout: root of the main checkout, which relative paths start from.
+        checkout: root of the main checkout, which relative paths are resolved against.
 
     Raises:
         UserError: when `dataset.root` is not a folder.
@@ -22,7 +22,7 @@ def store_folder(dataset: DatasetParams, checkout: Path) -> Path:
     if dataset.root is not None:
         root = user_path(dataset.root, checkout, "dataset.root")
         if not root.is_dir():
-            raise UserError(f"dataset.root: no folder {root}; check the path")
+            raise UserError(f"dataset.root: folder {root} does not exist; check the path")
         return root
     if dataset.name != "garments":
         return checkout / "data/raw" / dataset.name

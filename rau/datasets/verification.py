@@ -17,7 +17,7 @@ class Comparison:
     Attributes:
         copy: `official` if every required file exists and none differs, else `custom`.
         differs: paths that are missing, changed or unknown to the card.
-        unverified: digest by path, of files whose published digest is not known.
+        unverified: digest by path, of files whose published digest is unknown.
     """
 
     copy: str
@@ -28,7 +28,7 @@ class Comparison:
 def unexpected(card: DatasetCard, queries: Iterable[Mapping[str, Any]]) -> list[str]:
     """Query counts that differ from the card's, as text; a split without queries is skipped.
 
-    It concerns files whose digest is unknown: another count is reported, not refused.
+    For files whose digest is unknown: a different count is reported, not refused.
     """
     counts = Counter((query["category"], query["split"]) for query in queries)
     return [
@@ -46,10 +46,10 @@ def compare(
     """Compare the annotation files of a folder with a card, by SHA-256.
 
     Args:
-        files: those that the reader reads, by their path in the official layout; any that the card
-            does not list makes the copy custom.
-        gallery: the val gallery `original` by category, where its number is to be compared too: a
-            list of images without a known digest may lack some.
+        files: the files read by the reader, by their path in the official layout; any file that the
+            card does not list makes the copy custom.
+        gallery: the val gallery `original` by category, if its size is to be compared: a list of
+            images without a known digest may be incomplete.
     """
     known = card.annotations.digests
     found = {name: digest_file(path) for name, path in files.items()}

@@ -1,4 +1,4 @@
-"""What a data set's own folder holds, cheaply: a change of it changes the lines."""
+"""A cheap listing of a user-provided folder, which changes when the folder does."""
 
 from pathlib import Path
 
@@ -10,9 +10,9 @@ TABLES = (".csv", ".json", ".jsonl", ".parquet")
 
 
 def listing(root: Path) -> list[str]:
-    """A line a file, sorted: tables and annotations with their digests, pictures with their sizes.
+    """One line per file, sorted: tables and annotations with digests, images with sizes.
 
-    Nothing in it depends on where the folder is or when it was copied there.
+    The lines do not depend on the location of the folder or when it was copied.
     """
     lines = []
     for folder, names in walk(root):

@@ -194,7 +194,7 @@ class Calibration(Section):
         if engine != self.engine:
             return f"fitted on answers of the engine {self.engine}, not of {engine}"
         if not self.gallery / SIZES <= gallery <= self.gallery * SIZES:
-            return f"fitted on galleries of about {self.gallery:,} images, this one has {gallery:,}"
+            return f"fitted on galleries of about {self.gallery:,}, this one has {gallery:,}"
         return None
 
     def probabilities(self, scores: NDArray[np.float32]) -> tuple[Floats, Floats]:

@@ -176,7 +176,7 @@ def text_table(comparison: Comparison) -> str:
             text = " ".join(change.a["text"].split())
             lines.append(f"  {title:<8}{change.a['query_id']}: {ranks}: {text}")
     if comparison.left_out:
-        lines += ["", f"left out, only in one side: protocols {', '.join(comparison.left_out)}"]
+        lines += ["", f"protocols of only one side, left out: {', '.join(comparison.left_out)}"]
     return "\n".join(lines)
 
 

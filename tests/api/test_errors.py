@@ -55,8 +55,8 @@ CASES: dict[str, Callable[[], Any]] = {
     "there is no ua.thet": lambda: rau.fit(features(), [QUERY], {"ua.thet": 1}),
     "params: ua.theta": lambda: rau.fit(features(), [QUERY], {"ua.theta": 7.0}),
     "usable train queries leave": lambda: rau.fit(features(), [QUERY], progress=False),
-    "no data set is called 'x'": lambda: rau.datasets.read("x", "."),
-    "no folder nowhere": lambda: rau.datasets.read("cirr", "nowhere"),
+    "unknown data set 'x'": lambda: rau.datasets.read("x", "."),
+    "folder nowhere does not exist": lambda: rau.datasets.read("cirr", "nowhere"),
     "nowhere": lambda: rau.load("nowhere"),
 }
 

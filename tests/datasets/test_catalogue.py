@@ -273,10 +273,10 @@ def test_people_add_and_replace_captions(tmp_path: Path) -> None:
     assert len(every) == len(plain.annotations().queries) + 3
     assert [*found.files] == ["products.csv", "pairs.csv", "feedback/day.csv"]
     notes = "\n".join(found.notes)
-    assert "7 rows are left out, the first: " in notes
+    assert "7 rows are skipped, the first: " in notes
     assert "day.csv, row 3, column 'reference': 'uploaded' is not in the product table" in notes
-    assert "1 pairs by people join a train and a val product and are left out" in notes
-    assert "1 products were refused" in notes
+    assert "1 pairs by people join a train and a val product and are skipped" in notes
+    assert "1 products were rejected" in notes
 
 
 def test_a_refused_product_is_no_right_answer_of_that_request(tmp_path: Path) -> None:
@@ -309,9 +309,9 @@ def test_a_refused_product_is_no_right_answer_of_that_request(tmp_path: Path) ->
     [
         (("P1", "P9999", "red", ""), "row 2, column 'target': 'P9999' is not in the product table"),
         (("P1", "P1", "red", ""), "'P1' is the reference itself"),
-        (("P1", "P2", "", ""), "column 'caption': a caption has words, of up to"),
-        (("P1", "P2", "#N/A", ""), "column 'caption': a caption has words, of up to"),
-        (("P1", "P2", "x" * 1001, ""), "column 'caption': a caption has words, of up to"),
+        (("P1", "P2", "", ""), "column 'caption': a caption must have words and at most"),
+        (("P1", "P2", "#N/A", ""), "column 'caption': a caption must have words and at most"),
+        (("P1", "P2", "x" * 1001, ""), "column 'caption': a caption must have words and at most"),
         (("P1", "P2", "red", "maybe"), "column 'accepted': 'maybe' is not yes or no"),
         (("P1", "P2", "red", "?"), "column 'accepted': '\\?' is not yes or no"),
         (("P1", "../1.png", "red", ""), "column 'target': '../1.png' is not in the product table"),
@@ -342,7 +342,9 @@ def test_people_name_products_by_their_paths(tmp_path: Path) -> None:
 
 def test_nothing_to_ask_for(tmp_path: Path) -> None:
     table = [{"image": f"{n}.jpg"} for n in range(12)]
-    with pytest.raises(UserError, match=r"no column that tells products apart.*image alone"):
+    with pytest.raises(
+        UserError, match=r"no column that distinguishes products.*only column is image"
+    ):
         read(tmp_path, table)
     write_table(
         tmp_path,
@@ -362,7 +364,7 @@ def test_broad_captions_are_not_asked(tmp_path: Path) -> None:
     table = [{"image": f"{n}.jpg", "colour": ("red", "blue")[n % 2]} for n in range(60)]
     found = read(tmp_path, table)
     assert found.parts[0].triplets == []
-    assert any(note.startswith("0 of 144 train queries were drawn") for note in found.notes)
+    assert any(note.startswith("0 of 144 train queries were sampled") for note in found.notes)
 
 
 @pytest.mark.parametrize(

@@ -70,7 +70,7 @@ def test_empty_lines_before_the_header(tmp_path: Path, start: str, end: str) -> 
 )
 def test_rows_are_counted_as_a_user_sees_them(tmp_path: Path, content: str, said: str) -> None:
     (tmp_path / "products.csv").write_text(content, newline="")
-    with pytest.raises(UserError, match=f"csv, {said}, column 'image': no picture"):
+    with pytest.raises(UserError, match=f"csv, {said}, column 'image': no image"):
         products.read(tmp_path)
 
 
@@ -83,7 +83,7 @@ def test_rows_are_counted_as_a_user_sees_them(tmp_path: Path, content: str, said
         ("image,colour", "no rows"),
         ("image,colour\na.jpg,red\nb.jpg\n", "row 3: Expected 2 columns, got 1"),
         ("image,,colour\na.jpg,1,red\n", "column 2 has no name"),
-        ("image,Colour,colour\na.jpg,1,red\n", "two columns 'colour'"),
+        ("image,Colour,colour\na.jpg,1,red\n", "duplicate column 'colour'"),
     ],
 )
 def test_what_is_no_table(tmp_path: Path, content: str, message: str) -> None:
@@ -140,7 +140,7 @@ def test_parquet_of_any_types(tmp_path: Path) -> None:
         "day": ["2024-01-02", None],
     }
     pq.write_table(pa.table({"image": ["a"], "x": [{"a": 1}]}), tmp_path / "t.parquet")
-    with pytest.raises(UserError, match="column 'x' holds struct"):
+    with pytest.raises(UserError, match="column 'x' contains struct"):
         sheet.read(tmp_path / "t.parquet")
     (tmp_path / "t.parquet").write_bytes(b"PAR1")
     with pytest.raises(UserError, match="not a whole Parquet file"):
@@ -188,17 +188,17 @@ def test_ids_are_paths_where_none_are_given(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([{"picture": "a.jpg"}], "no column 'image' but 'picture'"),
+        ([{"picture": "a.jpg"}], "no column 'image', only 'picture'"),
         ([{"image": ""}], "row 2|is empty"),
-        ([{"image": "a.jpg", "x": 1}, {"image": "", "x": 2}], "row 3, column 'image': no picture"),
-        ([{"image": "../a.jpg"}], "row 2, column 'image': '../a.jpg' lies outside"),
-        ([{"image": "a/../../b.jpg"}], "lies outside"),
-        ([{"image": "/etc/a.jpg"}], "lies outside"),
-        ([{"image": "C:\\a.jpg"}], "lies outside"),
-        ([{"image": "https://a.example/b.jpg"}], "is an address"),
-        ([{"image": "a.jpg|"}], "is not the path of a picture"),
-        ([{"image": "a.jpg", "x": 1}, {"image": "./a.jpg", "x": 2}], "also stands in row 2"),
-        ([{"image": "a.jpg|a.jpg"}], "also stands in row 2"),
+        ([{"image": "a.jpg", "x": 1}, {"image": "", "x": 2}], "row 3, column 'image': no image"),
+        ([{"image": "../a.jpg"}], "row 2, column 'image': '../a.jpg' is outside"),
+        ([{"image": "a/../../b.jpg"}], "is outside"),
+        ([{"image": "/etc/a.jpg"}], "is outside"),
+        ([{"image": "C:\\a.jpg"}], "is outside"),
+        ([{"image": "https://a.example/b.jpg"}], "is a URL"),
+        ([{"image": "a.jpg|"}], "is not the path of an image"),
+        ([{"image": "a.jpg", "x": 1}, {"image": "./a.jpg", "x": 2}], "is also in row 2"),
+        ([{"image": "a.jpg|a.jpg"}], "is also in row 2"),
         ([{"image": "a.jpg", "id": ""}], "row 2, column 'id': no id"),
         ([{"image": "a.jpg", "id": "NA"}], r"row 2, column 'id': no id, .*unknown \(nan, na, "),
         ([{"image": "a.jpg", "id": "x" * 256}], "row 2, column 'id': 'x+' cannot be an id"),
@@ -208,7 +208,7 @@ def test_ids_are_paths_where_none_are_given(tmp_path: Path) -> None:
         ),
         (
             [{"image": f"{n}.jpg", "id": i} for n, i in enumerate(("A#2", "A", "A"))],
-            "row 4: 'A#2' would name two pictures",
+            "row 4: 'A#2' would name two images",
         ),
     ],
 )
@@ -223,11 +223,11 @@ def test_what_is_no_text_is_said_to_be_none(tmp_path: Path) -> None:
     for content in (b"PK\x03\x04" + bytes(range(256)) * 9999, "image\na.jpg\n".encode("utf-16-le")):
         path.write_bytes(content)
         with pytest.raises(
-            UserError, match=r"products\.csv is no text; save the table as CSV, in UTF-8"
+            UserError, match=r"products\.csv is not a text file; save the table as CSV, in UTF-8"
         ):
             products.read(tmp_path)
     path.write_text('image,title\na.jpg,"open\n' + "b.jpg,more\n" * 10**6)
-    with pytest.raises(UserError, match="longer than a megabyte, as where a quote is not closed"):
+    with pytest.raises(UserError, match="longer than a megabyte, perhaps because a quote is not"):
         products.read(tmp_path)
 
 
@@ -305,16 +305,16 @@ def test_kinds_of_columns() -> None:
     ("name", "cells", "why"),
     [
         ("colour", [None, None], "empty"),
-        ("colour", ["red", None, "red"], "same of every product"),
-        ("colour", ["red", "Red"], "same of every product"),
-        ("sku_id", ["1", "2"], "by its name"),
+        ("colour", ["red", None, "red"], "same value for every product"),
+        ("colour", ["red", "Red"], "same value for every product"),
+        ("sku_id", ["1", "2"], "its name suggests"),
         (
             "about",
             ["a coat that is warm and dry in any weather", "one more " * 5] * 20,
             "free text",
         ),
-        ("model", [f"m{n}" for n in range(30)], "a value of its own"),
-        ("article", [str(n * 7 + 3) for n in range(30)], "another whole number"),
+        ("model", [f"m{n}" for n in range(30)], "a distinct value"),
+        ("article", [str(n * 7 + 3) for n in range(30)], "a different integer"),
         ("tags", ["a|b", "c|d"], "no two products share"),
     ],
 )

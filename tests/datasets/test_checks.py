@@ -42,12 +42,12 @@ def test_no_val_queries() -> None:
 
 def test_too_few_train_queries_with_images() -> None:
     (note,) = check(found(*TRAIN, VAL), IDS - {"W"})
-    assert note.startswith("2 train queries have their images, fewer than a training needs; set")
+    assert note.startswith("2 train queries have their images, fewer than training requires; set")
 
 
 @pytest.mark.parametrize(("gone", "name"), [("AB", "val-union"), ("ABC", "original")])
 def test_a_category_without_pictures(gone: str, name: str) -> None:
-    with pytest.raises(UserError, match=f"no image of dress's gallery \\({name}\\) can be used"):
+    with pytest.raises(UserError, match=f"no image in dress's gallery \\({name}\\) can be used"):
         check(found(*TRAIN, VAL), IDS - set(gone))
 
 
@@ -64,7 +64,7 @@ def test_what_changes_the_numbers_is_said() -> None:
     own, silent = query("val", "A", "A"), query("train", "T", "U", " ,.")
     notes = check(found(*TRAIN, VAL, own, silent), IDS)
     assert notes == [
-        "1 queries have their reference as target: a miss under every protocol that removes the "
-        "reference",
-        "1 queries have no word in any caption",
+        "1 queries have their reference as target: they are misses under every protocol that "
+        "removes the reference",
+        "1 queries have only empty captions",
     ]

@@ -56,18 +56,18 @@ def test_images_are_found(tmp_path: Path, beside: bool) -> None:
     ("changed", "said"),
     [
         ({"target_img_id": None}, "no key 'target_img_id'"),
-        ({"reference_img_id": "10"}, "'10' is no number of an image"),
-        ({"reference_img_id": True}, "'True' is no number of an image"),
-        ({"gt_img_ids": [number(1), 10**12]}, "'1000000000000' is no number of an image"),
-        ({"gt_img_ids": [number(1), -1]}, "'-1' is no number of an image"),
+        ({"reference_img_id": "10"}, "'10' is not an image number"),
+        ({"reference_img_id": True}, "'True' is not an image number"),
+        ({"gt_img_ids": [number(1), 10**12]}, "'1000000000000' is not an image number"),
+        ({"gt_img_ids": [number(1), -1]}, "'-1' is not an image number"),
         ({"gt_img_ids": number(1)}, "'gt_img_ids' is not a list"),
-        ({"gt_img_ids": [number(2)]}, "lacks the target or has the reference"),
-        ({"gt_img_ids": [number(1), number(0)]}, "lacks the target or has the reference"),
-        ({"gt_img_ids": [number(1)] * 2}, "has an image twice"),
+        ({"gt_img_ids": [number(2)]}, "does not contain the target, or"),
+        ({"gt_img_ids": [number(1), number(0)]}, "does not contain the target, or"),
+        ({"gt_img_ids": [number(1)] * 2}, "has a duplicate image"),
         ({"gt_img_ids": [number(1), 5]}, "image '000000000005' is not in COCO's list"),
         ({"semantic_aspects": "addition"}, "'semantic_aspects' is not a list of strings"),
         ({"shared_concept": 3}, "'shared_concept' is not a string"),
-        ({"id": "0"}, "'id' is not the number of a query"),
+        ({"id": "0"}, "'id' is not a query number"),
     ],
 )
 def test_odd_rows_are_refused(tmp_path: Path, changed: dict[str, Any], said: str) -> None:
@@ -79,20 +79,20 @@ def test_odd_rows_are_refused(tmp_path: Path, changed: dict[str, Any], said: str
 def test_a_query_that_stands_twice(tmp_path: Path) -> None:
     circo_world.write_annotations(tmp_path)
     (tmp_path / "annotations/val.json").write_text(json.dumps([entry(0, 70)] * 2))
-    with pytest.raises(UserError, match=r"row 1: id 0 stands twice"):
+    with pytest.raises(UserError, match=r"row 1: duplicate id 0"):
         circo.read_annotations(tmp_path)
 
 
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
-        (lambda root: (root / LIST).unlink(), r"holds no COCO2017_unlabeled/.*image_info"),
+        (lambda root: (root / LIST).unlink(), r"contains no COCO2017_unlabeled/.*image_info"),
         (lambda root: (root / LIST).write_text("[]"), "has no list 'images'"),
         (
             lambda root: (root / LIST).write_text(json.dumps({"images": [{"id": 1}] * 2})),
-            "lists an image twice",
+            "lists a duplicate image",
         ),
-        (lambda root: (root / "annotations/val.json").unlink(), "holds no annotations/val.json"),
+        (lambda root: (root / "annotations/val.json").unlink(), "contains no annotations/val.json"),
     ],
 )
 def test_what_is_missing_is_named(tmp_path: Path, damage: Any, said: str) -> None:

@@ -106,12 +106,12 @@ def test_layouts_of_other_codes(tmp_path: Path, home: str, place: str) -> None:
 
 def test_a_pair_stands_once(tmp_path: Path) -> None:
     write_layout(tmp_path, [ENTRY, ENTRY])
-    with pytest.raises(UserError, match="row 1: pairid 7 stands twice"):
+    with pytest.raises(UserError, match="row 1: duplicate pairid 7"):
         cirr.read_annotations(tmp_path)
 
 
 def test_empty_folder(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"holds no captions/cap\.rc2"):
+    with pytest.raises(UserError, match=r"contains no captions/cap\.rc2"):
         cirr.read_annotations(tmp_path)
 
 

@@ -88,7 +88,7 @@ def test_folder_beside_the_right_one(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     right = write_layout(tmp_path / "data", [ENTRY], ["A", "B"])
     for root in (tmp_path, right / "captions"):
-        with pytest.raises(UserError, match=rf"check dataset\.root; is it {right}\?"):
+        with pytest.raises(UserError, match=rf"check dataset\.root; did you mean {right}\?"):
             fashioniq.read_annotations(root)
 
 
@@ -126,7 +126,7 @@ def test_truth_is_checked(tmp_path: Path, changed: dict[str, Any], said: str) ->
 def test_truth_of_another_type(tmp_path: Path) -> None:
     table = pa.table({name: ["x"] for name in RELEVANCE.names})
     pq.write_table(table, tmp_path / "relevance.parquet")
-    with pytest.raises(UserError, match="holds another type"):
+    with pytest.raises(UserError, match="has types other than"):
         fashioniq.read_relevance(tmp_path / "relevance.parquet")
 
 
@@ -148,7 +148,7 @@ def test_files_of_others_are_passed_over_with_a_note(tmp_path: Path) -> None:
     found = fashioniq.read_annotations(tmp_path)
     assert list(found.files) == ["captions/cap.dress.val.json", "image_splits/split.dress.val.json"]
     (note,) = found.notes
-    assert note.startswith("captions/ also holds 6 files that are not read: '.DS_Store', ")
+    assert note.startswith("captions/ also contains 6 files that are not read: '.DS_Store', ")
 
 
 @pytest.mark.parametrize("name", ["mean", "Mean", "a@b", "a,b", " a", "x" * 65])
@@ -161,7 +161,7 @@ def test_category_names_that_reports_could_not_tell_apart(tmp_path: Path, name: 
 def test_categories_that_differ_in_case_only(tmp_path: Path) -> None:
     for name in ("dress.val", "Dress.val"):
         write_layout(tmp_path, [ENTRY], ["A", "B"], name)
-    with pytest.raises(UserError, match="differ in case only"):
+    with pytest.raises(UserError, match="differ only in case"):
         fashioniq.read_annotations(tmp_path)
 
 

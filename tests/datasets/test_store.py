@@ -59,5 +59,7 @@ def test_the_users_folder_is_taken_as_it_is(tmp_path: Path) -> None:
     assert store_folder(relative, tmp_path) == tmp_path / "mine"
     absolute = DatasetParams(name="fashioniq", root=str(tmp_path / "mine"))
     assert store_folder(absolute, tmp_path / "elsewhere") == tmp_path / "mine"
-    with pytest.raises(UserError, match=r"dataset\.root: no folder .*none; check the path"):
+    with pytest.raises(
+        UserError, match=r"dataset\.root: folder .*none does not exist; check the path"
+    ):
         store_folder(DatasetParams(root="none"), tmp_path)

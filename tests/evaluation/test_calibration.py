@@ -146,7 +146,7 @@ def test_other_galleries_are_doubted() -> None:
         ({"threshold": 2}, "threshold"),
         ({"queries": 3}, "queries"),
         ({"format": "rau-calibration-9"}, "format"),
-        ({"maps": {}}, "not for .1, 5, 10, 50."),
+        ({"maps": {}}, "not .1, 5, 10, 50."),
         ({"maps.1.share": [0.5, 0.1], "maps.1.probability": [0.1, 0.2]}, "not monotone"),
         ({"maps.5.probability": [0.5]}, "differ in length"),
         ({"maps.5.probability": [7.0] * 2}, "less than or equal"),

@@ -24,7 +24,7 @@ def features(d_image: int, d_text: int) -> FeatureSet:
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"text_weights": {}}, "text_weights lacks kept-both"),
+        ({"text_weights": {}}, "text_weights has no kept-both"),
         ({"text_weights": {"kept-both": 7.0}}, "text_weights.kept-both"),
         ({"best_epoch": "1"}, "best_epoch"),
         ({"features": {"key": 1}}, "features.key"),

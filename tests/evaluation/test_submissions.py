@@ -84,8 +84,8 @@ def test_missing_images_are_refused() -> None:
 
 
 BREAKS: list[tuple[Callable[[Any, HiddenSplit], Any], str]] = [
-    (lambda d, t: d.update(metric="recall_subset"), "begins with"),
-    (lambda d, t: d.update(version="rc1"), "begins with"),
+    (lambda d, t: d.update(metric="recall_subset"), "must begin with"),
+    (lambda d, t: d.update(version="rc1"), "must begin with"),
     (lambda d, t: d.pop("0"), "1 pair ids are missing"),
     (lambda d, t: d.update({"99": d["0"]}), "not of test1: 99"),
     (lambda d, t: d["0"].pop(), "not 50 different names"),

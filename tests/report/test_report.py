@@ -96,13 +96,13 @@ def metrics(**changed: Any) -> RunMetrics:
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"encoder": {"encoder": "e"}}, "encoder does not say its weights"),
+        ({"encoder": {"encoder": "e"}}, "encoder has no weights"),
         ({"galleries": {"original": {"dress": 5}}}, "other categories than its galleries"),
         ({"intervals": {}}, "protocol original has no intervals"),
         ({"baseline_intervals": {}}, "has no intervals of image only"),
         ({"baselines": {"x": {"original": {"mean": ROW}}}}, "of x has other metrics"),
         ({"against": {"original": {"mean": {}}}}, "has no differences to the deterministic head"),
-        ({"headline": {**document()["headline"], "protocol": "x"}}, "the headline is none of"),
+        ({"headline": {**document()["headline"], "protocol": "x"}}, "the headline is not one of"),
         ({"headline": {**document()["headline"], "value": 101.0}}, "headline.value"),
         ({"protocols": {"original": {"mean": {"recall_at_1": -1.0}}}}, "recall_at_1"),
         ({"relevance": {"median": 1.0, "mean": 1.0, "queries": -1}}, "relevance.queries"),
@@ -186,7 +186,11 @@ def test_page_stands_alone_and_shows_the_numbers() -> None:
     ("difference", "interval", "said"),
     [
         (0.0, [0.0, 0.0], "It is equal to that of the deterministic head [0.00, 0.00]."),
-        (-1e-4, [-0.3, 0.2], f"It is equal to that of the deterministic head [{MINUS}0.30, +0.20]."),
+        (
+            -1e-4,
+            [-0.3, 0.2],
+            f"It is equal to that of the deterministic head [{MINUS}0.30, +0.20].",
+        ),
         (0.0, None, "It is equal to that of the deterministic head."),
         (0.02, [-0.3, 0.2], "It is 0.02 points above the deterministic head"),
     ],
@@ -206,8 +210,12 @@ def test_equal_methods_are_said_to_be_equal(
     ("encoder", "dataset", "said"),
     [
         ({"encoder": "garments-clip"}, {"name": "garments", "copy": "built in"}, None),
-        ({"encoder": "garments-clip"}, {"name": "fashioniq", "copy": "official"}, "drawn garments"),
-        ({"encoder": "garments-clip"}, {"name": "garments", "copy": "custom"}, "drawn garments"),
+        (
+            {"encoder": "garments-clip"},
+            {"name": "fashioniq", "copy": "official"},
+            "rendered garments",
+        ),
+        ({"encoder": "garments-clip"}, {"name": "garments", "copy": "custom"}, "rendered garments"),
         ({"encoder": "ViT-B-32"}, {"name": "fashioniq", "copy": "official"}, None),
         (
             {CUT_TEXTS: "1,012 of 3,000"},
@@ -249,11 +257,11 @@ def test_composition_is_on_the_page_in_the_terminal_and_in_mlflow() -> None:
     own = {"image only": {"gap": PAIRED | {"difference": 0.0}, "alone": 1.0}}
     own["RAU head"] = {"gap": PAIRED | {"difference": 12.25}, "alone": 0.375}
     found = metrics(composition={"original": ALONE | {"methods": own}})
-    words = "the reference alone solves 25.0% of the queries, the caption alone 12.5%, one of them"
+    words = "the reference alone solves 25.0% of the queries, the caption alone 12.5%, at least one"
     text = run_page.text_table(found)
     page = page_of(found)
     assert all(f"{words} 31.2%" in whole for whole in (text, page))
-    assert all("in mean of R@10 and R@50 is image only" in whole for whole in (text, page))
+    assert all("by mean of R@10 and R@50 is image only" in whole for whole in (text, page))
     assert "+12.25            37.5%" in text
     assert f"<td>+12.25 <small>[{MINUS}1.5, {MINUS}0.1]</small></td><td>37.5 %</td>" in page
     # Once, under the mean of the protocol that has it; the better modality has no gap to itself.

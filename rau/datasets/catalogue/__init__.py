@@ -1,5 +1,5 @@
-"""The user's own pictures and product table, made into queries whose every true answer is known.
+"""Queries generated from a user's images and product table, with all correct answers known.
 
-Layout: `products.csv` or `products.parquet` in the folder, pictures anywhere below it, and
+Layout: `products.csv` or `products.parquet` in the folder, images anywhere below it, and
 optionally `pairs.csv` and `feedback/*.csv` with captions that people wrote.
 """

@@ -41,9 +41,9 @@ def attribute(name: str, cells: Sequence[str | None], comma: bool) -> Attribute 
     count = Counter(cell for cell in cells if cell is not None)
     words = spoken(name)
     if len(count) < 2:
-        return "it is empty" if not count else "it says the same of every product"
+        return "it is empty" if not count else "it has the same value for every product"
     if IDENTIFIER.search(words):
-        return "by its name it identifies or describes single products"
+        return "its name suggests that it identifies or describes single products"
     lowered = {cell.casefold() for cell in count}
     if lowered <= {*TRUE, *FALSE} and not lowered.isdisjoint(FALSE):
         codes = [-1 if c is None else int(c.casefold() in TRUE) for c in cells]
@@ -98,7 +98,7 @@ def _numbers(name: str, words: str, cells: Sequence[str | None], parsed: _Parsed
     numbers = np.array([np.nan if cell is None else parsed.numbers[cell] for cell in cells])
     here = numbers[~np.isnan(numbers)]
     if len(here) >= MANY and len(np.unique(here)) == len(here) and (here % 1 == 0).all():
-        return "every product has another whole number, as numbers that identify"
+        return "every product has a different integer, as in identifiers"
     low, high = np.quantile(here, (0.1, 0.9))
     step = NOTICEABLE * ((high - low) or (here.max() - here.min()))
     if not step > 0:
@@ -131,7 +131,7 @@ def _labels(
     if why := _free_text(count):
         return why
     if len(count) < 2:
-        return "it says the same of every product"
+        return "it has the same value for every product"
     place = {value: code for code, value in enumerate(sorted(count))}
     codes = [-1 if cell is None else place[said[cell]] for cell in cells]
     return Labels(name, words, list(place), np.array(codes, np.int32))
@@ -144,7 +144,7 @@ def _free_text(count: Counter[str]) -> str | None:
         return "it is free text"
     once = sum(n == 1 for n in count.values())
     if len(count) > MANY and once > ONCE * count.total():
-        return "nearly every product has a value of its own"
+        return "nearly every product has a distinct value"
     return None
 
 

@@ -63,7 +63,7 @@ def read(root: Path, products: Products) -> Requests:
         for reference, target, caption, right in rows:
             accepted.setdefault((reference, caption), {})[target] = right
         if faults:
-            notes.append(f"{len(faults):,} rows are left out, the first: {faults[0]}")
+            notes.append(f"{len(faults):,} rows are skipped, the first: {faults[0]}")
         notes += table.notes
     found = [
         Request(reference, caption, tuple(t for t, right in targets.items() if right))
@@ -76,7 +76,7 @@ def read(root: Path, products: Products) -> Requests:
     }
     if refused:
         count = sum(map(len, refused.values()))
-        notes.append(f"{count:,} products were refused: none is a right answer of its request")
+        notes.append(f"{count:,} products were rejected: they do not count as correct answers")
     files = {path.relative_to(root).as_posix(): path for path in paths}
     return Requests([one for one in found if one.targets], refused, files, notes)
 
@@ -125,7 +125,7 @@ def _fault(
     if ends[0] == ends[1]:
         return 1, f"{names[1]!r} is the reference itself"
     if caption.lower() in sheet.UNKNOWN or len(caption) > MAX_CAPTION:
-        return 2, f"a caption has words, of up to {MAX_CAPTION:,} characters"
+        return 2, f"a caption must have words and at most {MAX_CAPTION:,} characters"
     if right and right.casefold() not in (*TRUE, *FALSE):
         return 3, f"{right[:40]!r} is not yes or no"
     return None

@@ -1,4 +1,4 @@
-"""The product table: which pictures show which product, and what is known of it."""
+"""The product table: the images of each product and its known attributes."""
 
 import re
 import unicodedata
@@ -33,9 +33,9 @@ class Products:
         pictures: of each product, the ids of its pictures, its main one first.
         places: of each picture, its path under the folder, as the table writes it.
         cells: of each column but `image`, `id` and `category`, what it says of each product, (P,).
-        attributes: columns that tell products apart.
+        attributes: columns that distinguish products.
         unused: why another column is not an attribute, by its name.
-        notes: what a user should know, each a line.
+        notes: notes for the user, one line each.
     """
 
     path: Path
@@ -53,7 +53,7 @@ class Products:
 
     @property
     def usage(self) -> list[str]:
-        """What every column is used as, each a line."""
+        """How every column is used, one line each."""
         used = [f"{one.name}: {one}" for one in self.attributes]
         return used + [f"{name}: not used, {why}" for name, why in self.unused.items()]
 
@@ -117,15 +117,15 @@ def _pictures(root: Path, table: sheet.Sheet, column: str) -> dict[int, list[str
         if cell is None:
             if not any(table.columns[name][row].is_valid for name in others):
                 continue
-            raise UserError(f"{where}: no picture; name one or remove the row")
+            raise UserError(f"{where}: no image; name one or remove the row")
         found[row] = [picture_place(root, one.strip(), where) for one in cell.split(sheet.LIST)]
         for place in found[row]:
             if (other := first.setdefault(place, row)) != row or found[row].count(place) > 1:
                 raise UserError(
-                    f"{where}: {place!r} also stands in {table.row(other)}; a picture has one row"
+                    f"{where}: {place!r} is also in {table.row(other)}; keep one of the rows"
                 )
     if not found:
-        raise UserError(f"{table.path}, column {column!r} is empty; name pictures in it")
+        raise UserError(f"{table.path}, column {column!r} is empty; name images in it")
     return found
 
 
@@ -136,16 +136,16 @@ def picture_place(root: Path, path: str, where: str) -> str:
         UserError: beginning with `where`, when it is an address or lies outside of the folder.
     """
     if "://" in path:
-        raise UserError(f"{where}: {path[:200]!r} is an address; save the picture in {root}")
+        raise UserError(f"{where}: {path[:200]!r} is a URL; save the image in {root}")
     whole = path.replace("\\", "/")
     parts = [part for part in whole.split("/") if part not in ("", ".")]
     outside = whole.startswith("/")
     if outside and parts[: len(home := [*root.absolute().parts[1:]])] == home:
         parts, outside = parts[len(home) :], False
     if outside or ".." in parts or re.match("[A-Za-z]:", path):
-        raise UserError(f"{where}: {path[:200]!r} lies outside {root}; move the picture there")
+        raise UserError(f"{where}: {path[:200]!r} is outside {root}; move the image there")
     if not parts or len(path) > MAX_PATH or CONTROL.search(path):
-        raise UserError(f"{where}: {path[:200]!r} is not the path of a picture; fix it")
+        raise UserError(f"{where}: {path[:200]!r} is not the path of an image; fix it")
     return "/".join(parts)
 
 
@@ -161,7 +161,7 @@ def _rows(
         name = given[row]
         if column is not None and name is None:
             raise UserError(
-                f"{table.where(row, column)}: no id, or one that means unknown "
+                f"{table.where(row, column)}: no id, or a value that means unknown "
                 f"({', '.join(filter(None, sheet.UNKNOWN))}); give one"
             )
         if name is not None and (len(name) > MAX_ID or CONTROL.search(name)):
@@ -180,7 +180,7 @@ def _name_pictures(
     for path in paths:
         name = f"{product}#{len(own) + 1}" if own else product
         if name in places:
-            raise UserError(f"{where}: {name!r} would name two pictures; rename the product")
+            raise UserError(f"{where}: {name!r} would name two images; rename the product")
         own.append(name)
         places[name] = path
 
@@ -205,7 +205,7 @@ def _values(
         elif found[own] != value:
             raise UserError(
                 f"{table.where(row, column)}: differs from {table.row(before)} of the same id; "
-                "give variants ids of their own"
+                "give variants separate ids"
             )
     return found
 
@@ -227,9 +227,9 @@ def _categories(
     notes = []
     if changed:
         shown = ", ".join(map(repr, changed[:3])) + (", …" if len(changed) > 3 else "")
-        notes.append(f"{len(changed):,} categories are named by letters and digits alone: {shown}")
+        notes.append(f"{len(changed):,} categories are renamed to plain characters: {shown}")
     if empty := sum(name is None for name in given):
-        notes.append(f"{empty:,} products have no category and are of {OTHER!r}")
+        notes.append(f"{empty:,} products have no category and are assigned to {OTHER!r}")
     return names, notes
 
 

@@ -40,7 +40,7 @@ class Catalogue:
 
     @property
     def described(self) -> list[str]:
-        """What every column is used as, and the notes."""
+        """How every column is used, and the notes."""
         return [*(f"column {line}" for line in self.products.usage), *self.notes]
 
     def kinds(self) -> dict[str, list[QueryRow]]:
@@ -122,8 +122,8 @@ class CatalogueReader:
         asked = people.read(root, table)
         if not table.attributes and not asked.found:
             raise UserError(
-                f"{table.path} has no column that tells products apart, and there is no "
-                f"{people.PAIRS}: add one ({'; '.join(table.usage) or 'image alone is there'})"
+                f"{table.path} has no column that distinguishes products, and there is no "
+                f"{people.PAIRS}: add one ({'; '.join(table.usage) or 'the only column is image'})"
             )
         val = triplets.in_val(table, self.params.val_share, self.params.seed)
         requests, crossing = _apart(asked.found, val)
@@ -134,15 +134,15 @@ class CatalogueReader:
             notes.append(f"{pairs:,} queries are by people")
         if crossing:
             notes.append(
-                f"{crossing:,} pairs by people join a train and a val product and are left out"
+                f"{crossing:,} pairs by people join a train and a val product and are skipped"
             )
         for split in triplets.SPLITS:
             drawn = sum(len(part.triplets) for part in parts if part.split == split)
             wanted = sum(part.asked for part in parts if part.split == split)
             if drawn < wanted:
                 notes.append(
-                    f"{drawn:,} of {wanted:,} {split} queries were drawn: other products differ in "
-                    "nothing that can be said, or too many answer"
+                    f"{drawn:,} of {wanted:,} {split} queries were sampled: other products do not "
+                    "differ in a describable attribute, or too many are correct"
                 )
         files = {table.path.name: table.path, **asked.files}
         return Catalogue(table, parts, requests, asked.refused, val, files, notes)

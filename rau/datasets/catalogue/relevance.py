@@ -1,9 +1,9 @@
-"""Which products truly answer a query.
+"""Which products are correct answers of a query.
 
-A product answers when it fulfils every demand of the caption, which the reference does not, and
-differs from the reference on few of the attributes that the caption does not mention: on one, or on
-as many as the target itself does. What is not known of a product fulfils nothing, and differs from
-all that is known.
+A product is a correct answer if it fulfils every demand of the caption, which the reference does
+not, and differs from the reference in few of the attributes that the caption does not mention: in
+one, or in as many as the target does. An unknown value fulfils no demand and differs from every
+known value.
 """
 
 from collections.abc import Sequence

@@ -78,7 +78,7 @@ class Sheet:
         """
         if (found := self.find(name)) is None:
             names = ", ".join(map(repr, [*self.columns][:8]))
-            raise UserError(f"{self.path} has no column {name!r} but {names}; name one so")
+            raise UserError(f"{self.path} has no column {name!r}, only {names}; add or rename one")
         return found
 
     def cells(self, name: str) -> list[str | None]:
@@ -116,7 +116,7 @@ def _csv(path: Path) -> Sheet:
     content = read_bytes(path, MAX_BYTES, "split the table or leave columns out")
     text, notes = _decoded(path, content)
     if "\0" in text:
-        raise UserError(f"{path} is no text; save the table as CSV, in UTF-8")
+        raise UserError(f"{path} is not a text file; save the table as CSV, in UTF-8")
     separator = None
     written, text = text, text.strip("\r\n") + "\n"
     empty = written[:1] != text[:1] or any(lines in text for lines in EMPTY_LINES)
@@ -136,7 +136,7 @@ def _csv(path: Path) -> Sheet:
     except (pa.ArrowInvalid, csv.Error) as error:
         reason = " ".join(str(error).split())[:200].replace("Row #", "row ")
         if "straddling" in reason:
-            reason = "a row is longer than a megabyte, as where a quote is not closed"
+            reason = "a row is longer than a megabyte, perhaps because a quote is not closed"
         raise UserError(f"{path} is not a table: {reason}; fix the row") from error
     counting = (1, "data row") if empty else (2, "row")
     columns = dict(zip(names, table.columns, strict=True))
@@ -159,14 +159,14 @@ def _names(path: Path, names: Sequence[str]) -> list[str]:
     if not any(found):
         raise UserError(f"{path} has no header; its first row names the columns")
     if len(found) > MAX_COLUMNS:
-        raise UserError(f"{path} has {len(found):,} columns, {MAX_COLUMNS:,} are the most")
+        raise UserError(f"{path} has {len(found):,} columns, at most {MAX_COLUMNS:,} are allowed")
     last = max(place for place, name in enumerate(found) if name)
     found[last + 1 :] = [f"{PADDING}{place}" for place in range(last + 1, len(found))]
     if "" in found:
         raise UserError(f"{path}: column {found.index('') + 1} has no name; name or remove it")
     twice = [name for name, count in Counter(map(str.casefold, found)).items() if count > 1]
     if twice:
-        raise UserError(f"{path} has two columns {twice[0]!r}; rename one")
+        raise UserError(f"{path} has a duplicate column {twice[0]!r}; rename one")
     return found
 
 
@@ -202,7 +202,7 @@ def _as_text(path: Path, name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
             column = column.cast(pa.int64()) if pc.all(whole).as_py() else column
         return column.cast(pa.string())
     except pa.ArrowException as error:
-        raise UserError(f"{path}: column {name!r} holds {kind}; write text or numbers") from error
+        raise UserError(f"{path}: column {name!r} contains {kind}; use text or numbers") from error
 
 
 def _check_rows(path: Path, rows: int) -> None:
