@@ -1,4 +1,4 @@
-"""What an image-and-text model is to features and search, whichever library computes it."""
+"""The interface of image-and-text models for features and search, whichever library runs them."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -140,7 +140,7 @@ def load_maker(
     """
     arithmetic = metadata.get("arithmetic", "auto")
     if arithmetic not in get_args(Precision):
-        raise UserError(f"the features' arithmetic {arithmetic!r} is unknown; {AGAIN}")
+        raise UserError(f"the features' compute dtype {arithmetic!r} is unknown; {AGAIN}")
     encoder = load(folder, device, cast(Precision, arithmetic), trust_remote_code)
     if encoder.key != metadata.get("key"):
         raise UserError(

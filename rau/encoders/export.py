@@ -35,12 +35,12 @@ def _check_tag(name: str, pretrained: str | None) -> None:
     tag = open_clip.get_pretrained_cfg(name, pretrained)
     if not tag:
         known = ", ".join(open_clip.list_pretrained_tags_by_model(name)) or "none"
-        raise UserError(f"encoder.pretrained={pretrained} is no tag of {name}; it has: {known}")
+        raise UserError(f"encoder.pretrained={pretrained} is not a tag of {name}; it has: {known}")
     model_quick = bool(open_clip.get_model_config(name).get("quick_gelu", False))
     if bool(tag.get("quick_gelu", False)) != model_quick:
         other = name.removesuffix("-quickgelu") if model_quick else f"{name}-quickgelu"
         raise UserError(
-            f"encoder.name={name} computes another activation than the weights {pretrained} were "
+            f"encoder.name={name} uses another activation than the weights {pretrained} were "
             f"trained with; use {other}"
         )
 
@@ -51,11 +51,11 @@ def _resolve(name: str, root: Path) -> str:
         return name
     folder = user_path(name.removeprefix(LOCAL_DIR_PREFIX), root, "encoder.name")
     if not (folder / CONFIG).is_file() or not list(folder.glob("*.safetensors")):
-        raise UserError(f"encoder.name: {folder} lacks {CONFIG} or a .safetensors file")
+        raise UserError(f"encoder.name: {folder} has no {CONFIG} or no .safetensors file")
     if pickled := [path.name for path in folder.iterdir() if path.suffix in PICKLED]:
         raise UserError(
             f"encoder.name: {folder} holds {pickled[0]}, which open_clip would unpickle; keep the "
-            ".safetensors alone"
+            ".safetensors only"
         )
     return f"{LOCAL_DIR_PREFIX}{folder}"
 

@@ -45,7 +45,7 @@ def read_whole(folder: Path) -> Label:
     """
     label = read_label(folder)
     if digest_files(files_of(folder)) != label.files:
-        raise UserError(f"{folder} holds other files than were written; {REMEDY}")
+        raise UserError(f"{folder} contains files other than those written; {REMEDY}")
     return label
 
 

@@ -41,7 +41,7 @@ def export(params: EncoderParams, folder: Path, root: Path) -> None:
     commit = None
     if not source.is_dir():
         if not model or model.startswith((".", "/", "~")) or model.count("/") > 1:
-            raise UserError(f"encoder.name={name}: {source} is no folder")
+            raise UserError(f"encoder.name={name}: {source} is not a folder")
         source, commit = _fetch(model, params)
     names = [path.relative_to(source).as_posix() for path in source.rglob("*") if path.is_file()]
     with new_folder(folder) as temporary:
@@ -68,7 +68,7 @@ def _kept(names: Iterable[str], params: EncoderParams) -> list[str]:
             "read; save the model with safetensors"
         )
     if not safe:
-        raise UserError(f"encoder.name={params.name} holds no {WEIGHTS} file, so no weights")
+        raise UserError(f"encoder.name={params.name} has no {WEIGHTS} file, so no weights")
     kept = (*KEPT, ".py") if params.trust_remote_code else KEPT
     return [str(path) for path in paths if path.suffix in kept]
 
@@ -104,7 +104,7 @@ def _check(folder: Path, params: EncoderParams) -> None:
             )
     widths = {kind: features.shape[1] for kind, features in first.items()}
     if len({*widths.values()}) > 1:
-        said = ", ".join(f"{kind} {width} wide" for kind, width in widths.items())
+        said = ", ".join(f"{kind} of dimension {width}" for kind, width in widths.items())
         raise UserError(
             f"encoder.name={params.name}: {said}, not in one space; bring them by features.source"
         )

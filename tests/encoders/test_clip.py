@@ -58,11 +58,11 @@ def test_local_dir_is_exported_unchanged(encoder_folder: Path, tmp_path: Path) -
     [
         ("ViT-Q-7", "openai", "unknown to open_clip"),
         ("ViT-B-32", None, "needs a tag"),
-        ("ViT-B-32", "nonsense", "is no tag of ViT-B-32"),
+        ("ViT-B-32", "nonsense", "is not a tag of ViT-B-32"),
         ("ViT-B-32", "openai", "use ViT-B-32-quickgelu"),
-        ("ViT-B-32-quickgelu", "laion2b_s34b_b79k", "is no tag|use ViT-B-32$"),
-        ("local-dir:nowhere", None, "lacks open_clip_config.json"),
-        ("local-dir:nowhere", "openai", "lacks open_clip_config.json"),
+        ("ViT-B-32-quickgelu", "laion2b_s34b_b79k", "is not a tag|use ViT-B-32$"),
+        ("local-dir:nowhere", None, "has no open_clip_config.json"),
+        ("local-dir:nowhere", "openai", "has no open_clip_config.json"),
     ],
 )
 def test_bad_names_stop_before_any_download(

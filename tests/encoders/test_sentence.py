@@ -136,7 +136,7 @@ def test_damage_is_found(folder: Path, tmp_path: Path) -> None:
         content = bytearray((broken / name).read_bytes())
         content[len(content) // 2] ^= 1
         (broken / name).write_bytes(content)
-        with pytest.raises(UserError, match="holds other files than were written"):
+        with pytest.raises(UserError, match="contains files other than those written"):
             encoder.load(broken, CPU)
 
 
@@ -204,8 +204,8 @@ def test_code_of_a_model_runs_only_where_it_is_trusted(
 @pytest.mark.parametrize(
     ("name", "pretrained", "message"),
     [
-        ("nowhere/at/all", None, "is no folder"),
-        ("./nowhere", None, "is no folder"),
+        ("nowhere/at/all", None, "is not a folder"),
+        ("./nowhere", None, "is not a folder"),
         ("", None, r"no \.safetensors file"),
         ("blip", "main", r"encoder\.pretrained must be null"),
     ],
