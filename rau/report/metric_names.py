@@ -67,4 +67,4 @@ def verdict(metrics: RunMetrics) -> str:
         return f"{text}."
     if low <= 0 <= high:
         return f"{text}, which is within the sampling variation of the queries."
-        return f"{text}, which exceeds the sampling variation of the queries (one seed)."
+    return f"{text}, which exceeds the sampling variation of the queries (one seed)."
