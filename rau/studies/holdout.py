@@ -1,5 +1,6 @@
 """How well the holdout, on which everything is chosen, ranks what val is then measured on."""
 
+from rau.report.numbers import minus
 from rau.studies.tables import StudyTables
 
 # Fewer variants have no rank correlation that says anything.
@@ -32,4 +33,6 @@ def said(tables: StudyTables) -> str:
     if found is None:
         return ""
     count = tables.runs.variant.nunique()
-    return f"Spearman's rank correlation of holdout and val over {count} variants: {found:.2f}"
+    return minus(
+        f"Spearman's rank correlation of holdout and val over {count} variants: {found:.2f}"
+    )
