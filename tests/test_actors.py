@@ -132,7 +132,7 @@ def test_what_a_job_raises_is_raised_and_every_actor_is_stopped() -> None:
 
 
 def test_a_cluster_without_room_is_one_line() -> None:
-    with pytest.raises(UserError, match="no machine of the Ray cluster has room"):
+    with pytest.raises(UserError, match="no node of the Ray cluster has room"):
         run(size=lambda: 0)
 
 

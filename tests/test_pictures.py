@@ -145,10 +145,10 @@ def test_what_has_no_range_is_refused(image: Image.Image, reason: str) -> None:
 def test_a_format_that_runs_a_program_is_never_opened(tmp_path: Path) -> None:
     for kind in ("EPS", "ICO", "PCX"):
         content = saved(Image.fromarray(COLOURS), kind)
-        with pytest.raises(UserError, match="not a picture of a known format"):
+        with pytest.raises(UserError, match="not an image of a known format"):
             open_rgb(content)
     (tmp_path / "x.jpg").write_bytes(saved(Image.fromarray(COLOURS), "EPS"))
-    with pytest.raises(UserError, match=r"x\.jpg cannot be read as an image: not a picture"):
+    with pytest.raises(UserError, match=r"x\.jpg cannot be read as an image: not an image"):
         open_rgb(tmp_path / "x.jpg")
 
 

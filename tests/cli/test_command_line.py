@@ -23,8 +23,11 @@ from tests.project import command
         (("search", "a", "--index", "i", "--image-weight", "nan"), "'--image-weight': Input"),
         (("serve", "--index", "i", "--port", "99999"), "Invalid value for '--port': Input"),
         (("serve", "--index", "i", "--nothing"), "No such option: --nothing"),
-        (("serve", "--index", "i", "--device", "banana"), "--device=banana is not on this machine"),
-        (("search", "a", "--index", "i", "--device", "banana"), "--device=banana is not on"),
+        (
+            ("serve", "--index", "i", "--device", "banana"),
+            "--device=banana is not available on this machine",
+        ),
+        (("search", "a", "--index", "i", "--device", "banana"), "--device=banana is not available"),
         (("search", "a", "--index", "i"), "i/index.json: content: Invalid JSON"),
         (("example", "i/index.json"), "i/index.json is a file, not a folder; choose another"),
         (("nothing",), "No such command 'nothing'; see --help"),

@@ -49,7 +49,7 @@ def test_gap_is_an_error_unless_allowed(store: Path) -> None:
     with pytest.raises(UserError, match=r"4 of 6 .*cut \(corrupt: damaged.*absent \(missing\)"):
         coverage.check(table, False, store, listing)
     coverage.check(table, True, store, listing)
-    unknown = f'"not a picture of a known format ({", ".join(pictures.FORMATS)})"'
+    unknown = f'"not an image of a known format ({", ".join(pictures.FORMATS)})"'
     assert coverage.missing(table).splitlines()[1:] == [
         f"cut,corrupt,the folder,{table['reason'][2]}",
         f"empty,corrupt,the folder,{unknown}",

@@ -137,7 +137,7 @@ def test_the_server_answers_as_the_search_does(served: str, index: Path, tmp_pat
 def test_what_cannot_be_answered_is_said(served: str) -> None:
     for row, message in (
         ({"image": "nonsense!", "caption": "is red"}, "neither an id of the index nor a file"),
-        ({"image": base64.b64encode(b"text").decode()}, "not a picture of a known format"),
+        ({"image": base64.b64encode(b"text").decode()}, "not an image of a known format"),
         ({}, "nothing to search for"),
     ):
         with pytest.raises(urllib.error.HTTPError) as caught:

@@ -216,7 +216,7 @@ def test_a_token_is_asked_for_once(browser: "Browser", live: Live, answers: Path
 def test_errors_are_said_and_got_over(page: "Page", live: Live) -> None:
     page.set_input_files("#file", files=[file(b"nonsense")])
     page.wait_for_selector("#failure:visible")
-    assert "Not a picture" in str(page.text_content("#failure"))
+    assert "Not an image" in str(page.text_content("#failure"))
     assert not page.is_visible("#again")
     page.route("**/api/search", lambda route: route.abort())
     page.fill("#caption", "red")

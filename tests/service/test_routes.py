@@ -97,14 +97,14 @@ def bomb() -> bytes:
 @pytest.mark.parametrize(
     ("content", "kind", "status", "said"),
     [
-        (b"nonsense", "image/png", 422, "not a picture"),
+        (b"nonsense", "image/png", 422, "not an image"),
         (square("red")[:60], "image/png", 422, "damaged"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "image/eps", 422, "not a picture"),
-        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "image/svg+xml", 422, "not a picture"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "image/eps", 422, "not an image"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "image/svg+xml", 422, "not an image"),
         (bomb(), "image/png", 422, "more than 64 megapixels"),
         (square("red"), "text/plain", 415, "Content-Type"),
         (bytes(MAX_UPLOAD + 1), "image/png", 413, "larger than"),
-        (b"", "image/png", 422, "not a picture"),
+        (b"", "image/png", 422, "not an image"),
     ],
     ids=["nonsense", "cut", "eps", "svg", "bomb", "type", "large", "empty"],
 )

@@ -159,6 +159,7 @@ def test_it_serves_and_ends_with_a_signal(index: Path, tmp_path: Path, number: i
     line = process.stdout.readline()
     match = re.match(r"(http://127\.0\.0\.1:\d+) searches ", line)
     assert match, line + process.communicate()[1]
+    assert process.stdout.readline().startswith("warning: no data set reads answers from ")
     assert search(match[1]) == 200
     with connected(match[1], b"GET / HT"):
         process.send_signal(number)
