@@ -1,8 +1,11 @@
 """Fine-tuning: the same weights in pieces, resumed, and on several processes."""
 
+import time
 from collections.abc import Callable
 from functools import partial
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -18,7 +21,7 @@ from rau.finetuning.finetuner import Distinct, Finetuner
 from rau.methods import METHODS
 from rau.params import UaParams
 from rau.training.sampler import Batch
-from tests.finetuning.world import one_of_two, params, weights
+from tests.finetuning.world import one_of_two, one_that_saves_every_step, params, weights
 from tests.project import forked
 from tests.server import free_port
 
@@ -125,6 +128,35 @@ def test_two_processes_end_with_the_weights_of_one(
     norm = one.progress.history[-1]["gradient_norm"]
     assert float(found.pop("gradient_norm")) == pytest.approx(norm, rel=1e-3)
     assert_close(found, weights(one))
+
+
+def test_a_run_that_is_killed_at_any_moment_ends_with_the_same_weights(
+    encoder_folder: Path, tmp_path: Path
+) -> None:
+    options = {"epochs": 3, "ema": 0.5}
+    rng = Random(0)
+
+    def start(folder: str) -> BaseProcess:
+        return forked(one_that_saves_every_step, options, encoder_folder, tmp_path / folder)
+
+    began = time.monotonic()
+    start("whole").join(300)
+    seconds = time.monotonic() - began
+    killed = 0
+    for _ in range(5):
+        process = start("killed")
+        process.join(rng.uniform(0, seconds))
+        killed += process.is_alive()
+        process.kill()
+        process.join()
+    last = start("killed")
+    last.join(300)
+    assert last.exitcode == 0
+    assert killed > 1
+    found, expected = (
+        load_file(tmp_path / folder / "weights.safetensors") for folder in ("killed", "whole")
+    )
+    assert all(found[name].equal(value) for name, value in expected.items())
 
 
 def test_patience_ends_a_run(

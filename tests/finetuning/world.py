@@ -9,11 +9,12 @@ from typing import Any
 
 import torch
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import save, save_file
 
 from rau.encoders import clip
 from rau.features.items import Item
-from rau.finetuning import run
+from rau.files import write_bytes
+from rau.finetuning import finetuner, run
 from rau.finetuning.processes import Processes
 from rau.params import FinetuneParams, HeadParams, Params, TrainParams
 from rau.schemas import GalleryRow, QueryRow
@@ -119,3 +120,11 @@ def one_of_two(
     if rank == 0:
         norm = torch.tensor(done.progress.history[-1]["gradient_norm"])
         save_file(weights(done) | {"gradient_norm": norm}, folder / "weights.safetensors")
+
+
+def one_that_saves_every_step(options: Mapping[str, Any], encoder: Path, folder: Path) -> None:
+    """Fine-tune as a process that may be killed at any moment; writes the weights."""
+    torch.set_num_threads(1)
+    finetuner.SAVE_SECONDS = 0
+    done = finetune(params(**options), encoder, folder)
+    write_bytes(folder / "weights.safetensors", save(weights(done)))
