@@ -139,20 +139,21 @@ def test_a_run_that_is_killed_at_any_moment_ends_with_the_same_weights(
     def start(folder: str) -> BaseProcess:
         return forked(one_that_saves_every_step, options, encoder_folder, tmp_path / folder)
 
-    began = time.monotonic()
     start("whole").join(300)
+    began = time.monotonic()
+    start("again").join(300)  # The first one starts the server that all are forked from.
     seconds = time.monotonic() - began
     killed = 0
     for _ in range(5):
         process = start("killed")
-        process.join(rng.uniform(0, seconds))
+        process.join(rng.uniform(0.2, 0.8) * seconds)
         killed += process.is_alive()
         process.kill()
         process.join()
     last = start("killed")
     last.join(300)
     assert last.exitcode == 0
-    assert killed > 1
+    assert killed > 0, "all had ended before they could be killed"
     found, expected = (
         load_file(tmp_path / folder / "weights.safetensors") for folder in ("killed", "whole")
     )
