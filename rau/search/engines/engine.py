@@ -1,4 +1,4 @@
-"""What an engine is: vectors under ids with attributes, of which it finds the nearest."""
+"""Interface of engines, which store vectors with ids and attributes and find the nearest."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,24 +23,25 @@ class Found:
 
 
 class Engine(Protocol):
-    """Finds vectors by cosine; `exact` says whether it never misses one.
+    """Search of vectors by cosine similarity; `exact` engines never miss one.
 
-    `search` may be called by several threads at once, `add` and `delete` by one and not meanwhile.
+    `search` may be called by several threads at once, but not during `add` or `delete`, which may
+    be called by one thread.
     """
 
     exact: bool
 
     def add(self, ids: pa.Array, attributes: pa.Table, vectors: Vectors) -> None:
-        """Take unit vectors (N, d) under N ids that it does not have, with N rows of attributes."""
+        """Add unit vectors (N, d) with N new ids and N rows of attributes."""
         ...
 
     def delete(self, ids: Sequence[str]) -> None:
-        """Forget rows."""
+        """Delete rows."""
         ...
 
     def search(self, queries: Queries, k: int, where: Condition | None = None) -> list[Found]:
-        """The k nearest, fewer where fewer pass the filter, of unit queries (Q, d).
+        """The k nearest of each unit query (Q, d), or fewer if fewer pass the filter.
 
-        Of equal scores the row that was added first comes first, where the engine is exact.
+        Exact engines return equal scores in the order in which the rows were added.
         """
         ...

@@ -1,7 +1,7 @@
-"""Every vector compared with every query: nothing to build, nothing missed, to about a million.
+"""Exact search by comparing every vector with every query, for up to about a million vectors.
 
-Vectors stay where they are, float16 and mapped from disk. As long as they fit in `MEMORY` a float32
-copy is made at the first search, since converting them costs more than the product itself.
+Nothing has to be built. Vectors remain float16 and memory-mapped. If they fit into `MEMORY`, the
+first search makes a float32 copy, because the conversion takes longer than the matrix product.
 """
 
 import threading
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from rau.search.engines.engine import Found, Queries, Vectors
 from rau.search.where import Condition, passing
 
-# Bytes of float32 that are kept, and rows that are compared at a time.
+# Maximum bytes of float32 copies, and rows per comparison.
 MEMORY = 4 * 2**30
 CHUNK = 65_536
 Floats = NDArray[np.float32]
@@ -24,7 +24,7 @@ Floats = NDArray[np.float32]
 
 @dataclass
 class _Block:
-    """Rows that were added together, and which of them are left."""
+    """Rows that were added together; `alive` marks those not deleted."""
 
     ids: pa.Array
     attributes: pa.Table
@@ -33,7 +33,7 @@ class _Block:
     copied: Floats | None = None
 
     def chunk(self, start: int) -> Floats:
-        """Some rows as float32."""
+        """Up to `CHUNK` rows as float32."""
         rows = slice(start, start + CHUNK)
         if self.copied is not None:
             return self.copied[rows]
@@ -78,7 +78,7 @@ class Exact:
         return [self._named(one) for one in best]
 
     def _copy(self) -> None:
-        """Keep float32 copies of what fits, once."""
+        """Make float32 copies of the blocks that fit, once."""
         with self._copying:
             left = self._memory - sum(b.copied.nbytes for b in self._blocks if b.copied is not None)
             for block in self._blocks:
@@ -95,7 +95,7 @@ class Exact:
 
 
 class _Best:
-    """The best k of all chunks so far, best first, of equal scores the earlier row first."""
+    """The best k rows of all chunks so far, best first; equal scores in the order of the rows."""
 
     def __init__(self, k: int) -> None:
         self.k = k
@@ -104,21 +104,21 @@ class _Best:
         self.rows = np.empty(0, np.int64)
 
     def take(self, block: int, start: int, scores: Floats) -> None:
-        """See a chunk's scores (C,), -inf for rows that do not count."""
-        # Few of a later chunk are better than the last of k: comparing is cheaper than sorting.
+        """Update with a chunk's scores (C,), which are -inf for excluded rows."""
+        # Few rows of a later chunk beat the last of k: comparing is cheaper than sorting.
         level = self.scores[-1] if len(self.scores) == self.k else -np.inf
         better = np.flatnonzero(scores > level)
         rows = better[_top(scores[better], self.k)]
         scores = np.concatenate([self.scores, scores[rows]])
         blocks = np.concatenate([self.blocks, np.full(len(rows), block)])
-        # Earlier chunks stand first, and a chunk's rows ascend: a stable sort keeps that.
+        # Earlier chunks come first, and a chunk's rows ascend: a stable sort preserves both.
         order = np.argsort(-scores, kind="stable")[: self.k]
         self.rows = np.concatenate([self.rows, rows + start])[order]
         self.scores, self.blocks = scores[order], blocks[order]
 
 
 def _top(scores: Floats, k: int) -> NDArray[np.int64]:
-    """Rows of the k highest scores, ascending; of those equal to the last, the first."""
+    """Rows of the k highest scores, in ascending order; ties at the k-th go to the first rows."""
     if len(scores) <= k:
         return np.arange(len(scores))
     level = np.partition(scores, len(scores) - k)[len(scores) - k]

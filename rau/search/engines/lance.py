@@ -1,10 +1,10 @@
-"""LanceDB (`pip install rau[lancedb]`): vectors on disk under an IVF index, filters in SQL.
+"""LanceDB (`pip install rau[lancedb]`): vectors on disk with an IVF index, filters in SQL.
 
-For more vectors than memory holds. Up to some millions its index is graphs (IVF_HNSW_SQ), which
-find the most; for more it is codes (IVF_PQ), a twelfth of the time and a sixteenth of the size
-(docs/scale.md). What either finds is compared again in full precision. LanceDB's own versions make
-a change atomic: the index's manifest names one, and the next writer starts from that. Old versions
-are therefore removed only after a newer one is named.
+For vectors that do not fit into memory. Up to `GRAPHS` vectors the index uses graphs (IVF_HNSW_SQ),
+which have the highest recall; above, it uses codes (IVF_PQ), with a twelfth of the time and a
+sixteenth of the size (docs/scale.md). Candidates of both are compared again in full precision.
+LanceDB's versions make changes atomic: the index's manifest names one, from which the next writer
+continues. Old versions are therefore only removed after a newer one is named.
 """
 
 import math
@@ -24,13 +24,13 @@ from rau.search.engines.engine import Found, Queries, Vectors
 from rau.search.where import Condition, sql_literal
 
 FOLDER = "lancedb"
-# The most vectors that graphs are built of; an index that exists keeps its kind as it grows.
+# Maximum number of vectors for building graphs; an existing index keeps its kind as it grows.
 GRAPHS = 2_000_000
-# Values of a vector in one byte of its code; a divisor of the width at most so large.
+# Values of a vector per byte of its code; reduced to a divisor of the dimension.
 VALUES_PER_BYTE = 8
 ITERATIONS = 10
 _DELETED_AT_ONCE = 1000
-# How long old versions stay, for those who still read them; and what no version is older than.
+# How long old versions are kept for their readers; and an age that no version reaches.
 KEPT, EVER = timedelta(days=7), timedelta(days=365_000)
 
 
@@ -42,8 +42,8 @@ class State(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """How an index is read: partitions that are searched, and candidates per result that are
-    compared in full precision."""
+    """Search settings: the number of partitions that are searched, and of candidates per result
+    that are compared in full precision."""
 
     probes: int
     refine: int
@@ -54,7 +54,7 @@ READING = {"IvfHnswSq": Reading(20, 10), CODES: Reading(50, 50)}
 
 
 class Lance:
-    """See `Engine`; `flush` after changes returns the state to be named, after which `tidy`."""
+    """See `Engine`; after changes, name the state that `flush` returns, then call `tidy`."""
 
     exact = False
 
@@ -66,14 +66,14 @@ class Lance:
 
     @classmethod
     def open(cls, folder: Path, columns: Sequence[str], state: State) -> Self:
-        """Open a state, to read.
+        """Open a state for reading.
 
         Args:
-            folder: of the index.
-            columns: the attributes' names.
+            folder: the index's folder.
+            columns: names of the attributes.
 
         Raises:
-            UserError: when LanceDB is not installed, or the state is not there.
+            UserError: if LanceDB is not installed, or the state does not exist.
         """
         try:
             table = _connect(folder).open_table(state.table)
@@ -89,17 +89,17 @@ class Lance:
 
     @classmethod
     def continued(cls, folder: Path, columns: Sequence[str], state: State) -> Self:
-        """Open a state, to write on from there; errors as in `open`."""
+        """Open a state for writing; errors as in `open`."""
         found = cls.open(folder, columns, state)
         found._table.restore()
         return found
 
     @classmethod
     def new(cls, folder: Path, schema: pa.Schema, dim: int) -> Self:
-        """An empty one, to write.
+        """Create an empty table for writing.
 
         Raises:
-            UserError: when LanceDB is not installed.
+            UserError: if LanceDB is not installed.
         """
         name = secrets.token_hex(8)
         found = cls(None, name, schema.names)
@@ -125,7 +125,7 @@ class Lance:
             self._table.delete(f"id IN ({', '.join(map(sql_literal, some))})")
 
     def flush(self) -> State:
-        """Bring the index up to the changes."""
+        """Update the index with the changes."""
         rows = self._table.count_rows()
         if rows and not self._table.list_indices():
             self._table.create_index("vector", config=self._config(rows))
@@ -146,7 +146,7 @@ class Lance:
         return codes(rows, self._table.schema.field("vector").type.list_size)
 
     def _read_kind(self) -> None:
-        """Without an index every row is compared."""
+        """Set `reading` by the kind of the index; without an index every row is compared."""
         for one in self._table.list_indices():
             self.reading = READING[one.index_type]
 
@@ -158,7 +158,7 @@ class Lance:
     def _one(self, query: Any, k: int, condition: str | None) -> Found:
         asked = self._table.search(query).distance_type("cosine")
         if self.reading is not None:
-            # Where a filter leaves too few in these, partitions are searched until there are k.
+            # If a filter leaves fewer than k results in these, more partitions are searched.
             asked = asked.minimum_nprobes(self.reading.probes).maximum_nprobes(0)
             asked = asked.refine_factor(self.reading.refine)
         asked = asked.select(["id", "_distance"]).limit(k)
@@ -179,7 +179,7 @@ class Lance:
 
 
 def codes(rows: int, width: int) -> Any:
-    """LanceDB's configuration of codes for so many vectors of a width."""
+    """LanceDB's configuration of codes for `rows` vectors of dimension `width`."""
     from lancedb.index import IvfPq
 
     return IvfPq(
@@ -191,7 +191,7 @@ def codes(rows: int, width: int) -> Any:
 
 
 def _connect(folder: Path) -> Any:
-    # It would log how its next version differs.
+    # Otherwise it logs how its next version will differ.
     os.environ.setdefault("LANCE_LOG", "error")
     try:
         import lancedb
