@@ -1,8 +1,8 @@
-"""An index made equal to a catalogue: what is new or changed is encoded, what is gone is removed.
+"""Update of an index to a catalogue: encode new and changed images, remove missing ones.
 
-A picture counts as unchanged where its file has the path, size and time that it had; else its
-SHA-256 decides, and where that is known already nothing is encoded. Attributes alone are written
-again without a look at the pictures.
+An image counts as unchanged if its file has the same path, size and time as before; otherwise its
+SHA-256 decides, and images with a known SHA-256 are not encoded. If only attributes have changed,
+they are rewritten without reading the images.
 """
 
 import csv
@@ -61,17 +61,17 @@ def build(
     workers: int,
     renew: bool = False,
 ) -> tuple[Index, Changes]:
-    """Make an index equal to a catalogue, or leave it as it was.
+    """Update an index to a catalogue; if this fails, the index remains as it was.
 
     Args:
-        folder: of the index; made where it is missing.
-        batch: pictures in one forward pass, of all workers together.
-        workers: threads that decode; on a CPU they encode too.
-        renew: take an index of another model over, with its features where the encoder is the same.
+        folder: the index's folder, created if it is missing.
+        batch: number of images in one forward pass, of all workers together.
+        workers: number of threads that decode images and, on a CPU, encode them.
+        renew: replace the model of an index, keeping its features if the encoder is the same.
 
     Raises:
-        UserError: when the index is of another model, shares no picture with the catalogue, is
-            being written to, or no picture can be read.
+        UserError: if the index is of another model, shares no image with the catalogue or is being
+            written to, or if no image can be read.
     """
     with writing(folder):
         old = Index.open(folder) if (folder / MANIFEST).exists() else None
@@ -88,7 +88,7 @@ def build(
         if not copy.exists():
             with new_folder(copy) as temporary:
                 model.copy_to(temporary)
-        elif model.calibration is not None:  # It may have been fitted again.
+        elif model.calibration is not None:  # It may have been refitted.
             model.calibration.write(copy / FILE)
         blocks = _Blocks(catalogue, before, files, written, model, parts)
         index = _commit(folder, catalogue.source, model, engine, before, removed, blocks)
@@ -98,7 +98,7 @@ def build(
 
 
 def _check(before: Before, catalogue: Catalogue, model: Model, renew: bool) -> None:
-    """Refuse what would mix models, or empty an index by mistake."""
+    """Reject a build that would mix models, or empty an index by mistake."""
     old = before.index
     if old is None:
         return
@@ -123,7 +123,7 @@ def _read(
     batch: int,
     workers: int,
 ) -> tuple[dict[int, File], Changes]:
-    """Read what may have changed and encode what is not known; returns the files by place."""
+    """Read files that may have changed and encode unknown ones; returns files by position."""
     ask = np.flatnonzero(~unchanged).tolist()
     files: dict[int, File] = {}
     changes = Changes(unreadable={**catalogue.unreadable})
@@ -169,9 +169,9 @@ def _read(
 def _load(
     path: Path, known: Sequence[Container[str]], new: list[Image.Image]
 ) -> tuple[File, bytes | None] | str:
-    """A file, its thumbnail where its content is not known, or why it cannot be read.
+    """A file and, if its content is unknown, its thumbnail; or why it cannot be read.
 
-    A picture that is to be encoded is added to `new`.
+    Images to be encoded are added to `new`.
     """
     try:
         content = read_bytes(path, MAX_BYTES, "check the file")
@@ -187,7 +187,7 @@ def _load(
 
 
 class _Blocks:
-    """The pictures to be written, out of the old index and the parts."""
+    """The images to be written, from the old index and the parts."""
 
     def __init__(
         self,
@@ -210,7 +210,7 @@ class _Blocks:
         return len(self.written)
 
     def __iter__(self) -> Iterator[Block]:
-        """Every picture once; the unit features of those out of parts are summed."""
+        """Iterate over all images once, and sum the unit features of those from parts."""
         copied: dict[int, list[tuple[int, int]]] = defaultdict(list)
         waiting: dict[str, list[int]] = defaultdict(list)
         for place in self.written:
@@ -273,7 +273,7 @@ def _commit(
     carried = old.manifest if old is not None and before.known else None
 
     def manifest() -> Manifest:
-        """What is true once all blocks are written."""
+        """The manifest; valid after all blocks are written."""
         sums = np.array(carried.feature_sum) if carried else 0
         return Manifest(
             model=model.key,
@@ -290,7 +290,7 @@ def _commit(
 
 
 def _write_unreadable(path: Path, unreadable: Mapping[str, str]) -> None:
-    """List the pictures that were left out, or remove the list."""
+    """Write the list of unreadable images, or remove it if there are none."""
     if not unreadable:
         path.unlink(missing_ok=True)
         return

@@ -1,9 +1,9 @@
-"""An index's own calibration: its catalogue's queries, asked and looked up.
+"""Calibration of an index, from the answers to its catalogue's queries.
 
-The queries are those that the head was not trained on: all but the split `train`, as today's tables
-and parameters have it, since a head does not record the split that it was trained on. Answers are
-those of the index's own engine among what a search looks at by default, so that what is fitted is
-what is searched.
+Only queries that the head was not trained on are used: those outside of the split `train` of the
+current tables and parameters, since a head does not record the split that it was trained on.
+Answers come from the index's own engine and default gallery, so that the calibration applies to
+actual searches.
 """
 
 import random
@@ -21,7 +21,7 @@ from rau.search.engines.engine import Found
 from rau.search.scope import Scope, scope_of
 from rau.search.searcher import Searcher
 
-# More queries would say little more.
+# More queries would change little.
 MOST = 2000
 _BATCH = 64
 
@@ -30,11 +30,11 @@ def calibrate(searcher: Searcher, queries: Sequence[QueryRow]) -> Calibration:
     """Fit the calibration of an index and write it to its folder.
 
     Args:
-        queries: of any split; those of `train`, and those whose pictures are not in the index, are
+        queries: of any split; those of `train`, and those whose images are not in the index, are
             left out.
 
     Raises:
-        UserError: when fewer than `MIN_QUERIES` are left.
+        UserError: if fewer than `MIN_QUERIES` remain.
     """
     place = searcher.index.place
     own = untrained(
@@ -63,13 +63,13 @@ def calibrate(searcher: Searcher, queries: Sequence[QueryRow]) -> Calibration:
 
 
 def untrained(queries: Sequence[QueryRow], there: str = "are known") -> Sequence[QueryRow]:
-    """Those queries between two pictures that are not of the split `train`.
+    """The queries that have a target other than their reference and are not of the split `train`.
 
     Args:
-        there: what they do, for the error.
+        there: describes the queries in the error message.
 
     Raises:
-        UserError: when they are fewer than `MIN_QUERIES`.
+        UserError: if there are fewer than `MIN_QUERIES`.
     """
     found = [
         query
@@ -87,9 +87,9 @@ def untrained(queries: Sequence[QueryRow], there: str = "are known") -> Sequence
 def _answers(
     searcher: Searcher, queries: Sequence[QueryRow]
 ) -> Iterator[tuple[QueryRow, Found, int]]:
-    """Each query with its best answers, its reference perhaps among them, and its gallery's size.
+    """Each query with its best answers, possibly including its reference, and its gallery's size.
 
-    In the order of where they look, which batches have in common.
+    Queries are grouped by scope, since a batch has one scope.
     """
     alike: dict[Scope, list[QueryRow]] = {}
     for query in queries:
@@ -108,7 +108,7 @@ def _answers(
 
 
 def _vectors(searcher: Searcher, queries: Sequence[QueryRow]) -> Tensor:
-    """What `Model.encode_query` gives of each query, (Q, d), in one pass."""
+    """Vectors (Q, d) of queries, as by `Model.encode_query`, in one pass."""
     model = searcher.model
     references = torch.stack([searcher.index.feature(q["reference_id"]) for q in queries])
     return model.compose(references, [model.texts(q["captions"])[0] for q in queries])

@@ -1,4 +1,4 @@
-"""What is to be indexed: pictures with their ids and attributes, of a folder or of a data set."""
+"""Catalogues to be indexed: images with ids and attributes, of a folder or of a data set."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,22 +20,22 @@ from rau.pictures import SUFFIXES
 from rau.schemas import ImageRow
 
 NO_TEXT = "its name is not UTF-8; rename it"
-# What is true or false even where all cells are the same: so programs write them.
+# Read as booleans even if all cells are the same, since programs write booleans like this.
 BOOLEANS = {"true", "false"}
-# Digits that are a name: as a number they would lose their zeros.
+# Digits that remain a string: as a number they would lose their leading zeros.
 CODE = re.compile(r"[+-]?0[\dx]")
 
 
 @dataclass(frozen=True)
 class Catalogue:
-    """Pictures, each with an id of its own, in the order of their ids.
+    """Images with unique ids, in the order of their ids.
 
     Attributes:
-        source: what it is, in words; a data set's as `rau.evaluation.calibration.of_dataset` says.
+        source: description of it; for data sets from `rau.evaluation.calibration.of_dataset`.
         ids, paths: (N,); paths are relative to `root`.
-        attributes: N rows of strings, numbers, booleans or lists of strings; perhaps no column.
-        unreadable: why by path, of pictures that are none of the N since no id can name them.
-        notes: what a user should know, each a line.
+        attributes: N rows of strings, numbers, booleans or lists of strings; may have no columns.
+        unreadable: reasons by path, of further images that cannot have an id.
+        notes: messages for the user, one line each.
     """
 
     source: str
@@ -51,7 +51,7 @@ class Catalogue:
 
 
 def only(catalogue: Catalogue, source: str, wanted: AbstractSet[str]) -> Catalogue:
-    """The pictures of a catalogue with these ids."""
+    """The images of a catalogue with the ids of `wanted`."""
     rows = [row for row, name in enumerate(catalogue.ids) if name in wanted]
     return replace(
         catalogue,
@@ -63,7 +63,7 @@ def only(catalogue: Catalogue, source: str, wanted: AbstractSet[str]) -> Catalog
 
 
 def of_images(source: str, root: Path, rows: Iterable[ImageRow]) -> Catalogue:
-    """The images of a data set's table that are there; their category is an attribute."""
+    """The usable images of a data set's table, with their category as attribute."""
     found = sorted(
         (row["image_id"], row["path"], row["category"])
         for row in rows
@@ -81,10 +81,10 @@ def of_images(source: str, root: Path, rows: Iterable[ImageRow]) -> Catalogue:
 
 
 def of_folder(root: Path) -> Catalogue:
-    """The pictures of a folder: those that its product table names, else all below it.
+    """The images of a folder: those of its product table if there is one, else all below it.
 
     Raises:
-        UserError: when there is no such folder, no picture, or the table is malformed.
+        UserError: if the folder does not exist or has no images, or the table is malformed.
     """
     if not root.is_dir():
         raise UserError(f"{root} is not a folder; name one with pictures")
@@ -105,14 +105,14 @@ def _source(root: Path) -> str:
 
 
 def of_products(root: Path) -> Catalogue:
-    """The pictures of a folder's product table, by their ids in the data set `catalogue`.
+    """The images of a folder's product table, with their ids in the data set `catalogue`.
 
-    Attributes are all other columns: numbers, and true and false, as training reads them; lists
-    (with a `|`); else strings, as they are written. `category` and `product`, the product's id, are
-    always there; a column of the table's own that is called so is `product (table)`.
+    Attributes are all other columns: numbers and booleans, read as for training; lists (with a
+    `|`); and strings, as they are written. `category` and `product`, the product's id, always
+    exist; a column `product` of the table becomes `product (table)`.
 
     Raises:
-        UserError: when the table is malformed.
+        UserError: if the table is malformed.
     """
     known = products.read(root)
     attributes = {one.name: one for one in known.attributes}
@@ -124,7 +124,7 @@ def of_products(root: Path) -> Catalogue:
     ids = sorted(product)
     table = pa.table(given).take([product[name] for name in ids])
     found = locate(root, {name: [known.places[name]] for name in ids})
-    # Of one that is not there the table's path is said.
+    # A missing image has the table's path.
     places = {name: path.relative_to(root).as_posix() for name, path in found.items() if path}
     paths = [places.get(name, known.places[name]) for name in ids]
     notes = products.unnamed(root, known)
@@ -132,10 +132,10 @@ def of_products(root: Path) -> Catalogue:
 
 
 def _column(cells: Sequence[str | None], read: Attribute | None) -> pa.Array:
-    """The cells of products as values of one kind.
+    """The cells of a column as values of one type.
 
     Args:
-        read: as what training reads them; None where they are nothing to it.
+        read: the attribute that training reads them as; None if it does not use them.
     """
     values = {cell.casefold() for cell in cells if cell is not None}
     if isinstance(read, Boolean) or (values and values <= BOOLEANS):

@@ -1,4 +1,4 @@
-"""A catalogue beside an index: what is new, changed or gone, told by whole columns at a time."""
+"""Differences between a catalogue and an index, computed by column."""
 
 import os
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ _ROWS = 4096
 
 
 class File(NamedTuple):
-    """What is known of a picture's file."""
+    """Digest, size and time of an image's file."""
 
     sha256: str
     bytes: int
@@ -31,7 +31,7 @@ class File(NamedTuple):
 
 @dataclass
 class Changes:
-    """What a build did, in numbers of pictures; `unreadable` says why by path."""
+    """Changes by a build, as numbers of images; `unreadable` maps paths to reasons."""
 
     added: int = 0
     changed: int = 0
@@ -50,14 +50,14 @@ class Changes:
 
 @dataclass(frozen=True)
 class Before:
-    """The N pictures of an index as it is, one after another, beside M of a catalogue.
+    """The N images of an index before a build, matched with the M images of a catalogue.
 
     Attributes:
-        same: whether its vectors are this model's, and may stay.
-        known: whether its features are this encoder's, and may be used.
+        same: whether its vectors are of this model and can be kept.
+        known: whether its features are of this encoder and can be used.
         pictures, attributes: N rows.
-        places: segment and row of each, (N, 2).
-        row: where each of the catalogue is among them, (M,); -1 for nowhere.
+        places: segment and row of each image, (N, 2).
+        row: position of each of the catalogue's images among the N, (M,); -1 if it is new.
     """
 
     index: Index | None
@@ -70,7 +70,7 @@ class Before:
 
     @classmethod
     def of(cls, old: Index | None, model: Model, catalogue: Catalogue) -> Self:
-        """Of the index, where there is one."""
+        """Match an index, if there is one, with a catalogue."""
         if old is None:
             none, nowhere = np.empty((0, 2), np.int64), np.full(len(catalogue), -1)
             return cls(None, False, False, PICTURE.empty_table(), pa.table({}), none, nowhere)
@@ -90,17 +90,17 @@ class Before:
 
     @cached_property
     def by_digest(self) -> dict[str, int]:
-        """A picture with this content whose features may be used."""
+        """For each digest, the row of an image with this content and usable features."""
         digests = self.pictures["sha256"].to_pylist() if self.known else []
         return dict(zip(digests, range(len(digests)), strict=True))
 
     def files(self, rows: Rows) -> list[File]:
-        """The files of some, as they were."""
+        """The files of some rows, as they were indexed."""
         columns = taken(self.pictures.select(File._fields), rows).to_pydict().values()
         return [File(*one) for one in zip(*columns, strict=True)]
 
     def unchanged(self, catalogue: Catalogue) -> Mask:
-        """Which of the catalogue have the file that they had, of the same size and time, (M,)."""
+        """Mask (M,) of the catalogue's images whose file has the same path, size and time."""
         root, paths = os.fspath(catalogue.root), catalogue.paths
         was = self.pictures["path"].take(pa.array(self.row, mask=self.row < 0))
         same = pc.equal(pa.array(paths, pa.large_string()), was).fill_null(False)
@@ -115,7 +115,7 @@ class Before:
 
 
 def _stat(path: str) -> tuple[int, int]:
-    """Size and time of a file; of a missing one what no file has."""
+    """Size and time of a file; (-1, -1) if it is missing."""
     try:
         found = os.stat(path)  # noqa: PTH116
     except OSError:
@@ -130,12 +130,12 @@ def compare(
     files: Mapping[int, File],
     changes: Changes,
 ) -> tuple[Rows, list[str]]:
-    """Places of the catalogue to be written, and ids of the index that no longer count.
+    """Positions of the catalogue to be written, and ids of the index to be removed.
 
     Args:
-        unchanged: which files were not even read, (M,).
-        files: those that were, by their place.
-        changes: are counted here.
+        unchanged: mask of the files that were not read, (M,).
+        files: the files that were read, by position.
+        changes: updated with the counts.
     """
     there = unchanged.copy()
     there[list(files)] = True
@@ -162,7 +162,7 @@ def compare(
 
 
 def _like(new: pa.Table, old: pa.Table, count: int) -> Mask:
-    """Which of `count` rows of two tables of attributes are equal."""
+    """Mask of the equal rows of two tables of attributes with `count` rows."""
     like = np.full(count, new.schema == old.schema)
     if not like.all() or not new.column_names:
         return like

@@ -1,4 +1,4 @@
-"""An index with its model in MLflow: logged to a run, registered, with an alias."""
+"""Export of an index with its model to MLflow: logged to a run, registered, with an alias."""
 
 from pathlib import Path
 
@@ -21,17 +21,17 @@ def log(
     by_reference: bool,
     trust_remote_code: bool = False,
 ) -> tracking.LoggedModel:
-    """Log and register the search over an index, as code and files: nothing is pickled.
+    """Log and register the search over an index as code and files, without pickling.
 
     Args:
-        uri: of the MLflow store; `artifacts` is its folder where the store is a database file.
-        run: that gets the model; None for a new one.
-        by_reference: the model names the index's folder in place of a copy.
+        uri: URI of the MLflow store; `artifacts` is its folder if the store is a database file.
+        run: the run that the model is logged to; None for a new one.
+        by_reference: refer to the index's folder instead of copying it.
         trust_remote_code: as `encoder.trust_remote_code`, here and wherever the model is loaded.
 
     Raises:
-        UserError: when the index is missing or damaged, or its encoder's code is not trusted.
-        TrackingUnavailable: when the store cannot be used, or has no such run.
+        UserError: if the index is missing or damaged, or its encoder's code is not trusted.
+        TrackingUnavailable: if the store cannot be used, or has no such run.
     """
     from rau.search import served
 

@@ -1,15 +1,15 @@
-"""An index: pictures of a catalogue as vectors, with their attributes and thumbnails, in a folder.
+"""An index: a folder with the vectors, attributes and thumbnails of a catalogue's images.
 
-    index.json          the manifest: which segments count, and of which model
+    index.json          the manifest: the current segments, and their model
     segments/<name>/    see `rau.search.segments`; written once, never changed
-    deleted/<name>.npy  rows of a segment that no longer count
+    deleted/<name>.npy  deleted rows of a segment
     models/<key>/       a copy of the encoder and the head, so that the index can be served anywhere
-    parts/              pictures that a build has encoded and not committed yet
-    unreadable.csv      pictures that were left out, and why
+    parts/              images that a build has encoded but not committed yet
+    unreadable.csv      images that were left out, and the reasons
 
-Only the manifest names what counts, and it is replaced by one rename: a process that is killed
-leaves the index as it was. What it had written besides is removed by the next that writes. `Index`
-is a snapshot: it goes on answering from the files that it opened.
+The manifest lists all valid files and is replaced by one rename, so that a killed process leaves
+the index as it was. The files it has written are removed by the next writer. `Index` is a snapshot
+that continues to use the files it opened.
 """
 
 import secrets
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 MANIFEST, MODELS, PARTS = "index.json", "models", "parts"
 SEGMENTS, DELETED, LANCE = "segments", "deleted", "lancedb"
-# The attribute that is the category a picture is trained and measured in.
+# The attribute with the category that an image is trained and evaluated in.
 CATEGORY = "category"
 MAX_MANIFEST_BYTES = 2**24
 Name = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
@@ -52,7 +52,7 @@ Rows = NDArray[np.int64]
 
 
 class SegmentEntry(Section):
-    """A segment that counts; `deleted` names the list of its rows that do not."""
+    """A current segment; `deleted` names the list of its deleted rows."""
 
     name: Name
     rows: PositiveInt
@@ -61,15 +61,15 @@ class SegmentEntry(Section):
 
 
 class Manifest(Section):
-    """What an index consists of.
+    """The content of an index.
 
     Attributes:
-        model: key of the encoder and head that made the vectors.
-        features: key of what made the features: image tower, preprocessing and arithmetic.
-        dim, d_image: widths of vectors and features.
-        source: what was indexed, in words, as `rau.search.catalogue.Catalogue` says.
-        feature_sum: of the unit image features of all pictures that were ever encoded.
-        lance: table and version of LanceDB's own files, where it is the engine.
+        model: key of the encoder and head that computed the vectors.
+        features: key of the features: image tower, preprocessing and arithmetic.
+        dim, d_image: dimensions of vectors and features.
+        source: description of the indexed catalogue, as in `rau.search.catalogue.Catalogue`.
+        feature_sum: sum of the unit image features of all images that were ever encoded.
+        lance: table and version of LanceDB's own files, if it is the engine.
     """
 
     format: Literal["rau-index-1"] = "rau-index-1"
@@ -80,19 +80,19 @@ class Manifest(Section):
     source: str
     engine: EngineName = "exact"
     lance: Annotated[tuple[Name, NonNegativeInt], Field(strict=False)] | None = None
-    # There is always one: a build that reads no picture writes no index.
+    # There is at least one: a build that reads no image does not write an index.
     segments: Annotated[list[SegmentEntry], Field(min_length=1)] = Field(default_factory=list)
     feature_sum: list[Annotated[float, Field(allow_inf_nan=False)]]
     feature_count: PositiveInt
 
     @property
     def count(self) -> int:
-        """Number of pictures."""
+        """Number of images."""
         return sum(one.rows - one.dead for one in self.segments)
 
 
 class Index:
-    """A snapshot of an index, to read: any number of threads may."""
+    """A read-only snapshot of an index, safe to use from any number of threads."""
 
     def __init__(self, folder: Path, manifest: Manifest, old: "Index | None" = None) -> None:
         self.folder, self.manifest = folder, manifest
@@ -109,7 +109,7 @@ class Index:
         """Read an index.
 
         Raises:
-            UserError: when there is none, or it is damaged.
+            UserError: if it does not exist or is damaged.
         """
         manifest = read_manifest(folder)
         try:
@@ -123,12 +123,12 @@ class Index:
 
     @property
     def model_folder(self) -> Path:
-        """The copy of its encoder and head."""
+        """The folder with the copy of encoder and head."""
         return self.folder / MODELS / self.manifest.model
 
     @property
     def stale(self) -> bool:
-        """Whether the folder holds another state by now; open it again to see that."""
+        """Whether the folder has changed; open it again to use the new state."""
         return read_manifest(self.folder) != self.manifest
 
     def __len__(self) -> int:
@@ -141,12 +141,12 @@ class Index:
 
     @property
     def centre(self) -> Tensor:
-        """Mean of the unit image features of the pictures, (d_image,)."""
+        """Mean of the unit image features, (d_image,)."""
         return torch.tensor(self.manifest.feature_sum) / self.manifest.feature_count
 
     @cached_property
     def place(self) -> dict[str, tuple[int, int]]:
-        """Segment and row of each picture by id."""
+        """Segment and row of each image by id."""
         found: dict[str, tuple[int, int]] = {}
         for number, segment in enumerate(self.segments):
             ids = segment.ids.to_pylist()
@@ -154,7 +154,7 @@ class Index:
         return found
 
     def alive(self, number: int) -> Rows:
-        """Rows of a segment that count, ascending."""
+        """Rows of a segment that are not deleted, in ascending order."""
         return np.delete(np.arange(len(self.segments[number])), self.deleted[number])
 
     @cached_property
@@ -168,7 +168,7 @@ class Index:
 
     @cached_property
     def exact(self) -> Exact:
-        """The exact engine, whatever the index's own."""
+        """The exact engine, independent of the index's own."""
         engine = Exact()
         for segment, gone in zip(self.segments, self.deleted, strict=True):
             engine.add(segment.ids, segment.attributes, segment.vectors)
@@ -177,7 +177,7 @@ class Index:
         return engine
 
     def count(self, where: Condition | None = None, left_out: Collection[str] = ()) -> int:
-        """How many pictures pass a filter, but for some ids."""
+        """Number of images that pass a filter, excluding some ids."""
         places = {self.place[name] for name in left_out if name in self.place}
         if where is None:
             return len(self) - len(places)
@@ -187,7 +187,7 @@ class Index:
 
     @cached_property
     def categories(self) -> int:
-        """How many categories there are, where that attribute is a string; else 0."""
+        """Number of categories; 0 if the category is not an attribute with strings."""
         column = self.schema.get_field_index(CATEGORY)
         if column < 0 or not pa.types.is_string(self.schema.field(column).type):
             return 0
@@ -198,23 +198,23 @@ class Index:
         return len(found - {None})
 
     def thumbnail(self, picture: str) -> bytes | None:
-        """A picture's thumbnail, a JPEG file, by id; None where there is no such picture."""
+        """An image's thumbnail, a JPEG file, by id; None if there is no such image."""
         place = self.place.get(picture)
         return None if place is None else self.segments[place[0]].thumbnail(place[1])
 
     def feature(self, picture: str) -> Tensor:
-        """A picture's raw image feature (d_image,) by id."""
+        """An image's raw feature (d_image,) by id."""
         number, row = self.place[picture]
         return torch.from_numpy(self.segments[number].features[row].astype(np.float32))
 
     def attributes(self, picture: str) -> dict[str, object]:
-        """A picture's attributes by id, without those that have no value."""
+        """An image's attributes by id, without those that have no value."""
         number, row = self.place[picture]
         values = self.segments[number].attributes.slice(row, 1).to_pylist()
         return {k: v for k, v in (values[0] if values else {}).items() if v is not None}
 
     def path(self, picture: str) -> str:
-        """Where a picture's file was when it was indexed, relative to the catalogue."""
+        """Path of an image's file when it was indexed, relative to the catalogue."""
         number, row = self.place[picture]
         return str(self.segments[number].pictures["path"][row].as_py())
 
@@ -223,7 +223,7 @@ def read_manifest(folder: Path) -> Manifest:
     """Read an index's manifest.
 
     Raises:
-        UserError: when it is missing or malformed, or its path is not UTF-8.
+        UserError: if it is missing or malformed, or its path is not UTF-8.
     """
     _check_name(folder)
     path = folder / MANIFEST
@@ -233,7 +233,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def _check_name(folder: Path) -> None:
-    """Refuse a path that Arrow could not open."""
+    """Reject a path that Arrow cannot open."""
     if (name := as_text(str(folder))) != str(folder):
         raise UserError(f"the index {name}: its name is not UTF-8; name another folder")
 
@@ -254,10 +254,10 @@ def _read_deleted(folder: Path, entry: SegmentEntry) -> Rows:
 
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """Be the only process that writes to an index, and remove what a killed one left.
+    """Lock an index for writing, and remove the leftovers of a killed process.
 
     Raises:
-        UserError: when another process writes to it, or its path is not UTF-8.
+        UserError: if another process writes to it, or its path is not UTF-8.
     """
     _check_name(folder)
     make_folder(folder)
@@ -272,7 +272,7 @@ def writing(folder: Path) -> Iterator[None]:
 
 
 def _clean(folder: Path) -> None:
-    """Remove segments, lists, models and tables that the manifest does not name."""
+    """Remove segments, lists, models and tables that are not in the manifest."""
     known: set[str] = set()
     if (folder / MANIFEST).is_file():
         manifest = read_manifest(folder)
@@ -295,16 +295,16 @@ def commit(
 ) -> Index:
     """Write changes as a new segment and new lists of deleted rows, then rename the manifest.
 
-    The last segments are merged into the new one as long as they are no larger than it, and so are
-    those that have lost half their rows: there are few segments, each at least half full, and a
-    picture is copied a logarithmic number of times.
+    The last segments are merged into the new one as long as they are not larger than it, and so are
+    segments that have lost more than half of their rows. There are therefore few segments, each at
+    least half full, and an image is copied a logarithmic number of times.
 
     Args:
-        old: the index as it is; None where there is none.
-        manifest: called when all is written, the new one but for its segments and its engine's
-            state.
-        removed: ids that no longer count in the old segments.
-        added: `count` pictures that are new.
+        old: the current index; None if there is none.
+        manifest: called after all is written; returns the new manifest, except for its segments and
+            the engine's state.
+        removed: ids to remove from the old segments.
+        added: `count` new images.
     """
     entries = old.manifest.segments if old else []
     alive = _alive_after(old, removed)
@@ -333,7 +333,7 @@ def commit(
 
 
 def _to_merge(entries: Sequence[SegmentEntry], alive: Sequence[Rows], count: int) -> list[int]:
-    """Numbers of the segments whose pictures move into a new one with `count` others."""
+    """Numbers of the segments to merge into a new one with `count` new images."""
     gone = {n for n, entry in enumerate(entries) if 2 * len(alive[n]) < entry.rows}
     total = count + sum(len(alive[number]) for number in gone)
     for number in reversed(range(len(entries))):
@@ -348,7 +348,7 @@ def _to_merge(entries: Sequence[SegmentEntry], alive: Sequence[Rows], count: int
 def _updated_lance(
     folder: Path, old: Index | None, new: Manifest, removed: Sequence[str], count: int
 ) -> "Lance":
-    """LanceDB's table with what the new manifest names, to be flushed."""
+    """LanceDB's table with the content of the new manifest, to be flushed."""
     from rau.search.engines.lance import Lance, State
 
     index = Index(folder, new, old)
@@ -361,7 +361,7 @@ def _updated_lance(
     else:
         engine = Lance.continued(folder, index.schema.names, State(*old.manifest.lance))
         engine.delete(removed)
-        # What is new stands at the end of the last segment.
+        # New rows are at the end of the last segment.
         last = index.segments[-1]
         for block in last.blocks(np.arange(len(last) - count, len(last))) if count else ():
             engine.add(block.pictures["id"], block.attributes, block.vectors)
@@ -369,20 +369,20 @@ def _updated_lance(
 
 
 def _alive_after(old: Index | None, removed: Sequence[str]) -> list[Rows]:
-    """Rows of each old segment that still count."""
+    """Rows of each old segment that remain."""
     if old is None:
         return []
     places = [old.place[name] for name in removed]
     found = []
     for number in range(len(old.segments)):
         gone = [row for segment, row in places if segment == number]
-        # Both have no row twice: finding that out would take longer than the rest.
+        # Neither has duplicates; checking this would take longer than the rest.
         found.append(np.setdiff1d(old.alive(number), np.array(gone, np.int64), assume_unique=True))
     return found
 
 
 def _entry(folder: Path, entry: SegmentEntry, alive: Rows) -> SegmentEntry:
-    """A segment that stays, with a new list where more of its rows are deleted."""
+    """The entry of a kept segment, with a new list if more of its rows are deleted."""
     dead = entry.rows - len(alive)
     if dead == entry.dead:
         return entry

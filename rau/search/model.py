@@ -1,7 +1,7 @@
-"""What answers a query: an encoder and the head that was trained on its features.
+"""The model of a search: an encoder and the head that was trained on its features.
 
-The one place where a picture and words become the vector that is searched for: the command line,
-a service and the calibration ask it, and a test holds it to what evaluation ranks.
+All query vectors are computed here, for the command line, services and the calibration; a test
+checks that they equal those of evaluation.
 """
 
 import shutil
@@ -32,13 +32,13 @@ NEUTRAL = 0.5
 
 @dataclass(frozen=True)
 class Model:
-    """Encoder and head, loaded once; any number of threads may ask it.
+    """Encoder and head, loaded once; safe to use from any number of threads.
 
     Attributes:
-        joins: whether the captions that it was trained on come in several, as FashionIQ's.
-        key: of both, of which vectors are made.
-        calibration: of the head, as it was trained; None where it had too few queries.
-        folders: where they were read.
+        joins: whether it was trained on queries with several captions, as in FashionIQ.
+        key: identifies the encoder and the head, which determine the vectors.
+        calibration: of the head, fitted at its training; None if there were too few queries.
+        folders: the folders that encoder and head were read from.
     """
 
     encoder: encoders.Encoder
@@ -52,13 +52,13 @@ class Model:
     def load(
         cls, encoder: Path, head: Path, device: torch.device, trust_remote_code: bool = False
     ) -> Self:
-        """Read an encoder's folder and a head's.
+        """Read the folders of an encoder and of a head.
 
         Args:
             trust_remote_code: as `encoder.trust_remote_code`.
 
         Raises:
-            UserError: when one is missing or damaged, or the head was trained on another encoder.
+            UserError: if one is missing or damaged, or the head was trained on another encoder.
         """
         composer, extra = checkpoint.load(head, device)
         try:
@@ -75,21 +75,21 @@ class Model:
 
     @property
     def features_key(self) -> str:
-        """Of the features of pictures: image tower, preprocessing and arithmetic."""
+        """Key of the image features: image tower, preprocessing and arithmetic."""
         return digest([self.encoder.image_key, str(self.encoder.dtype)], 32)
 
     @property
     def dim(self) -> int:
-        """Width d of the vectors; PCME++'s are wider than its head."""
+        """Dimension d of the vectors; for PCME++ it is larger than that of the head."""
         return self.encode_gallery(torch.zeros(1, self.head.config.d_image)).shape[1]
 
     @property
     def device(self) -> torch.device:
-        """Where it computes."""
+        """Device of the computation."""
         return self.encoder.device
 
     def copy_to(self, folder: Path) -> None:
-        """Write a copy that `open_copy` reads, wherever the folder is moved."""
+        """Write a copy for `open_copy`; its folder can be moved."""
         encoder, head = self.folders
         shutil.copytree(encoder, folder / ENCODER)
         shutil.copy(head / checkpoint.WEIGHTS, folder)
@@ -98,14 +98,14 @@ class Model:
 
     @classmethod
     def open_copy(cls, folder: Path, device: torch.device, trust_remote_code: bool = False) -> Self:
-        """Read what `copy_to` wrote; arguments and errors as in `load`."""
+        """Read a copy written by `copy_to`; arguments and errors as in `load`."""
         return cls.load(folder / ENCODER, folder, device, trust_remote_code)
 
     def image_feature(self, source: Path | bytes | Image) -> Tensor:
-        """Raw image feature (d_image,), on the CPU, of a picture: a file, its bytes, or in RGB.
+        """Raw image feature (d_image,), on the CPU, of a file, its bytes, or an RGB image.
 
         Raises:
-            UserError: when it cannot be decoded.
+            UserError: if the image cannot be decoded.
         """
         return self.encoder.encode_images(self.encoder.load_images([source]))[0]
 
@@ -114,13 +114,13 @@ class Model:
         return F.normalize(self.head.encode_gallery(features.to(self.device))[0].float(), dim=-1)
 
     def texts(self, captions: Sequence[str], join: Join = "forward") -> list[str]:
-        """What `encode_query` encodes of a query's captions."""
+        """The texts that `encode_query` encodes for a query's captions."""
         if len(captions) == 1:
             return [single_text(captions[0], self.joins)] * (1 if join == "forward" else 2)
         return query_texts(captions, join)
 
     def compose(self, references: Tensor, texts: Sequence[str]) -> Tensor:
-        """Unit vectors (N, d) of raw image features (N, d_image), each with a text of `texts`."""
+        """Unit vectors (N, d) of raw image features (N, d_image) composed with N texts."""
         features = self.encoder.encode_texts(texts).to(self.device)
         rows = references.float().to(self.device)
         return F.normalize(self.head.encode_query(rows, features)[0].float(), dim=-1)
@@ -128,11 +128,11 @@ class Model:
     def encode_query(
         self, reference: Tensor, captions: Sequence[str], join: Join = "forward"
     ) -> Tensor:
-        """Unit vectors of a query as evaluation ranks it: two for `separate`, else one, (R, d).
+        """Unit vectors (R, d) of a query, as in evaluation; R is 2 for `separate`, else 1.
 
         Args:
             reference: raw image feature, (d_image,).
-            captions: what should be different, in one sentence or several.
+            captions: what should be different, in one or several sentences.
         """
         texts = self.texts(captions, join)
         vectors = self.compose(reference.expand(len(texts), -1), texts)
@@ -141,14 +141,15 @@ class Model:
 
 @dataclass(frozen=True)
 class Query:
-    """What is searched for.
+    """A query.
 
     Attributes:
-        references: raw image features (d_image,) of no picture, one or several.
-        caption: what should be different, or with no picture what is wanted; empty for nothing.
-        without: what should not be there; empty for nothing.
-        image_weight: share of the pictures, in [0, 1]. At 0.5 the query is what the head composes;
-            towards 1 it turns to the pictures alone, towards 0 to the caption alone.
+        references: raw image features (d_image,) of any number of references.
+        caption: what should be different or, without references, describes the target; may be
+            empty.
+        without: what the target should not have; may be empty.
+        image_weight: weight of the references, in [0, 1]. At 0.5 the query is the head's output,
+            at 1 only the references count, and at 0 only the caption.
     """
 
     references: Sequence[Tensor] = ()
@@ -158,22 +159,22 @@ class Query:
 
     @property
     def plain(self) -> bool:
-        """Whether it is one picture and a caption, as the head was trained and measured on."""
+        """Whether it is one reference with a caption, as in training and evaluation."""
         composed = bool(self.caption) and not self.without and self.image_weight == NEUTRAL
         return composed and len(self.references) == 1
 
 
 def query_vector(model: Model, query: Query, centre: Tensor) -> Tensor:
-    """The unit vector (d,) that a query searches for.
+    """The unit vector (d,) of a query.
 
-    The head is trained on a picture with a caption and on nothing else. Pictures alone are
-    therefore searched by the vector that they have in the gallery, and words alone are composed
-    with `centre`, the mean feature of the gallery's pictures: a reference that says nothing of its
-    own. Several pictures are one of their mean feature. `without` is taken away as it would have
-    been added: by what composing it with the reference changes in the reference's vector.
+    The head is only trained on one image with a caption. A query without a caption therefore uses
+    the gallery vector of its reference, and a caption without a reference is composed with
+    `centre`, the mean feature of the gallery, as a neutral reference. Several references are
+    replaced by their mean feature. For `without`, the change that composing it with the reference
+    makes to the reference's vector is subtracted.
 
     Raises:
-        UserError: when nothing is asked for.
+        UserError: if the query has neither a reference nor a caption.
     """
     if not query.references and not query.caption:
         raise UserError("nothing to search for: give a picture, a caption or both")

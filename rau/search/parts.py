@@ -1,7 +1,7 @@
-"""Pictures that a build has encoded and not committed yet: a build that is stopped resumes here.
+"""Images that a build has encoded but not committed yet, from which a stopped build resumes.
 
-A part is an Arrow file with raw features and thumbnails by the SHA-256 of a picture's file. Its
-name holds its number and its own SHA-256; a part that was damaged is removed, and its pictures are
+A part is an Arrow file with raw features and thumbnails by the SHA-256 of an image's file. Its
+name contains its number and its own SHA-256; damaged parts are removed, and their images are
 encoded again.
 """
 
@@ -23,10 +23,10 @@ ROWS = 2048
 
 
 class Parts:
-    """The parts of one encoder, in a folder named by the key of its features."""
+    """The parts of one encoder, in a folder named after the key of its features."""
 
     def __init__(self, folder: Path, features: str) -> None:
-        """Open them, and remove those of other encoders."""
+        """Open the parts, and remove those of other encoders."""
         self.folder = folder / features
         for other in folder.iterdir() if folder.is_dir() else ():
             if other != self.folder:
@@ -48,7 +48,7 @@ class Parts:
             self.known |= {*feather.read_table(path, columns=["sha256"])["sha256"].to_pylist()}
 
     def add(self, digests: Sequence[str], features: Vectors, thumbnails: Sequence[bytes]) -> None:
-        """Keep N pictures: their digests, raw features (N, d_image) and thumbnails."""
+        """Add N images: their digests, raw features (N, d_image) and thumbnails."""
         self._digests += digests
         self._features.append(features)
         self._thumbnails += thumbnails
@@ -56,7 +56,7 @@ class Parts:
             self.flush()
 
     def flush(self) -> None:
-        """Write what is not written yet."""
+        """Write the images that are not written yet."""
         if not self._digests:
             return
         columns = {
@@ -74,12 +74,12 @@ class Parts:
         self._digests, self._features, self._thumbnails = [], [], []
 
     def __iter__(self) -> Iterator[tuple[list[str], Vectors, list[bytes]]]:
-        """Digests, features and thumbnails of part after part."""
+        """Iterate over the parts: digests, features and thumbnails of each."""
         for path in sorted(self.folder.glob("*.arrow")):
             table = feather.read_table(path, memory_map=True)
             features = to_matrix(table["feature"])
             yield table["sha256"].to_pylist(), features, table["thumbnail"].to_pylist()
 
     def clear(self) -> None:
-        """Remove all: they are committed."""
+        """Remove all parts, after they are committed."""
         shutil.rmtree(self.folder, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""What an approximate engine misses."""
+"""Recall of an approximate engine."""
 
 import numpy as np
 
@@ -6,9 +6,9 @@ from rau.search.index import Index
 
 
 def recall(index: Index, queries: int = 100, k: int = 10) -> float:
-    """Share of the exact k nearest that the index's own engine finds, in 0..1.
+    """Share of the exact k nearest that the index's own engine finds, in [0, 1].
 
-    The queries are means of two random pictures each: near the gallery, and none of it.
+    Each query is the mean of two random images: close to the gallery, but not part of it.
     """
     rng = np.random.default_rng(0)
     vectors = np.concatenate(
@@ -18,7 +18,7 @@ def recall(index: Index, queries: int = 100, k: int = 10) -> float:
     means = drawn.reshape(queries, 2, -1).mean(1)
     asked = means / np.linalg.norm(means, axis=1, keepdims=True).clip(1e-12)
     truth, own = index.exact.search(asked, k), index.engine.search(asked, k)
-    # Of equal scores any will do; both are computed from float16.
+    # Any of several equal scores counts; both are computed from float16.
     pairs = zip(truth, own, strict=True)
     found = [int((b.scores >= a.scores[-1] - 1e-4).sum()) / len(a.ids) for a, b in pairs]
     return float(np.mean(found))

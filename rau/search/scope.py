@@ -1,7 +1,7 @@
-"""Where a search looks: at pictures that pass the filter, by default of the references' category.
+"""The images that a search compares: those that pass the filter, by default of one category.
 
-Heads are trained on batches of one category and measured in its gallery, and who shows a dress asks
-for another dress.
+That category is the references': heads are trained on batches of one category and evaluated in its
+gallery, and users who start from a dress look for another dress.
 """
 
 from collections.abc import Sequence
@@ -13,12 +13,12 @@ from rau.search.where import Both, Compare, Condition, columns
 
 @dataclass(frozen=True)
 class Among:
-    """The pictures that an answer was chosen from; references are not counted.
+    """The images that an answer was chosen from, not counting references.
 
     Attributes:
-        category: of the references, to which the search kept; None where it kept to none.
-        pictures: how many they are.
-        anywhere: how many they would be in any category.
+        category: the references' category, if the search was limited to it; else None.
+        pictures: number of the images.
+        anywhere: number of the images without a limit to a category.
     """
 
     category: str | None
@@ -28,11 +28,11 @@ class Among:
 
 @dataclass(frozen=True)
 class Scope:
-    """What is compared with a query.
+    """The images that are compared with a query.
 
     Attributes:
-        condition: that a picture has to pass; None for all.
-        mixed: whether pictures of several categories may pass.
+        condition: the filter that an image has to pass; None for all images.
+        mixed: whether images of several categories can pass.
     """
 
     condition: Condition | None
@@ -46,12 +46,12 @@ def scope_of(
     references: Sequence[str] = (),
     keep_category: bool = True,
 ) -> Scope:
-    """Where a query looks.
+    """The scope of a query.
 
     Args:
-        where: the user's filter; one that names the category decides on it.
-        references: ids of those that are of the index.
-        keep_category: keep to the category that the references share, if they do.
+        where: the user's filter; if it names the category, the references' category is not used.
+        references: ids of the references that are in the index.
+        keep_category: limit the search to the category that all references share, if any.
     """
     named = where is not None and CATEGORY in columns(where)
     mixed = not named and index.categories > 1
@@ -65,7 +65,7 @@ def scope_of(
 
 
 def _shared(index: Index, references: Sequence[str]) -> str | None:
-    """The category of all references; None where they have none or several."""
+    """The category of all references; None if they have none or several."""
     found = {index.attributes(name).get(CATEGORY) for name in references}
     category = found.pop() if len(found) == 1 else None
     return None if category is None else str(category)

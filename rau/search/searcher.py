@@ -1,9 +1,9 @@
-"""Search: an index and its model, opened once, asked by any number of threads.
+"""Search: an index and its model, opened once and used by any number of threads.
 
-What a service needs: `Searcher.open` loads all that a query takes, `ask` answers pictures (ids of
-the index, files, their bytes or features) and words with ids, scores and attributes,
-`Index.thumbnail` gives a picture's JPEG by id, and `Searcher.stale` says that the index was changed
-since: open it again, at once or behind the requests that are still running.
+For services: `Searcher.open` loads everything that queries need. `ask` answers references (ids of
+the index, files, their bytes or features) and captions with ids, scores and attributes.
+`Index.thumbnail` returns an image's JPEG by id. If `Searcher.stale` is true, the index has changed
+and can be opened again, also while requests are still running.
 """
 
 from collections.abc import Sequence
@@ -25,14 +25,14 @@ from rau.search.where import parse
 
 MAX_K = 1000
 REMEDY = "`rau index --calibrate` fits it for this index"
-# Its id in the index, its file, the file's bytes, itself in RGB, or its raw feature (d_image,). A
-# string is an id and never a path: what a request says opens no file.
+# An image's id in the index, its file, the file's bytes, an RGB image, or its raw feature
+# (d_image,). A string is always an id and never a path, so that no request can open a file.
 Picture = str | Path | bytes | Image | Tensor
 
 
 @dataclass(frozen=True)
 class Hit:
-    """One picture of an answer: its score is the cosine with the query."""
+    """One image of an answer; `score` is its cosine similarity to the query."""
 
     id: str
     score: float
@@ -42,12 +42,12 @@ class Hit:
 
 @dataclass(frozen=True)
 class Answer:
-    """The best pictures, best first, and how sure that is.
+    """The best images, best first, and their confidence.
 
     Attributes:
-        confidence: None where no number was ever checked for such a query and gallery.
-        doubt: why, in words.
-        among: which pictures they were chosen from.
+        confidence: None if it was never checked for this kind of query and gallery.
+        doubt: why `confidence` is None, in words.
+        among: the images that they were chosen from.
     """
 
     hits: list[Hit]
@@ -58,7 +58,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Searcher:
-    """See the module."""
+    """A search over an index, see the module."""
 
     index: Index
     model: Model
@@ -72,14 +72,14 @@ class Searcher:
         trust_remote_code: bool = False,
         loaded: Model | None = None,
     ) -> Self:
-        """Open an index with the copy of the model that it carries.
+        """Open an index with its copy of the model.
 
         Args:
-            trust_remote_code: as `encoder.trust_remote_code`: an index may come from elsewhere.
-            loaded: a model that takes the copy's place if it is the same.
+            trust_remote_code: as `encoder.trust_remote_code`; an index may be from someone else.
+            loaded: a model to use instead of the copy if it is the same.
 
         Raises:
-            UserError: when either is missing or damaged.
+            UserError: if the index or the model is missing or damaged.
         """
         index = Index.open(folder)
         model = loaded
@@ -95,7 +95,7 @@ class Searcher:
 
     @property
     def stale(self) -> bool:
-        """Whether the index or its calibration has changed since; open it again to see that."""
+        """Whether the index or its calibration has changed; open it again to use the new state."""
         return self.index.stale or _calibration(self.index, self.model) != self.calibration
 
     def ask(
@@ -109,16 +109,16 @@ class Searcher:
         keep_references: bool = False,
         any_category: bool = False,
     ) -> Answer:
-        """The k best pictures of a request.
+        """The k best images for a request.
 
         Args:
-            pictures: references; those of the index are no answers, unless `keep_references`. How
-                sure an answer is never counts them.
+            pictures: references; those of the index are not answers, unless `keep_references`. The
+                confidence never counts them.
             caption, without, image_weight: as in `Query`.
             where, any_category: as in `search`.
 
         Raises:
-            UserError: as `reference` and `search`, or when the words are no Unicode.
+            UserError: as in `reference` and `search`, or if a text is not valid Unicode.
         """
         try:
             (caption + without + (where or "")).encode()
@@ -130,10 +130,10 @@ class Searcher:
         return self.search(query, k, where, own, keep_references, any_category)
 
     def reference(self, picture: Picture) -> Tensor:
-        """Raw image feature (d_image,) of a picture.
+        """Raw image feature (d_image,) of a reference.
 
         Raises:
-            UserError: when there is no such id, or the picture cannot be decoded.
+            UserError: if there is no such id, or the image cannot be decoded.
         """
         if isinstance(picture, Tensor):
             return picture
@@ -152,18 +152,18 @@ class Searcher:
         keep_references: bool = False,
         any_category: bool = False,
     ) -> Answer:
-        """The k best pictures of a query.
+        """The k best images for a query.
 
         Args:
             where: a filter in the language of `rau.search.where`.
-            references: ids of those that are of the index.
+            references: ids of the references that are in the index.
             keep_references: as in `ask`.
-            any_category: look at pictures of every category. Else those of the references' category
-                are looked at, where all references are of the index and share one, and the filter
-                names none.
+            any_category: search all categories. By default, the search is limited to the
+                references' category if all references are in the index and share one, and the
+                filter does not name the category.
 
         Raises:
-            UserError: when nothing is asked for, the filter is malformed, or k or the query's
+            UserError: if the query is empty, the filter is malformed, or k or the query's
                 `image_weight` is out of range.
         """
         if not 1 <= k <= MAX_K:
@@ -188,7 +188,7 @@ class Searcher:
         return Answer(hits, confidence, doubt, scope.among)
 
     def _doubt(self, query: Query, scope: Scope) -> str | None:
-        """Why nothing is known of how sure an answer is; None where it is."""
+        """Why an answer has no confidence; None if it has one."""
         fitted = self.calibration
         if fitted is None:
             return f"this model was not calibrated; {REMEDY}"
@@ -208,7 +208,7 @@ class Searcher:
 
 
 def _calibration(index: Index, model: Model) -> Calibration | None:
-    """The index's own, where it has one of its model, else the head's."""
+    """The index's own calibration if it has one of the same model, else the head's."""
     path = index.folder / FILE
     if path.exists():
         own = Calibration.read(path)

@@ -1,10 +1,10 @@
-"""Segments of an index: some of its pictures in files that are written once and never changed.
+"""Segments of an index: some of its images, in files that are written once and never changed.
 
-A segment is a folder of four files: `items.parquet` (id, place and digest of each picture, its
-attributes, where its thumbnail lies), `vectors.f16` (the head's unit vectors one after another,
-little-endian float16), `features.f16` (the encoder's raw features, likewise: any picture can be a
-reference, and another head needs no picture again) and `thumbnails.bin` (JPEG files one after
-another). All but the first are mapped, not read.
+A segment is a folder with four files: `items.parquet` (id, path and digest of each image, its
+attributes and the position of its thumbnail), `vectors.f16` (the head's unit vectors, consecutive
+little-endian float16), `features.f16` (the encoder's raw features in the same format: any image can
+be a reference, and another head does not need the images) and `thumbnails.bin` (consecutive JPEG
+files). All but the first are memory-mapped.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -24,8 +24,8 @@ from rau.search.engines.engine import Vectors
 ITEMS, VECTORS, FEATURES = "items.parquet", "vectors.f16", "features.f16"
 THUMBNAILS = "thumbnails.bin"
 REMEDY = "remove the index's folder and run `rau index` again"
-# What is known of a picture beside its attributes: its file as it was read. Of a `pa.string` a
-# column can take rows only up to 2 GiB, which are the digests of 33 million pictures.
+# Columns in addition to the attributes: an image's id and its file as it was read. Rows can only be
+# taken from a `pa.string` column up to 2 GiB, the size of the digests of 33 million images.
 PICTURE = pa.schema(
     [
         ("id", pa.large_string()),
@@ -36,13 +36,13 @@ PICTURE = pa.schema(
     ]
 )
 _PLACE = pa.schema([("start", pa.int64()), ("length", pa.int64())])
-# Before the names of attributes, whatever they are.
+# Prefix of the names of attributes, which are arbitrary.
 _PREFIX = "attribute."
 _ROWS = 8192
 
 
 class Block(NamedTuple):
-    """Some pictures: N rows of `PICTURE`, their attributes, (N, d), (N, d_image), JPEG files."""
+    """N images: rows of `PICTURE`, attributes, vectors (N, d), features (N, d_image), JPEGs."""
 
     pictures: pa.Table
     attributes: pa.Table
@@ -52,9 +52,9 @@ class Block(NamedTuple):
 
 
 def write_segment(folder: Path, blocks: Iterable[Block]) -> int:
-    """Write a segment's files to a new folder; returns the number of its pictures.
+    """Write a segment's files to a new folder; returns the number of images.
 
-    All blocks have the same attributes and widths, and there is at least one.
+    There is at least one block, and all have the same attributes and dimensions.
     """
     folder.mkdir(parents=True)
     rows = start = 0
@@ -92,13 +92,13 @@ def _joined(block: Block, starts: NDArray[np.int64], lengths: NDArray[np.int64])
 
 
 class Segment:
-    """A segment's pictures; vectors (N, d), features (N, d_image) and thumbnails are mapped."""
+    """A segment; vectors (N, d), features (N, d_image) and thumbnails are memory-mapped."""
 
     def __init__(self, folder: Path, rows: int, dim: int, d_image: int) -> None:
-        """Open a folder that `write_segment` wrote.
+        """Open a folder written by `write_segment`.
 
         Raises:
-            UserError: when a file is missing, of another size or form.
+            UserError: if a file is missing or has another size or format.
         """
         self.folder = folder
         table = read_parquet(folder / ITEMS, REMEDY)
@@ -123,16 +123,16 @@ class Segment:
 
     @cached_property
     def ids(self) -> pa.Array:
-        """The ids, one array."""
+        """The ids, as one array."""
         return self.pictures["id"].combine_chunks()
 
     def thumbnail(self, row: int) -> bytes:
-        """A picture's thumbnail, a JPEG file."""
+        """An image's thumbnail, a JPEG file."""
         start = int(self._starts[row])
         return self._thumbnails[start : start + int(self._lengths[row])].tobytes()
 
     def blocks(self, rows: NDArray[np.int64]) -> Iterator[Block]:
-        """Some rows, to be written to another segment."""
+        """Iterate over some rows, to write them to another segment."""
         for start in range(0, len(rows), _ROWS):
             some = rows[start : start + _ROWS]
             yield Block(
@@ -145,7 +145,7 @@ class Segment:
 
 
 def taken(table: pa.Table, rows: Any) -> pa.Table:
-    """Some rows of a table, which may have no columns."""
+    """Some rows of a table, which can be without columns."""
     return table.take(pa.array(rows, pa.int64())) if table.column_names else table
 
 
@@ -154,7 +154,7 @@ def _matrix(path: Path, rows: int, width: int) -> Vectors:
 
 
 def _mapped(path: Path, dtype: str, size: int) -> NDArray[Any]:
-    """A file's values, mapped; it has this many bytes."""
+    """Memory-map a file of `size` bytes."""
     try:
         found = path.stat().st_size
         if found != size:

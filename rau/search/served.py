@@ -1,4 +1,4 @@
-"""A search as an MLflow model: pictures and captions in, ids and scores out."""
+"""A search as an MLflow model: takes images and captions, returns ids and scores."""
 
 import base64
 import binascii
@@ -24,7 +24,7 @@ from rau.search.searcher import Searcher
 
 # Names in the model's configuration.
 INDEX, TRUST = "index", "trust_remote_code"
-# What answering always imports, pinned as it is installed where the model is exported.
+# Packages that are always imported, pinned to the versions installed at the export.
 PACKAGES = (
     *("torch", "torchvision", "open_clip_torch", "safetensors", "numpy", "pandas", "pyarrow"),
     *("pillow", "pydantic", "filelock", "psutil", "tqdm", "typer", "pyyaml", "mlflow"),
@@ -66,19 +66,19 @@ def requirements(searcher: Searcher) -> list[str]:
 
 
 class ServedSearch(PythonModel):
-    """`rau search` behind MLflow's interface.
+    """`rau search` with MLflow's interface.
 
-    `image` is an id of the index, or a picture's file in base64; either of image and caption may be
-    empty. A row's reference is no answer to it. `confidence` is the probability that what is wanted
-    is among the first k, by k; empty where it was never checked for such a query or gallery, and
-    then `doubt` says why. `enough` is the length of the shortest list that holds it with 90 %; null
-    where that is not known or no short one does.
+    `image` is an id of the index, or an image file in base64; either image or caption may be empty.
+    A row's reference is not one of its answers. `confidence` is the probability that a correct
+    answer is among the first k, by k; it is empty if it was never checked for this kind of query or
+    gallery, and `doubt` gives the reason. `enough` is the length of the shortest list that contains
+    a correct answer with 90 %; null if that is unknown or no short list does.
     """
 
     searcher: Searcher
 
     def load_context(self, context: Any) -> None:
-        """Open the index that the model carries, or that it refers to."""
+        """Open the index that the model includes or refers to."""
         config = context.model_config or {}
         folder = context.artifacts.get(INDEX) or config[INDEX]
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -90,7 +90,7 @@ class ServedSearch(PythonModel):
         """Answer every row.
 
         Raises:
-            MlflowException: when a row or a parameter is not valid, with the row's number.
+            MlflowException: if a row or a parameter is invalid, with the row's number.
         """
         asked = {spec.name: spec.default for spec in SIGNATURE.params} | dict(params or {})
         answers = []
@@ -100,7 +100,7 @@ class ServedSearch(PythonModel):
                 answers.append(self._answer(given, asked))
             except UserError as error:
                 raise MlflowException(f"row {number}: {error}", INVALID_PARAMETER_VALUE) from error
-        # As objects null stays null: as a number it would be NaN, which is no JSON.
+        # With dtype object null remains null; otherwise it would be NaN, which is not valid JSON.
         return pd.DataFrame(answers, dtype=object)
 
     def _answer(self, row: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The script by which MLflow loads a search: code, so that nothing is pickled."""
+"""The script that MLflow loads a search from: code, so that nothing is pickled."""
 
 from mlflow.models import set_model
 

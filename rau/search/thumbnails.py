@@ -1,4 +1,4 @@
-"""Small JPEG files of pictures, to be shown."""
+"""Thumbnails of images, as JPEG files."""
 
 import io
 
@@ -8,7 +8,7 @@ QUALITY = 85
 
 
 def thumbnail(picture: Image.Image, side: int) -> bytes:
-    """A picture as a JPEG file, its longer side at most `side` pixels."""
+    """An image as a JPEG file with a longer side of at most `side` pixels."""
     small = picture.copy()
     small.thumbnail((side, side), Image.Resampling.BICUBIC, reducing_gap=2.0)
     buffer = io.BytesIO()

@@ -1,4 +1,4 @@
-"""Filters over a catalogue's attributes: a small part of SQL that means the same in every engine.
+"""Filters on a catalogue's attributes: a subset of SQL, with the same results in every engine.
 
     condition   := conjunction ("or" conjunction)*
     conjunction := negation ("and" negation)*
@@ -10,9 +10,9 @@
                  | column ["not"] "contains" literal     an element of a list
                  | column "is" ["not"] "null"
 
-Strings stand in single quotes ('' for a quote), columns with blanks in double quotes. Keywords have
-any case. As in SQL a test of a null is neither true nor false, and a row passes where the condition
-is true.
+Strings are in single quotes ('' for a quote), columns with blanks in double quotes. Keywords can
+have any case. As in SQL, a test of a null is neither true nor false, and a row passes if the
+condition is true.
 """
 
 import math
@@ -28,10 +28,10 @@ import pyarrow.compute as pc
 from rau.errors import UserError
 
 MAX_LENGTH = 10_000
-# Of `not` and parentheses within each other: SQL engines read little more, in which a long chain of
-# `and` or `or` counts too.
+# Of nested `not` and parentheses. SQL engines accept little more, and also count a long chain of
+# `and` or `or`.
 MAX_DEPTH = 10
-# Of an integer: as many as Arrow's and SQL's largest have.
+# Of an integer: any with so many digits fits into Arrow's and SQL's largest type.
 MAX_DIGITS = 18
 Literal = str | int | float | bool
 TOKEN = re.compile(
@@ -55,20 +55,20 @@ COMPARE: Mapping[str, Callable[..., Any]] = {
 
 
 class Condition(Protocol):
-    """A node of the tree of a filter."""
+    """A node of a filter's syntax tree."""
 
     def arrow(self, table: pa.Table) -> Any:
-        """Whether each row passes: boolean, null where that is not known."""
+        """Whether each row passes: boolean, null if unknown."""
         ...
 
     def sql(self, names: Mapping[str, str]) -> str:
-        """The same as DataFusion's SQL; `names` are the columns as the engine calls them."""
+        """The condition in DataFusion's SQL; `names` maps columns to the engine's names."""
         ...
 
 
 @dataclass(frozen=True)
 class Compare:
-    """A column beside a literal; beside a float, integers are compared as floats."""
+    """Comparison of a column with a literal; integers are compared with a float as floats."""
 
     column: str
     operator: str
@@ -92,35 +92,35 @@ class Compare:
 
 @dataclass(frozen=True)
 class Like:
-    """A string column beside a pattern."""
+    """Match of a string column with a pattern."""
 
     column: str
     pattern: str
 
     def arrow(self, table: pa.Table) -> Any:
         """See `Condition`."""
-        # Arrow's own `match_like` reads a backslash as an escape and stops at a line's end.
+        # Arrow's `match_like` interprets a backslash as an escape and stops at a line's end.
         parts = {"%": "(?s:.*)", "_": "(?s:.)"}
         pattern = "".join(parts.get(one) or _re2(one) for one in self.pattern)
         return pc.match_substring_regex(table[self.column], f"^(?:{pattern})\\z")
 
     def sql(self, names: Mapping[str, str]) -> str:
         """See `Condition`."""
-        # In SQL a backslash is an escape; here it is a character as any other.
+        # In SQL a backslash is an escape; here it is an ordinary character.
         pattern = self.pattern.replace("\\", "\\\\")
         return f"({names[self.column]} LIKE {sql_literal(pattern)})"
 
 
 @dataclass(frozen=True)
 class Contains:
-    """A list column that has an element."""
+    """Whether a list column contains a value."""
 
     column: str
     value: Literal
 
     def arrow(self, table: pa.Table) -> Any:
         """See `Condition`."""
-        # One chunk of all could have too much text.
+        # A single chunk of all rows could exceed the size of a text array.
         chunks = [self._inside(chunk) for chunk in table[self.column].chunks]
         return pa.chunked_array(chunks, pa.bool_())
 
@@ -137,7 +137,7 @@ class Contains:
 
 @dataclass(frozen=True)
 class IsNull:
-    """A column without a value."""
+    """Whether a column has no value."""
 
     column: str
 
@@ -152,7 +152,7 @@ class IsNull:
 
 @dataclass(frozen=True)
 class Not:
-    """The opposite; of what is not known, not known."""
+    """Negation of a condition; the negation of unknown is unknown."""
 
     inner: Condition
 
@@ -167,7 +167,7 @@ class Not:
 
 @dataclass(frozen=True)
 class Both:
-    """Two conditions joined by `and`, or by `or`."""
+    """Two conditions joined by `and`, or by `or` if `either`."""
 
     left: Condition
     right: Condition
@@ -184,7 +184,7 @@ class Both:
 
 
 def passing(condition: Condition, table: pa.Table) -> Any:
-    """Whether each row of a table passes, a boolean array (N,) without nulls."""
+    """Whether each row of a table passes: a boolean array (N,) without nulls."""
     found = condition.arrow(table)
     chunks = found.combine_chunks() if isinstance(found, pa.ChunkedArray) else found
     return pc.fill_null(chunks, False).to_numpy(zero_copy_only=False)
@@ -204,11 +204,11 @@ def parse(text: str, schema: pa.Schema) -> Condition:
     """Read a filter.
 
     Args:
-        schema: the attributes' columns, which it may name.
+        schema: the attributes' columns that it can name.
 
     Raises:
-        UserError: when it is not a filter, names another column, or compares a column with a value
-            of another kind.
+        UserError: if it is malformed, names another column, or compares a column with a value of
+            another type.
     """
     if len(text) > MAX_LENGTH:
         raise UserError(f"the filter is longer than {MAX_LENGTH:,} characters")
@@ -235,7 +235,7 @@ def _tokens(text: str) -> list[_Token]:
 
 
 class _Parser:
-    """Recursive descent; a method a rule of the grammar above."""
+    """Recursive descent parser with one method per rule of the grammar above."""
 
     def __init__(self, text: str, schema: pa.Schema) -> None:
         self.tokens, self.schema, self.at, self.depth = _tokens(text), schema, 0, 0
@@ -258,7 +258,7 @@ class _Parser:
         )
 
     def takes(self, *words: str) -> bool:
-        """Go on after these words or symbols, if they are next."""
+        """Skip these words or symbols if they are next; returns whether they were."""
         own = self.tokens[self.at : self.at + len(words)]
         if [t.text.lower() for t in own if t.kind in ("word", "symbol")] != [*words]:
             return False
@@ -378,7 +378,7 @@ def _number(text: str) -> int | float:
 
 
 def _joined(conditions: Sequence[Condition], either: bool) -> Condition:
-    """Joined by `or`, else by `and`, as a balanced tree: long chains stay shallow."""
+    """Join by `or` if `either`, else by `and`, as a balanced tree: long chains remain shallow."""
     if len(conditions) == 1:
         return conditions[0]
     half = len(conditions) // 2
@@ -387,7 +387,7 @@ def _joined(conditions: Sequence[Condition], either: bool) -> Condition:
 
 
 def sql_literal(value: Literal) -> str:
-    """A value as SQL writes it."""
+    """A value as an SQL literal."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str):
@@ -396,5 +396,5 @@ def sql_literal(value: Literal) -> str:
 
 
 def _re2(character: str) -> str:
-    """One character of a regular expression that matches it alone."""
+    """A regular expression that matches only this character."""
     return character if character.isalnum() else f"\\x{{{ord(character):x}}}"
