@@ -1,1 +1,1 @@
-"""An index served over HTTP: a page to search with, an API, and answers kept for training."""
+"""Serve an index over HTTP: a search page, an API, and user feedback stored for training."""

@@ -1,4 +1,4 @@
-"""The application: the routes, the page's files, what guards them, and how errors are said."""
+"""The application: routes, the page's files, middleware and error responses."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -31,7 +31,7 @@ FILES = {
     "filters.js": "text/javascript",
     "results.js": "text/javascript",
 }
-# Bytes of a body.
+# Maximum size of a request body in bytes.
 MAX_JSON, MAX_UPLOAD = 2**16, 20 * 2**20
 SIZES = {PREFIX + UPLOADS: MAX_UPLOAD}
 SECONDS = 60.0
@@ -59,11 +59,11 @@ async def _not_kept(_: Request, problem: Exception) -> JSONResponse:
 
 
 async def _fault(_: Request, problem: Exception) -> JSONResponse:
-    # It is answered outside of all middleware, and then logged with its traceback.
+    # This response bypasses all middleware; the error is then logged with its traceback.
     return error(500, "the service failed; its log says why", **HEADERS)
 
 
-# Every error is one sentence under `detail`.
+# Every error response has one sentence under `detail`.
 ERRORS: dict[int | type[Exception], Any] = {
     UserError: _wrong,
     RequestValidationError: _malformed,
@@ -82,12 +82,12 @@ def create(
     token: str | None = None,
     seconds: float = SECONDS,
 ) -> FastAPI:
-    """The application.
+    """Create the application.
 
     Args:
-        hosts: names that it is reached under; requests to others are refused.
-        threads, waiting: requests that are computed at a time, and that may wait.
-        seconds: the longest that a request may take.
+        hosts: accepted host names; requests to other names are refused.
+        threads, waiting: maximum numbers of requests that are computed at a time and that wait.
+        seconds: time limit of a request.
     """
     work, metrics = Work(threads, waiting), Metrics()
     metrics.watch("rau_index_pictures", "Pictures.", lambda: len(live.now.searcher.index))
@@ -108,12 +108,12 @@ def create(
         title="rau",
         description="Composed image retrieval: a picture and what should be different about it.",
         openapi_url="/api/openapi.json",
-        # Their pages load scripts from elsewhere.
+        # FastAPI's documentation pages load scripts from other sites.
         docs_url=None,
         redoc_url=None,
         lifespan=lifespan,
         exception_handlers=ERRORS,
-        # The first is the outermost.
+        # Outermost first.
         middleware=[
             Middleware(Measured, metrics=metrics),
             Middleware(Headed),
@@ -131,6 +131,6 @@ def create(
 
 
 def _file(name: str, kind: str) -> Callable[[], Response]:
-    """A route of one of the page's files."""
+    """Create the route of one of the page's files."""
     content = (STATIC / name).read_bytes()
     return lambda: Response(content, media_type=kind, headers={"Cache-Control": "no-cache"})

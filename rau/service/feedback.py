@@ -1,10 +1,10 @@
-"""Answers of users, kept as rows of CSV files that a data set reads from its folder `feedback/`.
+"""User feedback, stored as CSV rows that a data set reads from its folder `feedback/`.
 
-A process writes a file a day, whose name begins with the time of its first row: in the order of
-their names the last word on a pair comes last. Of two processes that write at the same time this
-holds from one day to the next alone: within a day the word of the one that began later counts. A
-row is one write to the end of the file, so that
-threads do not mix theirs, and is on the disk when the user is told so.
+A process writes one file per day, whose name begins with the time of its first row. If the files
+are read in the order of their names, the latest answer on a pair therefore comes last. For two
+processes that write at the same time, this is true only across days: within a day, the answer of
+the process that started its file later counts. A row is appended in a single write, so that rows
+of several threads do not mix, and it is on the disk before the response is sent.
 """
 
 import csv
@@ -23,16 +23,16 @@ from rau.errors import UserError
 from rau.files import as_text, write_bytes
 
 COLUMNS = ("reference", "target", "caption", "accepted")
-# Cells that begin so are formulas to spreadsheets. After a no-break space they are text to them,
-# and the reader of a data set cuts blanks off.
+# Spreadsheets interpret cells with this beginning as formulas, but as text after a no-break space.
+# The reader of a data set strips white space.
 FORMULA, TEXT = re.compile(r"\s*[=+\-@|%]"), "\u00a0"
 
 
 def read_by(folder: Path, source: str) -> str:
-    """Who will read the answers of a folder, in a line; a warning where nobody will.
+    """Describe in one line which data set reads a feedback folder; a warning if none does.
 
     Args:
-        source: what the index is of, as its manifest says: the answers name its pictures.
+        source: the source of the index in its manifest; feedback refers to its images.
     """
     root = folder.absolute().parent
     tables = [name for name in NAMES if (root / name).is_file()]
@@ -50,17 +50,17 @@ def read_by(folder: Path, source: str) -> str:
 
 
 class NotKept(Exception):
-    """An answer could not be written; the folder is as it was."""
+    """An answer could not be written; the folder is unchanged."""
 
 
 class Feedback:
-    """A folder that answers are added to, by any number of threads."""
+    """A folder to which any number of threads add answers."""
 
     def __init__(self, folder: Path) -> None:
-        """Use a folder, made where it is missing.
+        """Use a folder; create it if it does not exist.
 
         Raises:
-            UserError: when it cannot be written.
+            UserError: when it is not writable.
         """
         self._folder = folder
         self._path: Path | None = None
@@ -73,10 +73,10 @@ class Feedback:
             raise UserError(f"{folder} cannot be written; change its permissions or name another")
 
     def add(self, reference: str, target: str, caption: str, accepted: bool) -> None:
-        """Keep one answer; the ids are of the index.
+        """Store one answer; the ids are of the index.
 
         Raises:
-            UserError: when it says nothing that could be learned from.
+            UserError: when the caption has no words, or the target is the reference.
             NotKept: when the disk is full or the folder has become read-only.
         """
         said = " ".join(_printable(caption).split())
@@ -96,7 +96,7 @@ class Feedback:
             _append(self._path, row)
             return
         path = self._folder / f"{now:%Y%m%dT%H%M%S}-{secrets.token_hex(4)}.csv"
-        # A file without rows is never seen.
+        # Readers never see a file without rows.
         write_bytes(path, _row(COLUMNS) + row)
         self._path = path
 
@@ -116,7 +116,7 @@ def _row(cells: tuple[str, ...]) -> bytes:
 
 
 def _append(path: Path, row: bytes) -> None:
-    """Write a row to the end of a file, whole or not at all."""
+    """Append a row to a file, completely or not at all."""
     handle = os.open(path, os.O_WRONLY | os.O_APPEND)
     try:
         before = os.fstat(handle).st_size

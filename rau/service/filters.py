@@ -1,4 +1,4 @@
-"""What the pictures of an index can be filtered by: an attribute's values, or its range."""
+"""Filters of an index: the values or the range of each attribute."""
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -7,12 +7,12 @@ from rau.search.index import Index
 from rau.search.segments import taken
 from rau.service.messages import Choices, Filter, Flag, Range
 
-# More values than this are no choice, and values that most pictures have for themselves no help.
+# There is no filter for more values than this, nor for values that are mostly unique to an image.
 MAX_VALUES = 200
 
 
 def of_index(index: Index) -> list[Filter]:
-    """A filter for each attribute that has one, in the order of the columns."""
+    """The filters of all attributes that have one, in column order."""
     tables = [
         taken(segment.attributes, index.alive(number))
         for number, segment in enumerate(index.segments)

@@ -1,4 +1,4 @@
-"""What no request gets around: headers of every response, sizes and times, where it comes from."""
+"""Middleware for every request: response headers, limits of size and time, host and origin."""
 
 import asyncio
 import re
@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-# The page has its own files and nothing inline; no other page may hold or read what is here.
+# The page uses only its own files and nothing inline; other pages may not embed or read it.
 HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
@@ -30,12 +30,12 @@ TOO_LARGE, TOO_SLOW = 413, 408
 
 
 def error(status: int, detail: str, **headers: str) -> JSONResponse:
-    """An error as every route answers it."""
+    """The error response of every route."""
     return JSONResponse({"detail": detail}, status, headers)
 
 
 class Headed:
-    """Middleware that adds `HEADERS`; what is not said to be kept is not stored anywhere."""
+    """Middleware that adds `HEADERS`, and `no-store` to responses without `Cache-Control`."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -54,7 +54,7 @@ class Headed:
 
 
 class OwnNames:
-    """Middleware that refuses requests to other names, as of a page whose name was pointed here."""
+    """Middleware that refuses requests to other host names, which prevents DNS rebinding."""
 
     def __init__(self, app: ASGIApp, names: Collection[str]) -> None:
         self._app, self._names = app, {name.lower() for name in names}
@@ -71,9 +71,9 @@ class OwnNames:
 
 
 class SameOrigin:
-    """Middleware that refuses what another site's page makes a browser send.
+    """Middleware that refuses requests that a browser sends for a page of another site.
 
-    Browsers say where a request comes from; other clients say nothing and are let through.
+    Browsers send the origin of a request; clients that do not send it are allowed.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -95,12 +95,12 @@ class SameOrigin:
 
 
 class Limited:
-    """Middleware that bounds the body and the time of a request, while it is read.
+    """Middleware that limits the body, while it is read, and the duration of a request.
 
     Args:
-        sizes: the largest body in bytes by path; `size` for all other paths.
-        seconds: from the request's head to the end of the response: a client that sends or reads
-            slowly is left then.
+        sizes: maximum size of the body in bytes by path; `size` for all other paths.
+        seconds: time limit from the request's head to the end of the response, also for clients
+            that send or read slowly.
     """
 
     def __init__(self, app: ASGIApp, sizes: Mapping[str, int], size: int, seconds: float) -> None:

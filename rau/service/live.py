@@ -1,4 +1,4 @@
-"""The index that is served, opened again behind the running requests when it has changed."""
+"""The served index, which is reopened in the background when it has changed."""
 
 import asyncio
 import logging
@@ -20,11 +20,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Snapshot:
-    """One state of the index with what belongs to it; a request uses one from start to end.
+    """One state of the index with its uploads, filters and examples; a request uses only one.
 
     Attributes:
-        uploads: features of the index's own encoder.
-        examples: ids of pictures from all over the index.
+        uploads: images of clients, encoded by the index's encoder.
+        examples: ids of images spread over the index.
     """
 
     searcher: Searcher
@@ -34,20 +34,20 @@ class Snapshot:
 
 
 class Live:
-    """`now` is the newest state that could be opened; `problem` says why a newer one could not."""
+    """`now` is the newest state that could be opened; `problem`, why a newer one could not."""
 
     def __init__(self, folder: Path, device: torch.device, trust_remote_code: bool = False) -> None:
-        """Open the index and ask it once: the first request should not wait for what is lazy.
+        """Open the index and run one search, so that no request waits for lazy initialisation.
 
         Raises:
-            UserError: when there is none, or it is damaged.
+            UserError: when the index is missing or damaged.
         """
         self._open = partial(Searcher.open, folder, device, trust_remote_code)
         self.now = _snapshot(self._open(), Uploads())
         self.problem: str | None = None
 
     def refresh(self) -> None:
-        """Open the index again if it has changed; if that fails in any way the old state stays."""
+        """Reopen the index if it has changed; on any error the old state is kept."""
         old = self.now
         try:
             if old.searcher.stale:
@@ -62,7 +62,7 @@ class Live:
             self.problem = None
 
     async def watch(self, seconds: float = 2) -> None:
-        """Refresh for ever."""
+        """Refresh every `seconds`, forever."""
         while True:
             await asyncio.sleep(seconds)
             await asyncio.to_thread(self.refresh)

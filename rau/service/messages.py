@@ -1,4 +1,4 @@
-"""What requests and responses say; the OpenAPI document is made of these."""
+"""Schemas of requests and responses; the OpenAPI document is generated from them."""
 
 from typing import Annotated, Any, Literal
 
@@ -15,13 +15,13 @@ Text = Annotated[str, Field(max_length=1000)]
 
 
 class Message(BaseModel):
-    """A JSON object with these fields and no other, or made of what has such attributes."""
+    """A JSON object with exactly these fields, or created from an object's attributes."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, from_attributes=True)
 
 
 class SearchRequest(Message):
-    """What is searched for: pictures, words or both."""
+    """A query: images, a caption or both."""
 
     references: list[Id] = Field([], max_length=MAX_REFERENCES, description="ids of the index")
     uploads: list[UploadId] = Field([], max_length=MAX_REFERENCES, description="ids of uploads")
@@ -41,7 +41,7 @@ class SearchRequest(Message):
 
 
 class Hit(Message):
-    """One picture of an answer; `score` is its cosine with the query."""
+    """An image of the response; `score` is its cosine similarity to the query."""
 
     id: str
     score: float
@@ -49,11 +49,11 @@ class Hit(Message):
 
 
 class Confidence(Message):
-    """How sure an answer is.
+    """Confidence of a response.
 
     Attributes:
-        within: probability that what is wanted is among the first k, by k.
-        enough: length of the shortest list that holds it with 90 %; null where no short one does.
+        within: probability that the target is among the first k, by k.
+        enough: length of the shortest list that contains it with 90 %; null if no short list does.
     """
 
     within: dict[int, float]
@@ -61,12 +61,12 @@ class Confidence(Message):
 
 
 class Among(Message):
-    """The pictures that an answer was chosen from; references are not counted.
+    """The images that were searched, not counting references.
 
     Attributes:
-        category: of the references, to which the search kept; null where it kept to none.
-        pictures: how many they are.
-        anywhere: how many they would be in any category.
+        category: the references' category if the search was restricted to it, else null.
+        pictures: number of searched images.
+        anywhere: their number without a restriction to a category.
     """
 
     category: str | None
@@ -75,11 +75,11 @@ class Among(Message):
 
 
 class SearchResponse(Message):
-    """The best pictures, best first.
+    """The best matches, best first.
 
     Attributes:
-        confidence: null where no number was ever checked for such a query and gallery.
-        doubt: why, in words.
+        confidence: null if it was not validated for such a query and gallery.
+        doubt: the reason for null, in words.
     """
 
     hits: list[Hit]
@@ -89,7 +89,7 @@ class SearchResponse(Message):
 
 
 class Upload(Message):
-    """A picture that is held in memory for searches, under the SHA-256 of its file."""
+    """An image that is kept in memory for searches, by the SHA-256 of its file."""
 
     id: str
     width: int
@@ -97,7 +97,7 @@ class Upload(Message):
 
 
 class Choices(Message):
-    """An attribute with a few values; one of `kind` list has several of them."""
+    """An attribute with a few values; with the `kind` list, an image may have several of them."""
 
     kind: Literal["text", "list"]
     attribute: str
@@ -105,7 +105,7 @@ class Choices(Message):
 
 
 class Range(Message):
-    """An attribute that is a number."""
+    """A numeric attribute."""
 
     kind: Literal["number"] = "number"
     attribute: str
@@ -114,7 +114,7 @@ class Range(Message):
 
 
 class Flag(Message):
-    """An attribute that is true or false."""
+    """A boolean attribute."""
 
     kind: Literal["boolean"] = "boolean"
     attribute: str
@@ -124,11 +124,12 @@ Filter = Annotated[Choices | Range | Flag, Field(discriminator="kind")]
 
 
 class IndexInfo(Message):
-    """What can be asked for.
+    """Properties of the index and of the service.
 
     Attributes:
-        examples: ids of some pictures to start from.
-        feedback: whether answers are kept; `token` whether that takes a token.
+        examples: ids of some images to start from.
+        feedback: whether feedback is stored.
+        token: whether feedback requires a token.
     """
 
     pictures: int
@@ -139,7 +140,7 @@ class IndexInfo(Message):
 
 
 class Answer(Message):
-    """Whether a picture of the index is what was meant by another and a caption."""
+    """Feedback: whether the target is a correct answer to a reference and a caption."""
 
     reference: Id
     target: Id
@@ -148,7 +149,7 @@ class Answer(Message):
 
 
 class Kept(Message):
-    """The answer is on the disk."""
+    """Confirms that the feedback is on the disk."""
 
     kept: Literal[True] = True
 
@@ -157,7 +158,7 @@ class Health(Message):
     """The state of the service.
 
     Attributes:
-        stale: whether the index has changed and could not be opened again; the log says why.
+        stale: whether the index has changed and could not be reopened; the log has the reason.
     """
 
     pictures: int

@@ -1,4 +1,4 @@
-"""Figures for Prometheus: requests by route and status, their time, what is served."""
+"""Metrics for Prometheus: requests by route and status, their duration, images, feedback."""
 
 import time
 from collections.abc import Callable
@@ -12,7 +12,7 @@ BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 
 class Metrics:
-    """The figures of one service."""
+    """The metrics of one service."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
@@ -34,16 +34,16 @@ class Metrics:
         )
 
     def watch(self, name: str, help_text: str, value: Callable[[], float]) -> None:
-        """Show a value as it is when it is asked for."""
+        """Add a gauge, whose value is computed when metrics are read."""
         Gauge(name, help_text, registry=self._registry).set_function(value)
 
     def response(self) -> Response:
-        """All figures."""
+        """All metrics in Prometheus' text format."""
         return Response(generate_latest(self._registry), media_type=CONTENT_TYPE)
 
 
 class Measured:
-    """Middleware that counts requests and their time."""
+    """Middleware that counts requests and measures their duration."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app, self._metrics = app, metrics
@@ -65,7 +65,7 @@ class Measured:
         try:
             await self._app(scope, receive, noted)
         finally:
-            # Paths that are not ours would be labels without end.
+            # Unknown paths share one label; otherwise the number of labels would be unbounded.
             route = getattr(scope.get("route"), "path", "other")
             self._metrics.requests.labels(route, str(status)).inc()
             self._metrics.seconds.labels(route).observe(time.perf_counter() - started)

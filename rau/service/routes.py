@@ -24,7 +24,7 @@ from rau.service.metrics import Metrics
 from rau.service.work import Busy, Work
 
 PREFIX, UPLOADS = "/api", "/uploads"
-# Bytes of all uploads that are being read.
+# Maximum size in bytes of all uploads that are being read.
 MAX_READING = 2**28
 KEPT = {"Cache-Control": "private, max-age=300"}
 WRONG: dict[int | str, dict[str, Any]] = {
@@ -41,8 +41,8 @@ class Routes:
     """The routes of one service.
 
     Args:
-        feedback: where answers are kept; None for nowhere, and then there is no route for them.
-        token: what who answers has to know; None for nothing.
+        feedback: where feedback is stored; None: not at all, and there is no route for it.
+        token: the token that feedback requires; None: no token.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Routes:
         self._reading = 0
 
     def router(self) -> APIRouter:
-        """All of them."""
+        """A router with all routes."""
         api = APIRouter(prefix=PREFIX)
         api.add_api_route("/index", self.index)
         api.add_api_route("/search", self.search, methods=["POST"], responses=WRONG)
@@ -77,7 +77,7 @@ class Routes:
         return api
 
     async def index(self) -> IndexInfo:
-        """The number of pictures, filters, examples, and whether answers are kept."""
+        """Return the number of images, filters, examples, and whether feedback is stored."""
         now = self._live.now
         return IndexInfo(
             pictures=len(now.searcher.index),
@@ -88,11 +88,11 @@ class Routes:
         )
 
     async def search(self, asked: SearchRequest) -> SearchResponse:
-        """Search by pictures of the index, by uploads, by words, or by any of them together."""
+        """Search by images of the index, uploads, a caption, or any combination of them."""
         return await self._work.run(_search, self._live.now, asked)
 
     async def upload(self, request: Request) -> Upload:
-        """Send a picture to search with: its file is the body, its type image/*."""
+        """Upload a query image: the body is its file, of type image/*."""
         if not request.headers.get("content-type", "").startswith("image/"):
             raise HTTPException(415, "send a picture's file as the body, with its Content-Type")
         content = await self._read(request)
@@ -101,7 +101,7 @@ class Routes:
         return Upload.model_validate(held)
 
     async def _read(self, request: Request) -> bytes:
-        """The body; all that are read at once take a bounded memory, however slow they are."""
+        """Read the body; the total memory of all bodies being read is bounded."""
         content = bytearray()
         try:
             async for chunk in request.stream():
@@ -114,21 +114,21 @@ class Routes:
             self._reading -= len(content)
 
     async def uploaded(self, name: UploadId) -> Response:
-        """What was sent, as a small JPEG, as long as it is held."""
+        """Return an upload as a small JPEG while it is kept in memory."""
         held = self._live.now.uploads.get(name)
         if held is None:
             raise HTTPException(404, "this picture is no longer held; send it again")
         return Response(held.thumbnail, media_type="image/jpeg", headers=KEPT)
 
     def picture(self, name: Annotated[str, Query(alias="id", max_length=1000)]) -> Response:
-        """A picture of the index, as a small JPEG."""
+        """Return an image of the index as a small JPEG."""
         thumbnail = self._live.now.searcher.index.thumbnail(name)
         if thumbnail is None:
             raise HTTPException(404, "there is no such picture in the index")
         return Response(thumbnail, media_type="image/jpeg", headers=KEPT)
 
     def feedback(self, answer: Answer, request: Request) -> Kept:
-        """Keep whether a picture is what was meant; both pictures are of the index."""
+        """Store whether the target is a correct answer; both images are of the index."""
         assert self._feedback is not None
         given = request.headers.get("authorization", "")
         wanted = f"Bearer {self._token}"
@@ -145,12 +145,12 @@ class Routes:
         return Kept()
 
     async def health(self) -> Health:
-        """Whether it is up, and with what."""
+        """Return the state of the service."""
         pictures = len(self._live.now.searcher.index)
         return Health(pictures=pictures, stale=self._live.problem is not None)
 
     async def metrics(self) -> Response:
-        """Figures for Prometheus."""
+        """Return metrics for Prometheus."""
         return self._metrics.response()
 
 

@@ -1,4 +1,4 @@
-"""The server: where it listens, how long it waits for a client, and how it ends."""
+"""The HTTP server: its socket, timeouts and shutdown."""
 
 import errno
 import ipaddress
@@ -15,20 +15,20 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from rau.errors import UserError
 
-# Seconds that a client has for the head of a request, and for reading a response.
+# Seconds that a client has to send the head of a request, and to read a response.
 PATIENCE = 10.0
-# Open connections, bytes of a request's head, seconds for running requests when told to stop.
+# Open connections, bytes of a request's head, seconds for running requests at shutdown.
 MAX_CONNECTIONS, MAX_HEAD, GRACE = 512, 2**14, 5
-# Errors of a port; all others of listening are of the host.
+# Errors that concern the port; all others concern the host.
 OF_PORTS = {errno.EADDRINUSE, errno.EACCES, errno.EPERM}
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Patient(H11Protocol):
-    """HTTP/1.1 that leaves a client which has neither asked nor read for `PATIENCE` seconds.
+    """HTTP/1.1 that disconnects a client after `PATIENCE` seconds without a request or a read.
 
-    uvicorn itself waits for ever for the head of a request that has begun, and for a client to read
-    the rest of a response.
+    uvicorn has no time limit for the rest of a request's head, nor for a client to read the rest
+    of a response.
     """
 
     def connection_made(self, transport: Any) -> None:
@@ -43,7 +43,7 @@ class Patient(H11Protocol):
         super().connection_lost(exc)
 
     def _look(self) -> None:
-        """Leave where no request has run since the last look."""
+        """Disconnect if no request has run since the last call."""
         if self.cycle is None or self.cycle.response_complete:
             if self._answered is self.cycle:
                 self.transport.abort()
@@ -53,7 +53,7 @@ class Patient(H11Protocol):
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches an address or name."""
+    """Whether an address or host name is reachable only from this machine."""
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError, TypeError) as error:
@@ -62,7 +62,7 @@ def is_loopback(host: str) -> bool:
 
 
 def names(host: str, others: Sequence[str]) -> list[str]:
-    """What a client may call a service that listens at `host`: this machine's own, and `others`."""
+    """Accepted host names of a service at `host`: those of this machine, and `others`."""
     found = {"localhost", "127.0.0.1", "[::1]"}
     if not is_loopback(host):
         found.add(socket.gethostname())
@@ -73,25 +73,25 @@ def names(host: str, others: Sequence[str]) -> list[str]:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens; port 0 is any that is free.
+    """Open a listening socket; port 0 chooses a free port.
 
     Raises:
-        UserError: when the port is taken or may not be used, or the host is no address of this
+        UserError: when the port is in use or not permitted, or the host is not an address of this
             machine.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, backlog=MAX_CONNECTIONS)
-    except (OSError, UnicodeError, TypeError) as error:  # As of a name that is no text.
+    except (OSError, UnicodeError, TypeError) as error:  # For example of an invalid host name.
         if not isinstance(error, OSError) or error.errno not in OF_PORTS:
             raise UserError(f"--host {host} is no address of this machine") from error
-        # Its own text says the address once more.
+        # The error's own text repeats the address.
         reason = os.strerror(error.errno)
         raise UserError(f"cannot listen at {host}, port {port}: {reason}; give --port") from error
 
 
 def configured(app: FastAPI) -> uvicorn.Server:
-    """A server of an application; running requests have `GRACE` seconds when it is to stop."""
+    """Create the server of an application; at shutdown, running requests have `GRACE` seconds."""
     config = uvicorn.Config(
         app,
         http=Patient,
@@ -111,7 +111,7 @@ def configured(app: FastAPI) -> uvicorn.Server:
 
 def run(app: FastAPI, listening: socket.socket) -> None:
     """Serve until Ctrl-C or SIGTERM."""
-    # uvicorn raises a signal again once it has stopped: that would end the command with an error.
+    # uvicorn raises the signal again after its shutdown, so the command would end with an error.
     before = {number: signal.signal(number, signal.SIG_IGN) for number in SIGNALS}
     try:
         configured(app).run([listening])

@@ -1,4 +1,4 @@
-"""Pictures that clients sent: held in memory for their searches, never written to disk."""
+"""Images sent by clients: kept in memory for searches, never written to disk."""
 
 import hashlib
 import threading
@@ -11,13 +11,13 @@ from rau.pictures import open_rgb
 from rau.search.model import Model
 from rau.search.thumbnails import thumbnail
 
-# The longer side of what is shown of one.
+# Longer side of a thumbnail in pixels.
 SHOWN = 512
 
 
 @dataclass(frozen=True)
 class Upload:
-    """A picture: `feature` (d_image,) is what is searched with, `thumbnail` a JPEG file."""
+    """An image: `feature` (d_image,) is used for searches, `thumbnail` is a JPEG file."""
 
     id: str
     width: int
@@ -27,7 +27,7 @@ class Upload:
 
 
 class Uploads:
-    """The pictures used last, by the SHA-256 of their files; any number of threads may ask."""
+    """The most recently used images, by the SHA-256 of their files; thread-safe."""
 
     def __init__(self, capacity: int = 1000) -> None:
         self._capacity = capacity
@@ -38,7 +38,7 @@ class Uploads:
         return len(self._held)
 
     def add(self, content: bytes, model: Model) -> Upload:
-        """Encode a picture, unless it is held.
+        """Encode an image, unless it is already in memory.
 
         Raises:
             UserError: when it cannot be decoded, as in `rau.pictures.open_rgb`.
@@ -56,7 +56,7 @@ class Uploads:
         return upload
 
     def get(self, name: str) -> Upload | None:
-        """A picture that is held; it is the last to be dropped now."""
+        """An image, None if it is not in memory; it becomes the most recently used."""
         with self._lock:
             if name in self._held:
                 self._held.move_to_end(name)
