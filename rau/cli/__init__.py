@@ -1,1 +1,1 @@
-"""The command line `rau`: a module a command, each thin as a stage is."""
+"""The command line `rau`: one thin module per command."""

@@ -1,4 +1,4 @@
-"""The application that holds the commands; each imports what it needs when it runs."""
+"""The application with all commands; each imports its dependencies when it runs."""
 
 import typer
 
@@ -24,5 +24,5 @@ for command in (compare, example, export, index, search, serve, triplets):
 
 
 def main() -> None:
-    """Run the command that the arguments name."""
+    """Run the command given by the arguments."""
     console.run(app)

@@ -1,4 +1,4 @@
-"""`rau compare`: two runs query by query, as tables, a page and an artifact of their runs."""
+"""`rau compare`: compare two runs query by query, as tables, a page and an MLflow artifact."""
 
 import sys
 import tempfile
@@ -29,7 +29,7 @@ def compare(
     changed: Annotated[int, typer.Option(min=0, max=50, help="queries shown each way")] = 5,
     resamples: Annotated[int, typer.Option(min=100, max=100_000, help="of the bootstrap")] = 10_000,
 ) -> None:
-    """Show differences A - B, and the queries that changed most, under every protocol."""
+    """Show the differences A - B and the queries that changed most, under every protocol."""
     from rau.evaluation import comparison
     from rau.report import comparison_page as report
 
@@ -46,7 +46,7 @@ def compare(
 
 
 def _pictures(result: "Comparison") -> "Pictures":
-    """The images of the changed queries, or why there are none."""
+    """Get the images of the changed queries, or the reason why there are none."""
     from rau.report.comparison_page import AWAY, Pictures, pictures
     from rau.schemas import read_manifest, read_queries
 
@@ -57,13 +57,13 @@ def _pictures(result: "Comparison") -> "Pictures":
         manifest = read_manifest(workspace.manifest(name))
         queries = read_queries(workspace.table(name, "queries"))
     except UserError:
-        # The differences need no images, which may be on another machine.
+        # The comparison does not need the images, which may be on another machine.
         return Pictures(note=AWAY)
     return pictures(result.changes, root, manifest, queries)
 
 
 def _attach(found: Sequence[Found], folder: Path) -> None:
-    """Attach the files to the runs that were named, else to those of the named experiments."""
+    """Attach the files to the given MLflow runs, else to those of the given experiments."""
     from rau import tracking
 
     uri = tracking.store_uri(workspace.main_checkout())

@@ -1,4 +1,4 @@
-"""`rau example`: a folder as a shop has it, to try a catalogue without one's own."""
+"""`rau example`: generate a shop's folder, to try a catalogue without your own data."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,7 +9,7 @@ import typer
 def example(
     folder: Annotated[Path, typer.Argument(help="to write, with pictures and a products.csv")],
 ) -> None:
-    """Draw garments and their product table; dataset.garments has their number, size and seed."""
+    """Render garments and their product table; dataset.garments sets number, size and seed."""
     from rau import cpu
     from rau.datasets.garments import shop
     from rau.project import workspace

@@ -1,4 +1,4 @@
-"""`rau export`: a search as an MLflow model, which `mlflow models serve` answers from."""
+"""`rau export`: log a search as an MLflow model, which `mlflow models serve` can serve."""
 
 import re
 from typing import Annotated
@@ -13,7 +13,7 @@ NAME, ALIAS = (
     re.compile(r"[\w.-]{1,200}", re.ASCII),
     re.compile(r"[a-z][\w-]{0,200}", re.ASCII | re.I),
 )
-# MLflow's own names of versions.
+# Version names that MLflow reserves.
 RESERVED = re.compile(r"latest|v\d+", re.IGNORECASE)
 
 
@@ -31,7 +31,7 @@ def export(
     ] = False,
     trust_remote_code: TrustRemoteCode = False,
 ) -> None:
-    """Log the search over an index to MLflow and register it."""
+    """Log the search of an index to MLflow and register it."""
     if not NAME.fullmatch(name):
         raise UserError(f"--name {name}: letters, digits, '_', '-' and '.' name a model")
     if not ALIAS.fullmatch(alias) or RESERVED.fullmatch(alias):

@@ -1,4 +1,4 @@
-"""`rau index`: pictures of a catalogue to an index that `rau search` and a service answer from."""
+"""`rau index`: encode a catalogue into an index for `rau search` and `rau serve`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -55,7 +55,7 @@ def index(
         bool, typer.Option("--renew", help="take over an index of another model")
     ] = False,
 ) -> None:
-    """Make the index equal to FOLDER as it is now: new pictures are encoded, lost ones removed."""
+    """Update the index to FOLDER: new images are encoded, missing ones are removed."""
     if (folder is None) != dataset:
         raise UserError("name a FOLDER of pictures, or give --dataset; one of both")
     if folder is not None and into.resolve().is_relative_to(folder.resolve()):
@@ -93,7 +93,7 @@ def index(
 
 
 def _report(folder: Path, made: "Index", changes: "Changes") -> None:
-    """Say what has changed, what was left out, and what an approximate engine finds."""
+    """Print changes, skipped images, and the recall of an approximate engine."""
     from rau.search.build import UNREADABLE
     from rau.search.recall import recall
 
@@ -107,10 +107,10 @@ def _report(folder: Path, made: "Index", changes: "Changes") -> None:
 
 
 def _queries(folder: Path | None, params: "Params") -> "Sequence[QueryRow]":
-    """The queries of a folder's product table, or without a folder those of the data set.
+    """Generate the queries of a folder's product table, or without a folder read the data set's.
 
     Raises:
-        UserError: when there are none, or too few of them to calibrate on.
+        UserError: when there are no queries, or too few for the calibration.
     """
     from rau.datasets.catalogue import products
     from rau.datasets.readers import reader
@@ -129,7 +129,7 @@ def _queries(folder: Path | None, params: "Params") -> "Sequence[QueryRow]":
 
 
 def _calibrate(index: Path, queries: "Sequence[QueryRow]", params: "Params") -> None:
-    """Fit the index's confidence on its catalogue's queries, and say on what."""
+    """Fit the index's confidence on its catalogue's queries, and print their number and source."""
     from rau import devices
     from rau.search.calibrate import calibrate
     from rau.search.searcher import Searcher

@@ -1,4 +1,4 @@
-"""`rau search`: pictures and words to the best of an index."""
+"""`rau search`: search an index by images and a caption."""
 
 import json
 from dataclasses import asdict
@@ -47,7 +47,7 @@ def search(
     device: Device = "auto",
     trust_remote_code: TrustRemoteCode = False,
 ) -> None:
-    """Print the pictures of an index that best match what is shown and said."""
+    """Print the images of an index that best match the references and the caption."""
     if strip is not None and strip.suffix.lower() not in (".jpg", ".jpeg"):
         raise UserError(f"--strip {strip}: the strip is written as JPEG; name it .jpg")
     from rau import devices
@@ -67,7 +67,7 @@ def search(
 
 
 def _told_apart(what: list[str], searcher: "Searcher") -> tuple[list[str | Path], str]:
-    """Ids and files of the references, and the caption: the one argument that is neither."""
+    """Split arguments into references (ids and files) and the caption, the only other argument."""
     from rau.pictures import SUFFIXES
 
     images: list[str | Path] = []
@@ -98,7 +98,7 @@ def _as_table(answer: "Answer") -> str:
 
 
 def _among(answer: "Answer") -> str:
-    """Which pictures were looked at, in a line."""
+    """Describe in one line which images were searched."""
     among = answer.among
     if among.category is None:
         return f"among {among.pictures:,} pictures"
@@ -109,7 +109,7 @@ def _among(answer: "Answer") -> str:
 
 
 def _confidence(answer: "Answer") -> str:
-    """How sure the answer is, in a line."""
+    """Describe the confidence in one line."""
     if answer.confidence is None:
         return f"confidence: not known ({answer.doubt})"
     within = ", ".join(f"first {k} {p:.0%}" for k, p in answer.confidence.within.items())

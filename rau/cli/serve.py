@@ -1,4 +1,4 @@
-"""`rau serve`: an index over HTTP, with a page to search it."""
+"""`rau serve`: serve an index over HTTP, with a search page."""
 
 from pathlib import Path
 from typing import Annotated
@@ -29,7 +29,7 @@ def serve(
     device: Device = "auto",
     trust_remote_code: TrustRemoteCode = False,
 ) -> None:
-    """Serve an index until Ctrl-C: a page to search it, an API, and answers kept for training."""
+    """Serve an index until Ctrl-C: a search page, an API, and feedback stored for training."""
     try:
         from rau.service import server
     except ImportError as error:
@@ -45,7 +45,7 @@ def serve(
     from rau.service.live import Live
 
     listening = server.listen(host, port)
-    # A search's own threads: together they take every core once.
+    # Threads of each search; all searches together use each core once.
     cpu.limit_threads(max(1, cpu.cores() // threads))
     live = Live(index, devices.choose(device, "--device"), trust_remote_code)
     kept = Feedback(feedback) if feedback else None
@@ -58,10 +58,10 @@ def serve(
 
 
 def _token(path: Path) -> str:
-    """The token in a file or a pipe, as `<(pass show rau)` is.
+    """Read the token from a file or a pipe such as `<(pass show rau)`.
 
     Raises:
-        UserError: when it is missing, too short to be secret, or cannot stand in a header.
+        UserError: when it is missing, too short to be secret, or not permitted in a header.
     """
     from rau.files import read_bytes
 

@@ -1,4 +1,4 @@
-"""`rau triplets`: what a catalogue would be trained on, as a page of pictures."""
+"""`rau triplets`: a page with the training queries of a catalogue."""
 
 from pathlib import Path
 from typing import Annotated
@@ -16,7 +16,7 @@ def triplets(
     ),
     count: Annotated[int, typer.Option(min=1, max=100, help="queries shown of each kind")] = 10,
 ) -> None:
-    """Preview the queries of a catalogue, some of every kind, before any training."""
+    """Preview queries of each kind that are generated from a catalogue, before training."""
     from rau.console import printable
     from rau.datasets.catalogue.reader import CatalogueReader
     from rau.errors import UserError
