@@ -1,1 +1,1 @@
-"""The Python interface: what `rau` itself offers by name; everything else is internal."""
+"""The Python interface: the public names of `rau`; everything else is internal."""

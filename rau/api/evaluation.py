@@ -1,4 +1,4 @@
-"""Any method on any features, measured under the protocols of the field."""
+"""Evaluate any method on any features under the protocols of the field."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -17,7 +17,7 @@ from rau.retrieval import protocols
 from rau.retrieval.feature_set import FeatureSet
 from rau.retrieval.tasks import Method
 
-# Untrained methods, by the names of `rau.methods`.
+# Untrained methods by their name in `rau.methods`.
 _BY_LABEL = baselines.untrained(None, None)
 UNTRAINED: dict[str, Method] = {
     name: _BY_LABEL[method.label] for name, method in METHODS.items() if method.label in _BY_LABEL
@@ -26,10 +26,10 @@ COLUMNS = ["category", "metric", "value", "low", "high"]
 
 
 def needed_texts(queries: Rows) -> list[str]:
-    """Every text that needs a feature: captions as training and all protocols join them.
+    """List all texts that need a feature: captions as joined by training and all protocols.
 
     Args:
-        queries: rows with `captions`, as `rau.datasets.read` gives them.
+        queries: rows with `captions`, as returned by `rau.datasets.read`.
 
     Raises:
         UserError: when a row has no captions.
@@ -60,30 +60,31 @@ def evaluate(
     bootstrap: int = 1000,
     unusable: str = "miss",
 ) -> pd.DataFrame:
-    """Measure a method under a protocol, by the code that measures every run of the pipeline.
+    """Evaluate a method under a protocol, with the code that evaluates every run of the pipeline.
 
     Args:
         features: result of `feature_set`.
         queries: rows with `reference_id`, `target_id` and `captions` (one string or several), and
-            if there are such `query_id`, `category`, `split`, `members` (CIRR's set) and
-            `relevant` (all true answers).
+            optionally `query_id`, `category`, `split`, `members` (CIRR's set) and `relevant` (all
+            correct answers).
         galleries: rows of `gallery`, `category` and `image_id`, or the ids of one gallery.
         protocol: `original` or `val` of FashionIQ, `cirr`, or another of docs/protocols.md.
-        method: `sum`, `raw_sum`, `image_only` or `text_only`, untrained, in a shared space; a
-            `Head`; or any object with `encode_query(reference, text)` and `encode_gallery(image)`,
-            each of which turns feature tensors (B, d_image) and (B, d_text) into vectors (B, d)
-            and uncertainties (B,).
-        split: the queries to measure, where `queries` has splits.
+        method: an untrained method for a shared space: `sum`, `raw_sum`, `image_only` or
+            `text_only`; a `Head`; or any object with `encode_query(reference, text)` and
+            `encode_gallery(image)`, which map feature tensors (B, d_image) and (B, d_text) to
+            vectors (B, d) and uncertainties (B,).
+        split: split to evaluate, if `queries` has splits.
         top_k: length of the ranked lists.
-        bootstrap: resamples over queries; 0 for no intervals.
-        unusable: queries without their images are a `miss` (score 0), or are `leave_out`.
+        bootstrap: number of resamples over queries; 0 for no intervals.
+        unusable: queries with missing images count as a `miss` (score 0), or are excluded
+            (`leave_out`).
 
     Returns:
-        Percentages with their 95 % intervals, columns `value`, `low` and `high`, by category (the
-        mean over categories is `mean`) and metric.
+        Percentages and their 95 % intervals, columns `value`, `low` and `high`, by category
+        (`mean` is the mean over categories) and metric.
 
     Raises:
-        UserError: when an argument is not allowed, or a row or a feature missing or malformed.
+        UserError: when an argument is invalid, or a row or a feature is missing or malformed.
 
     >>> features = rau.feature_set(
     ...     images=(["a", "b", "c"], [[1.0, 0.0], [0.6, 0.8], [-1.0, 0.0]]),

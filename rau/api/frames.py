@@ -1,4 +1,4 @@
-"""Frames, arrays and files of a user's own as the library's queries, galleries and features."""
+"""Convert a user's frames, arrays and files to queries, galleries and features."""
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,12 +18,12 @@ from rau.files import digest
 from rau.retrieval.feature_set import FeatureSet
 from rau.schemas import GALLERIES, QUERIES, GalleryRow, QueryRow, fault, reading_parquet
 
-# Names with a vector each: a frame with the columns `image_id` or `text` and `feature`, or with
-# numbers alone under an index of names; a mapping; names beside a matrix (N, d); a Parquet file.
+# One vector per name: a frame with the columns `image_id` or `text` and `feature`, or with only
+# numbers and names as its index; a mapping; a pair of names and a matrix (N, d); a Parquet file.
 Vectors: TypeAlias = (
     pd.DataFrame | Mapping[str, Sequence[float]] | tuple[Sequence[str], Any] | pa.Table | str | Path
 )
-# Rows as `rau.datasets.read` gives them, or a frame or records of a user's own.
+# Rows as returned by `rau.datasets.read`, or a user's frame or records.
 Rows = pd.DataFrame | Sequence[Mapping[str, Any]]
 REMEDY = "see docs/python.md"
 
@@ -35,21 +35,21 @@ def feature_set(
     shared_space: bool = False,
     device: str = "auto",
 ) -> FeatureSet:
-    """Features of any encoder, from memory or from Parquet.
+    """Create a feature set from features of any encoder, in memory or in Parquet files.
 
     Args:
         images: a vector (d_image) for each image id. A frame with the columns `image_id` and
-            `feature`, or with numbers alone under an index of ids; a mapping; a pair of ids and a
-            matrix (N, d_image); a Parquet file of either frame, as pandas writes one.
-        texts: a vector (d_text) for each text, in the same ways, its column `text`;
-            `rau.needed_texts` lists what a data set needs.
+            `feature`, or with only numbers and ids as its index; a mapping; a pair of ids and a
+            matrix (N, d_image); a Parquet file of either frame, as written by pandas.
+        texts: a vector (d_text) for each text, in the same formats with the column `text`;
+            `rau.needed_texts` lists the texts that a data set needs.
         shared_space: whether a text and the image that it describes lie close together, as with
-            CLIP; then both have one width.
+            CLIP; then both need the same dimension.
         device: `auto`, `cpu`, `cuda` or `mps`.
 
     Raises:
-        UserError: when a name stands twice, or a vector is all zeros, not finite or of another
-            width.
+        UserError: when a name is duplicated, or a vector is all zeros, not finite or of another
+            dimension.
 
     >>> features = rau.feature_set(
     ...     images=(["a", "b"], [[1.0, 0.0], [0.6, 0.8]]), texts={"is red": [0.0, 1.0]}
@@ -78,7 +78,7 @@ def feature_set(
 
 
 def _vectors(given: Vectors, column: str, what: str) -> tuple[list[str], np.ndarray[Any, Any]]:
-    """Names and their matrix (N, d), float16 where it was that, else float32."""
+    """Names and their matrix (N, d): float16 if the input was, else float32."""
     match given:
         case str() | Path():
             with reading_parquet(Path(given), REMEDY):
@@ -115,7 +115,7 @@ def _vectors(given: Vectors, column: str, what: str) -> tuple[list[str], np.ndar
 
 
 def _columns(table: pa.Table, column: str, place: str) -> tuple[list[str], Any]:
-    """Two columns of a table, lists of any kind; or a frame of numbers alone under its index."""
+    """Read two columns of a table, with lists of any type; or a frame of only numbers."""
     if not {column, "feature"} & {*table.column_names} and table.schema.pandas_metadata:
         return _frame(table.to_pandas(), column, place)
     if absent := [name for name in (column, "feature") if name not in table.column_names]:
@@ -126,7 +126,7 @@ def _columns(table: pa.Table, column: str, place: str) -> tuple[list[str], Any]:
 
 
 def _frame(frame: pd.DataFrame, column: str, what: str) -> tuple[list[str], Any]:
-    """A frame with these two columns, or with numbers alone."""
+    """Read a frame with these two columns, or with only numbers and names as its index."""
     if column in frame or "feature" in frame:
         named = frame if column in frame else frame.rename_axis(column).reset_index()
         if "feature" not in named:
@@ -136,13 +136,13 @@ def _frame(frame: pd.DataFrame, column: str, what: str) -> tuple[list[str], Any]
 
 
 def query_rows(queries: Rows, split: str, role: str) -> list[QueryRow]:
-    """Queries as rows of schema `QUERIES`; columns that are not given have defaults.
+    """Convert queries to rows of schema `QUERIES`; missing columns get defaults.
 
-    Needed are `reference_id`, `target_id` and `captions`, a list or one string. Rows of other
-    splits than `split` are left out, where there are splits; the others' split is called `role`.
+    `reference_id`, `target_id` and `captions` (a list or one string) are required. If there is a
+    column `split`, only the rows of `split` are used. The returned rows have the split `role`.
 
     Raises:
-        UserError: when a column is missing or of another type, or no row is left.
+        UserError: when a column is missing or has another type, or no row is left.
     """
     frame = pd.DataFrame(queries)
     for name in ("reference_id", "target_id", "captions"):
@@ -166,13 +166,13 @@ def query_rows(queries: Rows, split: str, role: str) -> list[QueryRow]:
 def gallery_rows(
     galleries: Rows | Iterable[str], categories: Iterable[str], gallery: str
 ) -> list[GalleryRow]:
-    """Galleries as rows of schema `GALLERIES`.
+    """Convert galleries to rows of schema `GALLERIES`.
 
-    Rows without a gallery's name are of `gallery`, those without a category, or mere image ids, of
-    every category.
+    Without a column `gallery`, rows belong to `gallery`. Without a column `category`, or if only
+    image ids are given, they belong to every category.
 
     Raises:
-        UserError: when a column is missing or of another type.
+        UserError: when a column is missing or has another type.
     """
     if not isinstance(galleries, pd.DataFrame):
         listed = list(galleries)

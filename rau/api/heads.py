@@ -1,4 +1,4 @@
-"""A head trained on features in memory."""
+"""Train a head on features in memory."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,19 +18,19 @@ from rau.retrieval.feature_set import FeatureSet
 from rau.studies.plan import changed
 from rau.training import fit as training
 
-# What `fit` reads; of `train`, not what says where and from what a stage trains.
+# Sections that `fit` reads, and parameters of `train` that only the stage reads.
 SECTIONS = ("head", "ua", "train")
 OTHERS = ("train.head", "train.start", "train.device", "train.threads")
 
 
 @dataclass(frozen=True)
 class Head:
-    """A trained head; `rau.evaluate` takes it as a method.
+    """A trained head, which `rau.evaluate` accepts as a method.
 
     Attributes:
         module: the `nn.Module`, in evaluation mode.
-        record: how it was trained and chosen, as JSON.
-        history: a row an epoch; empty for a head that was read from a folder.
+        record: how it was trained and selected, as JSON.
+        history: one row per epoch; empty if the head was loaded from a folder.
     """
 
     module: ComposedHead
@@ -38,24 +38,24 @@ class Head:
     history: pd.DataFrame
 
     def encode_query(self, reference: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
-        """Raw features (B, d_image) and (B, d_text) to vectors (B, d) and uncertainties (B,)."""
+        """Map raw features (B, d_image), (B, d_text) to vectors (B, d) and uncertainties (B,)."""
         return self.module.encode_query(reference, text)
 
     def encode_gallery(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Raw features (B, d_image) to vectors (B, d) and uncertainties (B,)."""
+        """Map raw features (B, d_image) to vectors (B, d) and uncertainties (B,)."""
         return self.module.encode_gallery(image)
 
     def save(self, folder: str | Path) -> None:
-        """Write `head.safetensors`, as the stage `train` does.
+        """Write `head.safetensors`, like the stage `train`.
 
         Raises:
-            UserError: when the folder cannot be written.
+            UserError: when the folder is not writable.
         """
         checkpoint.save(Path(folder), self.module, self.record)
 
     @classmethod
     def load(cls, folder: str | Path, device: str = "cpu") -> Self:
-        """Read what `save` or the stage `train` wrote.
+        """Read a head that `save` or the stage `train` wrote.
 
         Raises:
             UserError: when it is missing or damaged.
@@ -72,18 +72,18 @@ def fit(
     split: str = "train",
     progress: bool = True,
 ) -> Head:
-    """Train a head on features and keep the epoch that is best on a holdout of the queries.
+    """Train a head on features and keep the epoch with the best score on held-out queries.
 
     Args:
         features: result of `feature_set`.
         queries: as for `rau.evaluate`.
-        params: values of `head`, `ua` and `train` that differ from those of `params.yaml`, by
-            dotted name, as `head.name`, `ua.theta` and `train.epochs`.
-        split: the queries to train on, where `queries` has splits.
-        progress: show a bar.
+        params: values in the sections `head`, `ua` and `train` that differ from the defaults, by
+            dotted name such as `head.name`, `ua.theta` and `train.epochs`.
+        split: split to train on, if `queries` has splits.
+        progress: show a progress bar.
 
     Raises:
-        UserError: when a parameter, a row or a feature is wrong, or there are too few queries.
+        UserError: when a parameter, a row or a feature is invalid, or there are too few queries.
 
     >>> head = rau.fit(features, queries, {"head.name": "deterministic", "train.epochs": 2},
     ...                progress=False)
@@ -99,7 +99,7 @@ def fit(
 
 
 def _params(changes: Mapping[str, Any]) -> Params:
-    """The library's defaults with the values of dotted names replaced."""
+    """The library's defaults, with values replaced by dotted name."""
     defaults = Params()
     known = defaults.model_dump()
     for name in changes:

@@ -1,4 +1,4 @@
-"""Search from Python: an index, or a trained run over the val gallery of its data set."""
+"""Search from Python: an index, or the val gallery of a data set with a trained run."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,23 +17,23 @@ from rau.search.model import NEUTRAL
 from rau.search.scope import Among
 from rau.search.searcher import Hit, Searcher
 
-# An id of the index, a file, or a picture.
+# An id of the index, a file, or an image.
 Picture = str | Path | Image
 
 
 @dataclass(frozen=True)
 class Found:
-    """What a search found.
+    """The result of a search.
 
     Attributes:
         hits: best first, each with `id`, `score` (a cosine), `path` and `attributes`.
-        confidence: the probability that what is wanted is among the first k (`within`), and the
-            length of the shortest list that holds it with 90 % (`enough`); None where no number
-            was ever checked for such a query and gallery.
-        doubt: why, in words.
-        among: which pictures they were chosen from: their `category`, None for any, and their
-            number, `pictures`, of the `anywhere` that pass the filter.
-        strip: the reference and its caption, then the pictures found.
+        confidence: the probability that the target is among the first k (`within`), and the length
+            of the shortest list that contains it with 90 % (`enough`); None if it was not
+            validated for such a query and gallery.
+        doubt: the reason for None, in words.
+        among: the searched images: their `category`, None for any, and their number, `pictures`,
+            of the `anywhere` that pass the filter.
+        strip: an image of the reference, its caption and the hits.
     """
 
     hits: list[Hit]
@@ -44,9 +44,9 @@ class Found:
 
     @property
     def frame(self) -> pd.DataFrame:
-        """A row per picture: rank, id, score and attributes.
+        """One row per hit: rank, id, score and attributes.
 
-        An attribute that is called as one of the first three is `attribute.<name>`.
+        An attribute with the name of one of the first three is renamed to `attribute.<name>`.
         """
         rows = []
         for rank, hit in enumerate(self.hits, 1):
@@ -57,17 +57,17 @@ class Found:
         return pd.DataFrame(rows).set_index("rank") if rows else pd.DataFrame()
 
     def show(self) -> None:
-        """Open the strip in the system's viewer of pictures."""
+        """Open the strip in the system's image viewer."""
         self.strip.show()
 
     def _repr_png_(self) -> bytes | None:
-        """In a notebook a result is shown as its strip."""
+        """Show the strip in a notebook."""
         return self.strip._repr_png_()
 
 
 @dataclass(frozen=True)
 class Search:
-    """An index with its model, loaded once; any number of threads may ask it."""
+    """An index and its model, loaded once; thread-safe."""
 
     searcher: Searcher
 
@@ -86,22 +86,21 @@ class Search:
         keep_reference: bool = False,
         any_category: bool = False,
     ) -> Found:
-        """The k pictures that best match what is shown and said.
+        """Find the k images that best match the references and the caption.
 
         Args:
-            image: an id of the index, a file or a picture; several; or none.
-            text: what should be different, or with no picture what is wanted.
-            where: a filter by attributes, as `category = 'dress' and price < 50`
+            image: one reference or several (an id of the index, a file or an image), or None.
+            text: what should be different, or a description if there is no reference.
+            where: a filter by attributes, such as `category = 'dress' and price < 50`
                 (docs/catalogue.md).
-            without: what should not be there.
-            image_weight: towards the picture alone (1) or the text alone (0); 0.5 is the head.
-            keep_reference: let a picture of the index that is asked with be an answer.
-            any_category: look at pictures of every category. Else those of the pictures asked with
-                are looked at, where these are of the index and share their `category`, and `where`
-                names none.
+            without: what should not be in the image.
+            image_weight: from only the text (0) to only the references (1); 0.5 is the head.
+            keep_reference: include references that are in the index in the result.
+            any_category: search all categories. By default, only the references' category is
+                searched if they are in the index and share it, and `where` names no category.
 
         Raises:
-            UserError: when nothing is asked for, a picture cannot be decoded, or the filter is
+            UserError: when the query is empty, an image cannot be decoded, or the filter is
                 malformed.
 
         >>> search = rau.load(index)
@@ -129,18 +128,18 @@ class Search:
 def load(
     source: str | Path = ".", *, device: str = "auto", trust_remote_code: bool = False
 ) -> Search:
-    """Open what can be searched.
+    """Load an index or a trained run for searches.
 
     Args:
-        source: the folder of an index that `rau index` made; or, with the project as the working
-            folder, its trained run by the project's folder, a git revision, a DVC experiment, an
-            MLflow run or `models:/NAME@ALIAS`, which searches the val gallery of its data set. The
-            gallery's pictures are encoded the first time, and kept under `data/.parts`.
+        source: the folder of an index created by `rau index`; or, with the project as the working
+            folder, a trained run, which searches the val gallery of its data set: the project's
+            folder, a git revision, a DVC experiment, an MLflow run or `models:/NAME@ALIAS`. The
+            gallery is encoded on first use and stored under `data/.parts`.
         device: `auto`, `cpu`, `cuda` or `mps`.
         trust_remote_code: run code that comes with an encoder of sentence-transformers.
 
     Raises:
-        UserError: when it is none of these, or is damaged.
+        UserError: when the source is not found or is damaged.
 
     >>> search = rau.load(index)
     >>> len(search) > 0
