@@ -1,1 +1,1 @@
-"""A project in its folder: its paths, and models, rankings and galleries that are named."""
+"""A project's folder: its paths, and models, rankings and galleries by name."""

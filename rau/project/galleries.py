@@ -1,4 +1,4 @@
-"""The val gallery of the project's data set, as what can be searched."""
+"""The val gallery of the project's data set, for searches."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def catalogue_of() -> "Catalogue":
-    """Its pictures, with the attributes that are known of them.
+    """Get the images of the val gallery with their known attributes.
 
     Raises:
         UserError: when the tables are missing, or a product table is malformed.
@@ -34,13 +34,13 @@ def catalogue_of() -> "Catalogue":
 
 
 def index(folder: Path, model: "Model") -> str:
-    """Make the index in a folder that of the gallery as it is now, encoded by a model.
+    """Update the index in a folder to the current gallery, encoded by a model.
 
     Returns:
-        What has changed, in words.
+        The changes, in words.
 
     Raises:
-        UserError: as `rau.search.build.build` does.
+        UserError: as in `rau.search.build.build`.
     """
     from rau.search import build
 

@@ -32,14 +32,14 @@ SAME_ENCODER = (
 
 @dataclass(frozen=True)
 class Head:
-    """Folders of a trained head and, where it is known, of the deterministic head beside it."""
+    """Folders of a trained head and, if known, of the deterministic head next to it."""
 
     folder: Path
     deterministic: Path | None
 
     @classmethod
     def of(cls, folder: Path) -> Self:
-        """The head of a folder, with its neighbour."""
+        """The head in a folder, with the deterministic head next to it, if any."""
         beside = folder.with_name(workspace.deterministic(folder.name).name)
         return cls(folder, beside if (beside / workspace.WEIGHTS).is_file() else None)
 
@@ -56,11 +56,11 @@ def resolve(name: str, into: Path) -> Found:
     """Find a model: a project's folder, then an MLflow run, a DVC experiment or a git revision.
 
     Args:
-        name: what the user named; `models:/…` is a search that `rau export` registered.
+        name: the user's name; `models:/…` is a search that `rau export` registered.
         into: folder for copies.
 
     Raises:
-        UserError: when it is none of them, or has no model.
+        UserError: when nothing has this name, or it has no model.
     """
     if (Path(name) / workspace.PARAMS).is_file():
         return _of_project(Path(name))
@@ -75,13 +75,13 @@ def resolve(name: str, into: Path) -> Found:
 
 @contextmanager
 def opened(name: str, device: "torch.device", trust_remote_code: bool = False) -> "Iterator[Model]":
-    """Load a model that `resolve` finds; its folders are there until the block ends.
+    """Load a model that `resolve` finds; its folders exist until the end of the block.
 
     Args:
-        trust_remote_code: as `encoder.trust_remote_code`.
+        trust_remote_code: see `encoder.trust_remote_code`.
 
     Raises:
-        UserError: also where it is damaged.
+        UserError: as in `resolve`, or when the model is damaged.
     """
     from rau.search.model import Model
 
@@ -91,7 +91,7 @@ def opened(name: str, device: "torch.device", trust_remote_code: bool = False) -
 
 
 def head(name: str, into: Path) -> Head:
-    """Find a head alone, in a folder of its own too; arguments and errors as in `resolve`."""
+    """Find a head without its encoder, also in its own folder; otherwise like `resolve`."""
     place = user_path(name, workspace.main_checkout(), "train.head")
     if (place / workspace.PARAMS).is_file():
         dataset = parameters.load(place / workspace.PARAMS).dataset.name
@@ -104,17 +104,17 @@ def head(name: str, into: Path) -> Head:
         return Head(folder, None)
     if revision := Revision.find(name):
         folder = revision.folder(workspace.model(revision.dataset()), into)
-        with suppress(UserError):  # An older revision may not have it.
+        with suppress(UserError):  # Older revisions may not have it.
             revision.folder(workspace.deterministic(revision.dataset()), into)
         return Head.of(folder)
     raise unknown(name, "project's folder")
 
 
 def check_encoder(name: str) -> None:
-    """Refuse a head of another encoder than the working folder's, before anything is encoded.
+    """Check that a head was trained with the working folder's encoder, before anything is encoded.
 
     Raises:
-        UserError: also where there is no such head.
+        UserError: when it was trained with another encoder, or does not exist.
     """
     from rau.models import checkpoint
 
@@ -147,7 +147,7 @@ def _of_revision(revision: Revision, into: Path) -> Found:
 
 
 def _of_registry(name: str, into: Path) -> Found:
-    """The encoder and the head that a registered search carries in its index."""
+    """Fetch the encoder and the head in the index of a registered search."""
     from rau import tracking
     from rau.search import index, model
 
@@ -167,8 +167,10 @@ def _of_registry(name: str, into: Path) -> Found:
 
 
 def _of_run(run: str, into: Path) -> Found | None:
-    """The head of an MLflow run with its encoder, which is not among the run's artifacts: one of
-    this project's that has its key. None where there is no such run."""
+    """Find the head of an MLflow run and its encoder; None if there is no such run.
+
+    The encoder is not an artifact of the run: it is the project's encoder with the same key.
+    """
     from rau.models import checkpoint
 
     folder = _head_of_run(run, into)
@@ -186,8 +188,7 @@ def _of_run(run: str, into: Path) -> Found | None:
 
 
 def _head_of_run(run: str, into: Path) -> Path | None:
-    """A copy of the head of an MLflow run, with the map that it has in separate spaces; None where
-    there is no such run."""
+    """Copy the head of an MLflow run, and its text map if any; None if there is no such run."""
     from rau import tracking
     from rau.models import checkpoint
 
@@ -210,7 +211,7 @@ def _head_of_run(run: str, into: Path) -> Path | None:
 
 
 def _encoders() -> Iterator[Path]:
-    """Every encoder of the working folder and of the shared store."""
+    """All encoders of the working folder and of the shared store."""
     from rau.finetuning import record
 
     yield workspace.ENCODER

@@ -13,7 +13,7 @@ RUN_ID = re.compile(r"[0-9a-f]{32}")
 
 @dataclass(frozen=True)
 class Found:
-    """A rankings file, and the MLflow run or the revision that it belongs to."""
+    """A rankings file, and its MLflow run or revision."""
 
     path: Path
     run: str | None = None
@@ -24,11 +24,11 @@ def resolve(name: str, into: Path) -> Found:
     """Find rankings: a file, then an MLflow run, then a DVC experiment or git revision.
 
     Args:
-        name: what the user named.
+        name: the user's name.
         into: folder for a copy.
 
     Raises:
-        UserError: when it is none of them, or has no rankings.
+        UserError: when nothing has this name, or it has no rankings.
     """
     if Path(name).is_file():
         return Found(Path(name))
@@ -41,7 +41,7 @@ def resolve(name: str, into: Path) -> Found:
 
 
 def _from_run(run: str, into: Path) -> Path | None:
-    """A copy of the rankings of an MLflow run, None when there is no such run."""
+    """Copy the rankings of an MLflow run; None if there is no such run."""
     from rau import tracking
     from rau.evaluation.comparison import MAX_BYTES
 

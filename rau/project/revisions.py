@@ -1,4 +1,4 @@
-"""Results of a git revision or a DVC experiment, out of the main checkout's cache."""
+"""Results of a git revision or a DVC experiment, from the main checkout's cache."""
 
 import shutil
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from rau.project import workspace
 
 
 def unknown(name: str, kind: str) -> UserError:
-    """The error of a name that is neither a file or folder of this kind nor a run or revision."""
+    """The error for a name that is not a file or folder of this kind, a run or a revision."""
     return UserError(
         f"{name}: no {kind}, no MLflow run id, no DVC experiment and no git revision of this "
         "project has this name; see `dvc exp show` and the MLflow page"
@@ -20,14 +20,14 @@ def unknown(name: str, kind: str) -> UserError:
 
 @dataclass(frozen=True)
 class Revision:
-    """A revision's files; every method raises `UserError` where DVC cannot read them."""
+    """Files of a revision; every method raises `UserError` if DVC cannot read them."""
 
     name: str
     files: Any
 
     @classmethod
     def find(cls, name: str) -> Self | None:
-        """The revision of this name; None where there is none.
+        """Find the revision with this name; None if there is none.
 
         Raises:
             UserError: when DVC cannot read it.
@@ -38,7 +38,7 @@ class Revision:
 
         try:
             files = DVCFileSystem(str(workspace.main_checkout()), rev=name)
-            _ = files.repo  # It is opened, and the name looked up, when it is first used.
+            _ = files.repo  # The first access opens the repository and looks up the name.
             return cls(name, files)
         except (SCMError, NotDvcRepoError):
             return None
@@ -46,7 +46,7 @@ class Revision:
             raise UserError(f"{name}: DVC cannot read it ({error})") from error
 
     def dataset(self) -> str:
-        """The data set of its parameters, else that of the working folder."""
+        """The data set in the revision's parameters, else that of the working folder."""
         try:
             content = self.files.cat_file("params.yaml")
             values = plain_yaml.parse(content, f"{self.name}: its params.yaml")
@@ -55,10 +55,10 @@ class Revision:
             return workspace.load_params().dataset.name
 
     def file(self, path: Path, into: Path) -> Path:
-        """A file with the content that `path` has there: the cache's own, or a copy in `into`.
+        """Get a file with the content of `path` in the revision: in the cache, or a copy in `into`.
 
         Raises:
-            UserError: also where the revision has no such file, or the cache does not hold it.
+            UserError: also when the revision has no such file, or the cache does not contain it.
         """
         from dvc.exceptions import DvcException
 
@@ -83,7 +83,7 @@ class Revision:
         return cached
 
     def folder(self, path: Path, into: Path) -> Path:
-        """A copy of a folder in `into`; errors as in `file`."""
+        """Copy a folder of the revision to `into`; errors as in `file`."""
         from dvc.exceptions import DvcException
 
         try:

@@ -1,7 +1,7 @@
 """Paths: outputs relative to the working folder, stores relative to the main checkout.
 
-DVC runs queued experiments in temporary clones. A stage's outputs are written there; images,
-feature parts and the tracking database are shared, under `DVC_ROOT`.
+DVC runs queued experiments in temporary clones. Stages write their outputs there; images, feature
+parts and the tracking database are shared, under `DVC_ROOT`.
 """
 
 import os
@@ -22,13 +22,13 @@ SUMMARY = Path("reports/summary.json")
 RELIABILITY = Path("reports/reliability.csv")
 SUBMISSIONS = Path("data/submissions")
 PAGE = Path("reports/index.html")
-# A folder a setting; the page beside it has the answers of all.
+# One folder per setting; the page next to it summarises them.
 FINDINGS = Path("docs/findings")
 FIGURES = Path("reports/figures")
 WEIGHTS = "head.safetensors"
 HISTORY = "history.csv"
 TEXT_MAP = "text_map.safetensors"
-# In place of weights: why there is no deterministic head.
+# Written instead of weights: the reason why there is no deterministic head.
 NO_HEAD = "no_head.json"
 
 
@@ -38,7 +38,7 @@ def load_params() -> parameters.Params:
 
 
 def params_or_defaults() -> parameters.Params:
-    """The same; the library's defaults where the working folder is no project."""
+    """Like `load_params`, with the library's defaults if the working folder is not a project."""
     return load_params() if PARAMS.is_file() else parameters.Params()
 
 
@@ -58,7 +58,7 @@ def manifest(dataset: str) -> Path:
 
 
 def missing(dataset: str) -> Path:
-    """List of the missing images of a data set, for the user; no stage reads it."""
+    """List of a data set's missing images, for the user; no stage reads it."""
     return Path("data/manifests") / f"{dataset}.missing.csv"
 
 
@@ -73,12 +73,12 @@ def features(dataset: str, kind: str) -> Path:
 
 
 def finetuned(dataset: str) -> Path:
-    """Folder of the encoder that was fine-tuned on a data set, and of its composer."""
+    """Folder of the encoder fine-tuned on a data set, and of its composer."""
     return Path("data/finetuned") / dataset
 
 
 def finetuning_history(dataset: str) -> "dict[str, NDArray[np.float64]] | None":
-    """Columns of the fine-tuning's history; None where the encoder was passed on as it is."""
+    """Columns of the fine-tuning history; None if the encoder was not fine-tuned."""
     from rau.training.history import read_history
 
     path = finetuned(dataset) / HISTORY
@@ -86,7 +86,7 @@ def finetuning_history(dataset: str) -> "dict[str, NDArray[np.float64]] | None":
 
 
 def encoder(dataset: str, root: Path = Path()) -> Path:
-    """The encoder that the features of a project are made with: the fine-tuned one, if any."""
+    """Folder of the encoder of a project's features: the fine-tuned one, if any."""
     from rau.finetuning import record
 
     folder = root / finetuned(dataset)
@@ -100,7 +100,7 @@ def model(dataset: str) -> Path:
 
 
 def deterministic(dataset: str) -> Path:
-    """Folder of the same head without uncertainty."""
+    """Folder of the deterministic head: the same head without uncertainty."""
     return Path("data/models") / f"{dataset}-deterministic"
 
 
@@ -110,7 +110,7 @@ def studies(dataset: str) -> Path:
 
 
 def finished_studies(dataset: str) -> list[str]:
-    """The studies whose tables are there, in the order of the page."""
+    """Studies whose tables exist, in the order of the page."""
     from rau.studies.registry import STUDIES
     from rau.studies.tables import DOCUMENT
 
@@ -133,11 +133,11 @@ def parts() -> Path:
 
 
 def timing(stage: str, outputs: str) -> Path:
-    """Time and memory of the run of a stage that made these outputs, shared by all workspaces."""
+    """Time and memory of the stage run with these outputs, shared by all workspaces."""
     return main_checkout() / "data/.timings" / f"{stage}-{outputs[:16]}.json"
 
 
 def dataset_label(dataset: parameters.DatasetParams) -> dict[str, Any]:
-    """Name of the data set, the kind of copy, and the folder of a copy of the user's."""
+    """Name of the data set, the kind of copy, and the folder of a user-provided copy."""
     label = {"name": dataset.name, "copy": "built in" if dataset.root is None else "custom"}
     return label if dataset.root is None else label | {"root": dataset.root}
