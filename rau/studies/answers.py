@@ -1,4 +1,4 @@
-"""What a study found in a sentence or two, with its differences and their intervals."""
+"""Summaries of a study in a sentence or two, with differences and their intervals."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -12,38 +12,38 @@ from rau.studies.grid import interval_of
 from rau.studies.plan import compared
 from rau.studies.tables import StudyTables
 
-# A difference holds up where its p-value, adjusted by Holm, is below.
+# A difference is significant if its p-value, adjusted by Holm, is below this.
 LEVEL = 0.05
 NAMED = 3
 Row = Mapping[Any, Any]
 
 
 def metrics(tables: StudyTables) -> list[str]:
-    """Those of `plan.compared`."""
+    """Return the metrics of `plan.compared`."""
     return compared(set(tables.summary.metric))
 
 
 def rows(tables: StudyTables, metric: str | None = None) -> dict[str, Row]:
-    """Rows of one metric (the headline one) under the headline's protocol, by variant."""
+    """Rows of a metric (default: the headline's) under the headline's protocol, by variant."""
     name = metric or metrics(tables)[0]
     found = pick(tables.summary, tables.summary.protocol.iloc[0], name)
     return {str(variant): dict(row) for variant, row in found.to_dict("index").items()}
 
 
 def ends(row: Row, form: str = "{:+.2f}") -> str:
-    """The paired difference of a row of the summary with its interval."""
+    """Format the paired difference of a row of the summary with its interval."""
     return minus(interval_of(row, "difference", form))
 
 
 def difference(tables: StudyTables, variant: str) -> str:
-    """A variant's differences to its partner in every of `metrics`, and whether they hold up."""
+    """A variant's differences to its partner in all `metrics`, and whether they are significant."""
     found = {name: rows(tables, name)[variant] for name in metrics(tables)}
     told = ", ".join(f"{ends(row)} {label(name)}" for name, row in found.items())
     return f"{told}: {verdict(found.values())}"
 
 
 def verdict(found: Iterable[Row]) -> str:
-    """Of rows of the summary: better, worse, both, or no difference that holds up."""
+    """Verdict on rows of the summary: better, worse, both, or no significant difference."""
     signs = {row["difference"] > 0 for row in found if row["p_holm"] < LEVEL}
     if len(signs) > 1:
         return "better in one metric, worse in another"
@@ -51,8 +51,10 @@ def verdict(found: Iterable[Row]) -> str:
 
 
 def differing(tables: StudyTables, variants: Iterable[str] | None = None) -> str:
-    """Which of some variants (all that have a partner) differ from it, in any of `metrics`;
-    of one that kept its start in every run, as no epoch was better on the holdout, that is added.
+    """List the variants that differ from their partner in any of `metrics`.
+
+    Default: all variants that have a partner. A note marks a variant that kept its start in every
+    run because no epoch was better on the holdout.
     """
     paired = [v for v, row in rows(tables).items() if pd.notna(row["difference"])]
     asked = [v for v in variants or paired if v in paired]

@@ -1,7 +1,7 @@
-"""What studies found, as pages of the documentation: a table of answers, and a page a study.
+"""Results of studies as pages of the documentation: a table of answers and a page per study.
 
-A setting is a data set with the features that heads were trained on. Each has a folder of its own
-with its answers, so that a page gathers settings that were measured on several machines.
+A setting is a data set with the features that heads were trained on. Each setting has a folder with
+its answers, so that a page can combine settings measured on several machines.
 """
 
 import re
@@ -30,18 +30,18 @@ LATER = "†"
 FOOTNOTE = (
     f"{LATER} Measured before code, features or parameters changed; its command measures it again."
 )
-# Metrics of the table of differences, where they are known.
+# Metrics of the table of differences, if they were measured.
 SHOWN = ("recall_at_1", "mean_of_r5_rs1", "mean_of_r10_r50", "map")
 
 
 class Answer(Section):
-    """What a study answers.
+    """The answer of a study.
 
     Attributes:
-        study: its name, or `COMPOSITION`.
-        details: whether a page of its own has the tables and the picture.
-        current: whether code, features and parameters are those of the last writing.
-        code: `study.source_digest` of the code behind it; empty where none is recorded.
+        study: name of the study, or `COMPOSITION`.
+        details: whether a separate page has the tables and the figure.
+        current: whether code, features and parameters were unchanged at the last writing.
+        code: `study.source_digest` of the code that was used; empty if none is recorded.
     """
 
     study: str
@@ -71,16 +71,15 @@ class Findings(Section):
 
     @classmethod
     def of(cls, folder: Path, setting: str) -> Self:
-        """Those of a setting so far; errors as in `read`."""
+        """Read the answers of a setting, or create an empty list; errors as in `read`."""
         return cls.read(folder) if (folder / FILE).exists() else cls(setting=setting)
 
     def write(self, folder: Path) -> None:
-        """Write it, whole or not at all."""
+        """Write the file atomically."""
         write_json(folder / FILE, self.model_dump())
 
     def renewed(self, about: Mapping[str, str], made: Sequence[Answer]) -> Self:
-        """With these answers in the place of the older ones to their studies; what is older stays,
-        and says so."""
+        """Replace the answers of these studies; others are kept and marked as not current."""
         by_study = {one.study: one.model_copy(update={"current": False}) for one in self.answers}
         by_study |= {one.study: one for one in made}
         order = [*registry.STUDIES, COMPOSITION]
@@ -89,12 +88,12 @@ class Findings(Section):
 
 
 def slug(setting: str) -> str:
-    """The name of a setting's folder."""
+    """Name of the folder of a setting."""
     return re.sub(r"[^a-z0-9]+", "-", setting.lower()).strip("-")
 
 
 def of_study(tables: StudyTables) -> Answer:
-    """What a study's tables answer."""
+    """Derive the answer from the tables of a study."""
     name = tables.document.study
     own = registry.load(name)
     command = f"python -m pipeline.study {'tune ' if own.tuned else ''}{name}"
@@ -109,7 +108,7 @@ def of_study(tables: StudyTables) -> Answer:
 
 
 def of_run(metrics: RunMetrics) -> Answer | None:
-    """Whether a run's recalls mean composition; None where that was not measured."""
+    """Answer whether the recalls of a run mean composition; None if that was not measured."""
     found = metrics.composition.get(metrics.headline.protocol)
     own = None if found is None else found.methods.get(metrics.method)
     if found is None or own is None or own.alone is None:
@@ -129,10 +128,10 @@ def of_run(metrics: RunMetrics) -> Answer | None:
 
 
 def table(found: Sequence[Findings], folder: str) -> str:
-    """The answers of every setting as Markdown, a row a question.
+    """The answers of all settings as a Markdown table with one row per question.
 
     Args:
-        folder: of the settings' folders, relative to the page.
+        folder: parent of the settings' folders, relative to the page.
     """
     questions: dict[tuple[str, str], list[str]] = {}
     for setting in found:
@@ -151,15 +150,15 @@ def table(found: Sequence[Findings], folder: str) -> str:
 
 
 def _is_current(answer: Answer) -> bool:
-    """Whether an answer was current when its setting was written last, and the code still is."""
+    """Whether an answer was current at the last writing of its setting, and its code still is."""
     return answer.current and (not answer.code or answer.code == study.source_digest(answer.study))
 
 
 def inserted(page: str, content: str) -> str:
-    """The page with the content between its markers.
+    """Return the page with the content between its markers.
 
     Raises:
-        ValueError: when it has none.
+        ValueError: if the page has no markers.
     """
     before, found, rest = page.partition(START)
     _, closed, after = rest.partition(END)
@@ -169,7 +168,7 @@ def inserted(page: str, content: str) -> str:
 
 
 def details(tables: StudyTables, setting: str, about: Mapping[str, str], picture: str) -> str:
-    """The page of a study: its answer, picture, differences and own tables."""
+    """The page of a study: its answer, figure, differences and additional tables."""
     own_study = registry.load(tables.document.study)
     size = f"preset {tables.document.preset}, {tables.document.seeds} seeds"
     parts = [
@@ -187,7 +186,7 @@ def details(tables: StudyTables, setting: str, about: Mapping[str, str], picture
 
 
 def differences(rows: pd.DataFrame) -> str:
-    """Means and paired differences of a protocol's rows of the summary, as Markdown."""
+    """Format means and paired differences, the summary's rows of a protocol, as Markdown."""
     known = [name for name in SHOWN if name in set(rows.metric)]
     compared = known[1:] or known
     header = ["variant", *map(label, known), *(f"difference, {label(name)}" for name in compared)]
@@ -211,7 +210,7 @@ def _grid(grid: Grid) -> str:
 
 
 def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table in Markdown."""
+    """Format a table as Markdown."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join(
         "| " + " | ".join(cell.replace("|", "\\|").replace("*", "\\*") for cell in line) + " |"
@@ -220,6 +219,6 @@ def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def write_page(path: Path, folder: Path) -> None:
-    """Write the answers of every setting's folder into the page."""
+    """Write the answers of all settings into the page."""
     found = [Findings.read(own.parent) for own in sorted(folder.glob(f"*/{FILE}"))]
     write_text(path, inserted(path.read_text(encoding="utf-8"), table(found, folder.name)))

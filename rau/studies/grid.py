@@ -1,4 +1,4 @@
-"""Tables of formatted cells, as the page shows them."""
+"""Tables of formatted cells for the page of studies."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,9 +9,9 @@ import pandas as pd
 from rau.report.numbers import minus
 from rau.studies.tables import StudyTables
 
-# Header and format of every column.
+# Header and format of each column.
 Columns = Mapping[str, tuple[str, str]]
-# Of the names of a value and of its interval's ends.
+# Suffixes of the columns with a value and the ends of its interval.
 ENDS = ("", "_low", "_high")
 COSTS: Columns = {
     "parameters": ("parameters", "{:,.0f}"),
@@ -23,7 +23,7 @@ KEPT = "Medians over seeds. Epoch 0 is the start: the holdout found no epoch bet
 
 @dataclass(frozen=True)
 class Grid:
-    """Cells, of which the first of a row is its name, below a note."""
+    """A table below a note; the first cell of each row is its name."""
 
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -31,12 +31,12 @@ class Grid:
 
     @property
     def typeset(self) -> list[list[str]]:
-        """The rows with a true minus in their numbers."""
+        """The rows with typographic minus signs."""
         return [[minus(cell) for cell in row] for row in self.rows]
 
     @classmethod
     def of(cls, corner: str, frame: pd.DataFrame, columns: Columns, note: str = "") -> Self:
-        """Format these columns of a frame, a missing value as a dash."""
+        """Format the given columns of a frame; a missing value becomes a dash."""
         forms = [form for _, form in columns.values()]
         rows = [
             [
@@ -52,7 +52,7 @@ class Grid:
 
 
 def interval(ends: Iterable[Any], form: str = "{:+.2f}") -> str:
-    """A value and the ends of its interval, where it has one; nothing where it is missing."""
+    """Format a value and its interval, if it has one; empty if the value is missing."""
     value, low, high = ends
     if pd.isna(value):
         return ""
@@ -61,17 +61,17 @@ def interval(ends: Iterable[Any], form: str = "{:+.2f}") -> str:
 
 
 def interval_of(row: Mapping[Any, Any], name: str, form: str = "{:+.2f}") -> str:
-    """`interval` of the columns `name`, `name_low` and `name_high` of a row."""
+    """Apply `interval` to the columns `name`, `name_low` and `name_high` of a row."""
     return interval((row[f"{name}{end}"] for end in ENDS), form)
 
 
 def by_variant(tables: StudyTables, columns: Columns, statistic: str, note: str = "") -> Grid:
-    """A statistic over seeds of columns of the runs' table."""
+    """A statistic over seeds of the given columns of the table of runs."""
     labels = [variant.label for variant in tables.document.variants]
     frame = tables.runs.groupby("variant")[list(columns)].agg(statistic)
     return Grid.of("variant", frame.loc[labels], columns, note)
 
 
 def costs(tables: StudyTables) -> Grid:
-    """Number of parameters, seconds of training and the kept epoch, the median over seeds."""
+    """Number of parameters, training time in seconds and kept epoch: medians over seeds."""
     return by_variant(tables, COSTS, "median", KEPT)

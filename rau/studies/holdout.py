@@ -1,9 +1,9 @@
-"""How well the holdout, on which everything is chosen, ranks what val is then measured on."""
+"""Agreement of the rankings on the holdout, used for all selection, and on val."""
 
 from rau.report.numbers import minus
 from rau.studies.tables import StudyTables
 
-# Fewer variants have no rank correlation that says anything.
+# With fewer variants, a rank correlation is not meaningful.
 FEWEST = 4
 PREFIX = "holdout_"
 
@@ -11,8 +11,8 @@ PREFIX = "holdout_"
 def rank_correlation(tables: StudyTables) -> float | None:
     """Spearman's correlation of the variants' means over seeds on the holdout and on val.
 
-    The metric is the one that epochs are chosen by, val's under the headline's protocol. None where
-    there are fewer than `FEWEST` variants, all are equal, or val has no such metric.
+    The metric is the one that selects epochs; on val it is taken under the headline's protocol.
+    None if there are fewer than `FEWEST` variants, all are equal, or val does not have the metric.
     """
     runs, protocol = tables.runs, tables.summary.protocol.iloc[0]
     held = [name for name in map(str, runs) if name.startswith(PREFIX)]
@@ -28,7 +28,7 @@ def rank_correlation(tables: StudyTables) -> float | None:
 
 
 def said(tables: StudyTables) -> str:
-    """The correlation in words; empty where there is none."""
+    """Describe the correlation; empty if there is none."""
     found = rank_correlation(tables)
     if found is None:
         return ""

@@ -1,4 +1,4 @@
-"""Runs in processes of this machine."""
+"""Execution of runs in processes of this machine."""
 
 from collections.abc import Sequence
 from concurrent.futures import as_completed
@@ -15,20 +15,20 @@ from rau.studies.runs import Result
 from rau.studies.workers import Cost, Results, Runner, Source, costs
 from rau.worker_pool import worker_pool
 
-# A worker's own, made once by `_start` and not for every run.
+# The runner of a worker process, created once by `_start`.
 _runner: list[Runner] = []
 
 
 class LocalWorkers:
-    """Processes that start with the first run and end with the last.
+    """Worker processes that start with the first run and end with the last.
 
     Args:
-        device: as `train.device` names it.
-        jobs: number of runs at once; 0 is one per core on a CPU and one on a GPU.
+        device: value of `train.device`.
+        jobs: number of parallel runs; 0 means one per core on a CPU and one on a GPU.
         cores: number of cores that this process may use.
 
     Raises:
-        UserError: when this machine does not have the device.
+        UserError: if this machine does not have the device.
     """
 
     def __init__(self, device: str, *, jobs: int, cores: int) -> None:
@@ -37,17 +37,17 @@ class LocalWorkers:
         self.jobs = jobs or (cores if found.type == "cpu" else 1)
 
     def costs(self, source: Source, wanted: Sequence[Params]) -> list[Cost]:
-        """Measured in this process: a worker would take longer to start than the runs."""
+        """Measure in this process: starting a worker would take longer than the runs."""
         with devices.threads(1):
             return costs(source.runner(), wanted)
 
     def results(self, source: Source, wanted: Sequence[Params]) -> Results:
-        """Results as they are there.
+        """Yield results as runs finish.
 
         Raises:
-            UserError: raised by a run, or when a worker was killed.
+            UserError: raised by a run, or if a worker was killed.
         """
-        # Forked from a server that has imported this module, and no GPU's state with it.
+        # Workers are forked from a server that has imported this module but has no GPU state.
         context = get_context("forkserver")
         context.set_forkserver_preload([__name__])
         count = min(self.jobs, len(wanted))

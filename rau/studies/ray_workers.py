@@ -1,4 +1,4 @@
-"""Runs in workers of a Ray cluster."""
+"""Execution of runs in workers of a Ray cluster."""
 
 import copy
 import math
@@ -28,27 +28,28 @@ REMEDY = (
 
 @contextmanager
 def ray_workers(device: str, jobs: int) -> Iterator["RayWorkers"]:
-    """Yield the workers of a cluster, which is connected to when it is needed; arguments and errors
-    as of `RayWorkers`.
+    """Yield the workers of a cluster, connecting to it on first use.
+
+    Arguments and errors are those of `RayWorkers`.
 
     Raises:
-        UserError: also when there is no cluster, as `connected` says.
+        UserError: also if there is no cluster; see `connected`.
     """
     with ExitStack() as stack:
         yield RayWorkers(lambda: stack.enter_context(connected(PARAMETER)), device, jobs)
 
 
 class RayWorkers:
-    """The cores of a cluster, or its GPUs.
+    """Workers on the cores or GPUs of a cluster.
 
-    A worker keeps what it has read, and only results come back: this process stores them, so that
-    no worker that ends leaves half of one.
+    A worker keeps its inputs in memory and returns only results. This process stores them, so that
+    a worker that is killed cannot leave a partial result.
 
     Args:
-        connect: gives Ray, connected; called once, for a run or for what `auto` is.
-        device: `cpu`, `cuda`, or `auto` for GPUs where the cluster has any.
-        jobs: number of runs at once; 0 is one per core, or one per GPU. More of them than the
-            cluster has GPUs share these.
+        connect: returns Ray, connected; called once, for the first run or to resolve `auto`.
+        device: `cpu`, `cuda`, or `auto` for GPUs if the cluster has any.
+        jobs: number of parallel runs; 0 means one per core, or one per GPU. If there are more runs
+            than GPUs, they share the GPUs.
     """
 
     def __init__(self, connect: Callable[[], ModuleType], device: str, jobs: int) -> None:
@@ -60,10 +61,10 @@ class RayWorkers:
 
     @cached_property
     def device(self) -> str:
-        """The type of the device that a run is on: Ray chooses which of them.
+        """Device type of runs; Ray chooses the individual device.
 
         Raises:
-            UserError: when Ray has no such devices.
+            UserError: if Ray does not support this type.
         """
         if self._given == "auto":
             return "cuda" if "GPU" in self._ray.cluster_resources() else "cpu"
@@ -76,16 +77,16 @@ class RayWorkers:
 
     @cached_property
     def jobs(self) -> int:
-        """Number of runs at once.
+        """Number of parallel runs.
 
         Raises:
-            UserError: when the cluster has no such device.
+            UserError: if the cluster has no such device.
         """
         return self._asked or self._first_slots
 
     @cached_property
     def resources(self) -> dict[str, float]:
-        """Of a run, in Ray's words; errors as of `jobs`."""
+        """Ray's resources of one run; errors as for `jobs`."""
         if self._kind == "CPU":
             return {"num_cpus": 1.0, "num_gpus": 0.0}
         return {"num_cpus": 0.0, "num_gpus": 1 / math.ceil(self.jobs / self._first_slots)}
@@ -104,29 +105,29 @@ class RayWorkers:
         return int(self._ray.cluster_resources().get(self._kind, 0))
 
     def costs(self, source: Source, wanted: Sequence[Params]) -> list[Cost]:
-        """Measured by a worker, whose device this machine may not have."""
+        """Measure in a worker, because this machine may not have its device."""
         ((_, found),) = self._each(costs, source, [wanted])
         return list(found)
 
     def results(self, source: Source, wanted: Sequence[Params]) -> Results:
-        """Results as they are there.
+        """Yield results as runs finish.
 
         Raises:
-            UserError: raised by a run, or when workers end again and again.
+            UserError: raised by a run, or if workers fail repeatedly.
         """
         with closing(self._each(_result, source, list(enumerate(wanted)))) as found:
             for (place, _), result in found:
-                # A copy can be written to, and frees the cluster's memory.
+                # A copy is writable, and releases the cluster's memory.
                 yield place, copy.deepcopy(result)
 
     def _each(
         self, work: Callable[[Runner, Job], Any], source: Source, jobs: Sequence[Job]
     ) -> Generator[tuple[Job, Any]]:
-        """What `work` returns of each job as it is there."""
+        """Yield each job with the result of `work` as jobs finish."""
         actor = self._ray.remote(max_restarts=0, **self.resources)(_Worker)
 
         def size() -> int:
-            """Machines that join are used, too."""
+            """Number of workers; machines that join later are used as well."""
             share = self.resources["num_gpus"]
             places = self._slots() * (round(1 / share) if share else 1)
             return min(places, self._asked or places, len(jobs))
@@ -135,7 +136,7 @@ class RayWorkers:
 
 
 class _Worker(Generic[Job]):
-    """A process of the cluster that executes runs, one after another on one thread; an actor."""
+    """Actor: a process of the cluster that executes runs sequentially on one thread."""
 
     def __init__(self, work: Callable[[Runner, Job], Any], source: Source) -> None:
         self._work, self._source = work, source
@@ -148,21 +149,21 @@ class _Worker(Generic[Job]):
         """Read the source.
 
         Raises:
-            UserError: also when this machine does not see the project's files.
+            UserError: also if this machine cannot access the project's files.
         """
         torch.set_num_threads(1)
         with _named():
             _ = self._runner
 
     def work(self, job: Job) -> Any:
-        """Execute a job; errors as its runs raise them."""
+        """Execute a job; errors of its runs are passed on."""
         with _named():
             return self._work(self._runner, job)
 
 
 @contextmanager
 def _named() -> Iterator[None]:
-    """Errors say on which machine."""
+    """Add the name of the machine to errors."""
     try:
         yield
     except UserError as error:

@@ -1,4 +1,4 @@
-"""The studies: what one is, and where each is defined."""
+"""The registry of studies and the definition of a study."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rau.studies.runs import Result
     from rau.studies.tables import StudyTables
 
-    # Results of every variant in the order of their seeds, by label.
+    # Results of each variant in the order of the seeds, by label.
     Results = Mapping[str, Sequence[Result]]
 
 
@@ -28,22 +28,21 @@ class Study:
     """Variants of the parameters, each trained with the same seeds and paired with a reference.
 
     Attributes:
-        title: of its section of the page.
-        question: as the table of findings asks it.
-        answer: what the tables say to it, in a sentence or two.
-        reference: label of the variant that the others are compared with, where they name no
-            partner of their own.
-        variants: the configurations, from the parameters (result of `plan.base`), the sizes and
-            the changes that the tuning chose, by method.
-        figure: drawn from the tables.
-        own: tables beside those of runs and of differences, by name, from the variants and their
-            results; a name is that of a CSV file.
-        grids: tables that the page shows below the differences, by heading.
-        measures: `module:function` of what is measured on every trained head; see
+        title: heading of its section of the page.
+        question: its question in the table of findings.
+        answer: derives the answer from the tables, in a sentence or two.
+        reference: label of the variant that variants without a partner are compared with.
+        variants: returns the configurations, given the parameters (result of `plan.base`), the
+            sizes and the changes chosen by the tuning, by method.
+        figure: draws the figure from the tables.
+        own: returns additional tables, given the variants and their results; the keys are names of
+            CSV files.
+        grids: returns the tables shown below the differences, by heading.
+        measures: `module:function` of each measurement on every trained head; see
             `rau.studies.runs.Measure`.
-        tuned: the variants depend on what the tuning chose.
-        encoders: every run trains an encoder of its own.
-        counts_failures: trainings that fail are a result, and no error.
+        tuned: whether the variants depend on the result of the tuning.
+        encoders: whether every run trains its own encoder.
+        counts_failures: whether a failed training is a result instead of an error.
     """
 
     title: str
@@ -60,7 +59,7 @@ class Study:
     counts_failures: bool = False
 
 
-# In the order of the page. The modules draw figures: they are imported when they are needed.
+# In the order of the page. The modules draw figures, so they are imported on demand.
 STUDIES: Mapping[str, str] = {
     name: f"rau.studies.defined.{module}:STUDY"
     for name, module in {
@@ -78,11 +77,11 @@ STUDIES: Mapping[str, str] = {
         "cost": "cost",
     }.items()
 }
-# Those that `python -m pipeline.study` executes without a name, after the tuning.
+# Studies that `python -m pipeline.study` executes by default, after the tuning.
 USUAL = ("methods", "ablation", "theta", "n")
 
 
 def load(name: str) -> Study:
-    """The study of a name."""
+    """Load the study with this name."""
     study: Study = resolve_name(STUDIES[name])
     return study

@@ -1,6 +1,6 @@
-"""Finished runs of studies, each stored under a digest of everything its metrics depend on.
+"""Store of finished runs, each under a digest of everything its metrics depend on.
 
-Workers execute many at once, and each is stored here as it finishes: a stopped study resumes.
+Workers execute runs in parallel. Each run is stored when it finishes, so a stopped study resumes.
 """
 
 from collections.abc import Sequence
@@ -16,22 +16,22 @@ from rau.studies.workers import Cost, Kind, Source, Workers
 
 
 class RunStore:
-    """Executes runs that are not stored yet, and returns the results of all.
+    """Executes runs that are not stored yet, and returns the results of all runs.
 
     Args:
-        folder: of finished runs, shared by all studies.
-        source: what every run reads.
-        workers: who executes runs.
+        folder: folder of finished runs, shared by all studies.
+        source: inputs of every run.
+        workers: the workers that execute runs.
     """
 
     def __init__(self, folder: Path, source: Source, workers: Workers) -> None:
         self.folder, self.source, self.workers = folder, source, workers
-        # That of the workers: this machine may not have it.
+        # The workers' device: this machine may not have it.
         self._device, self._data = torch.device(source.device).type, source.digest()
         self._costs: dict[Kind, Cost] = {}
 
     def measuring(self, measures: tuple[str, ...]) -> "RunStore":
-        """The same store, where these are measured on every head; such runs are kept apart."""
+        """The same store with these measurements on every head; such runs have their own keys."""
         if not measures:
             return self
         return RunStore(self.folder, self.source.measuring(measures), self.workers)
@@ -41,25 +41,25 @@ class RunStore:
         return self.source.key(params, self._data, self._device)
 
     def path(self, params: Params) -> Path:
-        """The file of a run."""
+        """Path of the file of a run."""
         return self.folder / f"{self.key(params)}.safetensors"
 
     def load(self, params: Params) -> runs.Result | None:
-        """The result of a run, None where it is not stored."""
+        """Load the result of a run; None if it is not stored."""
         path = self.path(params)
         return runs.load(path) if path.exists() else None
 
     def missing(self, wanted: Sequence[Params]) -> list[Params]:
-        """The runs that are not stored, each once."""
+        """List the runs that are not stored, without duplicates."""
         paths = {self.path(params): params for params in wanted}
         return [params for path, params in paths.items() if not path.exists()]
 
     def forecast(self, title: str, wanted: Sequence[Params]) -> None:
-        """Print how many runs are not stored, and how long they will take."""
+        """Print the number of runs that are not stored and their predicted duration."""
         forecast(title, [(self, wanted)])
 
     def seconds(self, wanted: Sequence[Params]) -> float:
-        """Predicted duration of runs, from one epoch of each kind of run."""
+        """Predict the duration of runs in seconds from one epoch of each kind of run."""
         kinds = {self.source.kind(params): params for params in wanted}
         if unknown := sorted(kinds.keys() - self._costs.keys()):
             short = [self.source.shortened(kinds[kind]) for kind in unknown]
@@ -69,10 +69,10 @@ class RunStore:
         return sum(epoch * epochs + rest for epoch, rest, epochs in found) / self.workers.jobs
 
     def complete(self, title: str, wanted: Sequence[Params]) -> list[runs.Result]:
-        """Results of all runs, in order; `title` is that of the progress bar.
+        """Return the results of all runs, in order; `title` labels the progress bar.
 
         Raises:
-            UserError: raised by a run, when runs end their workers, or when the disk is full.
+            UserError: raised by a run, or if runs terminate their workers or the disk is full.
         """
         paths = [self.path(params) for params in wanted]
         count = len(set(paths))
@@ -83,7 +83,7 @@ class RunStore:
         return [runs.load(path) for path in paths]
 
     def _execute(self, title: str, count: int, todo: list[Params]) -> None:
-        # Ordered by seed, so that a worker prepares few splits.
+        # Sorted by seed, so that each worker prepares few splits.
         todo = sorted(todo, key=lambda params: params.train.seed)
         bar = tqdm(total=count, initial=count - len(todo), desc=title, unit="run")
         with bar, closing(self.workers.results(self.source, todo)) as results:
@@ -93,7 +93,7 @@ class RunStore:
 
 
 def forecast(title: str, parts: Sequence[tuple[RunStore, Sequence[Params]]]) -> None:
-    """Print how many runs are not stored, and how long they will take, in stores of one kind."""
+    """Print the number of missing runs and their predicted duration, in stores of one kind."""
     count = sum(len({store.path(params) for params in wanted}) for store, wanted in parts)
     todo = [(store, store.missing(wanted)) for store, wanted in parts]
     if left := sum(len(missing) for _, missing in todo):

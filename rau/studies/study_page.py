@@ -37,11 +37,11 @@ CHOSEN: Columns = {
 
 
 def section(tables: StudyTables, figure: Figure, tried: pd.DataFrame | None) -> dict[str, Any]:
-    """What the page shows of a study, by the template's names.
+    """The content of a study's section, by the template's names.
 
     Args:
-        figure: the study's; left out where it has the values of the page's own plots.
-        tried: the tuning's trials, for a study that depends on them.
+        figure: figure of the study; omitted if it shows the same values as the page's plots.
+        tried: trials of the tuning, if the study depends on it.
     """
     study = registry.load(tables.document.study)
     grids = dict(study.grids(tables))
@@ -63,7 +63,7 @@ def section(tables: StudyTables, figure: Figure, tried: pd.DataFrame | None) -> 
 
 
 def differences(tables: StudyTables) -> list[Plot]:
-    """Paired differences to the reference in the headline metric, a plot a protocol."""
+    """Plot paired differences to the reference in the headline metric, one plot per protocol."""
     summary, reference = tables.summary, tables.document.reference
     plots = []
     for protocol, own in summary.groupby("protocol", sort=False):
@@ -84,8 +84,10 @@ def differences(tables: StudyTables) -> list[Plot]:
 
 
 def trained(tables: StudyTables) -> str:
-    """How long a study's trainings were, and what of: regimes of less data have more epochs; how
-    well the holdout ranks its variants."""
+    """Describe a study's trainings: longest one, trained encoders, rank correlation with val.
+
+    Regimes with less data train for more epochs.
+    """
     runs = tables.runs
     found = [f"longest training {runs.epochs.max():.0f} epochs"] if "epochs" in runs else []
     if registry.load(tables.document.study).encoders:
@@ -96,7 +98,7 @@ def trained(tables: StudyTables) -> str:
 def about(
     params: Params, dataset: DatasetLabel, coverage: Coverage, encoder: Mapping[str, str]
 ) -> dict[str, str]:
-    """What the figures were measured on, by name; `encoder` is the features' metadata."""
+    """Describe data, encoder and model selection, by name; `encoder` is the features' metadata."""
     return {
         "dataset": str(dataset),
         "coverage": str(coverage),
@@ -107,7 +109,7 @@ def about(
 
 
 def table(rows: pd.DataFrame) -> dict[str, dict[str, Any]]:
-    """Rows of one protocol by variant and metric."""
+    """Index the rows of one protocol by variant and metric."""
     return {
         str(variant): dict(zip(own.metric, own.itertuples(), strict=True))
         for variant, own in rows.groupby("variant", sort=False)
@@ -115,7 +117,7 @@ def table(rows: pd.DataFrame) -> dict[str, dict[str, Any]]:
 
 
 def _diagnostics(by_seed: Sequence[Sequence[Diagnostic]]) -> dict[str, str]:
-    """The first one's evidence by each diagnostic's name and the number of seeds that show it."""
+    """Evidence and remedy of each diagnostic, by its name and the share of seeds that show it."""
     found: dict[str, list[Diagnostic]] = {}
     for one in (one for seed in by_seed for one in seed):
         found.setdefault(one.name, []).append(one)
@@ -126,7 +128,7 @@ def _diagnostics(by_seed: Sequence[Sequence[Diagnostic]]) -> dict[str, str]:
 
 
 def trials(found: pd.DataFrame) -> Grid:
-    """What each method's tuning tried and chose."""
+    """Table of each method's tried and chosen configurations."""
     own = found.groupby("method", sort=False)
     won = found[found.chosen].set_index("method")
     changes = [", ".join(f"{k}={v}" for k, v in json.loads(c).items()) for c in won.changes]
@@ -137,6 +139,6 @@ def trials(found: pd.DataFrame) -> Grid:
 
 
 def render(about: Mapping[str, str], sections: Sequence[Mapping[str, Any]]) -> str:
-    """The page; `about` says what the figures were measured on, by name."""
+    """Render the page; `about` is the result of the function `about`."""
     template = page_template(TEMPLATE)
     return template.render(about=about, sections=sections)

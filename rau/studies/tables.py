@@ -1,4 +1,4 @@
-"""What a study writes and its report reads: tables of runs and of means, and a typed record."""
+"""Files of a study, read by its report: tables of runs and of means, and a typed record."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -24,10 +24,10 @@ class VariantRecord(Section):
     """A variant of a study.
 
     Attributes:
-        label: as tables print it.
-        x: its position on the study's axes, by name.
+        label: name in tables.
+        x: position on the study's axes, by name.
         params: name of its run with seed 0 in the run store.
-        partner: label of the variant that it is compared with, where it is not the reference.
+        partner: label of the variant that it is compared with, if that is not the reference.
     """
 
     label: str
@@ -37,15 +37,15 @@ class VariantRecord(Section):
 
 
 class StudyDocument(Section):
-    """What `study.json` says beside the tables.
+    """The content of `study.json`.
 
     Attributes:
-        seeds: how many every variant is trained with.
-        reference: label of the variant that those without a partner are compared with.
+        seeds: number of seeds per variant.
+        reference: label of the variant that variants without a partner are compared with.
         diagnostics: by variant and seed.
-        own: names of the study's own tables.
-        code: `study.code_digest` of what made the tables; empty in files of older versions.
-        cosines: by variant and kind of pair, the fraction of pairs in each of `plan.EDGES`' bins.
+        own: names of the study's additional tables.
+        code: `study.code_digest` of the code that made the tables; empty in older files.
+        cosines: fraction of pairs in each bin of `plan.EDGES`, by variant and kind of pair.
     """
 
     study: str
@@ -66,7 +66,7 @@ class StudyTables:
     Attributes:
         runs: one row per run.
         summary: one row per variant, protocol and metric.
-        own: the study's own tables, by name.
+        own: the study's additional tables, by name.
     """
 
     runs: pd.DataFrame
@@ -75,7 +75,7 @@ class StudyTables:
     own: Mapping[str, pd.DataFrame] = field(default_factory=dict)
 
     def write(self, folder: Path) -> None:
-        """Write all files, each whole or not at all."""
+        """Write all files, each atomically."""
         write_text(folder / RUNS, self.runs.to_csv(index=False))
         write_text(folder / SUMMARY, self.summary.to_csv(index=False))
         for name, table in self.own.items():
@@ -87,7 +87,7 @@ class StudyTables:
         """Read what `write` wrote.
 
         Raises:
-            UserError: when a file is missing, too large or of another form.
+            UserError: if a file is missing, too large or malformed.
         """
         remedy = f"run `python -m pipeline.study {folder.name}` again"
         document = StudyDocument.read_json(folder / DOCUMENT, MAX_BYTES, remedy)

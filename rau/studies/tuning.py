@@ -1,4 +1,4 @@
-"""Tuning with equal budgets: every method tries as many configurations, on the holdout alone."""
+"""Tuning with equal budgets: the same number of configurations per method, on the holdout."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +22,7 @@ Measure = Callable[[Sequence[Params]], Sequence[float]]
 
 @dataclass
 class Trial:
-    """One configuration that a method tried, and its metric on the holdout with each seed."""
+    """A configuration of a method and its metric on the holdout with each seed."""
 
     method: str
     changes: Mapping[str, Any]
@@ -36,17 +36,17 @@ class Trial:
 
 
 def tune(params: Params, sizes: Plan, measure: Measure) -> list[Trial]:
-    """Try every method's configurations with one seed, its best few with more, and choose one.
+    """Try each method's configurations with one seed, the best with more seeds, and choose one.
 
     Args:
         params: result of `plan.base`.
-        sizes: the number of configurations.
+        sizes: contains the number of configurations.
         measure: trains heads with the given parameters and returns the metric `train.select` on
             the holdout, in the same order.
 
     Returns:
-        All trials, by method; one per method is chosen, by its mean over the finalists' seeds, of
-        equal ones the earlier.
+        All trials, by method; for each method, the finalist with the highest mean over seeds is
+        chosen (the earlier one in case of a tie).
     """
     tried = {n: [Trial(n, changes) for changes in trials(n, params, sizes)] for n in METHODS}
 
@@ -71,17 +71,17 @@ def tune(params: Params, sizes: Plan, measure: Measure) -> list[Trial]:
 
 
 def chosen(found: Sequence[Trial]) -> dict[str, dict[str, Any]]:
-    """The changes that won, by method."""
+    """The chosen changes, by method."""
     return {trial.method: dict(trial.changes) for trial in found if trial.chosen}
 
 
 class Choice(Section):
-    """What a tuning chose, as `tuned.json` keeps it.
+    """The result of a tuning: the content of `tuned.json`.
 
     Attributes:
-        runs: digest of the names of runs that a tuning of the same code, features and parameters
-            begins with.
-        changes: by method.
+        runs: digest of the names of the first runs of the tuning, which depend on code, features
+            and parameters.
+        changes: the chosen changes, by method.
     """
 
     runs: str
@@ -98,5 +98,5 @@ class Choice(Section):
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Read the file; a UserError where it is missing or malformed."""
+        """Read the file; raises a UserError if it is missing or malformed."""
         return cls.read_json(path, MAX_BYTES, REMEDY)

@@ -1,4 +1,4 @@
-"""What runs read and who executes them, as a run store knows both."""
+"""Interfaces between a run store, the inputs of runs and the workers that execute them."""
 
 import time
 from collections.abc import Callable, Generator, Sequence
@@ -8,43 +8,43 @@ from rau.params import Params
 from rau.studies.runs import Result
 
 Kind = tuple[str, float]
-# Seconds of a run's epoch, 0 where nothing is trained, and of everything else.
+# Seconds per epoch of a run (0 if nothing is trained), and seconds of everything else.
 Cost = tuple[float, float]
 Runner = Callable[[Params], Result]
-# Each with its place among the runs that were wanted.
+# Each result with the index of its run in the given sequence.
 Results = Generator[tuple[int, Result], None, None]
 
 
 class Source(Protocol):
-    """What runs read, as workers are given it; its paths are absolute."""
+    """Inputs of runs, passed to workers; paths are absolute."""
 
     def __hash__(self) -> int:
-        """Workers keep what they have read."""
+        """Key under which workers cache what they have read."""
         ...
 
     @property
     def device(self) -> str:
-        """Name of the device that runs are on, never `auto`."""
+        """Name of the device of the runs, never `auto`."""
         ...
 
     def measuring(self, measures: tuple[str, ...]) -> Self:
-        """The same, where these are measured on every head."""
+        """The same source with these measurements on every head."""
         ...
 
     def digest(self) -> str:
-        """Digest of all that is read."""
+        """Digest of all inputs."""
         ...
 
     def key(self, params: Params, data: str, device: str) -> str:
-        """Name of a run: of its parameters, `digest()`, the type of the device and the code."""
+        """Name of a run, from its parameters, `digest()`, the device type and the code."""
         ...
 
     def kind(self, params: Params) -> Kind:
-        """Runs of one kind have epochs that take equally long."""
+        """Kind of a run; epochs of runs of the same kind take equally long."""
         ...
 
     def epochs(self, params: Params) -> int:
-        """Most epochs of a run."""
+        """Maximum number of epochs of a run."""
         ...
 
     def shortened(self, params: Params) -> Params:
@@ -52,40 +52,40 @@ class Source(Protocol):
         ...
 
     def runner(self) -> Runner:
-        """What executes runs on one thread."""
+        """Return a function that executes runs on one thread."""
         ...
 
 
 class Workers(Protocol):
-    """Who executes runs, many at once and each on one thread: processes here, or a cluster."""
+    """Workers that execute runs in parallel, each on one thread: local processes or a cluster."""
 
     @property
     def device(self) -> str:
-        """Name of the device that runs are on, never `auto`."""
+        """Name of the device of the runs, never `auto`."""
         ...
 
     @property
     def jobs(self) -> int:
-        """Number of runs at once."""
+        """Number of parallel runs."""
         ...
 
     def costs(self, source: Source, wanted: Sequence[Params]) -> list[Cost]:
-        """What runs of one epoch cost, in order."""
+        """Measure the costs of runs of one epoch, in order."""
         ...
 
     def results(self, source: Source, wanted: Sequence[Params]) -> Results:
-        """Results as they are there, in whatever order.
+        """Yield results as runs finish, in any order.
 
-        Closing the iterator stops the runs under way.
+        Closing the iterator stops the active runs.
 
         Raises:
-            UserError: raised by a run, or when runs end their workers.
+            UserError: raised by a run, or if runs terminate their workers.
         """
         ...
 
 
 def costs(runner: Runner, wanted: Sequence[Params]) -> list[Cost]:
-    """What runs of one epoch cost, one after another."""
+    """Measure the costs of runs of one epoch sequentially."""
     return [_cost(runner, params) for params in wanted]
 
 
