@@ -1,4 +1,4 @@
-"""Findings: what the finished studies say, written into the documentation."""
+"""Findings: write the results of finished studies into the documentation."""
 
 from collections.abc import Mapping
 from functools import cache, partial
@@ -24,9 +24,9 @@ def main(
         typer.Option(help="data and features in words; else the data set, frozen or tuned"),
     ] = None,
 ) -> None:
-    """Write docs/findings.md and a page a study from the studies' tables of this project.
+    """Write docs/findings.md and one page per study from the tables of this project's studies.
 
-    What was made by other code, features or parameters is left out, and named.
+    Results of other code, features or parameters are skipped, and their names are printed.
     """
     from rau.evaluation.run_metrics import RunMetrics
     from rau.features.table import read_features
@@ -53,7 +53,7 @@ def main(
 def _of_studies(
     params: "Params", workers: "Workers", title: str, folder: Path, about: Mapping[str, str]
 ) -> "list[Answer]":
-    """The answers of the studies whose tables are current; their pages are written."""
+    """Write the pages of studies whose tables are current, and return their answers."""
     from rau.encoders.label import read_label
     from rau.errors import UserError
     from rau.files import write_bytes, write_text
@@ -63,7 +63,7 @@ def _of_studies(
     from rau.studies.tables import StudyTables
 
     own, made = workspace.studies(params.dataset.name), []
-    # What runs read is digested once, not for every study.
+    # The inputs of runs are digested once, not for every study.
     store_of = cache(partial(store, params, workers))
     for name in workspace.finished_studies(params.dataset.name):
         study, tables = registry.load(name), StudyTables.read(own / name)
@@ -87,8 +87,7 @@ def _of_studies(
 
 
 def _is_current(name: str) -> bool:
-    """Whether a stage and all before it are of the present code, data and parameters, as DVC says;
-    otherwise that is printed."""
+    """Whether DVC considers a stage and its dependencies up to date; prints the reason if not."""
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 

@@ -29,7 +29,7 @@ def main(
         typer.Argument(help=f"of {', '.join(NAMES)}; default: {TUNE}, {', '.join(USUAL)}"),
     ] = None,
 ) -> None:
-    """Execute the runs of studies that are not stored yet, and write their tables."""
+    """Execute the runs of studies that are not stored yet, and write the studies' tables."""
     for name in studies or ():
         if name not in NAMES:
             raise UserError(f"study {name}: choose from {', '.join(NAMES)}")
@@ -44,7 +44,7 @@ def main(
 
 
 def _execute(name: str, params: "Params", workers: "Workers") -> None:
-    """The tuning, or a study with what the tuning chose."""
+    """Execute the tuning, or a study with the chosen parameters."""
     from rau.files import write_json, write_text
     from rau.studies import registry
     from rau.studies import study as running
@@ -63,7 +63,7 @@ def _execute(name: str, params: "Params", workers: "Workers") -> None:
 
 @contextmanager
 def connected(params: "Params") -> Iterator["Workers"]:
-    """Who executes the runs: processes of this machine, or a cluster's."""
+    """Yield the workers that execute runs: processes of this machine or of a cluster."""
     device, jobs = params.train.device, params.study.jobs
     if params.study.engine == "ray":
         from rau.studies.ray_workers import ray_workers
@@ -77,7 +77,7 @@ def connected(params: "Params") -> Iterator["Workers"]:
 
 
 def store(params: "Params", workers: "Workers", encoders: bool = False) -> "RunStore":
-    """The runs that all studies share, with what they read, where every node finds it."""
+    """The run store shared by all studies; its paths are absolute, so that all nodes find them."""
     from rau.studies.encoder_runs import EncoderSource
     from rau.studies.run_store import RunStore
     from rau.studies.runs import Source

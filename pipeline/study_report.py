@@ -1,4 +1,4 @@
-"""Stage `report` of the studies: their page and figures, from their tables."""
+"""Stage `report` of the studies: create their page and figures from their tables."""
 
 from pipeline import stage
 from pipeline.study import TRIALS

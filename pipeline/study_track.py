@@ -1,4 +1,4 @@
-"""The studies in MLflow: one MLflow run per study, with its runs nested in it."""
+"""Log studies in MLflow: one MLflow run per study, with nested runs."""
 
 import sys
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from rau.project.provenance import git_state
 if TYPE_CHECKING:
     from rau.tracking import Data, Record
 
-# Params of a nested run beside its place on the study's axes, by the name of its column.
+# Columns that are parameters of a nested run, in addition to its position on the study's axes.
 VARIED = ("head", "theta", "theta_quantile", "n", "seed")
 
 
@@ -36,7 +36,7 @@ def main() -> None:
 
 
 def _records(dataset: str, study: str) -> "tuple[Record, list[Record]]":
-    """The study's own record and those of its runs."""
+    """The record of the study and the records of its runs."""
     from rau.files import digest, digest_files, read_json
     from rau.studies.plan import headline
     from rau.studies.tables import StudyTables
@@ -83,12 +83,12 @@ def _records(dataset: str, study: str) -> "tuple[Record, list[Record]]":
 
 @dataclass(frozen=True)
 class _Common:
-    """What the runs of a study share.
+    """Data shared by the runs of a study.
 
     Attributes:
-        parent: digest of the study's own record.
+        parent: digest of the study's record.
         varied: columns that are parameters.
-        protocol, metric: the headline's.
+        protocol, metric: protocol and metric of the headline.
         diagnostics: tags by variant and seed.
     """
 
@@ -102,14 +102,16 @@ class _Common:
 
 
 def _child(common: _Common, row: Mapping[Any, Any]) -> "Record":
-    """One run, a row without missing values: what varied as parameters, the rest as metrics, and
-    the few that the view of θ and n shows."""
+    """The record of one run, given its row without missing values.
+
+    Varied columns become parameters, the others metrics, including those in the view of θ and n.
+    """
     from rau.evaluation.run_metrics import short_names
     from rau.files import digest
     from rau.tracking import Record
 
     label, seed, start = row["variant"], row["seed"], f"{common.protocol}."
-    # A variant of which a run failed has no diagnostics.
+    # A variant with a failed run has no diagnostics.
     found = common.diagnostics.get((label, seed), {})
     told = {"failure": row["failure"]} if "failure" in row else found
     own = {key.removeprefix(start): row[key] for key in row if key.startswith(start)}
@@ -120,7 +122,7 @@ def _child(common: _Common, row: Mapping[Any, Any]) -> "Record":
         for key, value in row.items()
         if key not in {*common.varied, "variant", "run", "failure"} and _is_shown(key)
     }
-    # MLflow plots the metric that was logged first.
+    # MLflow plots the metric that is logged first.
     metrics |= dict(sorted(others.items(), key=lambda item: item[0].startswith("run.")))
     return Record(
         digest=digest([common.parent, label, seed], 32),
@@ -134,14 +136,14 @@ def _child(common: _Common, row: Mapping[Any, Any]) -> "Record":
 
 
 def _is_shown(name: str) -> bool:
-    """Whether a column is logged: of the metrics on val only those that the tables show."""
+    """Whether a column is logged; metrics on val only if the tables show them."""
     from rau.studies.plan import SHOWN
 
     return "." not in name or name.split(".")[1] in SHOWN
 
 
 def _grouped(name: str) -> str:
-    """A column as MLflow lists it: the first protocol's metrics, then how it was trained."""
+    """Name of a column in MLflow, which groups metrics on val, holdout, alignment and training."""
     if "." in name:
         return name
     for group in ("holdout", "alignment"):
@@ -151,7 +153,7 @@ def _grouped(name: str) -> str:
 
 
 def _safe(name: str) -> str:
-    """A name as MLflow accepts it: letters, digits and a few other characters."""
+    """Convert a name to what MLflow accepts: letters, digits and a few other characters."""
     plain = name.replace("θ", "theta").replace("σ", "sigma").replace("+", "and").replace("=", "")
     return " ".join("".join(c if c.isalnum() or c in "_-. /" else " " for c in plain).split())
 

@@ -1,4 +1,4 @@
-"""Stage `track`: the finished run in MLflow, also when DVC restored it from its cache."""
+"""Stage `track`: log the finished run in MLflow, also if DVC restored it from its cache."""
 
 import math
 import os
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rau.params import Params
     from rau.tracking import Data, Record
 
-# Alias of the model that was logged last.
+# Alias of the most recently logged model.
 NEWEST = "newest"
 STAGES = (
     "download",
@@ -37,7 +37,7 @@ STAGES = (
 
 
 def final_metrics(metrics: "RunMetrics") -> dict[str, float]:
-    """Every protocol's metrics as `<protocol>.<category>.<metric>`, the mean without category."""
+    """All metrics as `<protocol>.<category>.<metric>`; means have no category."""
     from rau.table_metadata import CUT_TEXTS
 
     cut = metrics.encoder.get(CUT_TEXTS, "0").split()[0].replace(",", "")
@@ -62,7 +62,7 @@ def final_metrics(metrics: "RunMetrics") -> dict[str, float]:
 
 
 def note(metrics: "RunMetrics") -> str:
-    """The run's description, in Markdown: the headline and what it means."""
+    """The run's description in Markdown: headline, comparison and diagnostics."""
     head = metrics.headline
     between = f" [{head.interval[0]:.2f}, {head.interval[1]:.2f}]" if head.interval else ""
     lines = [f"**{head.value:.2f}**{between} {head.metric}, protocol {head.protocol}"]
@@ -80,13 +80,13 @@ def note(metrics: "RunMetrics") -> str:
 
 
 def diagnostic_tags(found: "list[Diagnostic]") -> dict[str, str]:
-    """The names of all diagnostics, and the evidence and remedy of each."""
+    """Tags with the names of all diagnostics, and the evidence and remedy of each."""
     tags = {"diagnostics": ", ".join(one.name for one in found) or "none"}
     return tags | {f"diagnostic.{one.name}": f"{one.evidence}; {one.remedy}" for one in found}
 
 
 def timings() -> "dict[str, stage.Timing]":
-    """Those that are known of the stages that made the present outputs."""
+    """The known timings of the stages that created the current outputs."""
     from importlib import import_module
 
     found = {
@@ -97,7 +97,7 @@ def timings() -> "dict[str, stage.Timing]":
 
 
 def time_and_memory(found: "Mapping[str, stage.Timing]") -> Iterator[tuple[str, float]]:
-    """The same as metrics."""
+    """Yield the timings as metrics: seconds and peak memory in bytes."""
     for name, timing in found.items():
         yield f"time.{name}_seconds", timing.seconds
         yield f"memory.{name}_bytes", timing.peak_memory_bytes
@@ -108,7 +108,7 @@ def time_and_memory(found: "Mapping[str, stage.Timing]") -> Iterator[tuple[str, 
 def curves(
     prefix: str, history: "Mapping[str, NDArray[np.float64]]"
 ) -> Iterator[tuple[str, int, float]]:
-    """Name, epoch and value of every known value of a history."""
+    """Yield name, epoch and value for all values of a history that are not NaN."""
     for key, column in history.items():
         for epoch, value in zip(history["epoch"], column, strict=True):
             if key != "epoch" and not math.isnan(value):
@@ -116,7 +116,7 @@ def curves(
 
 
 def data(dataset: str, queries: Path, trained: bool) -> "Data":
-    """The data set that was measured on, and `trained`."""
+    """The data set of the metrics; `trained` tells whether a model was trained on it, too."""
     from rau.files import digest_file
     from rau.tracking import Data
 
@@ -149,7 +149,7 @@ def main() -> str | None:
 
 
 def _record(params: "Params", metrics: "RunMetrics") -> "Record":
-    """All that is tracked of the run."""
+    """The complete record of the run."""
     from rau.files import digest, digest_files
     from rau.params import of_a_run
     from rau.tracking import Record
@@ -207,7 +207,7 @@ def _log_search(params: "Params", uri: str, artifacts: Path, run: str) -> str:
     """Log a search over the val gallery as a model of the run, registered under the data set.
 
     Returns:
-        What was logged, for the stage's line.
+        Description of the logged model, for the stage's output.
     """
     from rau import devices
     from rau.project import galleries, named_models
