@@ -1,1 +1,1 @@
-"""Benchmarks: time and memory of the library, next to the least work that gives the same result."""
+"""Benchmarks: time and memory of the library, compared to the minimal work for the same result."""

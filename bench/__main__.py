@@ -1,4 +1,4 @@
-"""`python -m bench`: measure, write the figures as JSON and their table into the documentation."""
+"""`python -m bench`: run benchmarks, write results as JSON and as a table in the documentation."""
 
 import os
 import tempfile
@@ -24,10 +24,10 @@ def main(
     load_seconds: Annotated[float, typer.Option(help="of each number of clients")] = 60.0,
     write: Annotated[bool, typer.Option("--write", help="keep the figures")] = False,
 ) -> None:
-    """Measure and print.
+    """Run benchmarks and print the results.
 
-    With --write the figures take the place of their group's in bench/results/<device>.json and in
-    docs/performance.md. Without groups all are measured but `lance` and `scale`, which take hours.
+    With --write, the results replace those of the same groups in bench/results/<device>.json and
+    docs/performance.md. Default: all groups except `lance` and `scale`, which take hours.
     """
     from bench.harness import Bench, Result, report
     from bench.table import inserted, lines

@@ -1,4 +1,4 @@
-"""Sizes of FashionIQ (https://github.com/XiaoxiaoGuo/fashion-iq), random features, and a head."""
+"""Sizes of FashionIQ (https://github.com/XiaoxiaoGuo/fashion-iq), random features, head configs."""
 
 import torch
 from torch import Tensor
@@ -10,12 +10,12 @@ from rau.training.triplets import Triplets
 WIDTHS = (128, 640, 1024)
 TRAIN_QUERIES = 18_000
 VAL_QUERIES = 6_016
-# Images of the three val galleries together.
+# Total number of images of the three val galleries.
 GALLERY = 15_536
 IMAGES = 74_381
 TEXTS = 72_000
 CATEGORIES = 3
-# Of features with near neighbours: dimensions of their plane, standard deviation off it.
+# For features with near neighbours: dimension of their subspace, standard deviation off it.
 LATENT, OFF_PLANE = 24, 0.1
 
 
@@ -24,7 +24,7 @@ def random_features(
 ) -> Tensor:
     """Standard normal features (count, width) on the CPU.
 
-    They are drawn block by block: float16 features never exist in float32 as a whole.
+    They are drawn in blocks, so that float16 features are never all in memory as float32.
     """
     generator = torch.Generator().manual_seed(seed)
     features = torch.empty(count, width, dtype=dtype)
@@ -34,10 +34,10 @@ def random_features(
 
 
 def low_features(count: int, width: int, seed: int = 0) -> Tensor:
-    """Features (count, width) near a plane of few dimensions, as those of encoders are.
+    """Features (count, width) near a low-dimensional subspace, like those of encoders.
 
-    Unlike standard normal ones they have near neighbours, which is what an approximate index finds.
-    Those of all seeds lie near the same plane.
+    Unlike standard normal features, they have near neighbours, which an approximate index can find.
+    The subspace is the same for all seeds.
     """
     latent = random_features(count, LATENT, seed)
     plane = random_features(LATENT, width, seed=-1) / LATENT**0.5
@@ -46,7 +46,7 @@ def low_features(count: int, width: int, seed: int = 0) -> Tensor:
 
 
 def head_config(params: Params, width: int) -> HeadConfig:
-    """The head of some parameters, for features of one width in a shared space."""
+    """Config of a head for image and text features of the same dimension in a shared space."""
     return HeadConfig.from_params(
         params.head,
         params.ua,
@@ -59,7 +59,7 @@ def head_config(params: Params, width: int) -> HeadConfig:
 
 
 def random_triplets(queries: int, images: int, texts: int, device: torch.device) -> Triplets:
-    """Queries between images drawn at random, with four texts each."""
+    """Queries with random references and targets, and four random texts each."""
     generator = torch.Generator().manual_seed(0)
 
     def places(below: int, *shape: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Feature tables next to bare preparation (decoding, tokenising) and bare forward passes."""
+"""Feature tables, compared to only preparation (decoding, tokenising) and forward passes."""
 
 import io
 import tempfile
@@ -30,13 +30,13 @@ from rau.files import digest_file
 
 LIMIT = 1 / 0.9
 DISTINCT_FILES = 64
-# Model, images, their width and height (FashionIQ's are about 400 x 600), texts, batch of a core.
+# Model, images, width and height (FashionIQ's are about 400 x 600), texts, batch size per core.
 Sized = Sequence[tuple[str, int, int, int, int, int]]
 SIZES: Sized = ((small_clip.NAME, 2048, 128, 128, 8192, 128), ("ViT-B-32", 96, 400, 600, 256, 16))
 
 
 def cases(bench: Bench) -> Iterator[Result]:
-    """Images and texts of the built-in encoder and of a common one, with random weights."""
+    """Benchmark images and texts with the built-in and a common encoder, with random weights."""
     for name, images, width, height, texts, batch in SIZES:
         encoder = random_encoder(bench, name)
         items = image_items(bench.scratch, width, height, bench.size(images))
@@ -45,7 +45,7 @@ def cases(bench: Bench) -> Iterator[Result]:
 
 
 def random_encoder(bench: Bench, name: str) -> Encoder:
-    """An encoder with random weights: forward passes take the same time."""
+    """Create an encoder with random weights; its forward passes take the same time."""
     folder = bench.scratch / name
     if folder.exists():
         return load(folder, bench.device)
@@ -64,7 +64,7 @@ def random_encoder(bench: Bench, name: str) -> Encoder:
 
 
 def image_items(folder: Path, width: int, height: int, count: int) -> list[Item]:
-    """JPEG files of coarse shapes and grain, a few in turn with other bytes after their end."""
+    """Write JPEG files of coarse shapes and noise; repeated images differ in appended bytes."""
     folder.mkdir(exist_ok=True)
     rng = np.random.default_rng(0)
     contents = []
@@ -83,13 +83,13 @@ def image_items(folder: Path, width: int, height: int, count: int) -> list[Item]
 
 
 def captions(count: int) -> list[str]:
-    """Distinct texts of 3 to 19 words."""
+    """Create distinct texts of 3 to 19 words."""
     lengths = np.random.default_rng(0).integers(1, 10, count)
     return [f"{'is darker ' * length}{number}" for number, length in enumerate(lengths)]
 
 
 def image_case(bench: Bench, encoder: Encoder, items: list[Item], batch: int) -> Result:
-    """Image features, from files to a table."""
+    """Benchmark image features, from files to a table."""
 
     def ours(cache: Cache, path: Path) -> None:
         cache.encode_images(path, items, batch * cores(), cores())
@@ -105,11 +105,11 @@ def image_case(bench: Bench, encoder: Encoder, items: list[Item], batch: int) ->
 
 
 def bare_images(encoder: Encoder, items: list[Item], batch: int) -> Work:
-    """The floor: pictures decoded, and as many batches encoded."""
+    """The floor: decode the images, and encode the same number of batches."""
     last = encoder.preprocess.transforms[-1]
     decoded = encoder.load_images([Path(item.content) for item in items[:batch]])
     pixels = normalise(decoded.to(encoder.device), last.mean, last.std)
-    # The same batch again and again: memory is for the model.
+    # The same batch is reused to save memory.
     batches = [pixels[: len(items) - start] for start in range(0, len(items), batch)]
 
     def bare() -> None:
@@ -120,7 +120,7 @@ def bare_images(encoder: Encoder, items: list[Item], batch: int) -> Work:
 
 
 def text_case(bench: Bench, encoder: Encoder, texts: list[str], batch: int) -> Result:
-    """Text features, from strings to a table."""
+    """Benchmark text features, from strings to a table."""
     tokens, lengths = encoder.tokenise(texts)
     lengths, order = lengths.sort()
     pieces = [slice(start, start + batch) for start in range(0, len(texts), batch)]
@@ -140,19 +140,19 @@ def text_case(bench: Bench, encoder: Encoder, texts: list[str], batch: int) -> R
 
 
 def to_table(bench: Bench, encoder: Encoder, encode: Callable[[Cache, Path], None]) -> None:
-    """Encode into an empty cache, quietly."""
+    """Encode into an empty cache without output."""
     with tempfile.TemporaryDirectory(dir=bench.scratch) as name, redirect_stderr(io.StringIO()):
         encode(Cache(Path(name), encoder, "float16"), Path(name) / "table.parquet")
 
 
 def on_all_cores(work: Callable[[Any], object], inputs: Sequence[Any]) -> None:
-    """Work on each of the inputs, on one core each."""
+    """Process the inputs in parallel, each on one core."""
     with threads(1), ThreadPoolExecutor(cores()) as pool:
         list(pool.map(work, inputs))
 
 
 @torch.inference_mode()
 def forward(encoder: Encoder, tower: Callable[[Tensor], Tensor], batch: Tensor) -> None:
-    """A bare forward pass."""
+    """Run only a forward pass."""
     with autocast(encoder.dtype, encoder.device):
         tower(batch)

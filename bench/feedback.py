@@ -1,10 +1,10 @@
-"""`python -m bench.feedback`: what answers of users change, simulated where the truth is known.
+"""`python -m bench.feedback`: simulate the effect of user feedback with known correct answers.
 
-The garments of a project are a shop's catalogue, whose table makes the queries that a head is
-trained on. Users then ask for products in words of their own, which the table's grammar does not
-have, look at the first results and confirm the first right one. Their answers go the way that
-those of `rau serve` go, to files in `feedback/`, and the head is trained again. It is measured
-before and after on requests in users' words between val products.
+The garments of a project are a shop's catalogue; a head is trained on queries generated from its
+table. Users then ask for products in their own words, which the generated captions do not contain,
+look at the first results and confirm the first correct one. Their feedback is stored like that of
+`rau serve`, in files in `feedback/`, and the head is trained again. Metrics are measured before and
+after on requests in users' words between val products.
 """
 
 import shutil
@@ -40,11 +40,11 @@ from rau.service.feedback import Feedback
 from rau.training import fit, model_selection
 
 METRICS = ("recall_at_1", "recall_at_10", "recall_at_50", "map")
-# Requests that are drawn; of them users ask some, and others are measured.
+# Numbers of sampled requests, of those asked by users and of those used for the metrics.
 DRAWN, ASKING, MEASURED = 60_000, 6000, 1500
-# Results that a user looks at.
+# Number of results that a user looks at.
 SHOWN = 24
-# How often an answer counts as a query.
+# How often a confirmed result is repeated as a training query.
 TIMES = (1, 10)
 RESAMPLES = 10_000
 Values = Mapping[str, NDArray[np.float64]]
@@ -52,12 +52,12 @@ Values = Mapping[str, NDArray[np.float64]]
 
 @dataclass(frozen=True)
 class Shop:
-    """The catalogue before any answer, and what users ask for.
+    """The catalogue without feedback, and the requests of users.
 
     Attributes:
-        root: folder of its table.
-        asked: requests of users that have a product of train, in an order by chance.
-        test: requests between val products; their answers are val's.
+        root: folder of the catalogue's table.
+        asked: requests of users that include a train product, in random order.
+        test: requests between val products; their correct answers are val products.
     """
 
     root: Path
@@ -67,7 +67,7 @@ class Shop:
 
 
 def open_shop(root: Path, params: Params) -> Shop:
-    """Write the table of the garments and draw requests for them."""
+    """Write the table of the garments and sample requests for them."""
     spec = params.dataset.garments
     drawn = {"train_queries": DRAWN // 2, "val_queries": DRAWN // 2}
     parts = plan(spec.model_copy(update=drawn))
@@ -91,7 +91,7 @@ def open_shop(root: Path, params: Params) -> Shop:
 def _requests(
     parts: Sequence[Part], val: Collection[str], rng: np.random.Generator
 ) -> tuple[list[QueryRow], list[QueryRow]]:
-    """Requests for garments of one category: between val products, and all others."""
+    """Requests for garments of one category: those between val products, and all others."""
     starts = np.cumsum([0, *(len(part.ids) for part in parts)]).tolist()
     ids = [name for part in parts for name in part.ids]
     garments = [one for part in parts for one in part.garments]
@@ -125,7 +125,7 @@ def _requests(
 
 
 def features_of(made: Shop, images: Features, encoder: encoders.Encoder, size: int) -> FeatureSet:
-    """Features of all pictures and of every text that is asked or trained on."""
+    """Features of all images, and of all texts used in requests or training."""
     queries = [*_all(made.before), *made.asked, *made.test]
     texts = sorted({text for query in queries for text in all_texts(query["captions"])})
     encoded = [
@@ -137,14 +137,14 @@ def features_of(made: Shop, images: Features, encoder: encoders.Encoder, size: i
 
 
 def train(params: Params, features: FeatureSet, queries: Sequence[QueryRow]) -> ComposedHead:
-    """The head that these queries give."""
+    """Train a head on the given queries."""
     choices = [model_selection.TRAINED_FOR]
     prepared = fit.prepare(params.train, features, queries, choices)
     return fit.fit(params, features, prepared, None, quiet=True).head
 
 
 def val_tasks(made: Shop, features: FeatureSet) -> list[Task]:
-    """The requests that are measured, against all val products of their category."""
+    """Evaluation tasks: the test requests, with all val products of their category as gallery."""
     galleries = made.before.annotations().galleries["original"]
     return [
         build_task(
@@ -160,7 +160,7 @@ def val_tasks(made: Shop, features: FeatureSet) -> list[Task]:
 
 
 def measure(tasks: Sequence[Task], head: ComposedHead, features: FeatureSet) -> Values:
-    """Metrics of every request, (R, M), by category."""
+    """Measure the metrics of every request, (R, M), by category."""
     ranked = [run(task, head, features, 1) for task in tasks]
     values, _ = measured(tasks, ranked, Params().evaluate)
     return {category: stack(own, METRICS) for category, own in values.items()}
@@ -169,7 +169,7 @@ def measure(tasks: Sequence[Task], head: ComposedHead, features: FeatureSet) -> 
 def answer(
     folder: Path, asked: Sequence[QueryRow], head: ComposedHead, features: FeatureSet, wanted: int
 ) -> int:
-    """Let users ask until so many have confirmed a result; return how many have asked."""
+    """Simulate requests until `wanted` results are confirmed; return the number of requests."""
     task = build_task("all", asked, features.images.names, "forward", True, features)
     top = run(task, head, features, SHOWN).ranking.top
     kept = Feedback(folder)
@@ -188,7 +188,7 @@ def answer(
 def learn(
     made: Shop, tasks: Sequence[Task], params: Params, features: FeatureSet, answers: int
 ) -> list[Values]:
-    """Metrics before the answers of one seed, and after them by how often each counts."""
+    """Measure metrics before and after the feedback of one seed, for each value of `TIMES`."""
     head = train(params, features, _all(made.before))
     values = [measure(tasks, head, features)]
     order = np.random.default_rng(params.train.seed).permutation(len(made.asked)).tolist()
@@ -212,7 +212,7 @@ def main(
     seeds: Annotated[int, typer.Option(min=2, help="of training, and of who asks")] = 3,
     answers: Annotated[int, typer.Option(min=1, help="confirmed results")] = 200,
 ) -> None:
-    """Measure and print; needs the built-in data with `finetune.towers=none` after `dvc repro`."""
+    """Simulate and print; requires the built-in data, `finetune.towers=none` and `dvc repro`."""
     params = workspace.load_params()
     cpu.limit_threads(params.train.threads)
     device = devices.choose(params.train.device)

@@ -1,4 +1,4 @@
-"""Fine-tuning next to the towers' bare passes, and an epoch next to CLIP4Cir's first stage."""
+"""Fine-tuning steps, compared to only the towers' passes; epochs, to CLIP4Cir's first stage."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -32,12 +32,12 @@ from rau.training.triplets import Triplets
 
 # A micro-batched step runs every forward pass twice.
 STEP_LIMIT, MICRO_LIMIT, EPOCH_LIMIT = 1.15, 1.45, 1 / 1.5
-# Encoder, pictures, their width and height, queries, batch. Of so many pictures few occur twice in
-# a batch, as few as in the data sets.
+# Encoder, images, their width and height, queries, batch size. With this number of images, few
+# occur twice in a batch, as in the data sets.
 SIZES = ((small_clip.NAME, 2304, 128, 128, 1024, 256), ("ViT-B-32", 512, 400, 600, 32, 16))
 GPU_SCALE = 8
 LOADER_WORKERS = 2
-# CLIP4Cir's first stage.
+# Parameters of CLIP4Cir's first stage.
 CLIP4CIR: dict[str, Any] = {
     "composer": "sum",
     "duplicates": "count",
@@ -51,19 +51,19 @@ CLIP4CIR: dict[str, Any] = {
 
 
 class Unsaved(Finetuner):
-    """Writes no state: an epoch of the bench is too short to carry it."""
+    """A fine-tuner that writes no state: it would dominate the short epochs of the benchmark."""
 
     def _write(self, name: str, tensors: Mapping[str, Tensor]) -> None: ...
 
 
 @dataclass(frozen=True)
 class World:
-    """An encoder with random weights, and queries between random pictures.
+    """An encoder with random weights, and queries between random images.
 
     Attributes:
-        sources: the pictures, decoded into a mapped file.
-        paths: of their files.
-        batch: queries of a step.
+        sources: the images, decoded into a memory-mapped file.
+        paths: paths of the image files.
+        batch: number of queries per step.
     """
 
     encoder: Encoder
@@ -74,7 +74,7 @@ class World:
     batch: int
 
     def finetuner(self, **changes: Any) -> Finetuner:
-        """A training of both towers whose validation costs nothing."""
+        """Create a fine-tuner of both towers whose validation takes no time."""
         tune = FinetuneParams(epochs=1000, batch_size=self.batch, batches="mixed", **changes)
         params, device = Params(finetune=tune), self.encoder.device
         own = run.composer_params(params)
@@ -99,7 +99,7 @@ class World:
         )
 
     def clip4cir(self, workers: int = LOADER_WORKERS) -> Callable[[], float]:
-        """An epoch of the usual loop; its workers start with the first."""
+        """Return an epoch of the usual training loop; its workers start with the first epoch."""
         optimizer = torch.optim.AdamW(self.encoder.model.parameters(), lr=2e-6, eps=1e-7)
         half = self.encoder.dtype == torch.float16
         loader = DataLoader(
@@ -108,7 +108,7 @@ class World:
             shuffle=True,
             num_workers=workers,
             drop_last=True,
-            # A fork of a large process slows what the parent writes next; epochs here are short.
+            # Forking a large process slows down its next writes, which matters in short epochs.
             persistent_workers=workers > 0,
         )
         scaler = torch.amp.GradScaler(self.encoder.device.type, enabled=half)
@@ -118,7 +118,7 @@ class World:
 def make_world(
     bench: Bench, encoder: Encoder, count: int, width: int, height: int, queries: int, batch: int
 ) -> World:
-    """Of the sizes that `SIZES` lists, at the scale of the bench."""
+    """Create a world of sizes as in `SIZES`, multiplied by the scale of the benchmark."""
     queries = bench.size(queries)
     items = image_items(bench.scratch, width, height, bench.size(count))
     texts = captions(4 * queries)
@@ -133,7 +133,7 @@ def make_world(
 
 
 def cases(bench: Bench, sizes: Sized = SIZES) -> Iterator[Result]:
-    """Steps, whole and micro-batched, of the default composer; epochs of the plain sum."""
+    """Benchmark steps of the default composer, also micro-batched, and epochs of the plain sum."""
     scale = bench.scale * (GPU_SCALE if bench.device.type == "cuda" else 1)
     bench = replace(bench, scale=scale)
     for name, *own in sizes:
@@ -147,7 +147,7 @@ def cases(bench: Bench, sizes: Sized = SIZES) -> Iterator[Result]:
             label = f"finetuning/{kind}/{name}/{world.batch}"
             yield bench.ratio(label, case, floor, "forward, backward, AdamW", limit)
         whole = world.finetuner(**CLIP4CIR)
-        # What a run measures before its first epoch; the bar of a long one shows it.
+        # A run measures this before its first epoch; the progress bar of long epochs shows it.
         whole.progress.history.append({f"holdout_{whole.finetune.select}": 0.0})
         epoch = partial(whole._epoch, tqdm(disable=True))
         label = f"finetuning/epoch/{name}/{world.batch}"
@@ -155,7 +155,7 @@ def cases(bench: Bench, sizes: Sized = SIZES) -> Iterator[Result]:
 
 
 def one_step(made: Finetuner, batch: Batch) -> Tensor:
-    """A step as in an epoch, its pictures read from the mapped file."""
+    """Run a step as in an epoch, with images read from the memory-mapped file."""
     own = Distinct.of(batch)
     images, texts = (
         next(iter(side.steps([rows], 0)))
@@ -165,7 +165,7 @@ def one_step(made: Finetuner, batch: Batch) -> Tensor:
 
 
 def bare_step(made: Finetuner, world: World, batch: Batch) -> Callable[[], None]:
-    """The floor: both towers' passes on the batch's distinct inputs, and the optimizer's step."""
+    """The floor: both towers' passes on the batch's distinct inputs, and the optimizer step."""
     encoder, own = world.encoder, Distinct.of(batch)
     last, tokens = encoder.preprocess.transforms[-1], encoder.tokenise(world.texts)
     decoded = next(iter(world.sources.steps([own.images], 0)))(slice(None))

@@ -1,7 +1,7 @@
-"""Timing: a case and its floor take turns in one process, and the figure is the ratio of medians.
+"""Timing: a case and its floor alternate in one process; the result is the ratio of their medians.
 
-A floor is the least work that could give the result, such as a bare matrix product. Machines differ
-and are noisy; the ratio of two times measured side by side depends on them less than either time.
+A floor is the minimal work for the result, such as a matrix product. Machines differ and are noisy;
+a ratio of two times measured side by side depends on the machine less than either time.
 """
 
 import platform
@@ -23,15 +23,15 @@ Unit = Literal["x", "s", "/s", "bytes", ""]
 
 @dataclass(frozen=True)
 class Result:
-    """One figure.
+    """One measured value.
 
     Attributes:
         name: `<group>/<case>/<size>`.
-        value: in `unit`.
-        unit: `x` for a multiple of the floor, seconds, per second, bytes, or a plain number.
-        floor: what the floor is, in words; empty where there is none.
-        limit: the largest acceptable value; None where any is.
-        seconds: median time of the case, where it was timed.
+        value: the value, in `unit`.
+        unit: `x` for a multiple of the floor, seconds, per second, bytes, or empty for a number.
+        floor: description of the floor; empty if there is none.
+        limit: largest acceptable value; None if there is no limit.
+        seconds: median time of the case, if it was timed.
         floor_seconds: median time of the floor.
     """
 
@@ -51,14 +51,14 @@ class Result:
 
 @dataclass(frozen=True)
 class Bench:
-    """How to measure.
+    """Settings of the benchmarks.
 
     Attributes:
-        device: where the tensors are.
-        repeats: timed runs of every case and floor.
-        scale: of the real sizes; less than 1 only tries the cases out.
-        scratch: a folder for temporary files.
-        load_seconds: how long a service is asked by each number of clients.
+        device: device of the tensors.
+        repeats: number of timed runs of each case and floor.
+        scale: factor of the real sizes; values below 1 are only for trying the cases.
+        scratch: folder for temporary files.
+        load_seconds: duration of the load on a service for each number of clients.
     """
 
     device: torch.device
@@ -68,13 +68,13 @@ class Bench:
     load_seconds: float = 60.0
 
     def size(self, count: int) -> int:
-        """A number of rows at this scale, at least 8."""
+        """Scale a number of rows; the result is at least 8."""
         return max(8, round(count * self.scale))
 
     def ratio(
         self, name: str, case: Work, floor: Work, floor_name: str, limit: float | None = None
     ) -> Result:
-        """Median time of the case over that of the floor; a first run of each is not counted."""
+        """Median time of the case divided by that of the floor, after a warm-up run of each."""
         case()
         floor()
         turns = [(seconds(case), seconds(floor)) for _ in range(self.repeats)]
@@ -83,27 +83,27 @@ class Bench:
 
 
 def seconds(work: Work) -> float:
-    """The time that it takes once."""
-    # torch's timer waits for what was started on an accelerator.
+    """Time of one execution."""
+    # torch's timer synchronises with the accelerator.
     started = timer()
     work()
     return timer() - started
 
 
 def processor_seconds(work: Work) -> float:
-    """What it takes of the processor's time once, all threads together."""
+    """CPU time of one execution, summed over all threads."""
     started = process_time()
     work()
     return process_time() - started
 
 
 def bytes_in(folder: Path) -> int:
-    """The size of all files below a folder."""
+    """Total size of all files below a folder."""
     return sum(one.stat().st_size for one in folder.rglob("*") if one.is_file())
 
 
 def report(bench: Bench, results: list[Result], load: float) -> dict[str, Any]:
-    """The results with what they were measured on, JSON-able; `load` is what ran there besides."""
+    """Results with machine and versions, for JSON; `load` is the load average before measuring."""
     return {
         "machine": {
             "processor": _processor(bench.device),
@@ -120,7 +120,7 @@ def report(bench: Bench, results: list[Result], load: float) -> dict[str, Any]:
 
 
 def _processor(device: torch.device) -> str:
-    """The model of the GPU or CPU."""
+    """Name of the GPU or CPU model."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     cpuinfo = Path("/proc/cpuinfo")

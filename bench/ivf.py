@@ -1,4 +1,4 @@
-"""LanceDB's index of codes at any size, as the engine `lancedb` builds it for many vectors."""
+"""LanceDB's index of codes, as the engine `lancedb` builds it for many vectors, at any size."""
 
 import statistics
 from collections.abc import Iterator
@@ -21,9 +21,9 @@ Vectors = NDArray[np.float32]
 
 
 def figures(bench: Bench, count: int, width: int) -> dict[str, float]:
-    """Time and disk of an index, disk of its vectors, recall at 10 and a query; {} without LanceDB.
+    """Time and disk space of an index, disk space of vectors, recall at 10 and time of a query.
 
-    A third of √N partitions; the queries are means of two vectors each.
+    The index has √N / 3 partitions; each query is the mean of two vectors. Empty without LanceDB.
     """
     if find_spec("lancedb") is None:
         return {}
@@ -61,7 +61,7 @@ def figures(bench: Bench, count: int, width: int) -> dict[str, float]:
         distances = search.select(["id", "_distance"]).limit(K).to_arrow()["_distance"].to_numpy()
         times.append(process_time() - started)
         found.append(1 - distances)
-    # Of equal scores any will do; both are computed from float16.
+    # Ties count as found; both scores are computed from float16.
     hits = [(own >= best[-1] - 1e-3).sum() / K for own, best in zip(found, truth, strict=True)]
     return {
         "time": built,
@@ -73,7 +73,7 @@ def figures(bench: Bench, count: int, width: int) -> dict[str, float]:
 
 
 def _blocks(count: int, width: int) -> Iterator[Vectors]:
-    """Unit vectors, some at a time."""
+    """Yield unit vectors in blocks."""
     for start in range(0, count, BLOCK):
         yield _unit(low_features(min(BLOCK, count - start), width, start).numpy())
 

@@ -1,4 +1,4 @@
-"""LanceDB's index of many random vectors beside the exact engine: time, disk, recall, latency."""
+"""LanceDB's index of many random vectors against the exact engine: time, disk, recall, latency."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -20,7 +20,7 @@ SIZES = (1_000_000, 10_000_000)
 
 
 def cases(bench: Bench, encoder: str = ENCODER, sizes: Sequence[int] = SIZES) -> Iterator[Result]:
-    """Of each size: the table made of an index, its files, what it finds, how fast."""
+    """Benchmark each size: time to build the table, disk space, recall, and latency of a search."""
     if find_spec("lancedb") is None:
         print("lance: left out, lancedb is not installed")
         return
@@ -46,7 +46,7 @@ def cases(bench: Bench, encoder: str = ENCODER, sizes: Sequence[int] = SIZES) ->
 
 
 def to_lancedb(plain: Index) -> None:
-    """Make LanceDB the engine of an index."""
+    """Change the engine of an index to LanceDB."""
     manifest = plain.manifest.model_copy(update={"engine": "lancedb"})
     with writing(plain.folder):
         commit(plain.folder, plain, lambda: manifest, (), (), 0)

@@ -1,7 +1,7 @@
-"""The usual training loops of the field: items fetched one by one, collated by a `DataLoader`.
+"""Common training loops of the field: items are fetched one by one and collated by a `DataLoader`.
 
-One trains RAU's head, written straight from its definition; the other is the first stage of
-CLIP4Cir (Baldrati et al. 2022). Tests hold both to the library's losses.
+One trains RAU's head, implemented directly from its definition; the other is the first stage of
+CLIP4Cir (Baldrati et al. 2022). Tests compare both with the library's losses.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ Item = dict[str, Tensor]
 
 
 class TripletDataset(Dataset[Item]):
-    """Features of a reference, of one of its captions, and of the target."""
+    """Data set of features of a reference, one of its captions, and the target."""
 
     def __init__(self, images: Tensor, texts: Tensor, rows: Tensor, captions: Tensor) -> None:
         """Features (N, d) and (T, d); rows (Q, 2) of reference and target; captions (Q, 4)."""
@@ -44,14 +44,14 @@ class TripletDataset(Dataset[Item]):
 
 
 def trunk(inputs: int, hidden: int, dropout: float) -> nn.Sequential:
-    """The hidden layer."""
+    """Create the hidden layer."""
     return nn.Sequential(
         nn.Linear(inputs, hidden), nn.LayerNorm(hidden), nn.GELU(), nn.Dropout(dropout)
     )
 
 
 class Block(nn.Module):
-    """One uncertainty augmenter: (B, d) to unit means and sigmas."""
+    """Uncertainty augmenter: maps (B, d) to unit means and sigmas."""
 
     def __init__(self, width: int, hidden: int, dropout: float) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ class Block(nn.Module):
 
 
 class PlainHead(nn.Module):
-    """RAU's head with one block per side, in a shared space; its parameters in the same order."""
+    """RAU's head with one block per side in a shared space, and the same order of parameters."""
 
     def __init__(self, width: int, hidden: int, dropout: float) -> None:
         super().__init__()
@@ -76,7 +76,7 @@ class PlainHead(nn.Module):
         self.target_block = Block(width, hidden, dropout)
 
     def forward(self, item: Item) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Mean and sigma of the source, mean and sigma of the target."""
+        """Return mean and sigma of the source, and mean and sigma of the target."""
         reference, text, target = (
             F.normalize(item[name], dim=-1) for name in ("reference", "text", "target")
         )
@@ -87,7 +87,7 @@ class PlainHead(nn.Module):
 
 
 def info_nce(logits: Tensor, positives: Tensor) -> Tensor:
-    """Both directions: the mean of log softmax over the positives of a row."""
+    """InfoNCE in both directions, with the mean of log softmax over the positives of each row."""
     losses = []
     for one, mask in ((logits, positives), (logits.T, positives.T)):
         log_p = F.log_softmax(one, dim=1).masked_fill(~mask, 0)
@@ -96,7 +96,7 @@ def info_nce(logits: Tensor, positives: Tensor) -> Tensor:
 
 
 def loss_of(head: PlainHead, item: Item, ua: UaParams, temperature: float) -> Tensor:
-    """Base (ISU where `ua.isu`), CSU and DR of a batch."""
+    """Weighted sum of the losses of a batch: base (with ISU if `ua.isu`), CSU and DR."""
     mean_s, sigma_s, mean_t, sigma_t = head(item)
     z_s, z_t = mean_s, mean_t
     if ua.isu:
@@ -118,7 +118,7 @@ def epoch(
     ua: UaParams,
     temperature: float,
 ) -> float:
-    """One epoch; the mean loss, read at every step as progress bars do."""
+    """Train one epoch and return the mean loss, which is read at every step as by progress bars."""
     device = head.gate.weight.device
     head.train()
     total = 0.0
@@ -133,12 +133,12 @@ def epoch(
 
 
 class PictureTriplets(Dataset[tuple[Tensor, Tensor, str]]):
-    """Pixels of a reference and a target, decoded at every access, and one of the captions."""
+    """Data set of pixels of reference and target, decoded at each access, and one caption."""
 
     def __init__(
         self, encoder: Encoder, paths: Sequence[Path], texts: Sequence[str], triplets: Triplets
     ) -> None:
-        """Files and captions, by the rows that the triplets name."""
+        """Files and captions, indexed by the rows in the triplets."""
         self.preprocess, self.paths, self.texts = encoder.preprocess, paths, texts
         self.triplets = triplets
 
@@ -161,7 +161,7 @@ def clip4cir_epoch(
     scaler: torch.amp.GradScaler,
     loader: "DataLoader[tuple[Tensor, Tensor, str]]",
 ) -> float:
-    """One epoch of both towers: InfoNCE, one way, of the normalised sum; the mean loss."""
+    """Train both towers for one epoch with one-way InfoNCE of the normalised sum; mean loss."""
     model, device, total = encoder.model, encoder.device, 0.0
     for reference, target, texts in loader:
         tokens = encoder.tokenizer(texts).to(device)

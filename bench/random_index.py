@@ -1,4 +1,4 @@
-"""An index of random vectors, written as a build writes it, and a model of random weights."""
+"""An index of random vectors in the format of a real build, and a model with random weights."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,7 +25,7 @@ BLOCK = 65_536
 
 
 def random_model(bench: Bench, name: str) -> Model:
-    """An encoder of random weights with a head of the default parameters, untrained."""
+    """Create an encoder with random weights and an untrained head with default parameters."""
     encoder, params = random_encoder(bench, name), Params()
     width = encoder.encode_texts(["a"]).shape[1]
     about = {
@@ -45,12 +45,12 @@ def random_model(bench: Bench, name: str) -> Model:
 
 
 def names(count: int) -> list[str]:
-    """Ids of pictures, in order."""
+    """Ids of images, in order."""
     return [f"{number:08}" for number in range(count)]
 
 
 def attributes(rows: range) -> pa.Table:
-    """The one attribute of some pictures."""
+    """Table of the only attribute of the images in these rows."""
     return pa.table({"price": pa.array(rows, pa.int64())})
 
 
@@ -61,14 +61,13 @@ def random_index(
     file: Path,
     draw: Callable[[int, int, int], Tensor] = random_features,
 ) -> Index:
-    """An index of `count` pictures, all in the same file; its vectors are drawn by number, width
-    and seed, and normalised.
+    """Create an index of `count` images, all with the same file.
 
-    What stands for the SHA-256 of the files is different for each, features are the vectors and
-    thumbnails a few bytes.
+    `draw` returns the vectors, given number, dimension and seed; they are normalised and also serve
+    as features. The stored SHA-256 values are made up and distinct; thumbnails are a few bytes.
     """
     width, stat, ids = model.head.config.d_image, file.stat(), names(count)
-    # A build would find the file as `rau.search.build` does, relative to the scratch folder.
+    # Path relative to the scratch folder, as in `rau.search.build`.
     place = f"{file.parent.name}/{file.name}"
 
     def blocks() -> Iterator[Block]:

@@ -1,4 +1,4 @@
-"""Ranking next to the bare matrix product, and its memory at a million images."""
+"""Ranking, compared to only the matrix product, and its memory with a million images."""
 
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -15,28 +15,28 @@ from rau.retrieval.ranking import rank
 
 TOP_K = 50
 BLOCK = 1024
-# Below this width passes over the scores take longer than the product, whatever they do.
+# Below this dimension, any pass over the scores takes longer than the product.
 LIMITED_WIDTH, LIMIT = 640, 1.4
-# CIRR's val split: queries, gallery; images of a query's subset. True answers as in FashionIQ with
-# relevance judgements.
+# CIRR's val split: queries, gallery; images per subset. Number of correct answers as in FashionIQ
+# with relevance judgements.
 CIRR, SUBSET, RELEVANT = (4_181, 2_297), 6, 20
 MEMORY_SIZE, MEMORY_LIMIT = (512, 1_000_000, 640), 4 * 2**30
 
 
 def product(queries: Tensor, gallery: Tensor, out: Tensor) -> None:
-    """The floor: the scores of (Q, d) with (G, d), `BLOCK` queries at a time, into `out`."""
+    """The floor: compute scores of (Q, d) with (G, d) in blocks of `BLOCK` queries into `out`."""
     for block in torch.split(queries, BLOCK):
         torch.mm(block, gallery.T, out=out[: len(block)])
 
 
 def cases(bench: Bench) -> Iterator[Result]:
-    """Top list and target's rank by width; with mAP and subsets; memory."""
+    """Benchmark top list and target's rank by dimension, also with mAP and subsets, and memory."""
     for width in WIDTHS:
         limit = LIMIT if width >= LIMITED_WIDTH else None
         yield _timed(bench, "top 50", VAL_QUERIES, GALLERY, width, limit)
     yield _timed(bench, "top 50, mAP, subset", *CIRR, LIMITED_WIDTH, None, RELEVANT, SUBSET)
     queries, images, width = bench.size(MEMORY_SIZE[0]), bench.size(MEMORY_SIZE[1]), MEMORY_SIZE[2]
-    # A process of its own: the peak of this one may be another case's.
+    # In a separate process, as the peak of this one may be from another case.
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         peak = pool.submit(peak_bytes, queries, images, width).result()
     name = f"ranking/memory/{queries}x{images}x{width}"
@@ -53,7 +53,7 @@ def _timed(
     relevant: int = 0,
     subset: int = 0,
 ) -> Result:
-    """Random unit vectors, one target per query, and tables of true answers and subsets."""
+    """Time random unit vectors, one target per query, with correct answers and subsets."""
     queries, images = bench.size(queries), bench.size(images)
     generator = torch.Generator().manual_seed(0)
 
@@ -78,7 +78,7 @@ def _timed(
 
 
 def peak_bytes(queries: int, images: int, width: int) -> int:
-    """Peak resident memory of a process that ranks float16 features, these included."""
+    """Peak resident memory of a process that ranks float16 features, including the features."""
     gallery = random_features(images, width, dtype=torch.float16)
     target, removed = torch.arange(queries), torch.full((queries,), -1)
     rank(random_features(queries, width, 1), gallery, target, removed, TOP_K)

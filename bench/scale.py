@@ -1,8 +1,8 @@
-"""Stages at growing numbers of images: time, peak memory, disk, and the exponents of their growth.
+"""Stages with growing numbers of images: time, peak memory, disk space, and exponents of growth.
 
-Encoding is left out: it is linear, and `bench.features` measures it. Vectors are 128 wide, the
-built-in encoder's. Times are the processor's, all threads together: a machine that does other work
-besides changes them little, and an exponent hardly. Memory is the peak of a process of its own.
+Encoding is excluded: it is linear, and `bench.features` measures it. Vectors have dimension 128, as
+with the built-in encoder. Times are CPU times summed over all threads: other work on the machine
+changes them little, and exponents hardly. Memory is the peak of a separate process.
 """
 
 import math
@@ -39,7 +39,7 @@ from rau.schemas import MANIFEST, GalleryRow, QueryRow, write_table
 from rau.search.index import Index
 
 SIZES = (100_000, 1_000_000, 10_000_000)
-# Queries that are ranked, images that answer them, and how many are listed.
+# Numbers of ranked queries, of gallery images, and of listed results.
 QUERIES, GALLERY, TOP_K = 256, 3_000, 50
 DISTRACTORS = "distractors.parquet"
 WIDTH = small_clip.CONFIG["embed_dim"]
@@ -55,13 +55,13 @@ Figures = dict[str, float]
 
 
 def cases(bench: Bench, sizes: Sequence[int] = SIZES) -> Iterator[Result]:
-    """Every stage at every size that it is measured at, then the exponents."""
+    """Benchmark every stage at each of its sizes, then compute the exponents."""
     found: dict[tuple[str, str], list[tuple[int, float]]] = {}
     for count in sorted({bench.size(size) for size in sizes}):
         for name, (stage, most) in STAGES.items():
             if count > most:
                 continue
-            # A process of its own: the peak of this one may be another's.
+            # In a separate process, as the peak of this one may be from another stage.
             with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
                 figures = pool.submit(stage, bench, count).result()
             for what, value in figures.items():
@@ -69,19 +69,19 @@ def cases(bench: Bench, sizes: Sequence[int] = SIZES) -> Iterator[Result]:
                 found.setdefault((name, what), []).append((count, value))
         shutil.rmtree(bench.scratch / str(count), ignore_errors=True)
     for (name, what), points in found.items():
-        # Much of the memory is the packages', whatever the number of images.
+        # Much of the memory is used by packages, independent of the number of images.
         if len(points) > 1 and what not in ("memory", "recall at 10"):
             yield Result(f"scale/{name}/exponent of {what}", exponent(points), "")
 
 
 def exponent(points: Sequence[tuple[int, float]]) -> float:
-    """The slope of the logarithms: the power of the number of images that a figure grows with."""
+    """Slope of the logarithms: the power of the number of images with which a value grows."""
     count, value = np.log(np.array(points)).T
     return float(np.polyfit(count, value, 1)[0])
 
 
 def pictures(bench: Bench, count: int) -> Figures:
-    """The manifest of tiny pictures: what it costs beside decoding."""
+    """Measure the manifest of tiny images: its cost apart from decoding."""
     folder = bench.scratch / str(count) / "pictures"
     folder.mkdir(parents=True)
     images = {item.name: Path(item.content) for item in write_pictures(folder, 16, 16, count)}
@@ -96,7 +96,7 @@ def pictures(bench: Bench, count: int) -> Figures:
 
 
 def features(bench: Bench, count: int) -> Figures:
-    """The table made of parts that are all there."""
+    """Measure writing a table of features that are all in the cache."""
     folder = bench.scratch / str(count)
     folder.mkdir(parents=True, exist_ok=True)
     cache = Cache(folder / "parts", random_encoder(bench, small_clip.NAME), "float16")
@@ -116,7 +116,7 @@ def features(bench: Bench, count: int) -> Figures:
 
 
 def index(bench: Bench, count: int) -> Figures:
-    """An index written, with vectors, raw features and what is known of each picture."""
+    """Measure writing an index with vectors, raw features and the metadata of each image."""
     folder = bench.scratch / str(count) / "index"
     model = random_model(bench, small_clip.NAME)
     file = Path(write_pictures(bench.scratch / "photo", 32, 32, 1)[0].content)
@@ -127,7 +127,7 @@ def index(bench: Bench, count: int) -> Figures:
 
 
 def search(bench: Bench, count: int) -> Figures:
-    """The exact engine of that index: its start, and a query."""
+    """Measure start and query of the exact engine of the index written by `index`."""
     folder = bench.scratch / str(count) / "index"
     asked = low_features(1, WIDTH, 1).numpy()
     asked /= np.linalg.norm(asked)
@@ -140,7 +140,7 @@ def search(bench: Bench, count: int) -> Figures:
 
 
 def distractors(bench: Bench, count: int) -> Figures:
-    """The file that `ranking` reads; nothing is measured."""
+    """Write the file that `ranking` reads; nothing is measured."""
     drawn = (
         ([f"d{row:08}" for row in rows], low_features(len(rows), WIDTH, rows[0]).half().numpy())
         for rows in (range(count)[start : start + BLOCK] for start in range(0, count, BLOCK))
@@ -150,7 +150,7 @@ def distractors(bench: Bench, count: int) -> Figures:
 
 
 def ranking(bench: Bench, count: int) -> Figures:
-    """Queries ranked by one method among distractors that stream from Parquet."""
+    """Measure ranking queries by one method among distractors streamed from Parquet."""
     path = bench.scratch / str(count) / DISTRACTORS
     data = _queries(bench.size(QUERIES), bench.size(GALLERY))
     tasks = protocol_tasks(FASHIONIQ[0], *data)
@@ -162,13 +162,13 @@ def ranking(bench: Bench, count: int) -> Figures:
 
 
 def ivf(bench: Bench, count: int) -> Figures:
-    """LanceDB's IVF index of as many vectors."""
+    """Measure LanceDB's IVF index of `count` vectors."""
     found = ivf_index.figures(bench, count, WIDTH)
     return found | {"memory": peak_memory_bytes()} if found else {}
 
 
 def _queries(queries: int, images: int) -> tuple[list[QueryRow], list[GalleryRow], FeatureSet]:
-    """Queries between images of a gallery, and the features of all."""
+    """Create queries between images of a gallery, and all features."""
     ids, texts = names(images), [f"text {number}" for number in range(queries)]
     rng = np.random.default_rng(0)
     ends = [rng.choice(images, 2, replace=False).tolist() for _ in texts]
@@ -196,12 +196,12 @@ def _queries(queries: int, images: int) -> tuple[list[QueryRow], list[GalleryRow
 
 
 def _figures(time: float, written: Path) -> Figures:
-    """Those of a stage that has just ended, with the size of what it wrote."""
+    """Figures of a stage that has just finished; `written` is its output file or folder."""
     disk = written.stat().st_size if written.is_file() else bytes_in(written)
     return {"time": time, "memory": peak_memory_bytes(), "disk": disk}
 
 
-# By name, with the largest size that it is measured at: each picture takes a block of the disk.
+# By name, with the largest size to measure; in `manifest`, each image takes up a disk block.
 STAGES: Mapping[str, tuple[Callable[[Bench, int], Figures], float]] = {
     "manifest": (pictures, 1_000_000),
     "features": (features, math.inf),

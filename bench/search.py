@@ -1,4 +1,4 @@
-"""A query end to end, an index built, and pictures added to a large one."""
+"""Search: end-to-end queries, building an index, and adding images to a large index."""
 
 import io
 import os
@@ -27,7 +27,7 @@ from rau.search.model import Model, Query
 from rau.search.parts import Parts
 from rau.search.searcher import Searcher
 
-# ViT-B-32's vectors have 512 values. A query is short: it is timed more often.
+# ViT-B-32's vectors have dimension 512. A query is short, so it is timed more often.
 ENCODER, GALLERIES, OFTEN = "ViT-B-32", (10_000, 100_000, 1_000_000), 5
 QUERY_LIMIT = 1.3
 ADDED, ADD_LIMIT = 1_000, 1.0
@@ -40,7 +40,7 @@ def cases(
     galleries: Sequence[int] = GALLERIES,
     pictures: Sized = SIZES,
 ) -> Iterator[Result]:
-    """Queries by size of the gallery, pictures added to the largest; indexes built by encoder."""
+    """Benchmark queries by gallery size, additions to the largest, and builds by encoder."""
     model = random_model(bench, encoder)
     photo = image_items(bench.scratch / "photo", 400, 600, 1)[0]
     for count in map(bench.size, galleries):
@@ -55,7 +55,7 @@ def cases(
 
 
 def query_cases(bench: Bench, searcher: Searcher, photo: Item) -> Iterator[Result]:
-    """A caption with a picture's file or with a picture of the index."""
+    """Benchmark a caption with an image file, and with an image of the index."""
     encoder, path = searcher.model.encoder, Path(photo.content)
     assert isinstance(encoder, Encoder)
     last = encoder.preprocess.transforms[-1]
@@ -86,7 +86,7 @@ def query_cases(bench: Bench, searcher: Searcher, photo: Item) -> Iterator[Resul
 
 
 def add_case(bench: Bench, index: Index, model: Model, photo: Item) -> Result:
-    """Pictures that were encoded already are added to an index, its catalogue's files unchanged."""
+    """Benchmark adding encoded images to an index whose other files are unchanged."""
     known, batch = len(index), bench.size(ADDED)
     new = image_items(bench.scratch / "new", 32, 32, batch * (bench.repeats + 1))
     root, features = bench.scratch, np.ones((batch, model.head.config.d_image), np.float16)
@@ -109,7 +109,7 @@ def add_case(bench: Bench, index: Index, model: Model, photo: Item) -> Result:
 def build_case(
     bench: Bench, model: Model, width: int, height: int, count: int, batch: int
 ) -> Result:
-    """Pictures added to an index that has one: each index once copies its model."""
+    """Benchmark adding images to an index of one image; a new one would copy its model."""
     encoder, root = model.encoder, bench.scratch / f"{width}x{height}"
     assert isinstance(encoder, Encoder)
     items = image_items(root, width, height, count)
@@ -134,6 +134,6 @@ def build_case(
 
 
 def built(folder: Path, catalogue: Catalogue, model: Model, batch: int) -> None:
-    """Build an index, quietly."""
+    """Build an index without output."""
     with redirect_stderr(io.StringIO()):
         build(folder, catalogue, model, "exact", batch * cores(), cores())

@@ -1,4 +1,4 @@
-"""`rau serve` as a process of its own: how soon it answers, and clients that ask all the time."""
+"""`rau serve` in a separate process: start time, and performance under continuous load."""
 
 import http.client
 import json
@@ -29,7 +29,7 @@ ROOT = Path(__file__).parents[1]
 
 
 class Load(NamedTuple):
-    """What clients saw: the time of every answer, and how many were none; bytes it grew by."""
+    """Seconds per valid answer, number of errors, and memory growth of the service in bytes."""
 
     seconds: list[float]
     errors: int
@@ -39,7 +39,7 @@ class Load(NamedTuple):
 def cases(
     bench: Bench, encoder: str = ENCODER, clients: Sequence[int] = CLIENTS
 ) -> Iterator[Result]:
-    """Start; answers a second and their times by clients; errors and memory of all of them."""
+    """Benchmark start time; throughput and latency by number of clients; errors and memory."""
     count = bench.size(PICTURES)
     file = Path(image_items(bench.scratch / "photo", 400, 600, 1)[0].content)
     index = random_index(bench.scratch / "index", random_model(bench, encoder), count, file)
@@ -60,13 +60,13 @@ def cases(
                 yield Result(f"{name}/p{percent}", float(np.percentile(load.seconds, percent)), "s")
             errors, growth = errors + load.errors, max(growth, load.growth)
     yield Result("service/errors", errors, "", limit=0)
-    # Beyond what the first half of a load has taken.
+    # Growth in the second half of a load.
     yield Result("service/growth of memory", growth, "bytes", limit=GROWTH_LIMIT)
 
 
 @contextmanager
 def serving(index: Path, bench: Bench) -> Iterator[tuple[psutil.Process, str, float]]:
-    """A service that answers, its address, and the seconds that it took to start."""
+    """Yield the process of a ready service, its address, and its start time in seconds."""
     begun = time.perf_counter()
     command = [sys.executable, "-m", "rau", "serve", "--index", str(index), "--port", "0"]
     process = subprocess.Popen(
@@ -79,7 +79,7 @@ def serving(index: Path, bench: Bench) -> Iterator[tuple[psutil.Process, str, fl
             raise RuntimeError("rau serve did not start; see above")
         url = line.split()[0]
         connection = _connected(url)
-        # It listens before it answers: this waits until it does.
+        # The service listens before it can answer; wait for its first answer.
         connection.request("GET", "/api/health")
         connection.getresponse().read()
         connection.close()
@@ -95,7 +95,7 @@ def _connected(url: str) -> http.client.HTTPConnection:
 
 
 def asked(process: psutil.Process, url: str, clients: int, count: int, span: float) -> Load:
-    """Let clients ask for `span` seconds, each with a new question as soon as it is answered."""
+    """Let clients send requests for `span` seconds, each as soon as its last one is answered."""
     start = time.perf_counter()
     with ThreadPoolExecutor(clients) as pool:
         running = [pool.submit(_client, url, n, count, start + span) for n in range(clients)]

@@ -1,4 +1,4 @@
-"""The figures as a Markdown table in docs/performance.md."""
+"""The results as Markdown tables in docs/performance.md."""
 
 from itertools import groupby
 from typing import Any
@@ -6,23 +6,23 @@ from typing import Any
 from bench.harness import Result
 
 HEADER = ("case", "figure", "limit", "floor", "time", "time of floor")
-# A load of others from which on times say little, and ratios less.
+# From this load of other processes on, times say little and ratios are less reliable.
 BUSY = 0.5
 
 
 def lines(results: list[Result]) -> list[str]:
-    """Markdown, one row per result."""
+    """Format results as a Markdown table, one row per result."""
     rows = [HEADER, ["---"] * len(HEADER), *map(_row, results)]
     return [f"| {' | '.join(row)} |" for row in rows]
 
 
 def inserted(page: str, device: str, groups: dict[str, dict[str, Any]]) -> str:
-    """The page with machine, versions and figures between the markers of the kind of device.
+    """Return the page with machine, versions and results between the device type's markers.
 
-    Groups that were measured one after another under the same conditions share a table.
+    Consecutive groups that were measured under the same conditions share a table.
 
     Raises:
-        ValueError: when the page has no such markers.
+        ValueError: if the page has no such markers.
     """
     start, end = f"<!-- table: {device} -->\n", "<!-- end -->"
     before, found, rest = page.partition(start)

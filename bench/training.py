@@ -1,4 +1,4 @@
-"""A training step next to its matrix products, and an epoch next to the usual training loop."""
+"""Training steps, compared to their matrix products; epochs, to the usual training loop."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -26,11 +26,11 @@ from rau.training.sampler import Batch
 from rau.training.trainer import Trainer
 from rau.training.triplets import Triplets
 
-# RAU's head with one block per side.
+# The default: RAU's head with one block per side.
 PARAMS = Params()
 HEAD, UA, TRAIN = PARAMS.head, PARAMS.ua, PARAMS.train
 LOADER_WORKERS = 2
-# Time of an epoch over that of the usual loop.
+# Time of an epoch relative to the usual loop.
 EPOCH_LIMIT = 0.8
 
 
@@ -38,7 +38,7 @@ def matmul_shapes(rows: int, width: int, hidden: int) -> list[tuple[int, int, in
     """Shapes (m, k, n) of the matrix products in a step of RAU's head with one block per side.
 
     Forward: each linear layer, the logits, the cosines of CSU. Backward: one product per weight,
-    and one per input unless it is a feature; two for the logits, none for CSU's mask.
+    one per input unless it is a feature, two for the logits, and none for CSU's mask.
     """
     layers = [
         # inputs, outputs, whether the input needs a gradient
@@ -58,7 +58,7 @@ def matmul_shapes(rows: int, width: int, hidden: int) -> list[tuple[int, int, in
 def bare_products(
     shapes: list[tuple[int, int, int]], device: torch.device, precision: MatmulPrecision
 ) -> Callable[[], None]:
-    """The floor: products of matrices in memory, into memory."""
+    """The floor: matrix products with preallocated operands and outputs."""
     operands = [
         (
             torch.randn(m, k, device=device),
@@ -77,7 +77,7 @@ def bare_products(
 
 
 def synthetic(bench: Bench, width: int) -> tuple[FeatureSet, Triplets]:
-    """Random float16 features and triplets of FashionIQ's size, on the device."""
+    """Create random float16 features and triplets of FashionIQ's size on the device."""
     images, texts = (
         random_features(bench.size(count), width, seed, torch.float16)
         for seed, count in enumerate((IMAGES, TEXTS))
@@ -95,7 +95,7 @@ def synthetic(bench: Bench, width: int) -> tuple[FeatureSet, Triplets]:
 def trainer(
     features: FeatureSet, queries: Triplets, precision: MatmulPrecision = "float32"
 ) -> Trainer:
-    """A trainer whose validation costs nothing."""
+    """Create a trainer whose validation takes no time."""
     config = head_config(PARAMS, features.images.matrix.shape[1])
     head = ComposedHead(config).to(features.device)
     train = TRAIN.model_copy(update={"precision": precision})
@@ -103,7 +103,7 @@ def trainer(
 
 
 def cases(bench: Bench) -> Iterator[Result]:
-    """Steps in float32 and in the precision that may be faster on the device; epochs."""
+    """Benchmark steps in float32 and a possibly faster precision of the device, and epochs."""
     reduced: MatmulPrecision = "tf32" if bench.device.type == "cuda" else "bfloat16"
     for width in WIDTHS:
         features, queries = synthetic(bench, width)
@@ -127,13 +127,13 @@ def cases(bench: Bench) -> Iterator[Result]:
 
 
 def one_step(made: Trainer, batch: Batch) -> None:
-    """A step as in an epoch."""
+    """Run a step as in an epoch."""
     with devices.matmul_precision(made.train.precision):
         made._step(0, batch)
 
 
 def usual_epoch(features: FeatureSet, queries: Triplets) -> Callable[[], float]:
-    """An epoch of the usual loop; its workers start with every epoch, as they do there."""
+    """Return an epoch of the usual training loop, which starts its workers in every epoch."""
     head = PlainHead(features.images.matrix.shape[1], HEAD.hidden, HEAD.dropout).to(features.device)
     optimizer = torch.optim.AdamW(head.parameters(), lr=3e-4)
     triplets = TripletDataset(
