@@ -29,7 +29,7 @@ def pick(summary: pd.DataFrame, protocol: str, metric: str) -> pd.DataFrame:
 
 
 def differences(tables: StudyTables) -> Figure:
-    """Plot differences to the reference, one panel per protocol and headline metric."""
+    """Plot differences to the reference with intervals, per protocol and headline metric."""
     summary, reference = tables.summary, tables.document.reference
     metrics = compared(set(summary.metric))
     shown = [(protocol, metric) for protocol in summary.protocol.unique() for metric in metrics]

@@ -65,13 +65,13 @@ class Findings(Section):
         """Read what `write` wrote.
 
         Raises:
-            UserError: when it is malformed.
+            UserError: if the file is malformed.
         """
         return cls.read_json(folder / FILE, MAX_BYTES, "remove it and write the findings again")
 
     @classmethod
     def of(cls, folder: Path, setting: str) -> Self:
-        """Read the answers of a setting, or create an empty list; errors as in `read`."""
+        """Read the answers of a setting, empty if there are none yet; errors as in `read`."""
         return cls.read(folder) if (folder / FILE).exists() else cls(setting=setting)
 
     def write(self, folder: Path) -> None:
