@@ -44,7 +44,7 @@ METRICS = ("recall_at_1", "recall_at_10", "recall_at_50", "map")
 DRAWN, ASKING, MEASURED = 60_000, 6000, 1500
 # Number of results that a user looks at.
 SHOWN = 24
-# How often a confirmed result is repeated as a training query.
+# How often a confirmed result counts as a training query.
 TIMES = (1, 10)
 RESAMPLES = 10_000
 Values = Mapping[str, NDArray[np.float64]]
@@ -212,7 +212,7 @@ def main(
     seeds: Annotated[int, typer.Option(min=2, help="of training, and of who asks")] = 3,
     answers: Annotated[int, typer.Option(min=1, help="confirmed results")] = 200,
 ) -> None:
-    """Simulate and print; requires the built-in data, `finetune.towers=none` and `dvc repro`."""
+    """Simulate and print; first run `dvc repro` with `finetune.towers=none` on built-in data."""
     params = workspace.load_params()
     cpu.limit_threads(params.train.threads)
     device = devices.choose(params.train.device)

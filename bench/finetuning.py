@@ -51,7 +51,7 @@ CLIP4CIR: dict[str, Any] = {
 
 
 class Unsaved(Finetuner):
-    """A fine-tuner that writes no state: it would dominate the short epochs of the benchmark."""
+    """A fine-tuner that writes no state, which would dominate the short epochs of the bench."""
 
     def _write(self, name: str, tensors: Mapping[str, Tensor]) -> None: ...
 

@@ -86,7 +86,7 @@ def query_cases(bench: Bench, searcher: Searcher, photo: Item) -> Iterator[Resul
 
 
 def add_case(bench: Bench, index: Index, model: Model, photo: Item) -> Result:
-    """Benchmark adding encoded images to an index whose other files are unchanged."""
+    """Benchmark adding encoded images to an index; the catalogue's other files are unchanged."""
     known, batch = len(index), bench.size(ADDED)
     new = image_items(bench.scratch / "new", 32, 32, batch * (bench.repeats + 1))
     root, features = bench.scratch, np.ones((batch, model.head.config.d_image), np.float16)
