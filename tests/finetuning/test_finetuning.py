@@ -139,14 +139,16 @@ def test_a_run_that_is_killed_at_any_moment_ends_with_the_same_weights(
     def start(folder: str) -> BaseProcess:
         return forked(one_that_saves_every_step, options, encoder_folder, tmp_path / folder)
 
+    def saved() -> list[int]:
+        return [path.stat().st_mtime_ns for path in (tmp_path / "killed").rglob("state.*")]
+
     start("whole").join(300)
-    began = time.monotonic()
-    start("again").join(300)  # The first one starts the server that all are forked from.
-    seconds = time.monotonic() - began
     killed = 0
-    for _ in range(5):
-        process = start("killed")
-        process.join(rng.uniform(0.2, 0.8) * seconds)
+    for _ in range(4):
+        before, process = saved(), start("killed")
+        while process.is_alive() and saved() == before:
+            time.sleep(0.005)
+        process.join(rng.uniform(0, 0.1))
         killed += process.is_alive()
         process.kill()
         process.join()
