@@ -97,10 +97,11 @@ def of_folder(root: Path) -> Catalogue:
         )
     paths = [path for path, text in found.items() if path == text]
     others = {text: NO_TEXT for path, text in found.items() if path != text}
-    return Catalogue(_source(root), root, paths, paths, pa.table({}), others)
+    return Catalogue(folder_source(root), root, paths, paths, pa.table({}), others)
 
 
-def _source(root: Path) -> str:
+def folder_source(root: Path) -> str:
+    """The source of a folder's catalogue, as `Catalogue.source` and an index's manifest have it."""
     return f"folder {as_text(root.absolute().name)}"
 
 
@@ -128,7 +129,7 @@ def of_products(root: Path) -> Catalogue:
     places = {name: path.relative_to(root).as_posix() for name, path in found.items() if path}
     paths = [places.get(name, known.places[name]) for name in ids]
     notes = products.unnamed(root, known)
-    return Catalogue(_source(root), root, ids, paths, table, notes=notes)
+    return Catalogue(folder_source(root), root, ids, paths, table, notes=notes)
 
 
 def _column(cells: Sequence[str | None], read: Attribute | None) -> pa.Array:

@@ -20,7 +20,9 @@ from rau.datasets.catalogue.people import FEEDBACK
 from rau.datasets.catalogue.products import NAMES
 from rau.datasets.catalogue.sheet import UNKNOWN
 from rau.errors import UserError
-from rau.files import as_text, write_bytes
+from rau.evaluation.calibration import DATASET
+from rau.files import write_bytes
+from rau.search.catalogue import folder_source
 
 COLUMNS = ("reference", "target", "caption", "accepted")
 # Spreadsheets interpret cells with this beginning as formulas, but as text after a no-break space.
@@ -41,7 +43,7 @@ def read_by(folder: Path, source: str) -> str:
             f"warning: no data set reads answers from {folder}: keep them in "
             f"<dataset.root>/{FEEDBACK}, beside {NAMES[0]}, to learn from them"
         )
-    if source != f"folder {as_text(root.name)}" and not source.startswith("data set catalogue@"):
+    if source != folder_source(root) and not source.startswith(f"{DATASET}catalogue@"):
         return (
             f"warning: the answers in {folder} will not be read: they name pictures of {source}, "
             f"not of {tables[0]} there"
