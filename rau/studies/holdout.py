@@ -1,5 +1,7 @@
 """Agreement of the rankings on the holdout, used for all selection, and on val."""
 
+import pandas as pd
+
 from rau.report.numbers import minus
 from rau.studies.tables import StudyTables
 
@@ -14,17 +16,22 @@ def rank_correlation(tables: StudyTables) -> float | None:
     The metric is the one that selects epochs; on val it is taken under the headline's protocol.
     None if there are fewer than `FEWEST` variants, all are equal, or val does not have the metric.
     """
+    means = _means(tables)
+    if len(means) < FEWEST or (means.nunique() == 1).any():
+        return None
+    ranks = means.rank()
+    return float(ranks.iloc[:, 0].corr(ranks.iloc[:, 1]))
+
+
+def _means(tables: StudyTables) -> pd.DataFrame:
+    """Means over seeds on the holdout and on val of the variants that have both."""
     runs, protocol = tables.runs, tables.summary.protocol.iloc[0]
     held = [name for name in map(str, runs) if name.startswith(PREFIX)]
     pairs = [(name, f"{protocol}.{name.removeprefix(PREFIX)}") for name in held]
     columns = next(([*pair] for pair in pairs if pair[1] in runs), None)
     if columns is None:
-        return None
-    means = runs.groupby("variant")[columns].mean().dropna()
-    if len(means) < FEWEST or (means.nunique() == 1).any():
-        return None
-    ranks = means.rank()
-    return float(ranks[columns[0]].corr(ranks[columns[1]]))
+        return pd.DataFrame()
+    return runs.groupby("variant")[columns].mean().dropna()
 
 
 def said(tables: StudyTables) -> str:
@@ -32,7 +39,7 @@ def said(tables: StudyTables) -> str:
     found = rank_correlation(tables)
     if found is None:
         return ""
-    count = tables.runs.variant.nunique()
+    count = len(_means(tables))
     return minus(
         f"Spearman's rank correlation of holdout and val over {count} variants: {found:.2f}"
     )
