@@ -25,7 +25,7 @@ from rau.encoders.clip import Encoder, load, save
 from rau.encoders.forward import autocast, normalise, text_features
 from rau.encoders.label import write_label
 from rau.features.cache import Cache
-from rau.features.items import Item
+from rau.features.item import Item
 from rau.files import digest_file
 
 LIMIT = 1 / 0.9

@@ -19,7 +19,7 @@ from bench.random_index import attributes, names, random_index, random_model
 from rau.cpu import cores
 from rau.encoders.clip import Encoder
 from rau.encoders.forward import normalise, text_features
-from rau.features.items import Item
+from rau.features.item import Item
 from rau.search.build import build
 from rau.search.catalogue import Catalogue, of_folder, only
 from rau.search.index import Index

@@ -14,7 +14,7 @@ from rau.project import workspace
 if TYPE_CHECKING:
     from rau.encoders.encoder import Encoder
     from rau.features.cache import Engine
-    from rau.features.items import Item
+    from rau.features.item import Item
     from rau.params import Params
     from rau.schemas import QueryRow
     from rau.shards import Shard

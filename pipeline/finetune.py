@@ -12,7 +12,7 @@ from rau.project import workspace
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rau.features.items import Item
+    from rau.features.item import Item
     from rau.finetuning.processes import Processes
     from rau.params import Params
 

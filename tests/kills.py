@@ -20,7 +20,7 @@ from rau.encoders import small_clip
 from rau.encoders.clip import load
 from rau.features import on_ray
 from rau.features.cache import Cache
-from rau.features.items import Item
+from rau.features.item import Item
 from rau.features.table import read_features
 from rau.files import digest_file
 from rau.params import Params

@@ -14,7 +14,8 @@ import numpy as np
 from rau.encoders.encoder import Encoder
 from rau.errors import UserError
 from rau.features.extraction import ENCODE
-from rau.features.items import Chosen, Digests, Item, Kind, Pair, blocks, digests
+from rau.features.item import Item
+from rau.features.items import Chosen, Digests, Kind, Pair, blocks, digests
 from rau.features.parts import Dtype, Index, Parts
 from rau.features.table import GROUP_ROWS, PAIR, SHARED, write_blocks
 from rau.progress import tqdm

@@ -5,10 +5,8 @@ core. Elsewhere, and with models that threads cannot share, threads load the nex
 encodes.
 """
 
-import hashlib
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing, nullcontext
-from pathlib import Path
 from typing import Any, TypeVar
 
 from torch import Tensor
@@ -16,11 +14,9 @@ from torch import Tensor
 from rau.ahead import ahead
 from rau.devices import threads
 from rau.encoders.encoder import Encoder
-from rau.errors import UserError
-from rau.features.items import Item, Kind, Pair
+from rau.features.item import Item, verified
+from rau.features.items import Kind, Pair
 from rau.features.table import Matrix
-from rau.files import read_bytes
-from rau.pictures import MAX_BYTES
 
 T = TypeVar("T")
 Encoded = Generator[tuple[Sequence[Kind], Matrix], None, None]
@@ -83,15 +79,6 @@ ENCODE: dict[str, Callable[..., Encoded[Any]]] = {
     "texts": encode_texts,
     "pairs": encode_pairs,
 }
-
-
-def verified(item: Item) -> bytes:
-    """The bytes of an image, those whose SHA-256 is the item's key and no others."""
-    remedy = "run `dvc repro --force --single-item download`"
-    content = read_bytes(Path(item.content), MAX_BYTES, remedy)
-    if hashlib.sha256(content).hexdigest() != item.key:
-        raise UserError(f"{item.content} has changed since `download` verified it; {remedy}")
-    return content
 
 
 def encode_batches(

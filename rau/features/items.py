@@ -12,23 +12,13 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from rau.datasets.captions import asked_texts
+from rau.features.item import Item
 from rau.features.table import pair_name
 from rau.schemas import QueryRow
 
 DIGEST_BYTES = 16
 # Looked at together.
 BLOCK_ROWS = 8192
-
-
-class Item(NamedTuple):
-    """One thing to encode: its name in the table, the key of its content, and itself.
-
-    An image's key is the SHA-256 of its file, a text's the text.
-    """
-
-    name: str
-    key: str
-    content: Path | str
 
 
 class Pair(NamedTuple):

@@ -17,8 +17,7 @@ from torch import Tensor
 
 from rau.encoders.clip import Encoder
 from rau.errors import UserError
-from rau.features.extraction import verified
-from rau.features.items import Item
+from rau.features.item import Item, verified
 from rau.files import digest, write_json
 from rau.finetuning.pictures import CHUNK, DecodedPictures, Pictures, Steps
 from rau.params import Section

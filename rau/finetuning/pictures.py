@@ -13,8 +13,7 @@ from torch import Tensor
 
 from rau.ahead import ahead
 from rau.encoders.clip import Encoder
-from rau.features.extraction import verified
-from rau.features.items import Item
+from rau.features.item import Item, verified
 from rau.finetuning.augmentation import Augmentation
 
 CHUNK = 64  # pictures that a thread decodes at a time

@@ -13,7 +13,7 @@ from rau.datasets.captions import all_texts
 from rau.encoders import clip
 from rau.encoders.forward import compute_dtype
 from rau.errors import UserError
-from rau.features.items import Item
+from rau.features.item import Item
 from rau.features.table import SHARED, Features
 from rau.files import digest, digest_sources, new_folder, write_text
 from rau.finetuning import picture_store, record
@@ -43,7 +43,8 @@ SMALL_RATE, LARGE_RATE = 1e-3, 1e-5
 SOURCES = (
     "datasets/captions.py",
     "encoders",
-    "features",
+    "features/item.py",
+    "features/table.py",
     "finetuning",
     "losses",
     "lr_schedule.py",

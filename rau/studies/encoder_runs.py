@@ -9,7 +9,8 @@ from typing import Self
 
 from rau import devices
 from rau.encoders import clip, label
-from rau.features.items import Item, image_items
+from rau.features.item import Item
+from rau.features.items import image_items
 from rau.files import digest, digest_file, digest_files
 from rau.finetuning import run
 from rau.finetuning.processes import Processes

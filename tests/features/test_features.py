@@ -26,7 +26,8 @@ from rau.errors import UserError
 from rau.features import cache, parts
 from rau.features.cache import Cache
 from rau.features.extraction import Encoded, encode_images, encode_texts
-from rau.features.items import Chosen, Item, image_items
+from rau.features.item import Item
+from rau.features.items import Chosen, image_items
 from rau.features.table import (
     Matrix,
     check_made_for,

@@ -20,7 +20,7 @@ from rau.encoders.clip import Encoder
 from rau.errors import UserError
 from rau.features import on_ray
 from rau.features.cache import Cache
-from rau.features.items import Item
+from rau.features.item import Item
 from rau.features.parts import Parts
 from rau.features.table import Features, read_features
 from rau.files import digest_file

@@ -12,7 +12,7 @@ import torch
 from rau.encoders.clip import Encoder
 from rau.errors import UserError
 from rau.features import extraction
-from rau.features.items import Item
+from rau.features.item import Item
 from rau.finetuning import picture_store, pictures
 from rau.finetuning.augmentation import Augmentation
 from rau.progress import tqdm

@@ -12,7 +12,7 @@ from PIL import Image
 from safetensors.torch import save, save_file
 
 from rau.encoders import clip
-from rau.features.items import Item
+from rau.features.item import Item
 from rau.files import write_bytes
 from rau.finetuning import finetuner, run
 from rau.finetuning.processes import Processes
