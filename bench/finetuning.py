@@ -124,7 +124,7 @@ def make_world(
     texts = captions(4 * queries)
     return World(
         encoder,
-        picture_store.load(bench.scratch, encoder, items, (), "always", cores(), lambda _: None),
+        picture_store.load(bench.scratch, encoder, items, (), "always", cores(), True),
         [Path(item.content) for item in items],
         texts,
         random_triplets(queries, len(items), len(texts), torch.device("cpu")),

@@ -2,6 +2,7 @@
 
 import shutil
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -82,6 +83,7 @@ def _finetune(
     from filelock import FileLock
 
     from rau.encoders import clip
+    from rau.features import cache
     from rau.finetuning import record, run
     from rau.schemas import read_galleries, read_queries
 
@@ -95,11 +97,12 @@ def _finetune(
     with FileLock(f"{state}.lock") if processes.first else nullcontext():
         if processes.of_the_first(processes.first and record.is_whole(kept, key)):
             return TAKEN
-        loaded = clip.load(workspace.ENCODER, processes.device)
+        loaded = clip.load(workspace.ENCODER, processes.device, params.features.precision)
         if processes.first:
             stage.warn({"encoder": loaded.name}, params.dataset)
         pictures = workspace.parts() / "pictures"
-        result = run.finetune(params, loaded, material, processes, pictures, state)
+        frozen = partial(cache.cached, workspace.parts(), params.features)
+        result = run.finetune(params, loaded, material, processes, pictures, state, frozen)
         if processes.first:
             run.save(kept, workspace.ENCODER, result, params, key)
             shutil.rmtree(state)

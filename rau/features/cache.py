@@ -10,14 +10,16 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 
 from rau.encoders.encoder import Encoder
 from rau.errors import UserError
 from rau.features.extraction import ENCODE
 from rau.features.item import Item
-from rau.features.items import Chosen, Digests, Kind, Pair, blocks, digests
+from rau.features.items import Chosen, Digests, Kind, Pair, Rows, blocks, digests
 from rau.features.parts import Dtype, Index, Parts
-from rau.features.table import GROUP_ROWS, PAIR, SHARED, write_blocks
+from rau.features.table import GROUP_ROWS, PAIR, SHARED, Matrix, write_blocks
+from rau.params import FeaturesParams
 from rau.progress import tqdm
 from rau.shards import Shard
 from rau.table_metadata import CUT_TEXTS
@@ -106,9 +108,7 @@ class Cache:
     ) -> None:
         """Encode what is missing, then gather the rows in the items' order, in bounded memory."""
         index, keys = self.fill(kind, items, batch, workers)
-        rows = index.find(keys)
-        if lost := np.count_nonzero(rows < 0):
-            raise UserError(f"{lost:,} {kind} lost their part; run it again")
+        rows = self._rows(kind, index, keys)
         groups = (slice(start, start + GROUP_ROWS) for start in range(0, len(items), GROUP_ROWS))
         named = (([item.name for item in items[own]], index.features(rows[own])) for own in groups)
         write_blocks(path, COLUMNS[kind], named, self.metadata() | dict(about or {}))
@@ -143,6 +143,21 @@ class Cache:
         index.add(parts.whole(names))
         return index, keys
 
+    def features(self, kind: str, items: Sequence[Kind], batch: int, workers: int) -> Matrix:
+        """Features (N, d) of the items in their order; those that no part holds are encoded.
+
+        Raises:
+            UserError: as `fill` does.
+        """
+        index, keys = self.fill(kind, items, batch, workers)
+        return index.features(self._rows(kind, index, keys))
+
+    def _rows(self, kind: str, index: Index, keys: Digests) -> Rows:
+        rows = index.find(keys)
+        if lost := np.count_nonzero(rows < 0):
+            raise UserError(f"{lost:,} {kind} lost their part; run it again")
+        return rows
+
     def metadata(self) -> dict[str, str]:
         """Encoder, preprocessing and compute dtype, for the table's schema."""
         return {
@@ -153,6 +168,19 @@ class Cache:
             "space": SHARED,
             "arithmetic": self.compute_dtype,
         }
+
+
+def cached(
+    folder: Path, params: FeaturesParams, encoder: Encoder, kind: str, items: Sequence[Item]
+) -> Matrix:
+    """Features (N, d) of the items in the type that the tables have; see `Cache.features`.
+
+    Args:
+        folder: of parts.
+        kind: `images` or `texts`.
+    """
+    workers = params.workers or torch.get_num_threads()
+    return Cache(folder, encoder, params.dtype).features(kind, items, params.batch_size, workers)
 
 
 def text_items(texts: Sequence[str]) -> list[Item]:

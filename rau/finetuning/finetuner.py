@@ -155,7 +155,10 @@ class Finetuner:
             while self.progress.epoch < self.finetune.epochs and not self._stalled():
                 self._epoch(bar)
         self.processes.wait()  # For the file of the first one.
-        self._load(checkpoint.load_state(self.folder / BEST)[0])
+        tensors, kept = checkpoint.load_state(self.folder / BEST)
+        self._load(tensors)
+        # Of a run that was killed between the two files, the state's may be those before.
+        self.progress.best_epoch, self.progress.best_value = kept["best_epoch"], kept["best_value"]
         return self.progress
 
     def _stalled(self) -> bool:

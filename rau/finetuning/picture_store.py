@@ -3,7 +3,7 @@
 import math
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -71,7 +71,7 @@ def load(
     augment: Sequence[str],
     cache: str,
     workers: int,
-    tell: Callable[[str], None] = print,
+    quiet: bool = False,
 ) -> Pictures:
     """Pictures of the items, from a store where that is asked for or fits.
 
@@ -80,7 +80,7 @@ def load(
         augment: names of random changes; changed pictures are never stored.
         cache: `auto`, `always` or `never`.
         workers: threads that decode.
-        tell: is told of pictures that `auto` finds too many to store.
+        quiet: do not print that there are too many pictures for `auto` to store.
 
     Raises:
         UserError: a picture that cannot be read, a disk that is too small, a damaged store.
@@ -103,7 +103,9 @@ def load(
             reserved = path.stat().st_size if path.exists() else 0
             new = size + len(index.keys) * index.picture_bytes - reserved
             if cache == "auto" and new > SHARE_OF_DISK * shutil.disk_usage(folder).free:
-                tell(f"{size / 2**30:.1f} GiB of pictures do not fit {folder}: decoded each step")
+                if not quiet:
+                    gigabytes = f"{size / 2**30:.1f} GiB"
+                    print(f"{gigabytes} of pictures do not fit {folder}: decoded each step")
                 return decoded
             index = _grow(path, index, replace(decoded, items=list(missing.values())))
     assert index is not None

@@ -136,6 +136,15 @@ class Processes:
             self._fabric.barrier()
 
     @contextmanager
+    def first_ahead(self) -> Iterator[None]:
+        """Let the first process do it before the others, which find what it stored."""
+        if not self.first:
+            self.wait()
+        yield
+        if self.first:
+            self.wait()
+
+    @contextmanager
     def _exchange(self) -> Iterator[None]:
         try:
             yield

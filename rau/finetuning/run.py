@@ -1,6 +1,6 @@
 """A fine-tuned encoder from parameters, an encoder, pictures and queries."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from rau.encoders import clip
 from rau.encoders.forward import compute_dtype
 from rau.errors import UserError
 from rau.features.item import Item
-from rau.features.table import SHARED, Features
+from rau.features.table import SHARED, Features, Matrix
 from rau.files import digest, digest_sources, new_folder, write_text
 from rau.finetuning import picture_store, record
 from rau.finetuning.finetuner import Finetuner, Progress
@@ -40,6 +40,8 @@ from rau.training.triplets import TrainSet, divide, holdout_tasks, triplets_of
 
 # A small network trained here takes a rate that would wreck a large one trained for weeks.
 SMALL_RATE, LARGE_RATE = 1e-3, 1e-5
+# Features (N, d) of items by a tower that is not trained: of `images` or `texts`.
+Frozen = Callable[[clip.Encoder, str, Sequence[Item]], Matrix]
 SOURCES = (
     "datasets/captions.py",
     "encoders",
@@ -104,12 +106,14 @@ def key(params: Params, encoder_key: str, tables: str, items: Sequence[Item]) ->
     own = composer_params(params)
     # What has no effect on the weights is left out.
     speed = {"workers", "picture_cache", "checkpointing", "compile", "devices"}
+    looked_up = own.finetune.towers != "both"
     values = [
         own.finetune.model_dump(exclude=speed),
         own.head.model_dump(),
         own.ua.model_dump(),
         own.train.model_dump(include={"seed", "holdout", "fraction", "noise"}),
         tower_lr(params),
+        own.features.model_dump(include={"dtype", "precision"}) if looked_up else None,
         repr(METHODS[own.head.name]),
     ]
     pictures_digest = digest([[item.name, item.key] for item in items], 64)
@@ -210,6 +214,7 @@ def finetune(
     processes: Processes,
     stores: Path,
     state: Path,
+    frozen: Frozen,
     quiet: bool = False,
 ) -> Finetuned:
     """Train the towers and the composer of `params.finetune`; the encoder's model is changed.
@@ -218,6 +223,7 @@ def finetune(
         encoder: on the device of this process.
         stores: folder of decoded pictures, shared by all runs.
         state: folder that a stopped run resumes from; remove it once the result is saved.
+        frozen: features by a tower that is not trained.
         quiet: show no progress.
 
     Raises:
@@ -227,8 +233,8 @@ def finetune(
     dtype = compute_dtype(tune.precision, processes.device)
     encoder = clip.with_preprocess(encoder, tune.preprocess)
     towers = Towers(encoder, tune, dtype)
-    images, texts = _sides(params, encoder, material, towers, processes, stores)
     towers.eval()
+    images, texts = _sides(params, encoder, material, towers, processes, stores, frozen)
     measure = Measure(material, images, texts, processes.device)
     before = measure.features(material.holdout)
     weights = model_selection.choose_weights(
@@ -272,35 +278,37 @@ def _sides(
     towers: Towers,
     processes: Processes,
     stores: Path,
+    frozen: Frozen,
 ) -> tuple[Encoded | LookedUp, Encoded | LookedUp]:
-    """Pictures and texts, each encoded by its tower or looked up where it is not trained."""
+    """Pictures and texts, each encoded by its tower, or looked up if that is not trained."""
     tune = params.finetune
     workers = tune.workers or torch.get_num_threads()
 
     def decoded(augment: Sequence[str]) -> Pictures:
-        cache = tune.picture_cache
-        return picture_store.load(stores, encoder, material.items, augment, cache, workers)
+        items, cache, quiet = material.items, tune.picture_cache, not processes.first
+        return picture_store.load(stores, encoder, items, augment, cache, workers, quiet)
 
-    if not processes.first:
-        processes.wait()
-    plain = decoded(())
-    if processes.first:
-        processes.wait()
-    changed = decoded(tune.augment) if tune.augment else plain
-    tokens = Texts(*encoder.tokenise(material.names.texts.names))
-    sides: list[Encoded | LookedUp] = []
-    for name, inputs, unchanged, tower in (
-        ("image", changed, plain, towers.images),
-        ("text", tokens, tokens, towers.texts),
-    ):
-        side = Encoded(inputs, unchanged, tower, processes, tune.micro_batch)
-        if name not in towers.trained:
-            towers.eval()
-            names = material.names.images if name == "image" else material.names.texts
-            sides.append(LookedUp(side.encode(torch.arange(len(names.names)))))
-        else:
-            sides.append(side)
-    return sides[0], sides[1]
+    def looked_up(kind: str, items: Sequence[Item]) -> LookedUp:
+        with processes.first_ahead():
+            features = frozen(encoder, kind, items)
+        return LookedUp(torch.from_numpy(features).to(processes.device, torch.float32))
+
+    images: Encoded | LookedUp
+    texts: Encoded | LookedUp
+    if "image" in towers.trained:
+        with processes.first_ahead():
+            plain = decoded(())
+        changed = decoded(tune.augment) if tune.augment else plain
+        images = Encoded(changed, plain, towers.images, processes, tune.micro_batch)
+    else:
+        images = looked_up("images", material.items)
+    listed = material.names.texts.names
+    if "text" in towers.trained:
+        tokens = Texts(*encoder.tokenise(listed))
+        texts = Encoded(tokens, tokens, towers.texts, processes, tune.micro_batch)
+    else:
+        texts = looked_up("texts", [Item(text, text, text) for text in listed])
+    return images, texts
 
 
 class Measure:

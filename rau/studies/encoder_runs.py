@@ -4,11 +4,13 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Self
 
 from rau import devices
 from rau.encoders import clip, label
+from rau.features import cache
 from rau.features.item import Item
 from rau.features.items import image_items
 from rau.files import digest, digest_file, digest_files
@@ -32,7 +34,8 @@ class EncoderSource:
         encoder: folder of the encoder that every run starts from.
         manifest, queries, galleries: tables of the data set.
         images: folder that the manifest's paths are relative to.
-        parts: folder of decoded pictures and of the states that stopped runs resume from.
+        parts: folder of encoded parts, decoded pictures and the states that stopped runs resume
+            from.
     """
 
     encoder: Path
@@ -100,11 +103,14 @@ class EncoderSource:
         material = run.prepare(params, items, queries, galleries, with_val=True)
         state = self.parts / "finetune" / f"study-{self.key(params, data, device.type)}"
         started = time.perf_counter()
-        encoder = clip.load(self.encoder, device)
+        encoder = clip.load(self.encoder, device, params.features.precision)
         processes = Processes(self.device, 1)
         pictures = self.parts / "pictures"
         try:
-            found = run.finetune(params, encoder, material, processes, pictures, state, quiet=True)
+            frozen = partial(cache.cached, self.parts, params.features)
+            found = run.finetune(
+                params, encoder, material, processes, pictures, state, frozen, quiet=True
+            )
         except NotFinite as error:
             shutil.rmtree(state, ignore_errors=True)
             return Result(flat(params), {}, [], {}, {}, {}, failure=str(error))

@@ -1,7 +1,7 @@
 """Fine-tuning: the same weights in pieces, resumed, and on several processes."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -16,6 +16,8 @@ from torch import Tensor
 from rau.encoders import clip
 from rau.encoders.towers import side_of
 from rau.errors import UserError
+from rau.features import extraction
+from rau.features.item import Item
 from rau.finetuning import finetuner, record, run
 from rau.finetuning.finetuner import Distinct, Finetuner
 from rau.methods import METHODS
@@ -68,6 +70,57 @@ def test_only_the_chosen_tower_changes(
     after = tuned(towers=towers, epochs=1).encoder.model.state_dict()
     changed = {side_of(name) for name in before if not before[name].equal(after[name])}
     assert changed == {moved}
+
+
+@pytest.mark.parametrize(("towers", "kind"), [("text", "images"), ("image", "texts")])
+def test_features_of_a_frozen_tower_are_encoded_once_for_all_runs(
+    towers: str, kind: str, tuned: Callable[..., run.Finetuned], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded: list[str] = []
+    own = dict(extraction.ENCODE)
+
+    def counting(name: str) -> Callable[..., Any]:
+        def encode(encoder: clip.Encoder, items: Sequence[Item], *rest: Any) -> Any:
+            encoded.extend([name] * len(items))
+            return own[name](encoder, items, *rest)
+
+        return encode
+
+    for name in own:
+        monkeypatch.setitem(extraction.ENCODE, name, counting(name))
+    first = tuned(towers=towers, epochs=1)
+    assert set(encoded) == {kind}
+    encoded.clear()
+    second = tuned(towers=towers, epochs=2)
+    assert not encoded
+    assert [row["loss"] for row in first.progress.history] != [
+        row["loss"] for row in second.progress.history
+    ]
+
+
+def test_a_run_killed_between_its_two_files_knows_the_epoch_of_its_weights(
+    tuned: Callable[..., run.Finetuned], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = iter([1.0, 2.0, 3.0])
+
+    def measure(*_: Any) -> dict[str, float]:
+        return {"holdout_mean_of_r10_r50": next(values)}
+
+    def killed(self: Finetuner) -> None:
+        if self.progress.epoch == 2:
+            raise KeyboardInterrupt
+        save(self)
+
+    save = Finetuner._save
+    monkeypatch.setattr(run.Measure, "__call__", measure)
+    with monkeypatch.context() as patched:
+        patched.setattr(Finetuner, "_save", killed)
+        with pytest.raises(KeyboardInterrupt):
+            tuned()
+    # Its second epoch was the best; done again, on another device say, it is not.
+    values = iter([1.5])
+    progress = tuned().progress
+    assert (progress.best_epoch, progress.best_value) == (2, 3.0)
 
 
 @pytest.mark.parametrize("composer", ["sum", "head"])

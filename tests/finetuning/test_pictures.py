@@ -11,8 +11,7 @@ import torch
 
 from rau.encoders.clip import Encoder
 from rau.errors import UserError
-from rau.features import extraction
-from rau.features.item import Item
+from rau.features.item import Item, verified
 from rau.finetuning import picture_store, pictures
 from rau.finetuning.augmentation import Augmentation
 from rau.progress import tqdm
@@ -110,7 +109,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], list[str]]:
             monkeypatch.setattr(module, "verified", stopping)
         return names
 
-    own = extraction.verified
+    own = verified
     return count
 
 
@@ -180,22 +179,25 @@ def test_a_damaged_store_is_one_line(encoder: Encoder, tmp_path: Path, damage: s
     load()
 
 
+@pytest.mark.parametrize("quiet", [False, True])
 def test_a_store_that_does_not_fit_is_left(
-    encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    quiet: bool,
+    encoder: Encoder,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     items = world.pictures(tmp_path / "images")
     monkeypatch.setattr(picture_store, "SHARE_OF_DISK", 1e-12)
-    said: list[str] = []
-    found = picture_store.load(tmp_path / "store", encoder, items, (), "auto", 1, said.append)
+    found = picture_store.load(tmp_path / "store", encoder, items, (), "auto", 1, quiet)
     assert isinstance(found, pictures.DecodedPictures)
-    assert "decoded each step" in said[0]
+    assert ("decoded each step" in capsys.readouterr().out) != quiet
 
 
 def test_changes_are_of_the_seed_and_the_row(encoder: Encoder, tmp_path: Path) -> None:
     items = world.pictures(tmp_path / "images")
-    source = picture_store.load(
-        tmp_path, encoder, items, ("flip", "crop", "colour"), "auto", 2, lambda text: None
-    )
+    changes = ("flip", "crop", "colour")
+    source = picture_store.load(tmp_path, encoder, items, changes, "auto", 2)
     first, again, other = read(source), read(source), read(source, seed=1)
     assert all(a.equal(b) for a, b in zip(first, again, strict=True))
     assert not any(a.equal(b) for a, b in zip(first, other, strict=True))

@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections.abc import Callable, Mapping
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from PIL import Image
 from safetensors.torch import save, save_file
 
 from rau.encoders import clip
+from rau.features import cache
 from rau.features.item import Item
 from rau.files import write_bytes
 from rau.finetuning import finetuner, run
@@ -89,7 +91,8 @@ def finetune(chosen: Params, encoder: Path, folder: Path) -> run.Finetuned:
     material = run.prepare(chosen, pictures(folder / "images"), queries(), gallery())
     loaded = clip.load(encoder, torch.device("cpu"))
     stores, state = folder / "pictures", folder / "state"
-    return run.finetune(chosen, loaded, material, processes, stores, state)
+    frozen = partial(cache.cached, folder / "parts", chosen.features)
+    return run.finetune(chosen, loaded, material, processes, stores, state, frozen)
 
 
 def rising_values() -> Callable[..., dict[str, float]]:

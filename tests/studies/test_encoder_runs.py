@@ -1,5 +1,6 @@
 """The study `finetune`: every run trains an encoder, and is paired within its regime of data."""
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -87,6 +88,14 @@ def test_every_regime_has_every_composer_with_as_many_steps() -> None:
         assert partner.params.head.name == "deterministic"
         assert (partner.x["fraction"], partner.x["noise"]) == regime
         assert variant.params.finetune == partner.params.finetune
+
+
+def test_quick_asks_every_regime_and_all_composers_of_all_queries() -> None:
+    sizes = plan.Plan("quick", 1, 1, 1, 1)
+    found = FINETUNE.variants(plan.base(small(), sizes), sizes, {})
+    regimes = Counter((variant.x["fraction"], variant.x["noise"]) for variant in found)
+    assert regimes.pop((1.0, 0.0)) == 8
+    assert regimes == dict.fromkeys([(0.3, 0), (0.1, 0), (1, 0.2), (1, 0.4), (0.3, 0.4)], 3)
 
 
 def test_a_run_trains_its_encoder_and_measures_val(source: EncoderSource) -> None:

@@ -1,6 +1,5 @@
 """Encoders trained along: which composer, in every regime of data."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 from matplotlib.figure import Figure
@@ -12,7 +11,7 @@ from rau.report import metric_names
 from rau.studies import answers
 from rau.studies.figures import intervals, pick
 from rau.studies.grid import costs
-from rau.studies.plan import Plan, Preset, Tuned, Variant, parts, variant, where
+from rau.studies.plan import Plan, Tuned, Variant, parts, variant, where
 from rau.studies.registry import Study
 from rau.studies.tables import StudyTables
 
@@ -20,11 +19,10 @@ from rau.studies.tables import StudyTables
 OTHERS = ("mur", "pcmepp")
 # Pairs of `train.fraction` and `train.noise`. Of a tenth of the queries with 40 % of them wrong
 # nothing is learned: the composer keeps its start, at every rate that was tried.
-REGIMES: Mapping[Preset, tuple[tuple[float, float], ...]] = {
-    "smoke": ((1.0, 0.0), (0.25, 0.4)),
-    "quick": ((1.0, 0.0), (0.1, 0.0), (0.3, 0.4)),
-    "full": ((1.0, 0.0), (0.3, 0.0), (0.1, 0.0), (1.0, 0.2), (1.0, 0.4), (0.3, 0.4)),
-}
+REGIMES = ((1.0, 0.0), (0.3, 0.0), (0.1, 0.0), (1.0, 0.2), (1.0, 0.4), (0.3, 0.4))
+SMOKE_REGIMES = ((1.0, 0.0), (0.25, 0.4))
+# Parts (ISU, CSU, DR) that `quick` compares if queries are few or wrong.
+QUICK_PARTS = ((False, False, False), (True, False, False), (True, True, True))
 
 
 def variants(params: Params, sizes: Plan, tuned: Tuned) -> list[Variant]:
@@ -39,8 +37,9 @@ def variants(params: Params, sizes: Plan, tuned: Tuned) -> list[Variant]:
     composers = {
         METHODS[name].label: {"head.name": name} for name in (RAW_SUM, DETERMINISTIC, *OTHERS)
     } | dict(parts(params, *own) for own in combined)
+    few = {parts(params, *own)[0] for own in QUICK_PARTS} if sizes.preset == "quick" else composers
     rows = []
-    for fraction, noise in REGIMES[sizes.preset]:
+    for fraction, noise in SMOKE_REGIMES if sizes.preset == "smoke" else REGIMES:
         place = where(fraction, noise)
         changes = {
             "finetune.composer": "head",
@@ -49,8 +48,8 @@ def variants(params: Params, sizes: Plan, tuned: Tuned) -> list[Variant]:
             "train.fraction": fraction,
             "train.noise": noise,
         }
-        for label, own in composers.items():
-            changed = {**changes, **own}
+        for label in composers if (fraction, noise) == REGIMES[0] else few:
+            changed = {**changes, **composers[label]}
             found = variant(f"{label}{place}", params, changed, fraction=fraction, noise=noise)
             rows.append(replace(found, partner=f"{deterministic}{place}"))
     return rows
