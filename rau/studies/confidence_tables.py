@@ -20,8 +20,10 @@ RESAMPLES, SEED = 300, 0
 COSINE, SIGMA = FREE[0], "σ² of the query"
 # The number of true answers as a ridge regression predicts it, and as it is.
 PREDICTED, TRUE = "number of answers, predicted", "number of answers, true"
+# Of `FREE`, what the scores and the text alone show.
+WITHOUT_SIGMA = tuple(name for name in FREE if not name.startswith("σ²"))
 # What is fitted on the holdouts.
-LEARNED = (*learned_confidence.MODELS, PREDICTED)
+LEARNED = (*learned_confidence.MODELS, *learned_confidence.EVIDENTIAL, PREDICTED)
 LABELS = (*(f"hit at {k}" for k in CUTS), "average precision")
 # The label of curves, of the page, and of the models where the label is no hit.
 MAIN = "hit at 10"
@@ -115,6 +117,9 @@ class Evidence:
         found["category"] = Predictor(of_val, of_held)
         learned = learned_confidence.predict(self.holdout, self.val, held)
         found |= {name: Predictor(scores, probable=True) for name, scores in learned.items()}
+        evidence = learned_confidence.evidence(self.holdout, self.val, held)
+        probability = learned_confidence.EVIDENTIAL[0]
+        found |= {n: Predictor(own, probable=n == probability) for n, own in evidence.items()}
         answers = learned_confidence.answers(self.holdout, self.val)
         if answers is not None:
             found[PREDICTED] = Predictor(answers)
@@ -270,7 +275,7 @@ def _over_free(
     That is the strictest rival of what is learned.
     """
     areas = {name: drawn[name]["AUROC"] for name in drawn if "AUROC" in drawn[name]}
-    free = [name for name in FREE if name in areas and not name.startswith("σ²")]
+    free = [name for name in WITHOUT_SIGMA if name in areas]
     if free:
         best = areas[max(free, key=lambda name: float(np.nan_to_num(areas[name][0])))]
         for name in drawn:

@@ -5,18 +5,26 @@ all seeds are queries whose answers come from heads that never saw them (cross-f
 penalty is the one with the least log loss on a seed's holdout when fitted on those of the others.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rau.studies import evidential
+
 Floats = NDArray[np.float64]
 Arrays = Mapping[str, NDArray[Any]]
+# Probabilities of hits (Q,) of inputs (Q, D).
+Model = Callable[[Floats], Floats]
 # Inverse penalties of the weights of standardised inputs, the strongest first.
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+# Weight decay of the evidential network, the strongest first.
+DECAYS = (10.0, 1.0, 0.1)
 RIDGE = 20.0
 MODELS = {"logistic, free": False, "logistic, with features": True}
+# The probability that the evidential network gives, and how much evidence it has.
+EVIDENTIAL = ("evidential, probability", "evidential, evidence")
 
 
 def categories(sides: Sequence[Arrays]) -> int:
@@ -50,40 +58,78 @@ def predict(
     found = {}
     for name, features in MODELS.items():
         rows = [inputs(one, features, count) for one in held]
-        model = _fit(rows, label, _strength(rows, label))
+        model = _logistic(rows, label, _best(_logistic, STRENGTHS, rows, label))
         if model is not None:
-            asked = [inputs(one, features, count) for one in val]
-            found[name] = [np.asarray(model.predict_proba(own)[:, 1]) for own in asked]
+            found[name] = [model(inputs(one, features, count)) for one in val]
     return found
 
 
-def _strength(rows: Sequence[Floats], label: Sequence[Floats]) -> float:
-    """The inverse penalty with the least log loss on the holdouts left out."""
+def evidence(
+    held: Sequence[Arrays], val: Sequence[Arrays], label: Sequence[Floats]
+) -> dict[str, list[Floats]]:
+    """What `EVIDENTIAL` names, of val's queries for each seed; arguments as in `predict`."""
+    count = categories([*held, *val])
+    rows = [inputs(one, True, count) for one in held]
+    model = _evidential(rows, label, _best(_hits, DECAYS, rows, label))
+    if model is None:
+        return {}
+    told = [model(inputs(one, True, count)) for one in val]
+    return {name: [own[place] for own in told] for place, name in enumerate(EVIDENTIAL)}
 
-    def loss(strength: float) -> float:
+
+def _best(
+    fit: Callable[[Sequence[Floats], Sequence[Floats], float], Model | None],
+    options: Sequence[float],
+    rows: Sequence[Floats],
+    label: Sequence[Floats],
+) -> float:
+    """The option with the least log loss on the holdouts left out."""
+
+    def loss(option: float) -> float:
         losses = []
         for out in range(len(rows)):
             kept = [place for place in range(len(rows)) if place != out]
-            model = _fit([rows[p] for p in kept], [label[p] for p in kept], strength)
+            model = fit([rows[p] for p in kept], [label[p] for p in kept], option)
             if model is not None:
-                told = np.clip(model.predict_proba(rows[out])[:, 1], 1e-9, 1 - 1e-9)
+                told = np.clip(model(rows[out]), 1e-9, 1 - 1e-9)
                 losses.append(np.where(label[out] > 0, -np.log(told), -np.log(1 - told)).mean())
         return float(np.mean(losses)) if losses else 0.0
 
-    return min(STRENGTHS, key=loss)
+    return min(options, key=loss)
 
 
-def _fit(rows: Sequence[Floats], label: Sequence[Floats], strength: float) -> Any:
+def _logistic(rows: Sequence[Floats], label: Sequence[Floats], strength: float) -> Model | None:
     """A logistic regression; None without hits or without misses."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    hits = np.concatenate(label) if label else np.zeros(1)
-    if hits.min() == hits.max():
+    hits = _both(label)
+    if hits is None:
         return None
     model = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=500))
-    return model.fit(np.concatenate(rows), hits)
+    model.fit(np.concatenate(rows), hits)
+    return lambda own: np.asarray(model.predict_proba(own)[:, 1])
+
+
+def _evidential(
+    rows: Sequence[Floats], label: Sequence[Floats], decay: float
+) -> evidential.Evidential | None:
+    """An evidential network; None without hits or without misses."""
+    hits = _both(label)
+    return None if hits is None else evidential.fit(np.concatenate(rows), hits, decay)
+
+
+def _hits(rows: Sequence[Floats], label: Sequence[Floats], decay: float) -> Model | None:
+    """The probabilities of an evidential network."""
+    model = _evidential(rows, label, decay)
+    return None if model is None else lambda own: model(own)[0]
+
+
+def _both(label: Sequence[Floats]) -> Floats | None:
+    """All labels; None if all are alike."""
+    hits = np.concatenate(label) if label else np.zeros(1)
+    return None if hits.min() == hits.max() else hits
 
 
 def answers(held: Sequence[Arrays], val: Sequence[Arrays]) -> list[Floats] | None:

@@ -32,6 +32,7 @@ STATISTICS = (
     "studies/by_seed.py",
     "studies/confidence_tables.py",
     "studies/defined/distributions.py",
+    "studies/evidential.py",
     "studies/learned_confidence.py",
     "studies/plan.py",
     "studies/study.py",

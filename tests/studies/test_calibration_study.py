@@ -124,6 +124,7 @@ def test_what_is_learned_beats_what_is_free_where_there_is_something_to_learn(
     over = row(found, "logistic, with features", confidence_tables.OVER_FREE)
     assert over["mean"] == pytest.approx(learned["mean"] - best["mean"], abs=1e-5)
     assert over.low > 0.05
+    assert row(found, "evidential, probability", "AUROC")["mean"] > best["mean"] + 0.1
     assert row(found, "logistic, free", "AUROC")["mean"] == pytest.approx(best["mean"], abs=0.05)
     assert row(found, "number of answers, predicted", "AUROC")["mean"] < 0.3
     for predictor in (COSINE, SIGMA, "σ² shuffled", "agreement of seeds", "category"):

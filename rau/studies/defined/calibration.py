@@ -11,7 +11,6 @@ from rau.params import Params
 from rau.report.numbers import minus
 from rau.studies import confidence_tables as tables_of
 from rau.studies.confidence_tables import ALL, COSINE, MAIN, OVER_FREE, Evidence
-from rau.studies.evidence import FREE
 from rau.studies.figures import panels
 from rau.studies.grid import Grid, interval
 from rau.studies.plan import Plan, Tuned, Variant, variant
@@ -154,7 +153,7 @@ def answer(tables: StudyTables) -> str:
     found, label = tables.own["confidence"], METHODS["rau"].label
     areas = _pick(found, label, MAIN, "AUROC").set_index("predictor")["mean"]
     over = _pick(found, label, MAIN, OVER_FREE).set_index("predictor")
-    free = areas[[name for name in FREE if not name.startswith("σ²")]]
+    free = areas[list(tables_of.WITHOUT_SIGMA)]
     told = f"AUROC {areas[tables_of.SIGMA]:.3f} by σ, {free.max():.3f} by {free.idxmax()}"
     learned = [
         f"{name} {interval(over.loc[name, ['mean', 'low', 'high']], '{:+.3f}')}"
