@@ -1,7 +1,6 @@
 """Stage `report` of the studies: create their page and figures from their tables."""
 
 from pipeline import stage
-from pipeline.study import TRIALS
 from rau.project import workspace
 
 
@@ -11,6 +10,7 @@ def main() -> None:
     from rau.evaluation.run_metrics import DatasetLabel
     from rau.features.table import read_features
     from rau.files import write_bytes, write_json, write_text
+    from rau.project.study_runs import TRIALS
     from rau.report.html import png
     from rau.schemas import read_csv, read_galleries, read_images, read_queries
     from rau.studies import registry, study_page

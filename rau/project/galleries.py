@@ -1,14 +1,19 @@
 """The val gallery of the project's data set, for searches."""
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from rau import cpu
 from rau.project import workspace
 
 if TYPE_CHECKING:
+    from rau.params import Params
     from rau.search.catalogue import Catalogue
     from rau.search.model import Model
+
+# Alias of the model that was registered last.
+NEWEST = "newest"
 
 
 def catalogue_of() -> "Catalogue":
@@ -49,3 +54,30 @@ def index(folder: Path, model: "Model") -> str:
     batch = params.features.batch_size
     made, changes = build.build(folder, catalogue_of(), model, "exact", batch, workers)
     return f"{len(made):,} pictures; {changes}"
+
+
+def log_search(params: "Params", uri: str, artifacts: Path, run: str) -> str:
+    """Log a search over the val gallery as a model of an MLflow run, registered as
+    `rau-<data set>`.
+
+    Args:
+        uri: URI of the MLflow store; `artifacts` is its folder if the store is a database file.
+
+    Returns:
+        The model's name and what it searches, in words.
+
+    Raises:
+        UserError: as in `index`, or when the project's model is missing or damaged.
+        TrackingUnavailable: if the store cannot be used, or has no such run.
+    """
+    from rau import devices
+    from rau.project import named_models
+    from rau.search import exported
+
+    device, trust = devices.choose(params.train.device), params.encoder.trust_remote_code
+    with TemporaryDirectory() as temporary, named_models.opened(".", device, trust) as model:
+        folder = Path(temporary) / "index"
+        gallery = index(folder, model)
+        name = f"rau-{params.dataset.name}"
+        logged = exported.log(folder, uri, artifacts, run, name, NEWEST, False, trust)
+    return f"models:/{name}@{NEWEST}, version {logged.version}, val gallery {gallery}"

@@ -77,6 +77,8 @@ STUDIES: Mapping[str, str] = {
         "cost": "cost",
     }.items()
 }
+# The tuning, which is executed like a study.
+TUNE = "tune"
 # Studies that `python -m pipeline.study` executes by default, after the tuning.
 USUAL = ("methods", "ablation", "theta", "n")
 

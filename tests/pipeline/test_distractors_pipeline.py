@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.track import final_metrics
 from rau.evaluation.run_metrics import RunMetrics
 from rau.features.table import read_features, write_features
+from rau.project.run_record import final_metrics
 from tests.project import stage, use
 
 

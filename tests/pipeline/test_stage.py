@@ -4,17 +4,14 @@ import errno
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
 
 from pipeline import stage
 from rau.errors import UserError
-from rau.files import digest_files
 from rau.memory import peak_memory_bytes
 from rau.params import DatasetParams
-from rau.project import workspace
 
 
 @pytest.mark.parametrize(
@@ -86,33 +83,3 @@ def test_a_large_parent_is_not_counted() -> None:
     code = "from rau.memory import peak_memory_bytes; print(peak_memory_bytes())"
     child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert peak_memory_bytes() > len(ballast) > int(child.stdout)
-
-
-def test_the_fullest_gpu_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    cuda = SimpleNamespace(
-        is_initialized=lambda: False,
-        device_count=lambda: 2,
-        max_memory_allocated=lambda device: 100 * (device + 1),
-    )
-    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))
-    assert stage.peak_device_bytes() is None
-    cuda.is_initialized = lambda: True
-    assert stage.peak_device_bytes() == 200
-    monkeypatch.delitem(sys.modules, "torch")
-    assert stage.peak_device_bytes() is None
-
-
-def test_a_damaged_timing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    output = tmp_path / "output"
-    output.touch()
-    assert stage.read_timing("train", [output]) is None
-    path = workspace.timing("train", digest_files([output]))
-    path.parent.mkdir(parents=True)
-    path.write_text('{"seconds": 1.5, "peak_memory_bytes": 7}')
-    found = stage.read_timing("train", [output])
-    assert found == stage.Timing(seconds=1.5, peak_memory_bytes=7)
-    for damage in ("{", "[]", '{"seconds": NaN, "peak_memory_bytes": 7}', '{"seconds": 1}'):
-        path.write_text(damage)
-        with pytest.raises(UserError, match=r"train-.*\.json: .*; remove it"):
-            stage.read_timing("train", [output])

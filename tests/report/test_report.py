@@ -12,9 +12,9 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from pipeline.track import final_metrics
 from rau.errors import UserError
 from rau.evaluation.run_metrics import RunMetrics
+from rau.project.run_record import final_metrics
 from rau.report import examples, published_results, run_page, run_plots
 from rau.report.image_strips import GAP, GONE, INK, RELEVANT, TARGET, TILE, Strip, draw
 from rau.retrieval.protocols import FASHIONIQ

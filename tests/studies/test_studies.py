@@ -10,8 +10,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline import study as running
-from pipeline import study_track
 from rau.errors import UserError
 from rau.files import write_json
 from rau.methods import DETERMINISTIC, METHODS
@@ -19,6 +17,7 @@ from rau.models.checkpoint import save_state
 from rau.models.config import canonical
 from rau.models.head import ComposedHead
 from rau.params import Params, StudyParams, UaParams
+from rau.project import study_runs
 from rau.report.html import mark
 from rau.report.numbers import signed
 from rau.schemas import GalleryRow, ends
@@ -128,7 +127,7 @@ def test_a_study_that_could_not_be_answered_is_refused_before_its_runs(tmp_path:
         study.run_study("finetune", towers, {}, store)
     heads = plan.changed(tiny(), {"train.start": "finetuned"})
     with pytest.raises(UserError, match=r"train\.start: heads of a study"):
-        running.store(heads, local(1))
+        study_runs.store(heads, local(1))
     assert not (tmp_path / "runs").exists()
 
 
@@ -335,14 +334,6 @@ def test_a_study_that_counts_failures_pairs_what_is_left(
     assert StudyTables.read(tmp_path / "b").runs.failure.notna().sum() == 2
     with pytest.raises(UserError, match=r"study a: 2 of 4 runs failed, the first with seed 0: not"):
         study.run_study("a", params, {}, store)
-
-
-def test_a_whole_run_of_a_variant_of_which_another_failed_is_tracked() -> None:
-    common = study_track._Common("d", {}, None, {"seed"}, "original", "recall_at_1", {})
-    row = {"variant": "a", "seed": 1, "run": "k", "original.recall_at_1": 2.0}
-    assert study_track._child(common, row).tags == {"variant": "a", "run": "k"}
-    failed = study_track._child(common, row | {"failure": "loss"})
-    assert failed.tags == {"variant": "a", "run": "k", "failure": "loss"}
 
 
 def test_key_knows_what_matters() -> None:

@@ -1,0 +1,111 @@
+"""The project's studies: workers, the store of their runs, and execution into its tables."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from rau import cpu
+from rau.errors import UserError
+from rau.files import write_json, write_text
+from rau.params import Params
+from rau.project import workspace
+from rau.studies import registry, study
+from rau.studies.encoder_runs import EncoderSource
+from rau.studies.local_workers import LocalWorkers
+from rau.studies.plan import Tuned
+from rau.studies.run_store import RunStore
+from rau.studies.runs import Source
+from rau.studies.workers import Workers
+
+TUNED, TRIALS = Path(registry.TUNE, "tuned.json"), Path(registry.TUNE, "trials.csv")
+
+
+def execute(names: Sequence[str], params: Params) -> None:
+    """Execute the runs of studies that are not stored yet, and write the studies' tables.
+
+    Args:
+        names: keys of `registry.STUDIES`, or `registry.TUNE` for the tuning; empty for the tuning
+            and the studies of `registry.USUAL`, with an estimated duration of all.
+
+    Raises:
+        UserError: when a study cannot be made with these parameters, or its runs fail.
+    """
+    with connected(params) as workers:
+        if not names:
+            study.announce(registry.USUAL, params, store(params, workers))
+        for name in names or (registry.TUNE, *registry.USUAL):
+            _execute(name, params, workers)
+
+
+def _execute(name: str, params: Params, workers: Workers) -> None:
+    """Execute the tuning, or a study with the chosen parameters."""
+    folder = workspace.studies(params.dataset.name)
+    if name == registry.TUNE:
+        trials, choice = study.tune(params, store(params, workers))
+        write_text(folder / TRIALS, trials.to_csv(index=False))
+        write_json(folder / TUNED, choice.model_dump())
+        return
+    own = registry.load(name)
+    runs = store(params, workers, own.encoders)
+    study.run_study(name, params, changes(own, params, runs), runs).write(folder / name)
+
+
+def changes(own: registry.Study, params: Params, runs: RunStore) -> Tuned:
+    """The changes that the tuning chose, by method; none for a study that does not use them.
+
+    Raises:
+        UserError: as in `rau.studies.study.tuned`.
+    """
+    path = workspace.studies(params.dataset.name) / TUNED
+    return study.tuned(path, params, runs) if own.tuned else {}
+
+
+@contextmanager
+def connected(params: Params) -> Iterator[Workers]:
+    """Yield the workers that execute runs: processes of this machine or of a cluster."""
+    device, jobs = params.train.device, params.study.jobs
+    if params.study.engine == "ray":
+        from rau.studies.ray_workers import ray_workers
+
+        with ray_workers(device, jobs) as workers:
+            yield workers
+    else:
+        yield LocalWorkers(device, jobs=jobs, cores=cpu.cores())
+
+
+def store(params: Params, workers: Workers, encoders: bool = False) -> RunStore:
+    """The run store shared by all studies; its paths are absolute, so that all nodes find them.
+
+    Args:
+        encoders: whether every run trains its own encoder.
+
+    Raises:
+        UserError: when the parameters name a head, or a start, that studies do not use.
+    """
+    if params.train.head is not None:
+        raise UserError("train.head: a study trains heads of its own; set it to null")
+    if params.train.start != "fresh":
+        raise UserError("train.start: heads of a study start fresh; set it to fresh")
+    name, here = params.dataset.name, Path.cwd()
+    queries, galleries = (here / workspace.table(name, kind) for kind in ("queries", "galleries"))
+    source: Source | EncoderSource
+    if encoders:
+        source = EncoderSource(
+            encoder=here / workspace.ENCODER,
+            manifest=here / workspace.manifest(name),
+            queries=queries,
+            galleries=galleries,
+            images=workspace.store(params.dataset),
+            parts=workspace.parts(),
+            device=workers.device,
+        )
+    else:
+        source = Source(
+            images=here / workspace.features(name, "images"),
+            texts=here / workspace.features(name, "texts"),
+            queries=queries,
+            galleries=galleries,
+            device=workers.device,
+            listed=here / workspace.table(name, "images"),
+        )
+    return RunStore(workspace.parts() / "runs", source, workers)
