@@ -1,20 +1,17 @@
 """The metrics and rankings of a run: a trained head and its baselines."""
 
-import itertools
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Self, cast, get_args
+from typing import Self, cast
 
 import pyarrow as pa
-from pydantic import ConfigDict, Field, PositiveInt, ValidationError, model_validator
 from torch import Tensor
 
 from rau.datasets import coverage
-from rau.datasets.captions import Join
 from rau.errors import UserError
-from rau.evaluation import benchmark
+from rau.evaluation import benchmark, head_record
 from rau.evaluation.diagnostics import diagnose
 from rau.evaluation.distractors import Distractors
 from rau.evaluation.run_metrics import DatasetLabel, RunMetrics, TrainingSummary
@@ -23,7 +20,7 @@ from rau.methods import METHODS
 from rau.models import baselines, checkpoint
 from rau.models.config import canonical
 from rau.models.head import ComposedHead
-from rau.params import Params, first_error
+from rau.params import Params
 from rau.retrieval import protocols
 from rau.retrieval.composed import COMPOSED, Composed
 from rau.retrieval.feature_set import FeatureSet
@@ -34,38 +31,12 @@ from rau.schemas import GalleryRow, ImageRow, QueryRow
 REMEDY = "run `python -m pipeline.train` and `python -m pipeline.deterministic` again"
 
 
-class HeadRecord(TrainingSummary):
-    """The record saved with a trained head.
-
-    Attributes:
-        features: metadata of the features that it was trained on.
-        joins_captions: whether queries have several captions, so that a single one is written as
-            one of them (`rau.datasets.captions.single_text`).
-    """
-
-    model_config = ConfigDict(extra="ignore")
-
-    features: dict[str, str]
-    best_value: Annotated[float, Field(allow_inf_nan=False)]
-    threads: PositiveInt
-    joins_captions: bool
-
-    @model_validator(mode="after")
-    def _weights(self) -> Self:
-        if self.queries.get("train") == 0:
-            return self
-        choices = itertools.product(get_args(protocols.Reference), get_args(Join))
-        if absent := {weight_key(*choice) for choice in choices} - {*self.text_weights}:
-            raise ValueError(f"text_weights has no {min(absent)}")
-        return self
-
-
 @dataclass(frozen=True)
 class TrainedHead:
     """A trained head, its record, and its name in tables."""
 
     head: ComposedHead
-    record: HeadRecord
+    record: head_record.HeadRecord
     label: str
 
     @classmethod
@@ -75,12 +46,7 @@ class TrainedHead:
         Raises:
             UserError: when the head is damaged, or was trained on different features.
         """
-        head, extra = checkpoint.load(folder, features.device)
-        try:
-            record = HeadRecord.model_validate(extra)
-        except ValidationError as error:
-            key, message = first_error(error)
-            raise UserError(f"{folder}: the head's {key}: {message}; {REMEDY}") from error
+        head, record = head_record.read(folder, features.device, REMEDY)
         pair = features.images, features.texts
         check_made_for(pair, record.features, head.config.d_image, head.config.d_text, REMEDY)
         return cls(head, record, METHODS[head.config.name].label)

@@ -116,10 +116,11 @@ def check_encoder(name: str) -> None:
     Raises:
         UserError: when it was trained with another encoder, or does not exist.
     """
-    from rau.models import checkpoint
+    from rau.evaluation import head_record
 
     with TemporaryDirectory() as temporary:
-        found = checkpoint.load(head(name, Path(temporary)).folder, "cpu")[1].get("features", {})
+        folder = head(name, Path(temporary)).folder
+        found = head_record.read(folder, "cpu", "train it again")[1].features
     own = _key(workspace.ENCODER)
     if found.get("key") != own:
         raise UserError(
@@ -171,12 +172,12 @@ def _of_run(run: str, into: Path) -> Found | None:
 
     The encoder is not an artifact of the run: it is the project's encoder with the same key.
     """
-    from rau.models import checkpoint
+    from rau.evaluation import head_record
 
     folder = _head_of_run(run, into)
     if folder is None:
         return None
-    key = checkpoint.load(folder, "cpu")[1]["features"]["key"]
+    key = head_record.read(folder, "cpu", "name another run")[1].features.get("key")
     for encoder in _encoders():
         with suppress(UserError):
             if _key(encoder) == key:

@@ -12,19 +12,17 @@ from typing import Self
 
 import torch
 from PIL.Image import Image
-from pydantic import ValidationError
 from torch import Tensor
 from torch.nn import functional as F
 
 from rau.datasets.captions import Join, query_texts, single_text
 from rau.encoders import encoder as encoders
 from rau.errors import UserError
+from rau.evaluation import head_record
 from rau.evaluation.calibration import FILE, Calibration
-from rau.evaluation.run import HeadRecord
 from rau.files import digest, digest_file
 from rau.models import checkpoint
 from rau.models.head import ComposedHead
-from rau.params import first_error
 
 ENCODER = "encoder"
 NEUTRAL = 0.5
@@ -60,13 +58,7 @@ class Model:
         Raises:
             UserError: if one is missing or damaged, or the head was trained on another encoder.
         """
-        composer, extra = checkpoint.load(head, device)
-        try:
-            record = HeadRecord.model_validate(extra)
-        except ValidationError as error:
-            key, message = first_error(error)
-            remedy = "train it again with `dvc repro`"
-            raise UserError(f"{head}: the head's {key}: {message}; {remedy}") from error
+        composer, record = head_record.read(head, device, "train it again with `dvc repro`")
         loaded = encoders.load_maker(encoder, device, record.features, trust_remote_code)
         weights = digest_file(head / checkpoint.WEIGHTS)
         key = digest([loaded.key, record.features.get("arithmetic"), weights], 32)

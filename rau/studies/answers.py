@@ -1,7 +1,6 @@
 """Summaries of a study in a sentence or two, with differences and their intervals."""
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
 import pandas as pd
 
@@ -10,12 +9,11 @@ from rau.report.numbers import minus
 from rau.studies.figures import pick
 from rau.studies.grid import interval_of
 from rau.studies.plan import compared
-from rau.studies.tables import StudyTables
+from rau.studies.tables import Statistics, StudyTables, statistics
 
 # A difference is significant if its p-value, adjusted by Holm, is below this.
 LEVEL = 0.05
 NAMED = 3
-Row = Mapping[Any, Any]
 
 
 def metrics(tables: StudyTables) -> list[str]:
@@ -23,14 +21,13 @@ def metrics(tables: StudyTables) -> list[str]:
     return compared(set(tables.summary.metric))
 
 
-def rows(tables: StudyTables, metric: str | None = None) -> dict[str, Row]:
+def rows(tables: StudyTables, metric: str | None = None) -> dict[str, Statistics]:
     """Rows of a metric (default: the headline's) under the headline's protocol, by variant."""
     name = metric or metrics(tables)[0]
-    found = pick(tables.summary, tables.summary.protocol.iloc[0], name)
-    return {str(variant): dict(row) for variant, row in found.to_dict("index").items()}
+    return statistics(pick(tables.summary, tables.summary.protocol.iloc[0], name))
 
 
-def ends(row: Row, form: str = "{:+.2f}") -> str:
+def ends(row: Statistics, form: str = "{:+.2f}") -> str:
     """Format the paired difference of a row of the summary with its interval."""
     return minus(interval_of(row, "difference", form))
 
@@ -42,7 +39,7 @@ def difference(tables: StudyTables, variant: str) -> str:
     return f"{told}: {verdict(found.values())}"
 
 
-def verdict(found: Iterable[Row]) -> str:
+def verdict(found: Iterable[Statistics]) -> str:
     """Verdict on rows of the summary: better, worse, both, or no significant difference."""
     signs = {row["difference"] > 0 for row in found if row["p_holm"] < LEVEL}
     if len(signs) > 1:

@@ -20,7 +20,7 @@ from rau.report.metric_names import label
 from rau.report.numbers import minus
 from rau.studies import answers, holdout, registry, study
 from rau.studies.grid import Grid, interval
-from rau.studies.tables import StudyTables
+from rau.studies.tables import Statistics, StudyTables, statistics
 
 FILE = "answers.json"
 MAX_BYTES = 1 << 22
@@ -192,14 +192,14 @@ def differences(rows: pd.DataFrame) -> str:
     header = ["variant", *map(label, known), *(f"difference, {label(name)}" for name in compared)]
     cells = []
     for variant, own in rows.groupby("variant", sort=False):
-        by_metric = own.set_index("metric").to_dict("index")
+        by_metric = statistics(own.set_index("metric"))
         means = [f"{by_metric[name]['mean']:.2f}" for name in known]
         gaps = [_gap(by_metric[name]) for name in compared]
         cells.append([str(variant), *means, *gaps])
     return markdown(header, cells)
 
 
-def _gap(row: answers.Row) -> str:
+def _gap(row: Statistics) -> str:
     if pd.isna(row["difference"]):
         return ""
     return f"{answers.ends(row)}{mark(row['p_holm'])}"

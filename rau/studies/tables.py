@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import Self, TypedDict, cast
 
 import pandas as pd
 from pydantic import Field
@@ -15,9 +15,34 @@ from rau.schemas import read_csv
 
 MAX_BYTES = 64 * 2**20
 RUN_COLUMNS = ("variant", "seed", "run", "head", "theta", "theta_quantile", "n")
-SUMMARY_COLUMNS = ["variant", "protocol", "metric", "mean", "low", "high"]
-SUMMARY_COLUMNS += ["difference", "difference_low", "difference_high", "p", "p_holm"]
 DOCUMENT, RUNS, SUMMARY = "study.json", "runs.csv", "summary.csv"
+
+
+class Statistics(TypedDict):
+    """The values of a row of the summary, in percent; NaN for a variant without a partner.
+
+    Attributes:
+        mean, low, high: mean over seeds and its interval.
+        difference, difference_low, difference_high: paired difference to the partner.
+        p, p_holm: p-value of the difference, plain and adjusted by Holm.
+    """
+
+    mean: float
+    low: float
+    high: float
+    difference: float
+    difference_low: float
+    difference_high: float
+    p: float
+    p_holm: float
+
+
+SUMMARY_COLUMNS = ["variant", "protocol", "metric", *Statistics.__annotations__]
+
+
+def statistics(rows: pd.DataFrame) -> dict[str, Statistics]:
+    """Rows of the summary by their index."""
+    return {str(name): cast(Statistics, row) for name, row in rows.to_dict("index").items()}
 
 
 class VariantRecord(Section):

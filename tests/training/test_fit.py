@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.optim.optimizer import Optimizer, register_optimizer_step_pre_hook
 
 from rau.errors import UserError
-from rau.evaluation.run import HeadRecord
+from rau.evaluation.head_record import HeadRecord
 from rau.losses.criterion import LossContext, Terms
 from rau.losses.mur import MurLoss
 from rau.methods import METHODS
