@@ -63,6 +63,8 @@ SIGMAS = (0.05, 0.1, 0.3, 0.6)
 DETERMINISTIC = "deterministic"
 # The composer of CLIP4Cir's first stage.
 RAW_SUM = "raw_sum"
+# What every head starts as.
+WEIGHTED_SUM = "weighted_sum"
 METHODS: dict[str, Method] = {
     "image_only": Method(
         "image only", "rau.models.fusion:image_only", fixed=True, reads_text=False
@@ -70,9 +72,7 @@ METHODS: dict[str, Method] = {
     "text_only": Method("text only", "rau.models.fusion:text_only", fixed=True),
     "sum": Method("sum", "rau.models.fusion:plain_sum", fixed=True),
     RAW_SUM: Method("raw sum", "rau.models.fusion:plain_sum", fixed=True, raw=True),
-    "weighted_sum": Method(
-        "weighted sum", "rau.models.fusion:weighted_sum", fixed=True, chosen=True
-    ),
+    WEIGHTED_SUM: Method("weighted sum", "rau.models.fusion:weighted_sum", fixed=True, chosen=True),
     "tirg": Method("TIRG gated residual", "rau.models.fusion:Tirg"),
     "combiner": Method("CLIP4Cir Combiner", "rau.models.fusion:Combiner"),
     DETERMINISTIC: Method("deterministic head", blocks=True),

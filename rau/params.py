@@ -136,7 +136,7 @@ def _known_composer(name: str) -> str:
     return name if name in ("sum", "head") else known(name)
 
 
-# `sum` of raw features, `head` for the method in head.name, or a name of the registry.
+# `sum` for the registry's `raw_sum`, `head` for the method in head.name, or a registry's name.
 ComposerName = Annotated[str, AfterValidator(_known_composer)]
 
 

@@ -131,7 +131,7 @@ def _untrained(name: str, features: FeatureSet) -> Method:
             f"no untrained method is called {name!r}; choose from {', '.join(UNTRAINED)}, or give "
             "the head that `rau.fit` returns"
         )
-    if not features.images.shared_space and name != "image_only":
+    if METHODS[name].reads_text and not features.images.shared_space:
         raise UserError(
             f"{name} compares images with texts, whose features share no space; say "
             "shared_space=True if they do, else train a head with `rau.fit`"

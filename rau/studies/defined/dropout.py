@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from rau.evaluation import bootstrap
-from rau.methods import METHODS
+from rau.methods import METHODS, WEIGHTED_SUM
 from rau.params import Params
 from rau.report import metric_names
 from rau.report.numbers import minus
@@ -50,7 +50,6 @@ REGIMES: Mapping[Preset, tuple[tuple[float, float], ...]] = {
     "full": ((1.0, 0.0), (0.3, 0.0), (0.1, 0.0), (1.0, 0.4), (0.1, 0.4)),
 }
 RESAMPLES = 10_000
-SUM = "weighted_sum"
 Floats = NDArray[np.float64]
 NOTE = (
     "Per regime and σ the dropout with the best mean over seeds on the holdout, as many tried for "
@@ -69,8 +68,8 @@ def variants(params: Params, sizes: Plan, tuned: Tuned) -> list[Variant]:
     for fraction, noise in REGIMES[sizes.preset]:
         place, changes = regime(params, fraction, noise)
         x: dict[str, Any] = {"fraction": fraction, "noise": noise}
-        untrained = f"{METHODS[SUM].label}{place}"
-        made = variant(untrained, params, {**changes, "head.name": SUM}, **x)
+        untrained = f"{METHODS[WEIGHTED_SUM].label}{place}"
+        made = variant(untrained, params, {**changes, "head.name": WEIGHTED_SUM}, **x)
         rows.append(replace(made, partner=untrained))
         for dropout in DROPOUTS[sizes.preset]:
             for sigma in SIGMAS[sizes.preset]:
@@ -170,7 +169,7 @@ def grids(tables: StudyTables) -> dict[str, Grid]:
         rows.append([f"σ {one['sigma']:g}{where(one['fraction'], one['noise'])}", *cells])
     for one in tables.own["untrained"].to_dict("records"):
         cells = ["", f"{one['holdout']:.2f}", f"{one['mean']:.2f}", interval_of(one, "difference")]
-        label = f"{METHODS[SUM].label}{where(one['fraction'], one['noise'])}"
+        label = f"{METHODS[WEIGHTED_SUM].label}{where(one['fraction'], one['noise'])}"
         rows.append([label, *cells, "", ""])
     header = ["", "dropout", "holdout", "val", "difference", "wrong dropout loses", "less by"]
     return {"Each with the dropout that the holdout chose": Grid(header, rows, NOTE)}

@@ -16,7 +16,11 @@ from rau.studies.registry import Study
 from rau.studies.tables import StudyTables
 
 # Methods with an uncertainty of another kind.
-OTHERS = ("mur", "pcmepp")
+OTHERS = tuple(
+    name
+    for name, method in METHODS.items()
+    if method.blocks and not method.regularised and name != DETERMINISTIC
+)
 # Pairs of `train.fraction` and `train.noise`. Of a tenth of the queries with 40 % of them wrong
 # nothing is learned: the composer keeps its start, at every rate that was tried.
 REGIMES = ((1.0, 0.0), (0.3, 0.0), (0.1, 0.0), (1.0, 0.2), (1.0, 0.4), (0.3, 0.4))

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from rau.methods import DETERMINISTIC, METHODS
+from rau.methods import DETERMINISTIC, METHODS, WEIGHTED_SUM
 from rau.params import Params
 from rau.report.numbers import minus
 from rau.studies import breakdown
@@ -34,7 +34,6 @@ SETTINGS: Mapping[Preset, Mapping[str, tuple[int, ...] | tuple[float, ...]]] = {
         "n": (0, 1, 2, 4),
     },
 }
-SUM = "weighted_sum"
 NAMES = {"theta": "θ", "theta_quantile": "quantile", "n": "n"}
 NOTE = (
     "Headline metric on val, difference to the deterministic head of the same regime, with the "
@@ -55,8 +54,8 @@ def variants(params: Params, sizes: Plan, tuned: Tuned) -> list[Variant]:
         partner = f"{METHODS[DETERMINISTIC].label}{place}"
         x = {"fraction": fraction, "noise": noise}
         _, none = parts(params, False, False, False)
-        untrained = f"{METHODS[SUM].label}{place}"
-        for label, own_changes in ((partner, none), (untrained, {"head.name": SUM})):
+        untrained = f"{METHODS[WEIGHTED_SUM].label}{place}"
+        for label, own_changes in ((partner, none), (untrained, {"head.name": WEIGHTED_SUM})):
             made = variant(label, params, changes | own_changes, **x)
             rows.append(replace(made, partner=partner))
         for name, values in SETTINGS[sizes.preset].items():
@@ -169,7 +168,7 @@ def answer(tables: StudyTables) -> str:
     for (fraction, noise), row in zip(places, rule(table).rows, strict=True):
         regime_of, helps, hurts, largest = row
         there = table[(table.fraction == fraction) & (table.noise == noise)]
-        untrained = rows[f"{METHODS[SUM].label}{where(fraction, noise)}"]
+        untrained = rows[f"{METHODS[WEIGHTED_SUM].label}{where(fraction, noise)}"]
         gap = interval_of(untrained, "difference")
         said = f"help {helps}, hurt {hurts} (largest: {largest}; the weighted sum: {gap})"
         if not there.difference.any():
