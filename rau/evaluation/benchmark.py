@@ -192,9 +192,12 @@ def evaluate(
     has_aspects = any(query.get("aspects") for query in val)
     for protocol, own in tasks.items():
         by_name = lists[protocol]
-        composed = composition.of_protocol(own, by_name, protocol.metric, evaluate)
-        if composed is not None:
-            result.composition[protocol.name] = composed
+        # The protocol of the distractors has the methods of the first one.
+        ranking = methods.get(protocol) or next(iter(methods.values()))
+        if single := composition.single_modalities(ranking):
+            result.composition[protocol.name] = composition.of_protocol(
+                own, by_name, single, protocol.metric, evaluate
+            )
         if reference_head is not None:
             result.against[protocol.name] = paired_differences(
                 own, by_name[head], by_name[reference_head], evaluate

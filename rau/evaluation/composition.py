@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from rau.evaluation import bootstrap
 from rau.evaluation.bootstrap import MEAN, PairedDifference
 from rau.evaluation.run_metrics import Composition, MethodComposition
-from rau.models.baselines import IMAGE_ONLY, TEXT_ONLY
+from rau.models.baselines import WeightedSum
 from rau.params import EvaluateParams
 from rau.retrieval.metrics import Values
-from rau.retrieval.tasks import Ranked, Task, measured
+from rau.retrieval.tasks import Method, Ranked, Task, measured
 
 CUT = 10
 HIT = f"recall_at_{CUT}"
@@ -24,26 +24,34 @@ ByCategory = Mapping[str, Values]
 Clusters = Mapping[str, NDArray[np.int64]]
 
 
+def single_modalities(methods: Mapping[str, Method]) -> tuple[str, str] | None:
+    """Names of the untrained baselines that rank by the reference alone and by the caption alone;
+    None unless both are there."""
+    by_weight: dict[float, str] = {}
+    for name, method in methods.items():
+        if isinstance(method, WeightedSum):
+            by_weight.setdefault(method.text_weight, name)
+    return (by_weight[0.0], by_weight[1.0]) if {0.0, 1.0} <= by_weight.keys() else None
+
+
 def of_protocol(
     tasks: Sequence[Task],
     by_name: Mapping[str, Sequence[Ranked]],
+    single: tuple[str, str],
     metric: str,
     evaluate: EvaluateParams,
-) -> Composition | None:
-    """The composition of every method of a protocol; None without both single modalities.
+) -> Composition:
+    """The composition of every method of a protocol.
 
     Args:
         by_name: what each method ranked, those of the single modalities among them.
+        single: result of `single_modalities`.
         metric: the protocol's headline, of which the gap is measured.
     """
-    single = [_first(by_name, label) for label in (IMAGE_ONLY, TEXT_ONLY)]
-    reference, caption = single
-    if reference is None or caption is None:
-        return None
     found = {name: measured(tasks, ranked, evaluate) for name, ranked in by_name.items()}
     values = {name: own for name, (own, _) in found.items()}
-    clusters = found[reference][1]
-    return measure(values, clusters, (reference, caption), metric, evaluate.bootstrap)
+    clusters = found[single[0]][1]
+    return measure(values, clusters, single, metric, evaluate.bootstrap)
 
 
 def measure(
@@ -85,11 +93,6 @@ def measure(
         either=_share(either),
         methods=methods,
     )
-
-
-def _first(names: Mapping[str, object], label: str) -> str | None:
-    """The untrained baseline of a modality: it is named by it, and listed before any head."""
-    return next((name for name in names if name.startswith(label)), None)
 
 
 def _column(values: ByCategory, metric: str) -> dict[str, Values]:

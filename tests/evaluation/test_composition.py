@@ -3,9 +3,11 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from numpy.typing import NDArray
 
-from rau.evaluation.composition import HIT, measure
+from rau.evaluation.composition import HIT, measure, single_modalities
+from rau.models.baselines import RawSum, untrained
 from rau.params import Params
 from rau.studies.defined import methods
 from rau.studies.plan import Variant
@@ -43,6 +45,14 @@ def test_gaps_and_shares_by_hand() -> None:
     assert head.alone == pytest.approx(0.375 / 0.875, abs=1e-4)
     assert found.methods["text only"].gap.difference == 0
     assert found.methods["none"].alone is None
+
+
+def test_the_single_modalities_are_known_by_their_weights() -> None:
+    text_map = torch.zeros(3, 2)
+    found = untrained(0.0, text_map) | {"image only of another kind": RawSum()}
+    assert single_modalities(found) == ("image only", "text only (ridge map)")
+    del found["text only (ridge map)"]
+    assert single_modalities(found) is None
 
 
 def test_a_study_shows_composition_over_its_seeds() -> None:
