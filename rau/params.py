@@ -13,9 +13,9 @@ from pydantic import (
     model_validator,
 )
 
+from rau import layouts, methods
 from rau.errors import UserError
 from rau.files import read_bytes
-from rau.methods import known
 from rau.plain_yaml import parse
 
 # Of dropout.
@@ -93,7 +93,7 @@ class DatasetParams(Section):
     Without `root` the data set is downloaded; `images` is a folder whose images complete either.
     """
 
-    name: Literal["garments", "fashioniq", "cirr", "circo", "catalogue"] = "garments"
+    name: Annotated[str, AfterValidator(layouts.known)] = "garments"
     root: Line | None = None
     images: Line | None = None
     accept_terms: bool = False
@@ -133,7 +133,7 @@ class EncoderParams(Section):
 
 
 def _known_composer(name: str) -> str:
-    return name if name in ("sum", "head") else known(name)
+    return name if name in ("sum", "head") else methods.known(name)
 
 
 # `sum` for the registry's `raw_sum`, `head` for the method in head.name, or a registry's name.
@@ -203,7 +203,7 @@ class FeaturesParams(Section):
 
 
 # A name of the registry of methods.
-HeadName = Annotated[str, AfterValidator(known)]
+HeadName = Annotated[str, AfterValidator(methods.known)]
 
 
 class UaParams(Section):
@@ -326,9 +326,8 @@ def load(path: Path) -> Params:
     Raises:
         UserError: naming the key and its permitted values.
     """
-    return _checked(
-        parse(read_bytes(path, MAX_BYTES, "run from the project's root"), str(path)), path
-    )
+    content = read_bytes(path, MAX_BYTES, "run from the project's root")
+    return _checked(parse(content, str(path)), path)
 
 
 def recipe(base: Path, path: Path) -> dict[str, Any]:
@@ -358,9 +357,7 @@ def _checked(values: dict[str, Any], path: Path) -> Params:
         first = error.errors()[0]
         key, message = first_error(error)
         if first["type"] == "extra_forbidden":
-            raise UserError(
-                f"{path}: unknown parameter {key}; see the keys of params.yaml"
-            ) from None
+            raise UserError(f"{path}: unknown parameter {key}; see params.yaml") from None
         given = first["input"]
         got = f", got {_short(given)}" if not isinstance(given, dict) else ""
         where = f"{path}: {key}" if key else path

@@ -11,20 +11,39 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
+from PIL import Image
 
-from rau.datasets import manifest
-from rau.datasets.locate import locate
+import rau
+from rau.datasets.readers import reader
 from rau.errors import UserError
+from rau.layouts import LAYOUTS
 from rau.methods import METHODS, Method
+from rau.models import checkpoint
 from rau.models.head import ComposedHead
 from rau.params import HeadParams, Params
+from rau.project import workspace
 from rau.retrieval.tasks import run_all
+from rau.schemas import read_galleries, read_images, read_queries
 from rau.training import triplets
 from tests.places import ROOT
+from tests.project import stage
 from tests.training.test_trainer import fit, params, world
 
 PAGE = (ROOT / "docs/extending.md").read_text(encoding="utf-8")
-METHOD, ENTRY, READER = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+METHOD, METHOD_ENTRY, LOSS, LOSS_ENTRY, READER, READER_ENTRY = re.findall(
+    r"```python\n(.*?)```", PAGE, re.DOTALL
+)
+QUERIES = [
+    {
+        "split": split,
+        "reference": f"{split}{n}",
+        "target": f"{split}{n + 1}",
+        "caption": f"like {n + 1}",
+    }
+    for split in ("train", "val")
+    for n in range(3)
+]
 
 
 def module(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, code: str) -> ModuleType:
@@ -35,11 +54,18 @@ def module(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, code: str) 
     return importlib.import_module(name)
 
 
-def add_method(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
-    """The page's method in the registry, and parameters that choose it."""
-    module(folder, monkeypatch, "hadamard", METHOD)
+def add_method(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, place: str, code: str, entry: str
+) -> Params:
+    """A method of the page in the registry, and parameters that choose it.
+
+    Args:
+        place: the module that the page says the code is.
+    """
+    own = place.rpartition(".")[2]
+    module(folder, monkeypatch, own, code)
     added: dict[str, Method] = {}
-    exec(ENTRY.replace("rau.models.hadamard:", "hadamard:"), {"METHODS": added, "Method": Method})
+    exec(entry.replace(f"{place}:", f"{own}:"), {"METHODS": added, "Method": Method})
     for name, method in added.items():
         monkeypatch.setitem(METHODS, name, method)
     (name,) = added
@@ -53,7 +79,7 @@ def test_a_method_from_the_page_is_trained_and_ranked(
 ) -> None:
     # Texts in a space of their own, so that there is much to learn.
     features, queries = world(d_text=12)
-    chosen = add_method(tmp_path, monkeypatch)
+    chosen = add_method(tmp_path, monkeypatch, "rau.models.hadamard", METHOD, METHOD_ENTRY)
     fitted = fit(chosen, features, queries, tmp_path / "state")
     assert fitted.head.config.name == chosen.head.name
     losses = [row["base"] for row in fitted.training.history[1:]]
@@ -87,28 +113,86 @@ def test_the_methods_loss_is_the_sum_over_negatives_of_its_formula(
     assert made.HingeLoss(0.1)(output, output, context).total.item() == pytest.approx(slow)
 
 
-def test_a_reader_from_the_page_makes_tables(
+def test_a_loss_from_the_page_is_saved_and_ranked_by(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reader: Any = module(tmp_path, monkeypatch, "jsonlines", READER)
-    rows = [
-        {"split": split, "reference": f"{split}{n}", "target": f"{split}{n + 1}", "caption": "red"}
-        for split in ("train", "val")
-        for n in range(3)
-    ]
-    path = tmp_path / "queries.jsonl"
-    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
-    found = reader.read_annotations(tmp_path)
-    images = {image_id: found.places(image_id) for image_id in found.image_ids}
-    tables = found.tables(manifest.build(tmp_path, locate(tmp_path, images), {}, 1))
-    assert tables["images"]["status"].to_pylist() == ["missing"] * 8
-    assert tables["queries"]["split"].to_pylist() == ["train"] * 3 + ["val"] * 3
-    assert sorted(set(tables["galleries"]["image_id"].to_pylist())) == [
-        "val0",
-        "val1",
-        "val2",
-        "val3",
-    ]
-    path.write_text('{"split": "val"}')
+    features, queries = world()
+    chosen = add_method(tmp_path, monkeypatch, "rau.losses.power", LOSS, LOSS_ENTRY)
+    head = fit(chosen, features, queries, tmp_path / "state").head
+    power: Any = head.criterion.power
+    assert power.item() != 1  # Learned.
+    checkpoint.save(tmp_path, head, {})
+    again, _ = checkpoint.load(tmp_path, "cpu")
+    assert torch.equal(torch.as_tensor(again.criterion.power), power)
+    # An exponent at which the order is another.
+    with torch.no_grad():
+        torch.as_tensor(again.criterion.power).fill_(3.0)
+        images = features.image_matrix
+        mean = again.forward_target(images).mean
+    vectors, _ = again.encode_gallery(images)
+    assert torch.allclose(vectors, torch.nn.functional.normalize(mean**3, dim=-1), atol=1e-5)
+    asked, _ = again.encode_query(images[:8], features.text_matrix[:8])
+    with torch.no_grad():
+        source = again.forward_source(images[:8], features.text_matrix[:8]).mean
+    assert torch.allclose(asked, torch.nn.functional.normalize(source**3, dim=-1), atol=1e-5)
+
+
+def add_data_set(folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The page's data set in the registry; returns its name."""
+    module(folder, monkeypatch, "jsonlines", READER)
+    added: dict[str, str] = {}
+    exec(READER_ENTRY, {"LAYOUTS": added})
+    ((name, place),) = added.items()
+    monkeypatch.setitem(LAYOUTS, name, place.rpartition(".")[2])
+    return name
+
+
+def write_data_set(folder: Path) -> Path:
+    """A folder in the layout of the page; one image is missing."""
+    (folder / "images").mkdir(parents=True)
+    (folder / "queries.jsonl").write_text("\n".join(map(json.dumps, QUERIES)), encoding="utf-8")
+    for image_id in {end for row in QUERIES for end in (row["reference"], row["target"])}:
+        if image_id != "train0":
+            Image.new("RGB", (8, 8), "red").save(folder / f"images/{image_id}.png")
+    return folder
+
+
+def test_a_data_set_from_the_page_goes_through_the_tables_to_a_ranking(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = add_data_set(tmp_path, monkeypatch)
+    write_data_set(tmp_path / "mine")
+    project = tmp_path / "project"
+    project.mkdir()
+    dataset = {"name": name, "root": str(tmp_path / "mine"), "allow_missing": True}
+    (project / "params.yaml").write_text(yaml.safe_dump({"dataset": dataset}))
+    stage(project, "download")
+    assert "6 queries" in stage(project, "tables")
+    monkeypatch.chdir(project)
+    images = read_images(workspace.table(name, "images"))
+    missing = [row["image_id"] for row in images if row["status"] == "missing"]
+    assert (len(images), missing) == (8, ["train0"])
+    queries = read_queries(workspace.table(name, "queries"))
+    assert [query["split"] for query in queries] == ["train"] * 3 + ["val"] * 3
+    galleries = read_galleries(workspace.table(name, "galleries"))
+    gallery = [f"val{n}" for n in range(4)]
+    assert sorted({row["image_id"] for row in galleries}) == gallery
+    # A caption's feature is that of the target.
+    axes = np.eye(4)
+    val = [query for query in queries if query["split"] == "val"]
+    texts = {rau.needed_texts([query])[0]: axes[n + 1] for n, query in enumerate(val)}
+    features = rau.feature_set(images=(gallery, axes), texts=texts, shared_space=True)
+    found = rau.evaluate(features, queries, galleries, method="text_only", bootstrap=0)
+    assert found.value["mean", "recall_at_1"] == 100
+    assert rau.datasets.read(name, tmp_path / "mine").queries.target_id[0] == "train1"
+
+
+def test_a_data_set_from_the_page_names_a_malformed_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = add_data_set(tmp_path, monkeypatch)
+    (tmp_path / "queries.jsonl").write_text('{"split": "val"}')
     with pytest.raises(UserError, match="line 1: not a query"):
-        reader.read_annotations(tmp_path)
+        reader(name).read_annotations(tmp_path)
+    with pytest.raises(UserError, match=r"choose from garments, .*jsonlines"):
+        rau.datasets.read("another", tmp_path)

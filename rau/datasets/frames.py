@@ -2,13 +2,12 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
 
 import pandas as pd
 
 from rau.datasets.readers import reader
 from rau.errors import UserError
-from rau.params import DatasetParams
+from rau.layouts import LAYOUTS
 
 
 @dataclass(frozen=True)
@@ -28,9 +27,8 @@ class Dataset:
 
 def read_frames(name: str, root: Path) -> Dataset:
     """See `rau.datasets.read`."""
-    names = get_args(DatasetParams.model_fields["name"].annotation)
-    if name not in names:
-        raise UserError(f"unknown data set {name!r}; choose from {', '.join(names)}")
+    if name not in LAYOUTS:
+        raise UserError(f"unknown data set {name!r}; choose from {', '.join(LAYOUTS)}")
     if not root.is_dir():
         raise UserError(f"folder {root} does not exist; check the path")
     found = reader(name).read_annotations(root)

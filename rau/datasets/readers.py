@@ -1,11 +1,12 @@
 """The reader of each data set."""
 
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Protocol
 
-from rau.datasets import circo, cirr, fashioniq
 from rau.datasets.annotations import Annotations
 from rau.datasets.catalogue.reader import CatalogueReader
+from rau.layouts import LAYOUTS
 from rau.params import CatalogueParams
 
 
@@ -18,16 +19,10 @@ class Reader(Protocol):
 
 
 def reader(dataset: str, catalogue: CatalogueParams | None = None) -> Reader:
-    """The reader of a data set; the built-in garments are in FashionIQ's layout.
+    """The reader of a data set.
 
     Args:
         catalogue: how the queries of a catalogue are sampled.
     """
-    readers: dict[str, Reader] = {
-        "garments": fashioniq,
-        "fashioniq": fashioniq,
-        "cirr": cirr,
-        "circo": circo,
-        "catalogue": CatalogueReader(catalogue or CatalogueParams()),
-    }
-    return readers[dataset]
+    found: Reader | type[CatalogueReader] = resolve_name(LAYOUTS[dataset])
+    return found(catalogue or CatalogueParams()) if isinstance(found, type) else found
