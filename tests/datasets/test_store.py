@@ -11,7 +11,7 @@ from rau.datasets.garments import draw_pairs, plan
 from rau.datasets.store import GARMENTS_RECIPE, store_folder
 from rau.errors import UserError
 from rau.params import DatasetParams, GarmentsParams
-from tests.datasets.test_garments import TINY
+from tests.datasets.garments.test_generate import TINY
 
 # What recipe 1 makes of a small set: a digest of ids, queries and captions, and grey levels of four
 # pictures on a grid of 4 x 4. A change of either needs a new number, and its values here.

@@ -15,7 +15,7 @@ from rau.report.examples import Example, Ranked, picture
 from rau.studies import registry, study_page
 from tests.evaluation.test_comparison import row, side
 from tests.report.test_report import document, metrics, page_of
-from tests.studies.test_studies import study_tables
+from tests.studies.world import study_tables
 
 if TYPE_CHECKING:
     from playwright import sync_api

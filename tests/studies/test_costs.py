@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from rau.studies import costs
-from tests.studies.test_open_studies import trained
+from tests.studies.world import trained
 
 
 def test_a_product_has_two_operations_a_term() -> None:

@@ -21,7 +21,7 @@ from rau.studies.ray_workers import RayWorkers, ray_workers
 from rau.studies.run_store import RunStore
 from rau.studies.workers import Runner
 from tests.ray_nodes import cluster, kill_a_machine, kill_a_worker, wait_for_work
-from tests.studies.test_studies import local, tiny, write_source
+from tests.studies.world import local, tiny, write_source
 
 
 @pytest.fixture(scope="module")
