@@ -9,6 +9,7 @@ from rau.cli.export import export
 from rau.cli.index import index
 from rau.cli.search import search
 from rau.cli.serve import serve
+from rau.cli.submission import submission
 from rau.cli.triplets import triplets
 
 app = typer.Typer(
@@ -19,7 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-for command in (compare, example, export, index, search, serve, triplets):
+for command in (compare, example, export, index, search, serve, submission, triplets):
     app.command()(command)
 
 

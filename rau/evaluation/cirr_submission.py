@@ -42,23 +42,26 @@ def check(name: str, document: Document, hidden: HiddenSplit) -> None:
     Raises:
         UserError: naming the pair and what is wrong with it.
     """
-    metric = next(metric for metric in LENGTHS if file_name(metric) == name)
-    head = {"version": VERSION, "metric": metric}
-    if {key: document.get(key) for key in head} != head:
-        raise UserError(f"a submission must begin with {head}")
-    pairs = {key: names for key, names in document.items() if key not in head}
+    version, metric = document.get("version"), document.get("metric")
+    if version != VERSION or metric not in [*LENGTHS]:
+        raise UserError(
+            f"{name}: 'version' must be {VERSION!r} and 'metric' one of {', '.join(LENGTHS)}"
+        )
+    pairs = {key: names for key, names in document.items() if key not in ("version", "metric")}
     expected = {query["query_id"]: query for query in hidden.queries}
     if wrong := sorted(pairs.keys() ^ expected.keys()):
         raise UserError(
-            f"{len(wrong):,} pair ids are missing or not of {SPLIT}: {', '.join(wrong[:3])}"
+            f"{name}: {len(wrong):,} pair ids are missing or not of {SPLIT}: {', '.join(wrong[:3])}"
         )
     for pair, names in pairs.items():
-        query = expected[pair]
+        where, query = f"{name}, pair {pair}", expected[pair]
         allowed = hidden.gallery if metric == "recall" else set(query["members"] or ())
         wanted = min(LENGTHS[metric], len(allowed - {query["reference_id"]}))
-        if not isinstance(names, list) or len(names) != wanted or len(set(names)) != wanted:
-            raise UserError(f"pair {pair}: not {wanted} different names")
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise UserError(f"{where}: not a list of names of images")
+        if len(names) != wanted or len(set(names)) != wanted:
+            raise UserError(f"{where}: not {wanted} different names")
         if query["reference_id"] in names:
-            raise UserError(f"pair {pair}: its reference is among the names")
+            raise UserError(f"{where}: its reference is among the names")
         if strange := [name for name in names if name not in allowed]:
-            raise UserError(f"pair {pair}: {strange[0]!r} is not among the images to choose from")
+            raise UserError(f"{where}: {strange[0]!r} is not among the images to choose from")

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from rau.errors import UserError
 from rau.evaluation import circo_submission, cirr_submission
 from rau.evaluation.hidden_split import Document, HiddenSplit
-from rau.files import write_json, write_text
+from rau.files import read_json, write_json, write_text
 from rau.retrieval.feature_set import FeatureSet
 from rau.retrieval.tasks import Method
 from rau.schemas import GalleryRow, QueryRow
@@ -58,6 +58,20 @@ def write(
     for name, text in texts.items():
         write_text(folder / name, text)
     return [folder / name for name in texts]
+
+
+def check_file(path: Path, hidden: HiddenSplit, form: Format) -> None:
+    """Check a file that any program has written for a server.
+
+    Raises:
+        UserError: with the reason if the server would refuse it or score it wrongly.
+    """
+    document = read_json(path, "submission")
+    if (size := path.stat().st_size) > MAX_BYTES:
+        raise UserError(f"{path} has {size:,} bytes; the server accepts at most {MAX_BYTES:,}")
+    if not isinstance(document, dict):
+        raise UserError(f"{path} is not a JSON object of image lists by query")
+    form.check(str(path), document, hidden)
 
 
 def submit(

@@ -84,10 +84,12 @@ def test_missing_images_are_refused() -> None:
 
 
 BREAKS: list[tuple[Callable[[Any, HiddenSplit], Any], str]] = [
-    (lambda d, t: d.update(metric="recall_subset"), "must begin with"),
-    (lambda d, t: d.update(version="rc1"), "must begin with"),
+    (lambda d, t: d.update(metric="recall_subset"), "pair 0: not 3 different names"),
+    (lambda d, t: d.update(metric=["recall"]), "'metric' one of recall, recall_subset"),
+    (lambda d, t: d.update(version="rc1"), "'version' must be 'rc2'"),
     (lambda d, t: d.pop("0"), "1 pair ids are missing"),
     (lambda d, t: d.update({"99": d["0"]}), "not of test1: 99"),
+    (lambda d, t: d.update({"0": [[name] for name in d["0"]]}), "pair 0: not a list of names"),
     (lambda d, t: d["0"].pop(), "not 50 different names"),
     (lambda d, t: d["0"].__setitem__(0, d["0"][1]), "not 50 different names"),
     (lambda d, t: d["0"].__setitem__(0, NAMES[0]), "its reference is among the names"),
