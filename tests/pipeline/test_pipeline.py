@@ -11,7 +11,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -21,9 +20,10 @@ from rau.evaluation import calibration
 from rau.features.table import read_features, write_features
 from rau.files import digest_file
 from rau.finetuning import record
+from tests import cirr_world
 from tests.evaluation.test_calibration import world
 from tests.places import ROOT
-from tests.project import call, command, dvc, error_line, runs, stage, start, use
+from tests.project import call, command, dvc, error_line, own_features, runs, stage, start, use
 from tests.report.test_report import Links
 
 
@@ -376,16 +376,7 @@ def test_a_head_takes_the_place_of_all_that_was_there(project: Path) -> None:
 
 def test_features_of_the_users_own(project: Path) -> None:
     use(project, features={"source": "own"})
-    assert "360 image ids" in stage(project, "features", "--list", "needed")
-    (project / "own").mkdir()
-    rng = np.random.default_rng(0)
-    for kind, column, file, width in (
-        ("images", "image_id", "image_ids", 24),
-        ("texts", "text", "texts", 12),
-    ):
-        names = json.loads((project / f"needed/{file}.json").read_text())
-        matrix = rng.standard_normal((len(names), width)).astype(np.float32)
-        write_features(project / f"own/{kind}.parquet", column, names, [matrix], {})
+    assert "360 image ids" in own_features(project)
     for name in ("encoder", "finetune", "features", "deterministic", "train", "evaluate", "report"):
         stage(project, name)
     assert [path.name for path in (project / "data/encoder").iterdir()] == ["rau_encoder.json"]
@@ -396,29 +387,9 @@ def test_features_of_the_users_own(project: Path) -> None:
     assert "features.source" in line
 
 
-def write_cirr(root: Path, pictures: list[Path]) -> None:
-    """A small folder in CIRR's layout: three splits of six-image sets, one query an image."""
-    for folder in ("captions", "image_splits", "img_raw"):
-        (root / folder).mkdir(parents=True)
-    for number, split in enumerate(("train", "val", "test1")):
-        names = [f"{split}-{i}-0-img0" for i in range(72)]
-        for name, picture in zip(names, pictures[72 * number :], strict=False):
-            shutil.copy(picture, root / "img_raw" / f"{name}.png")
-        entries = []
-        for i, reference in enumerate(names):
-            members = names[i - i % 6 : i - i % 6 + 6]
-            target = members[(i + 1) % 6]
-            entry = {"pairid": 100 * number + i, "reference": reference, "caption": f"like {i % 6}"}
-            entry["img_set"] = {"id": i // 6, "members": members}
-            entries.append(entry if split == "test1" else entry | {"target_hard": target})
-        (root / f"captions/cap.rc2.{split}.json").write_text(json.dumps(entries))
-        paths = {name: f"./{name}.png" for name in names}
-        (root / f"image_splits/split.rc2.{split}.json").write_text(json.dumps(paths))
-
-
 def test_cirr_end_to_end(project: Path, tmp_path: Path) -> None:
     pictures = sorted((next((project / "data/raw").iterdir()) / "images").glob("*.jpg"))
-    write_cirr(tmp_path / "cirr", pictures)
+    cirr_world.write(tmp_path / "cirr", pictures)
     use(project, dataset={"name": "cirr", "root": str(tmp_path / "cirr")})
     assert "216 of 216 images" in stage(project, "download")
     for name in ("tables", "finetune", "features", "deterministic", "train"):

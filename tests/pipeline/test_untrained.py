@@ -1,12 +1,16 @@
-"""CIRCO, which has no train split, up to a report: untrained, and by a head of other data."""
+"""Val alone up to a report, untrained and by a head trained elsewhere: CIRCO, which has no train
+split, and copies of FashionIQ and CIRR without theirs."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from rau.models import checkpoint
-from tests import circo_world
-from tests.project import only_line, runs, stage, use
+from tests import circo_world, cirr_world, world
+from tests.project import only_line, own_features, runs, stage, use
 
 AFTER = ("finetune", "features", "deterministic", "train", "evaluate", "report", "track")
 
@@ -94,6 +98,70 @@ def test_val_alone_runs_to_a_report(project: Path) -> None:
     assert "nowhere: no project's folder, no MLflow run id" in only_line(
         stage(project, "train", code=1)
     )
+
+
+def write_whole(project: Path, name: str) -> None:
+    """A small FashionIQ or CIRR with all of its splits in `whole`, and with val alone in `val`."""
+    whole = project / "whole"
+    if name == "cirr":
+        pictures = next((project / "data/raw").iterdir()) / "images"
+        cirr_world.write(whole, sorted(pictures.glob("*.jpg")))
+    else:
+        world.write_annotations(whole, images=150)
+        (whole / "images").mkdir()
+        for path in whole.glob("image_splits/*.json"):
+            for image in json.loads(path.read_text()):
+                (whole / f"images/{image}.jpg").write_bytes(world.picture(image))
+    shutil.copytree(whole, project / "val", ignore=shutil.ignore_patterns("*train*", "*test*"))
+
+
+@pytest.mark.parametrize(("name", "usable"), [("fashioniq", "147 of 147"), ("cirr", "72 of 72")])
+def test_a_copy_without_train_runs_to_a_report(project: Path, name: str, usable: str) -> None:
+    write_whole(project, name)
+    use(
+        project,
+        dataset={"name": name, "root": "val"},
+        finetune={"towers": "none"},
+        head={"name": "raw_sum"},
+    )
+    assert f"{usable} val queries usable" in stage(project, "download")
+    assert "0 train queries have their images" in stage(project, "tables")
+    for one in AFTER[:-1]:
+        stage(project, one)
+    found = measured(project)
+    assert (found["method"], found["training"]["queries"]["train"]) == ("raw sum", 0)
+    assert found["against"] == {}
+    page = (project / "reports/index.html").read_text()
+    assert "nothing: the method needs no training" in page
+
+    # A head that was trained on the whole copy, in separate spaces of images and texts.
+    use(
+        project,
+        dataset={"root": "whole"},
+        features={"source": "own"},
+        head={"name": "rau"},
+    )
+    for one in ("download", "tables"):
+        stage(project, one)
+    own_features(project)
+    for one in ("encoder", "finetune", "features", "deterministic", "train", "evaluate"):
+        stage(project, one)
+    whole = measured(project)
+    assert whole["training"]["queries"]["train"] > 0
+    for suffix in ("", "-deterministic"):
+        shutil.copytree(
+            project / f"data/models/{name}{suffix}", project / f"trained/{name}{suffix}"
+        )
+    use(project, dataset={"root": "val"}, train={"head": f"trained/{name}"})
+    for one in ("download", "tables", *AFTER[:-1]):
+        stage(project, one)
+    found = measured(project)
+    assert (found["head"], found["training"]["dataset"]) == (f"trained/{name}", name)
+    # Val is the same, and so are all of its figures: those of the ridge map's baselines too.
+    assert "weighted sum (ridge map)" in found["baselines"]
+    for figures in ("protocols", "baselines", "against", "composition"):
+        assert found[figures] == whole[figures], figures
+    assert f"taken from trained/{name}" in (project / "reports/index.html").read_text()
 
 
 def run_id(project: Path, name: str) -> str:

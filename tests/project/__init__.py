@@ -1,6 +1,7 @@
 """A tiny project of its own, made by real commands."""
 
 import io
+import json
 import os
 import runpy
 import shutil
@@ -184,6 +185,29 @@ def use(folder: Path, **changes: Mapping[str, Any]) -> None:
     for section, values in changes.items():
         params[section] |= values
     path.write_text(yaml.safe_dump(params))
+
+
+def own_features(project: Path) -> str:
+    """Draw the features that are needed, in `own`, images and texts of different widths.
+
+    Returns:
+        What the list of what is needed printed.
+    """
+    import numpy as np
+
+    from rau.features.table import write_features
+
+    printed = stage(project, "features", "--list", "needed")
+    rng = np.random.default_rng(0)
+    (project / "own").mkdir()
+    for kind, column, file, width in (
+        ("images", "image_id", "image_ids", 24),
+        ("texts", "text", "texts", 12),
+    ):
+        names = json.loads((project / f"needed/{file}.json").read_text())
+        matrix = rng.standard_normal((len(names), width)).astype(np.float32)
+        write_features(project / f"own/{kind}.parquet", column, names, [matrix], {})
+    return printed
 
 
 def make(folder: Path) -> Path:
