@@ -5,7 +5,7 @@ of its captions. The rows of a query are resampled together.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
 
@@ -17,8 +17,10 @@ from numpy.typing import NDArray
 
 from rau.errors import UserError
 from rau.evaluation.bootstrap import MEAN, Difference, holm, paired_differences
+from rau.evaluation.composition import measure as measure_composition
+from rau.evaluation.run_metrics import Composition
 from rau.methods import DETERMINISTIC, METHODS
-from rau.models.baselines import untrained
+from rau.models.baselines import IMAGE_ONLY, TEXT_ONLY, untrained
 from rau.retrieval.composed import COMPOSED
 from rau.retrieval.metrics import MISSING, Values, from_ranks, summarise
 from rau.schemas import RANKINGS, RankingRow, fault, read_parquet
@@ -28,6 +30,9 @@ MAX_BYTES = 2 * 2**30
 # A query without a rank counts as this many times the worst rank of its category.
 BEYOND = 10
 UNKNOWN = RankingsMetadata()
+SINGLE = (IMAGE_ONLY, TEXT_ONLY)
+# The metric of the composition, the first that all rows have.
+HEADLINES = ("mean_of_r5_rs1", "mean_of_r10_r50", "recall_at_10")
 PAIRED_BY = ["protocol", "category", "query_id", "text"]
 IMAGES = ["reference_id", "target_id"]
 MEASURED = ["target_rank", "subset_rank", "average_precision"]
@@ -36,12 +41,18 @@ NEEDED = ["method", *PAIRED_BY, *IMAGES, *MEASURED, "uncertainty", "top"]
 
 @dataclass(frozen=True)
 class Side:
-    """The rows of one method in a rankings table, columns `NEEDED`; `name` is given by the user."""
+    """The rows of one method in a rankings table, columns `NEEDED`.
+
+    Attributes:
+        name: given by the user.
+        single: rows of the single modalities, those of the reference first; empty without both.
+    """
 
     name: str
     method: str
     rows: pa.Table
     metadata: RankingsMetadata = UNKNOWN
+    single: Mapping[str, pa.Table] = field(default_factory=dict)
 
     def row(self, place: int) -> RankingRow:
         """One row with the columns `NEEDED`; long lists are only read for rows that are shown."""
@@ -55,12 +66,13 @@ class Pairs:
 
     Columns are `PAIRED_BY`, `IMAGES`, `MEASURED` and `place`, the row's position in its side's
     table. `left_out` rows are in neither: their images are missing, and the run of a side excludes
-    such rows.
+    such rows. `keys` are the numbered `PAIRED_BY` of the rows.
     """
 
     protocol: str
     a: pd.DataFrame
     b: pd.DataFrame
+    keys: pd.Index
     left_out: int = 0
 
 
@@ -96,6 +108,8 @@ class Compared:
         left_out: number of rows that do not count, because their images are missing.
         cells: by category and metric, the mean over categories first. A single category is its own
             mean and is not repeated.
+        composition: the methods of A and of B, each compared with the single modalities of its own
+            run; None if its file does not have them.
         gained: queries that A ranks better, the largest change first.
         lost: queries that A ranks worse, the largest change first.
     """
@@ -105,6 +119,7 @@ class Compared:
     unranked: int
     left_out: int
     cells: Mapping[str, Mapping[str, Cell]]
+    composition: tuple[Composition | None, Composition | None]
     gained: Sequence[Change]
     lost: Sequence[Change]
 
@@ -153,8 +168,15 @@ def read_side(name: str, path: Path, method: str | None) -> Side:
     chosen = method or metadata.method or trained(name, methods)
     if chosen not in methods:
         raise UserError(f"{name} has no method '{chosen}'; choose from {', '.join(methods)}")
-    kept = rows.filter(pc.equal(rows["method"], chosen)).combine_chunks()
-    return Side(name, chosen, kept, metadata)
+    labels = [next((m for m in methods if m.startswith(one)), None) for one in SINGLE]
+    single = {label: _of_method(rows, label) for label in labels if label is not None}
+    if len(single) < len(SINGLE):
+        single = {}
+    return Side(name, chosen, _of_method(rows, chosen), metadata, single)
+
+
+def _of_method(rows: pa.Table, method: str) -> pa.Table:
+    return rows.filter(pc.equal(rows["method"], method)).combine_chunks()
 
 
 def trained(name: str, methods: Sequence[str]) -> str:
@@ -224,7 +246,8 @@ def pair(a: Side, b: Side) -> tuple[list[Pairs], list[str]]:
                 "complete the images or set evaluate.unusable=miss"
             )
         rows = [side[own & kept].reset_index(drop=True) for side in (ours, theirs)]
-        found.append(Pairs(protocol, rows[0], rows[1], int((own & ~kept).sum())))
+        keys = ours.index[own & kept]
+        found.append(Pairs(protocol, rows[0], rows[1], keys, int((own & ~kept).sum())))
     return found, sorted({*names[0]} ^ {*names[1]})
 
 
@@ -262,14 +285,7 @@ def measure(pairs: Pairs, resamples: int) -> dict[str, dict[str, Cell]]:
     Args:
         resamples: of the bootstrap, at least 1.
     """
-    a, b = (
-        {str(category): measured(own) for category, own in side.groupby("category")}
-        for side in (pairs.a, pairs.b)
-    )
-    clusters = {
-        str(category): pd.factorize(own["query_id"])[0].astype(np.int64)
-        for category, own in pairs.a.groupby("category")
-    }
+    a, b, clusters = _by_category(pairs.a), _by_category(pairs.b), _clusters(pairs.a)
     found = paired_differences(a, b, clusters, resamples)
     adjusted = dict(zip(found[MEAN], holm([one.p for one in found[MEAN].values()]), strict=True))
     means = summarise(a), summarise(b)
@@ -284,6 +300,42 @@ def measure(pairs: Pairs, resamples: int) -> dict[str, dict[str, Cell]]:
             for name, one in found[category].items()
         }
         for category in (MEAN, *(sorted(clusters) if len(clusters) > 1 else []))
+    }
+
+
+def composition_of(
+    side: Side, pairs: Pairs, rows: pd.DataFrame, resamples: int
+) -> Composition | None:
+    """A side's method compared with the single modalities of its run; None without them.
+
+    Args:
+        rows: the side's own rows in `pairs`.
+    """
+    single = {
+        method: _rows(replace(side, rows=table), [pairs.protocol])
+        for method, table in side.single.items()
+    }
+    if not single or not all(pairs.keys.isin(own.index).all() for own in single.values()):
+        return None
+    values = {side.method: _by_category(rows)} | {
+        method: _by_category(own.loc[pairs.keys].reset_index(drop=True))
+        for method, own in single.items()
+    }
+    reference, caption = single
+    known = [metrics for one in values.values() for metrics in one.values()]
+    metric = next(name for name in HEADLINES if all(name in metrics for metrics in known))
+    return measure_composition(values, _clusters(rows), (reference, caption), metric, resamples)
+
+
+def _by_category(rows: pd.DataFrame) -> dict[str, Values]:
+    return {str(category): measured(own) for category, own in rows.groupby("category")}
+
+
+def _clusters(rows: pd.DataFrame) -> dict[str, NDArray[np.int64]]:
+    """Index of the query of each row, by category."""
+    return {
+        str(category): pd.factorize(own["query_id"])[0].astype(np.int64)
+        for category, own in rows.groupby("category")
     }
 
 
@@ -335,6 +387,12 @@ def compare(a: Side, b: Side, resamples: int, count: int) -> Comparison:
         queries = {str(category): count for category, count in ids.nunique().items()}
         unranked = int((pairs.a["target_rank"].isna() | pairs.b["target_rank"].isna()).sum())
         cells = measure(pairs, resamples)
+        composed = (
+            composition_of(a, pairs, pairs.a, resamples),
+            composition_of(b, pairs, pairs.b, resamples),
+        )
         changed = changes(pairs, a, b, count)
-        done.append(Compared(pairs.protocol, queries, unranked, pairs.left_out, cells, *changed))
+        done.append(
+            Compared(pairs.protocol, queries, unranked, pairs.left_out, cells, composed, *changed)
+        )
     return Comparison(a, b, resamples, done, left_out)

@@ -163,7 +163,7 @@ class BenchmarkResult(Section):
         baselines, baseline_intervals: those of the other methods, by name and protocol.
         galleries: number of images by protocol and category.
         against: differences to the deterministic head by protocol, category and metric.
-        composition: by protocol.
+        composition: by protocol and category, the mean over categories included.
         aspects: mAP@10 by protocol, method and semantic aspect; empty if queries have none.
         distractors: the images of the protocol with distractors; None if there is none.
     """
@@ -174,7 +174,7 @@ class BenchmarkResult(Section):
     baseline_intervals: dict[str, dict[str, Intervals]] = Field(default_factory=dict)
     galleries: dict[str, dict[str, PositiveInt]] = Field(default_factory=dict)
     against: dict[str, dict[str, dict[str, PairedDifference]]] = Field(default_factory=dict)
-    composition: dict[str, Composition] = Field(default_factory=dict)
+    composition: dict[str, dict[str, Composition]] = Field(default_factory=dict)
     aspects: dict[str, dict[str, dict[str, Percent]]] = Field(default_factory=dict)
     distractors: DistractorFigures | None = None
 
@@ -260,8 +260,10 @@ class RunMetrics(BenchmarkResult):
                     raise ValueError(f"{where} has no intervals of {name}")
             if protocol not in self.intervals:
                 raise ValueError(f"{where} has no intervals")
-            own = self.composition.get(protocol)
-            if own and {*own.methods} != {*self.baselines, self.method}:
+            composed = self.composition.get(protocol, {})
+            if composed and {*composed} != {*ours}:
+                raise ValueError(f"{where}: the composition is of other categories")
+            if any({*one.methods} != {*self.baselines, self.method} for one in composed.values()):
                 raise ValueError(f"{where}: the composition is of other methods")
             if self.against and _shape(self.against.get(protocol, {})).keys() != ours.keys():
                 raise ValueError(f"{where} has no differences to the deterministic head")

@@ -70,7 +70,8 @@ def final_metrics(metrics: RunMetrics) -> dict[str, float]:
     for protocol, differences in metrics.against.items():
         for name, found in differences["mean"].items():
             values[f"{protocol}.{name}.over_deterministic"] = found.difference
-    for protocol, one in metrics.composition.items():
+    for protocol, composed in metrics.composition.items():
+        one = composed["mean"]
         own = one.methods[metrics.method]
         values[f"{protocol}.{one.metric}.over_single_modality"] = own.gap.difference
         values[f"{protocol}.solved_by_one_modality"] = 100 * one.either

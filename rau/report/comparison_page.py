@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,12 +22,23 @@ from rau.report.examples import (
 )
 from rau.report.html import mark, page_template
 from rau.report.metric_names import label
+from rau.report.numbers import signed
 from rau.report.svg import Plot, Point, forest
 from rau.schemas import ManifestRow, QueryRow, RankingRow
 
 LONGEST = 60
 Text = Literal["category", "query_id", "text", "reference_id", "target_id"]
 TEMPLATE = Path(__file__).with_name("comparison_page.html")
+# A query is found if the target is among the first 10.
+COMPOSITION = (
+    "method",
+    "metric",
+    "gain over the better single modality",
+    "of what it finds, found by one modality alone",
+    "found by the reference alone",
+    "by the caption alone",
+    "by at least one",
+)
 AWAY = "the images are not on this machine; run `python -m pipeline.download` to show them"
 OTHER = "the images on this machine are of another data set"
 
@@ -96,6 +108,23 @@ def difference(done: Compared) -> Plot:
     return replace(plot, header=[*plot.header[:3], "Holm's p"][: len(plot.header)])
 
 
+def compositions(comparison: Comparison, done: Compared) -> list[list[str]]:
+    """The composition of both sides as rows with the columns `COMPOSITION`; empty if unknown."""
+    rows = []
+    sides = zip("AB", (comparison.a, comparison.b), done.composition, strict=True)
+    for letter, side, found in sides:
+        if found is None:
+            continue
+        own = found.methods[side.method]
+        low, high = own.gap.interval or (math.nan, math.nan)
+        gap = f"{signed(own.gap.difference)} [{signed(low)}, {signed(high)}]"
+        shares = (own.alone, found.reference, found.caption, found.either)
+        shown = ["–" if share is None else f"{share:.1%}" for share in shares]
+        over = f"{label(found.metric)} over {found.better}"
+        rows.append([f"{letter}: {side.method}", over, gap, *shown])
+    return rows
+
+
 def rank(row: RankingRow) -> str:
     """The target's rank in words."""
     return str(row["target_rank"] or "none")
@@ -116,6 +145,8 @@ def render(comparison: Comparison, shown: Pictures) -> str:
         p_value=p_value,
         rank=rank,
         difference=difference,
+        compositions=compositions,
+        composition=COMPOSITION,
         lists=lambda change: _lists(change, shown),
         reference=lambda change: _reference(change, shown),
     )
@@ -171,6 +202,8 @@ def text_table(comparison: Comparison) -> str:
                 f"{p_value(one.p):>11}{p_value(cell.holm):>11}"
                 + "".join(f"{f'{gap.value:+.2f}{mark(gap.p)}':>12}" for gap in gaps)
             )
+        for method, over, gap, alone, *_ in compositions(comparison, done):
+            lines.append(f"  {method}: {over} {gap}; {alone} {COMPOSITION[3]}")
         for title, change in _titled(done):
             ranks = f"rank {rank(change.b)} in B, {rank(change.a)} in A"
             text = " ".join(change.a["text"].split())

@@ -46,6 +46,7 @@ class ProtocolTable:
         metrics: names of the columns.
         rows: the baselines, then the run's own method.
         against: paired differences to the deterministic head; None if there are none.
+        composition: the methods compared with the single modalities; None if unknown.
         published: published results.
     """
 
@@ -54,6 +55,7 @@ class ProtocolTable:
     metrics: Sequence[str]
     rows: Sequence[MethodRow]
     against: Mapping[str, PairedDifference] | None
+    composition: Composition | None
     published: Sequence[Published]
 
     @property
@@ -68,14 +70,12 @@ class ProtocolSection:
 
     Attributes:
         tables: one per category, the mean over categories first.
-        composition: the methods compared with the single modalities; None if unknown.
         aspects: mAP@10 by method and semantic aspect; empty if queries have none.
     """
 
     protocol: Protocol
     plots: list[Plot]
     tables: Sequence[ProtocolTable]
-    composition: Composition | None
     aspects: Mapping[str, Mapping[str, float]]
 
 
@@ -101,6 +101,7 @@ def _tables(metrics: RunMetrics, protocol: Protocol) -> Iterator[ProtocolTable]:
     """One table per category, the mean first."""
     name = protocol.name
     ours, against = metrics.protocols[name], metrics.against.get(name)
+    composed = metrics.composition.get(name, {})
     sizes, reported = metrics.galleries[name], published_results.comparable(metrics)
     for category in _categories(ours):
         rows = [
@@ -118,6 +119,7 @@ def _tables(metrics: RunMetrics, protocol: Protocol) -> Iterator[ProtocolTable]:
             columns(ours[category], protocol.metric),
             [*rows, MethodRow(metrics.method, ours[category], intervals)],
             None if against is None else against[category],
+            composed.get(category),
             published_results.select(reported, name, category),
         )
 
@@ -165,11 +167,10 @@ def _section(metrics: RunMetrics, protocol: Protocol) -> ProtocolSection:
     metric = protocol.metric if protocol.metric in known else metrics.headline.metric
     against = run_plots.differences(metrics, name, columns(known, protocol.metric))
     plots = [run_plots.methods(metrics, name, metric), *([against] if against else [])]
-    composition = metrics.composition.get(name)
-    if composition:
-        plots.append(run_plots.composition(composition, metrics.method, name))
     tables, aspects = [*_tables(metrics, protocol)], metrics.aspects.get(name, {})
-    return ProtocolSection(protocol, plots, tables, composition, aspects)
+    if composition := tables[0].composition:
+        plots.append(run_plots.composition(composition, metrics.method, name))
+    return ProtocolSection(protocol, plots, tables, aspects)
 
 
 def text_table(metrics: RunMetrics) -> str:
@@ -177,7 +178,7 @@ def text_table(metrics: RunMetrics) -> str:
     lines = []
     for protocol, values in metrics.protocols.items():
         names = columns(values["mean"], metrics.headline.metric)
-        composition = metrics.composition.get(protocol)
+        composition = metrics.composition.get(protocol, {}).get("mean")
         header = "".join(f"{name:>17}" for name in names)
         header += f"{'over single':>17}{'single finds':>17}" if composition else ""
         lines.append(f"{'protocol ' + protocol:<31}{header}")

@@ -109,7 +109,7 @@ def of_study(tables: StudyTables) -> Answer:
 
 def of_run(metrics: RunMetrics) -> Answer | None:
     """Answer whether the recalls of a run mean composition; None if that was not measured."""
-    found = metrics.composition.get(metrics.headline.protocol)
+    found = metrics.composition.get(metrics.headline.protocol, {}).get("mean")
     own = None if found is None else found.methods.get(metrics.method)
     if found is None or own is None or own.alone is None:
         return None

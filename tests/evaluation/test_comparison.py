@@ -248,6 +248,13 @@ def test_what_evaluate_says_of_a_run_is_read_back(built_project: Path) -> None:
     (done, *_) = compare(ours, twin, 100, 0).protocols
     gap = metrics.against[done.protocol]["mean"]["recall_at_10"].difference
     assert done.cells["mean"]["recall_at_10"].difference.value == pytest.approx(gap, abs=1e-3)
+    for found, name in zip(done.composition, (ours.method, twin.method), strict=True):
+        assert found is not None
+        theirs = metrics.composition[done.protocol]["mean"]
+        own, measured_there = found.methods[name], theirs.methods[name]
+        assert (found.better, found.either) == (theirs.better, theirs.either)
+        assert own.alone == measured_there.alone
+        assert own.gap.difference == pytest.approx(measured_there.gap.difference, abs=1e-3)
 
 
 def test_another_data_set_is_refused() -> None:
@@ -387,6 +394,44 @@ def test_page_stands_alone_with_two_lists_a_query(store: Path) -> None:
     assert page.text.index("A: rank of the target 9") < page.text.index("B: rank of the target 3")
     assert page.text.count("uncertainty") == 1
     assert "No images:" not in page.text
+
+
+def test_composition_of_both_sides(tmp_path: Path) -> None:
+    """The gap to the better single modality, and what one modality finds, on page and terminal."""
+    ranks: dict[str, list[int | None]] = {
+        "image only": [1, 60, 60, None],
+        "text only (ridge map)": [60, 2, 60, 3],
+        "RAU head": [1, 2, 3, None],
+        "other": [60, 60, 60, 60],
+    }
+    # Another query of a category of its own, which all but one method find.
+    rows = [
+        row(f"q{n}", rank, method=method, category="dress" if n < 4 else "shirt")
+        for method, own in ranks.items()
+        for n, rank in enumerate([*own, 60 if method == "other" else 5])
+    ]
+    path = write(tmp_path / "rankings.parquet", rows)
+    a, b = (read_side(name, path, method) for name, method in (("x", "RAU head"), ("y", "other")))
+    result = compare(a, b, 100, 1)
+    ours, theirs = result.protocols[0].composition
+    assert ours is not None
+    assert theirs is not None
+    # Among the first ten and fifty: dress 1/4, 2/4 and 3/4, shirt 1 each.
+    assert (ours.better, ours.reference, ours.caption) == ("text only (ridge map)", 0.625, 0.75)
+    assert ours.methods["RAU head"].gap.difference == pytest.approx(12.5)
+    assert ours.methods["RAU head"].alone == pytest.approx((0.5 + 1) / (0.75 + 1), abs=1e-4)
+    assert theirs.methods["other"].gap.difference == pytest.approx(-75)
+    assert theirs.methods["other"].alone is None
+    text = report.text_table(result)
+    over = "mean of R@10 and R@50 over text only (ridge map)"
+    assert f"A: RAU head: {over} +12.50 [" in text
+    assert "; 85.7% of what it finds, found by one modality alone" in text
+    page = Page(report.render(result, report.Pictures())).text
+    assert "found by the reference alone" in page
+    assert "85.7%" in page
+    # A file of one method has no single modalities.
+    (alone,) = compare(by_rank("a", [1]), by_rank("b", [2]), 100, 0).protocols
+    assert alone.composition == (None, None)
 
 
 def test_page_without_pictures_says_why(store: Path) -> None:

@@ -32,6 +32,13 @@ ALONE = {
     **{"reference": 0.25, "caption": 0.125, "either": 0.3125, "methods": {}},
 }
 
+SHIRT = ALONE | {"better": "text only", "either": 0.5}
+
+
+def composed(methods: dict[str, Any]) -> dict[str, Any]:
+    """The composition of a protocol, the same in every category."""
+    return dict.fromkeys(("mean", "dress", "shirt"), ALONE | {"methods": methods})
+
 
 def document() -> dict[str, Any]:
     """What `metrics.json` of a run could hold."""
@@ -106,7 +113,8 @@ def metrics(**changed: Any) -> RunMetrics:
         ({"headline": {**document()["headline"], "value": 101.0}}, "headline.value"),
         ({"protocols": {"original": {"mean": {"recall_at_1": -1.0}}}}, "recall_at_1"),
         ({"relevance": {"median": 1.0, "mean": 1.0, "queries": -1}}, "relevance.queries"),
-        ({"composition": {"original": ALONE}}, "the composition is of other methods"),
+        ({"composition": {"original": composed({})}}, "the composition is of other methods"),
+        ({"composition": {"original": {"mean": ALONE}}}, "composition is of other categories"),
         ({"distractors": ADDED | {"protocol": "x"}}, "the distractors' protocol is not one of"),
         ({"distractors": ADDED | {"images": -1}}, "distractors.images"),
     ],
@@ -256,7 +264,7 @@ def test_terminal_table_has_every_method() -> None:
 def test_composition_is_on_the_page_in_the_terminal_and_in_mlflow() -> None:
     own = {"image only": {"gap": PAIRED | {"difference": 0.0}, "alone": 1.0}}
     own["RAU head"] = {"gap": PAIRED | {"difference": 12.25}, "alone": 0.375}
-    found = metrics(composition={"original": ALONE | {"methods": own}})
+    found = metrics(composition={"original": composed(own) | {"shirt": SHIRT | {"methods": own}}})
     words = "the reference alone solves 25.0% of the queries, the caption alone 12.5%, at least one"
     text = run_page.text_table(found)
     page = page_of(found)
@@ -264,8 +272,10 @@ def test_composition_is_on_the_page_in_the_terminal_and_in_mlflow() -> None:
     assert all("by mean of R@10 and R@50 is image only" in whole for whole in (text, page))
     assert "+12.25            37.5%" in text
     assert f"<td>+12.25 <small>[{MINUS}1.5, {MINUS}0.1]</small></td><td>37.5 %</td>" in page
-    # Once, under the mean of the protocol that has it; the better modality has no gap to itself.
-    assert page.count("over image only, mean of R@10 and R@50") == 1
+    # In every table of the protocol that has it; the better modality has no gap to itself.
+    assert page.count("over image only, mean of R@10 and R@50") == 2
+    assert page.count("over text only, mean of R@10 and R@50") == 1
+    assert "at least one 50.0%; the better one by mean of R@10 and R@50 is text only" in page
     assert "<td></td><td>100.0 %</td>" in page
     tracked = final_metrics(found)
     assert tracked["original.mean_of_r10_r50.over_single_modality"] == 12.25
@@ -438,7 +448,7 @@ def test_a_missing_calibration_is_explained() -> None:
 def test_no_metric_has_its_raw_name_on_the_page() -> None:
     training = document()["training"] | {"select": "mean_of_r10_r50"}
     methods = {name: {"gap": PAIRED, "alone": 0.5} for name in ("image only", "RAU head")}
-    text = render(training=training, composition={"original": ALONE | {"methods": methods}})
+    text = render(training=training, composition={"original": composed(methods)})
     assert "chose epoch 3 by mean of R@10 and R@50" in text
     assert "mean_of" not in text
 
