@@ -181,7 +181,7 @@ def details(tables: StudyTables, setting: str, about: Mapping[str, str], picture
     for protocol, own in tables.summary.groupby("protocol", sort=False):
         parts += [f"## Protocol {protocol}", differences(own)]
     for heading, grid in own_study.grids(tables).items():
-        parts += [f"## {heading}", grid.note, _grid(grid)]
+        parts += [f"## {heading}", grid.described, _grid(grid)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 

@@ -18,6 +18,7 @@ COSTS: Columns = {
     "seconds": ("seconds of training", "{:.1f}"),
     "best_epoch": ("kept epoch", "{:.0f}"),
 }
+UNADJUSTED = "Not adjusted for the number of comparisons."
 KEPT = "Medians over seeds. Epoch 0 is the start: the holdout found no epoch better."
 
 
@@ -28,6 +29,14 @@ class Grid:
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
     note: str = ""
+
+    @property
+    def described(self) -> str:
+        """The note, and that intervals are not adjusted, unless it says whether they are."""
+        cells = [cell for row in (self.header, *self.rows) for cell in row]
+        intervals = any("[" in cell or cell.startswith("95 %") for cell in cells)
+        silent = intervals and "adjusted" not in self.note
+        return " ".join([self.note, UNADJUSTED] if silent else [self.note]).strip()
 
     @property
     def typeset(self) -> list[list[str]]:

@@ -12,6 +12,7 @@ from rau.studies import (
     confidence_tables,
     costs,
     findings,
+    grid,
     plan,
     registry,
     runs,
@@ -75,6 +76,8 @@ def test_a_study_runs_from_its_variants_to_its_page(
         assert all(len(row) == len(shown.header) for row in shown.rows)
     assert found.answer(tables) in (page := findings.details(tables, "here", {}, "x.svg"))
     assert all(f"## {heading}" in page for heading in section["grids"])
+    if name in ("calibration", "scale"):
+        assert all(grid.UNADJUSTED in whole for whole in (text, page))
     assert study.is_current(tables.document, params, {}, store)
     assert not study.is_current(tables.document, plan.changed(params, {"train.lr": 0.5}), {}, store)
     partners = {v.partner or found.reference for v in tables.document.variants}
