@@ -7,10 +7,11 @@ from rau.project import provenance, workspace
 
 
 def main() -> str:
-    """Write `reports/index.html` and `reports/figures/`."""
+    """Write `reports/index.html` and `reports/figures/`; after `finetune.val_curve`, also print how
+    holdout and val correlate."""
     from rau.evaluation.run_metrics import RunMetrics
     from rau.files import digest_file
-    from rau.report import run_report
+    from rau.report import run_plots, run_report
     from rau.report.examples import image_paths
     from rau.schemas import RANKINGS, read_manifest, read_queries, read_table
     from rau.training.history import read_history
@@ -19,11 +20,12 @@ def main() -> str:
     name = params.dataset.name
     metrics = RunMetrics.read(workspace.METRICS)
     history = workspace.model(name) / workspace.HISTORY
+    finetuning = workspace.finetuning_history(name)
     report = run_report.make(
         params,
         metrics,
         read_history(history) if metrics.trained_here else None,
-        workspace.finetuning_history(name),
+        finetuning,
         read_table(workspace.rankings(name), RANKINGS, "evaluate"),
         image_paths(workspace.store(params.dataset), read_manifest(workspace.manifest(name))),
         read_queries(workspace.table(name, "queries")),
@@ -35,7 +37,8 @@ def main() -> str:
         },
     )
     report.write(workspace.PAGE, workspace.FIGURES)
-    return str(workspace.PAGE)
+    told = "" if finetuning is None else run_plots.agreement(finetuning)
+    return f"{workspace.PAGE}; {told.rstrip('.')}" if told else str(workspace.PAGE)
 
 
 def outputs() -> list[Path]:

@@ -4,15 +4,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from rau.evaluation.run_metrics import CalibrationFigures, Composition, RunMetrics
 from rau.report.metric_names import label
+from rau.report.numbers import minus
 from rau.report.svg import Plot, Point, Series, curves, forest
 
 Columns = Mapping[str, NDArray[np.float64]]
 FIRST = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100)
+# The metrics whose curves a fine-tuning has.
+FOLLOWED = ("mean_of_r10_r50", "map")
+# With fewer epochs, a rank correlation is not meaningful.
+FEWEST = 4
 TICKS = (1, 2, 5, 10, 20, 50, 100)
 
 
@@ -135,7 +141,7 @@ def finetuning(history: Columns) -> dict[str, Plot]:
             colour=colour,
         )
         for split in ("holdout", "val")
-        for colour, name in enumerate(("mean_of_r10_r50", "map"))
+        for colour, name in enumerate(FOLLOWED)
         if (values := history.get(f"{split}_{name}")) is not None
     ]
     found = {
@@ -146,8 +152,29 @@ def finetuning(history: Columns) -> dict[str, Plot]:
     if shown:
         recall = curves("Fine-tuning of the encoder: recall", shown, "epoch", "percent")
         note = "Val (dashed) was not used for selection." if any(s.dashed for s in shown) else ""
+        note = " ".join(filter(None, [note, agreement(history)]))
         found["finetuning_recall"] = replace(recall, note=note)
     return found
+
+
+def agreement(history: Columns) -> str:
+    """Spearman's rank correlations of holdout and val over epochs, as a sentence.
+
+    Empty without `finetune.val_curve`, or if fewer than `FEWEST` epochs are known.
+    """
+    found = []
+    for metric in FOLLOWED:
+        pair = [f"{split}_{metric}" for split in ("holdout", "val")]
+        if not history.keys() >= {*pair}:
+            continue
+        known = pd.DataFrame({name: history[name] for name in pair}).dropna()
+        if len(known) >= FEWEST and (known.nunique() > 1).all():
+            held, val = (known[name].rank() for name in pair)
+            correlation = held.corr(val)
+            found.append(f"{label(metric)} {correlation:.2f} over {len(known)} epochs")
+    if not found:
+        return ""
+    return minus(f"Spearman's rank correlation of holdout and val: {', '.join(found)}.")
 
 
 def sigmas(history: Columns, source: Sequence[float], target: Sequence[float]) -> dict[str, Plot]:

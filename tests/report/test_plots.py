@@ -143,3 +143,27 @@ def test_recall_at_k_is_that_of_the_ranks(unusable: str, expected: list[str]) ->
     by_cut = {row[0]: row[2] for row in plot.rows}
     assert [by_cut[k] for k in ("1", "5", "70")] == expected
     assert f"RAU head, K 5: {expected[1]}" in titles(plot)
+
+
+def test_holdout_and_val_are_correlated_over_the_epochs_that_both_know() -> None:
+    missing = float("nan")
+    history = {
+        "epoch": np.arange(6.0),
+        "loss": np.ones(6),
+        "holdout_mean_of_r10_r50": np.array([1.0, 2, 3, 4, 5, 6]),
+        "val_mean_of_r10_r50": np.array([10.0, 30, 20, 50, 40, missing]),
+        "holdout_map": np.array([1.0, 2, 3, 4, 5, 6]),
+        "val_map": np.array([6.0, 5, 4, 3, 2, 1]),
+    }
+    words = "Spearman's rank correlation of holdout and val: "
+    # Two neighbours of five change places: 1 - 6 * 4 / (5 * 24).
+    own = "mean of R@10 and R@50 0.80 over 5 epochs"
+    told = f"{words}{own}, mAP \N{MINUS SIGN}1.00 over 6 epochs."
+    assert run_plots.agreement(history) == told
+    note = run_plots.finetuning(history)["finetuning_recall"].note
+    assert note == f"Val (dashed) was not used for selection. {told}"
+    without = {name: values for name, values in history.items() if not name.startswith("val_")}
+    short = {name: values[:3] for name, values in history.items()}
+    flat = {name: values * 0 for name, values in history.items()}
+    assert [run_plots.agreement(one) for one in (without, short, flat)] == [""] * 3
+    assert run_plots.finetuning(without)["finetuning_recall"].note == ""
