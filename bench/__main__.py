@@ -10,7 +10,10 @@ import typer
 
 from rau import console
 
-GROUPS = ("ranking", "training", "features", "finetuning", "search", "service", "lance", "scale")
+GROUPS = (
+    *("ranking", "training", "features", "finetuning", "finetuning_growth"),
+    *("search", "service", "lance", "scale"),
+)
 LONG = ("lance", "scale")
 RESULTS = Path(__file__).parent / "results"
 PAGE = Path(__file__).parents[1] / "docs/performance.md"

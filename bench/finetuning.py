@@ -61,7 +61,7 @@ class World:
     """An encoder with random weights, and queries between random images.
 
     Attributes:
-        sources: the images, decoded into a memory-mapped file.
+        sources: the images, decoded into a memory-mapped file or for every step.
         paths: paths of the image files.
         batch: number of queries per step.
     """
@@ -98,6 +98,13 @@ class World:
             run.tower_lr(params),
         )
 
+    def epoch(self, **changes: Any) -> Callable[[], None]:
+        """Return an epoch of a fine-tuner, without validation and state."""
+        made = self.finetuner(**changes)
+        # A run measures this before its first epoch; the progress bar of long epochs shows it.
+        made.progress.history.append({f"holdout_{made.finetune.select}": 0.0})
+        return partial(made._epoch, tqdm(disable=True))
+
     def clip4cir(self, workers: int = LOADER_WORKERS) -> Callable[[], float]:
         """Return an epoch of the usual training loop; its workers start with the first epoch."""
         optimizer = torch.optim.AdamW(self.encoder.model.parameters(), lr=2e-6, eps=1e-7)
@@ -116,15 +123,27 @@ class World:
 
 
 def make_world(
-    bench: Bench, encoder: Encoder, count: int, width: int, height: int, queries: int, batch: int
+    bench: Bench,
+    encoder: Encoder,
+    count: int,
+    width: int,
+    height: int,
+    queries: int,
+    batch: int,
+    *,
+    cache: str = "always",
 ) -> World:
-    """Create a world of sizes as in `SIZES`, multiplied by the scale of the benchmark."""
+    """Create a world of sizes as in `SIZES`, multiplied by the scale of the benchmark.
+
+    Args:
+        cache: `finetune.picture_cache`; with `never`, images are decoded for every step.
+    """
     queries = bench.size(queries)
     items = image_items(bench.scratch, width, height, bench.size(count))
     texts = captions(4 * queries)
     return World(
         encoder,
-        picture_store.load(bench.scratch, encoder, items, (), "always", cores(), True),
+        picture_store.load(bench.scratch, encoder, items, (), cache, cores(), True),
         [Path(item.content) for item in items],
         texts,
         random_triplets(queries, len(items), len(texts), torch.device("cpu")),
@@ -146,11 +165,7 @@ def cases(bench: Bench, sizes: Sized = SIZES) -> Iterator[Result]:
             case, floor = partial(one_step, made, batch), bare_step(made, world, batch)
             label = f"finetuning/{kind}/{name}/{world.batch}"
             yield bench.ratio(label, case, floor, "forward, backward, AdamW", limit)
-        whole = world.finetuner(**CLIP4CIR)
-        # A run measures this before its first epoch; the progress bar of long epochs shows it.
-        whole.progress.history.append({f"holdout_{whole.finetune.select}": 0.0})
-        epoch = partial(whole._epoch, tqdm(disable=True))
-        label = f"finetuning/epoch/{name}/{world.batch}"
+        label, epoch = f"finetuning/epoch/{name}/{world.batch}", world.epoch(**CLIP4CIR)
         yield bench.ratio(label, epoch, world.clip4cir(), "CLIP4Cir's loop", EPOCH_LIMIT)
 
 

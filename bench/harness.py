@@ -6,13 +6,14 @@ a ratio of two times measured side by side depends on the machine less than eith
 
 import platform
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from time import process_time
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch.utils.benchmark import timer
 
@@ -88,6 +89,12 @@ def seconds(work: Work) -> float:
     started = timer()
     work()
     return timer() - started
+
+
+def exponent(points: Sequence[tuple[int, float]]) -> float:
+    """Slope of the logarithms: the power of the size, given first, with which a value grows."""
+    size, value = np.log(np.array(points)).T
+    return float(np.polyfit(size, value, 1)[0])
 
 
 def processor_seconds(work: Work) -> float:

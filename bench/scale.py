@@ -22,7 +22,7 @@ from bench import ivf as ivf_index
 from bench.data import low_features, random_features
 from bench.features import image_items as write_pictures
 from bench.features import random_encoder
-from bench.harness import Bench, Result, Unit, bytes_in, processor_seconds
+from bench.harness import Bench, Result, Unit, bytes_in, exponent, processor_seconds
 from bench.random_index import BLOCK, names, random_index, random_model
 from rau.datasets import manifest
 from rau.encoders import small_clip
@@ -72,12 +72,6 @@ def cases(bench: Bench, sizes: Sequence[int] = SIZES) -> Iterator[Result]:
         # Much of the memory is used by packages, independent of the number of images.
         if len(points) > 1 and what not in ("memory", "recall at 10"):
             yield Result(f"scale/{name}/exponent of {what}", exponent(points), "")
-
-
-def exponent(points: Sequence[tuple[int, float]]) -> float:
-    """Slope of the logarithms: the power of the number of images with which a value grows."""
-    count, value = np.log(np.array(points)).T
-    return float(np.polyfit(count, value, 1)[0])
 
 
 def pictures(bench: Bench, count: int) -> Figures:

@@ -19,6 +19,7 @@ from bench import __main__ as command
 from bench import (
     features,
     finetuning,
+    finetuning_growth,
     harness,
     lance,
     plain,
@@ -33,6 +34,7 @@ from bench.harness import Bench, Result
 from bench.table import inserted, lines
 from rau.encoders import small_clip
 from rau.encoders.clip import load
+from rau.finetuning.finetuner import Distinct
 from rau.models.head import ComposedHead
 from rau.params import UaParams
 from tests.places import ROOT
@@ -222,9 +224,36 @@ def test_every_stage_is_measured_at_every_size(
     assert not [*tmp_path.glob("*00")]
 
 
+def test_growth_of_fine_tuning_is_measured_at_every_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Without the import of torch by a process for each.
+    monkeypatch.setattr(
+        finetuning_growth, "ProcessPoolExecutor", lambda *_, **__: ThreadPoolExecutor(1)
+    )
+    for name, sizes in (("BATCHES", (16, 64)), ("MEMORY_BATCHES", (16, 64)), ("QUERIES", (16, 64))):
+        monkeypatch.setattr(finetuning_growth, name, sizes)
+    for name, size in (("MICRO", 8), ("EPOCH_BATCH", 16)):
+        monkeypatch.setattr(finetuning_growth, name, size)
+    decoded = ((SMALL, 48, 32, 16, 8),)
+    results = {r.name: r for r in finetuning_growth.cases(bench(tmp_path, 1, 1), decoded)}
+    label = f"finetuning_growth/{{}}/{SMALL}/{{}}"
+    last = {"step": "exponent", "epoch": "exponent", "memory": "growth"}
+    named = {label.format(kind, size) for kind, end in last.items() for size in (16, 64, end)}
+    assert {*results} == named | {label.format("decoding epoch", 8)}
+    # Four times the work.
+    assert 0.5 < results[label.format("epoch", "exponent")].value < 1.5
+
+
+def test_the_images_of_growing_batches_occur_once(tmp_path: Path) -> None:
+    world = finetuning_growth.distinct(bench(tmp_path), SMALL, 48, 32, 12, 12, cache="never")
+    (batch,) = world.finetuner().sampler.epoch(0)
+    assert len(Distinct.of(batch).images) == 24
+
+
 def test_an_exponent_is_the_power_that_a_figure_grows_with() -> None:
-    assert scale.exponent([(10, 3.0), (100, 300.0), (1000, 30_000.0)]) == pytest.approx(2)
-    assert scale.exponent([(10, 5.0), (1000, 5.0)]) == pytest.approx(0)
+    assert harness.exponent([(10, 3.0), (100, 300.0), (1000, 30_000.0)]) == pytest.approx(2)
+    assert harness.exponent([(10, 5.0), (1000, 5.0)]) == pytest.approx(0)
 
 
 def test_the_floor_of_ranking_is_every_score() -> None:
