@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,10 @@ import yaml
 from pipeline import recipe as command
 from rau import params
 from rau.errors import UserError
+from rau.finetuning import record
 from rau.params import recipe
 from tests.places import ROOT
-from tests.project import stage
+from tests.project import call, runs, stage
 
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
 
@@ -88,3 +90,23 @@ def test_the_command_runs_an_experiment(monkeypatch: pytest.MonkeyPatch) -> None
     assert words[-1] == "--queue"
     assert "finetune.tower_lr=2e-06" in words
     assert 'finetune.composer="sum"' in words
+
+
+def test_a_recipe_is_run_to_the_end(project: Path) -> None:
+    """That of the text tower, on the tiny garments: what DVC is given reaches every stage."""
+    own = yaml.safe_load((ROOT / "recipes/text_tower.yaml").read_text())
+    del own["dataset"], own["encoder"]
+    own["finetune"] |= {"epochs": 1, "batch_size": 32, "micro_batch": 16}
+    (project / "text_tower.yaml").write_text(yaml.safe_dump(own))
+    printed = call(project, sys.executable, "-m", "pipeline.recipe", "text_tower.yaml")
+    assert "Running stage 'finetune'" in printed
+    assert "Running stage 'encoder'" not in printed
+    used = params.flat(params.load(project / "params.yaml"))
+    changes = {f"finetune.{key}": value for key, value in own["finetune"].items()}
+    assert used | changes == used
+    assert record.Record.read(project / "data/finetuned/garments").towers == "text"
+    (tracked,) = (
+        run for run in runs(project).values() if run["tags"]["dvc_experiment"] == "text_tower"
+    )
+    assert tracked["params"]["finetune.towers"] == "text"
+    assert "text_tower" in call(project, "dvc", "exp", "list")
