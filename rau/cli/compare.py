@@ -30,13 +30,13 @@ def compare(
     resamples: Annotated[int, typer.Option(min=100, max=100_000, help="of the bootstrap")] = 10_000,
 ) -> None:
     """Show the differences A - B and the queries that changed most, under every protocol."""
-    from rau.evaluation import comparison
+    from rau.evaluation import comparison, ranked_side
     from rau.report import comparison_page as report
 
     with tempfile.TemporaryDirectory() as for_a, tempfile.TemporaryDirectory() as for_b:
         found = [resolve(a, Path(for_a)), resolve(b, Path(for_b))]
-        side_a = comparison.read_side(a, found[0].path, method_a)
-        side_b = comparison.read_side(b, found[1].path, method_b)
+        side_a = ranked_side.read_side(a, found[0].path, method_a)
+        side_b = ranked_side.read_side(b, found[1].path, method_b)
     result = comparison.compare(side_a, side_b, resamples, changed)
     folder = FOLDER / f"{report.file_name(a, method_a)}-{report.file_name(b, method_b)}"
     report.write(result, _pictures(result), folder)

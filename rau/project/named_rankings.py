@@ -43,7 +43,7 @@ def resolve(name: str, into: Path) -> Found:
 def _from_run(run: str, into: Path) -> Path | None:
     """Copy the rankings of an MLflow run; None if there is no such run."""
     from rau import tracking
-    from rau.evaluation.comparison import MAX_BYTES
+    from rau.evaluation.ranked_side import MAX_BYTES
 
     uri = tracking.store_uri(workspace.main_checkout())
     try:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from rau.evaluation.bootstrap import MEAN
-from rau.evaluation.comparison import Change, Compared, Comparison, Side
+from rau.evaluation.comparison import Change, Compared, Comparison
+from rau.evaluation.ranked_side import Side
 from rau.files import digest, write_text
 from rau.report.examples import (
     Ranked,

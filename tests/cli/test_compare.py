@@ -18,7 +18,7 @@ from rau.cli import compare
 from rau.datasets.captions import all_texts
 from rau.errors import UserError
 from rau.evaluation import benchmark, comparison
-from rau.evaluation.comparison import read_side, trained
+from rau.evaluation.ranked_side import read_side, trained
 from rau.evaluation.run import with_baselines
 from rau.features.table import Features
 from rau.models.baselines import WeightedSum

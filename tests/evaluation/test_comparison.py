@@ -14,17 +14,8 @@ import pytest
 from PIL import Image
 
 from rau.errors import UserError
-from rau.evaluation.comparison import (
-    BEYOND,
-    MAX_BYTES,
-    NEEDED,
-    Side,
-    changes,
-    compare,
-    measured,
-    pair,
-    read_side,
-)
+from rau.evaluation.comparison import BEYOND, changes, compare, measured, pair
+from rau.evaluation.ranked_side import MAX_BYTES, NEEDED, Side, read_side
 from rau.evaluation.run import rankings_metadata
 from rau.evaluation.run_metrics import RunMetrics
 from rau.report import comparison_page as report
@@ -226,7 +217,7 @@ def test_a_file_is_read_by_method_or_refused(
     with pytest.raises(UserError, match="is missing"):
         read_side("x", tmp_path / "none", None)
     assert path.stat().st_size < MAX_BYTES
-    monkeypatch.setattr("rau.evaluation.comparison.MAX_BYTES", 10)
+    monkeypatch.setattr("rau.evaluation.ranked_side.MAX_BYTES", 10)
     with pytest.raises(UserError, match="larger than 10 bytes"):
         read_side("x", path, None)
 
