@@ -22,8 +22,8 @@ from rau.schemas import RankingRow
 
 # A query without a rank counts as this many times the worst rank of its category.
 BEYOND = 10
-# The metric of the composition, the first that all rows have.
-HEADLINES = ("mean_of_r5_rs1", "mean_of_r10_r50", "recall_at_10")
+# The metric of the composition, the first that all rows have, and the resamples of its intervals.
+HEADLINES, RESAMPLES = ("mean_of_r5_rs1", "mean_of_r10_r50", "recall_at_10"), 1000
 
 
 @dataclass(frozen=True)
@@ -212,9 +212,7 @@ def measure(pairs: Pairs, resamples: int) -> dict[str, dict[str, Cell]]:
     }
 
 
-def composition_of(
-    side: Side, pairs: Pairs, rows: pd.DataFrame, resamples: int
-) -> Composition | None:
+def composition_of(side: Side, pairs: Pairs, rows: pd.DataFrame) -> Composition | None:
     """A side's method compared with the single modalities of its run; None without them.
 
     Args:
@@ -233,7 +231,7 @@ def composition_of(
     reference, caption = single
     known = [metrics for one in values.values() for metrics in one.values()]
     metric = next(name for name in HEADLINES if all(name in metrics for metrics in known))
-    return measure_composition(values, _clusters(rows), (reference, caption), metric, resamples)
+    return measure_composition(values, _clusters(rows), (reference, caption), metric, RESAMPLES)
 
 
 def _by_category(rows: pd.DataFrame) -> dict[str, Values]:
@@ -296,10 +294,7 @@ def compare(a: Side, b: Side, resamples: int, count: int) -> Comparison:
         queries = {str(category): count for category, count in ids.nunique().items()}
         unranked = int((pairs.a["target_rank"].isna() | pairs.b["target_rank"].isna()).sum())
         cells = measure(pairs, resamples)
-        composed = (
-            composition_of(a, pairs, pairs.a, resamples),
-            composition_of(b, pairs, pairs.b, resamples),
-        )
+        composed = composition_of(a, pairs, pairs.a), composition_of(b, pairs, pairs.b)
         changed = changes(pairs, a, b, count)
         done.append(
             Compared(pairs.protocol, queries, unranked, pairs.left_out, cells, composed, *changed)
