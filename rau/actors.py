@@ -22,12 +22,38 @@ def machines(ray: ModuleType) -> list[tuple[int, int]]:
     return [(int(own.get("CPU", 0)), int(own.get("GPU", 0))) for own in found]
 
 
-def places(ray: ModuleType, cores: int, gpu: bool) -> int:
-    """How many actors of so many cores, and of a GPU each where `gpu`, the cluster has room for.
+def places(ray: ModuleType, cores: int, per_gpu: int) -> int:
+    """Number of actors that the cluster has room for.
 
-    Each has to fit on one machine: the cluster's cores together say nothing.
+    Each has to fit on one machine, so the total of the cluster's cores does not determine it.
+
+    Args:
+        cores: cores of an actor.
+        per_gpu: number of actors that share a GPU; 0 for actors without one.
     """
-    return sum(min(own // cores, gpus) if gpu else own // cores for own, gpus in machines(ray))
+    return sum(
+        min(own // cores, gpus * per_gpu) if per_gpu else own // cores
+        for own, gpus in machines(ray)
+    )
+
+
+def check_room(ray: ModuleType, cores: int, gpu: bool, parameter: str, option: str) -> int:
+    """Number of actors of so many cores, and a GPU each if `gpu`, that the cluster has room for.
+
+    Args:
+        parameter: name of the parameter that requested Ray, for the error message.
+        option: name of the parameter that sets the cores.
+
+    Raises:
+        UserError: if there is no room for a single one.
+    """
+    if room := places(ray, cores, int(gpu)):
+        return room
+    needed = (f"{cores} cores" if cores > 1 else "core") + (" and the GPU" if gpu else "")
+    raise UserError(
+        f"{parameter}=ray: no machine of the cluster has the {needed} of a worker; lower {option}, "
+        "or add a machine"
+    )
 
 
 def divide(

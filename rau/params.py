@@ -4,14 +4,7 @@ import reprlib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    model_validator,
-)
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from rau import layouts, methods
 from rau.errors import UserError
@@ -293,6 +286,7 @@ class StudyParams(Section):
     epochs: Epochs | None = None
     trials: Annotated[int, Field(ge=1, le=1000)] | None = None
     jobs: Parallel = 0
+    cores: Annotated[int, Field(ge=1, le=256)] = 1
 
 
 class Params(Section):

@@ -68,7 +68,7 @@ def study(folder: Path) -> Work:
         if not away:
             found = RunStore(place / "runs", source, local(2)).complete("here", asked)
         else:
-            with ray_workers("cpu", 0) as workers:
+            with ray_workers("cpu", 0, 1) as workers:
                 found = RunStore(place / "runs", source, workers).complete("on Ray", asked)
         return [content(place, one) for one in found]
 

@@ -17,7 +17,7 @@ from typing import Any, Self, cast
 
 import torch
 
-from rau.actors import divide, machines, places
+from rau.actors import check_room, divide, machines, places
 from rau.cluster import connected
 from rau.devices import threads
 from rau.encoders import encoder as encoders
@@ -143,11 +143,7 @@ class OnRay:
             return self._here(parts, items, batch, workers, advance)
         ray = self._ray
         gpu, cores = self._needs()
-        if not (room := places(ray, cores, gpu)):
-            raise UserError(
-                f"{PARAMETER}=ray: no machine of the cluster has the {cores} cores"
-                f"{' and the GPU' if gpu else ''} of a worker; lower features.workers, or add one"
-            )
+        room = check_room(ray, cores, gpu, PARAMETER, "features.workers")
         parts.folder.mkdir(parents=True, exist_ok=True)
         share = -(-len(items) // (BLOCKS_A_WORKER * room))
         rows = min(PART_ROWS, -(-share // batch) * batch)
@@ -156,7 +152,7 @@ class OnRay:
         results = divide(
             ray,
             lambda: actor.remote(self._model, parts, batch, cores, gpu),
-            lambda: min(places(ray, cores, gpu), -(-len(items) // rows)),
+            lambda: min(places(ray, cores, int(gpu)), -(-len(items) // rows)),
             blocks(items, rows),
             REMEDY,
         )

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from rau import cpu
 from rau.errors import UserError
 from rau.files import write_json, write_text
 from rau.params import Params
@@ -63,14 +62,14 @@ def changes(own: registry.Study, params: Params, runs: RunStore) -> Tuned:
 @contextmanager
 def connected(params: Params) -> Iterator[Workers]:
     """Yield the workers that execute runs: processes of this machine or of a cluster."""
-    device, jobs = params.train.device, params.study.jobs
-    if params.study.engine == "ray":
+    device, own = params.train.device, params.study
+    if own.engine == "ray":
         from rau.studies.ray_workers import ray_workers
 
-        with ray_workers(device, jobs) as workers:
+        with ray_workers(device, own.jobs, own.cores) as workers:
             yield workers
     else:
-        yield LocalWorkers(device, jobs=jobs, cores=cpu.cores())
+        yield LocalWorkers(device, jobs=own.jobs, cores=own.cores)
 
 
 def store(params: Params, workers: Workers, encoders: bool = False) -> RunStore:

@@ -8,7 +8,7 @@ from multiprocessing import get_context
 
 import torch
 
-from rau import devices
+from rau import cpu, devices
 from rau.errors import UserError
 from rau.params import Params
 from rau.studies.runs import Result
@@ -24,8 +24,8 @@ class LocalWorkers:
 
     Args:
         device: value of `train.device`.
-        jobs: number of parallel runs; 0 means one per core on a CPU and one on a GPU.
-        cores: number of cores that this process may use.
+        jobs: number of parallel runs; 0 means as many as the cores allow on a CPU, one on a GPU.
+        cores: number of cores and threads of a run.
 
     Raises:
         UserError: if this machine does not have the device.
@@ -34,11 +34,12 @@ class LocalWorkers:
     def __init__(self, device: str, *, jobs: int, cores: int) -> None:
         found = devices.choose(device)
         self.device = str(found)
-        self.jobs = jobs or (cores if found.type == "cpu" else 1)
+        self.jobs = jobs or (max(1, cpu.cores() // cores) if found.type == "cpu" else 1)
+        self._cores = cores
 
     def costs(self, source: Source, wanted: Sequence[Params]) -> list[Cost]:
         """Measure in this process: starting a worker would take longer than the runs."""
-        with devices.threads(1):
+        with devices.threads(self._cores):
             return costs(source.runner(), wanted)
 
     def results(self, source: Source, wanted: Sequence[Params]) -> Results:
@@ -51,7 +52,7 @@ class LocalWorkers:
         context = get_context("forkserver")
         context.set_forkserver_preload([__name__])
         count = min(self.jobs, len(wanted))
-        with worker_pool(count, context, partial(_start, source)) as executor:
+        with worker_pool(count, context, partial(_start, source, self._cores)) as executor:
             started = {executor.submit(_run, params): n for n, params in enumerate(wanted)}
             for future in as_completed(started):
                 try:
@@ -63,8 +64,8 @@ class LocalWorkers:
                     ) from error
 
 
-def _start(source: Source) -> None:
-    torch.set_num_threads(1)
+def _start(source: Source, cores: int) -> None:
+    torch.set_num_threads(cores)
     _runner.append(source.runner())
 
 

@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 
 import torch
 
-from rau.actors import divide
+from rau.actors import check_room, divide, machines, places
 from rau.cluster import connected
 from rau.errors import UserError
 from rau.params import Params
@@ -27,7 +27,7 @@ REMEDY = (
 
 
 @contextmanager
-def ray_workers(device: str, jobs: int) -> Iterator["RayWorkers"]:
+def ray_workers(device: str, jobs: int, cores: int) -> Iterator["RayWorkers"]:
     """Yield the workers of a cluster, connecting to it on first use.
 
     Arguments and errors are those of `RayWorkers`.
@@ -36,11 +36,11 @@ def ray_workers(device: str, jobs: int) -> Iterator["RayWorkers"]:
         UserError: also if there is no cluster; see `connected`.
     """
     with ExitStack() as stack:
-        yield RayWorkers(lambda: stack.enter_context(connected(PARAMETER)), device, jobs)
+        yield RayWorkers(lambda: stack.enter_context(connected(PARAMETER)), device, jobs, cores)
 
 
 class RayWorkers:
-    """Workers on the cores or GPUs of a cluster.
+    """Workers on the cores and GPUs of a cluster.
 
     A worker keeps its inputs in memory and returns only results. This process stores them, so that
     a worker that is killed cannot leave a partial result.
@@ -48,12 +48,15 @@ class RayWorkers:
     Args:
         connect: returns Ray, connected; called once, for the first run or to resolve `auto`.
         device: `cpu`, `cuda`, or `auto` for GPUs if the cluster has any.
-        jobs: number of parallel runs; 0 means one per core, or one per GPU. If there are more runs
-            than GPUs, they share the GPUs.
+        jobs: number of parallel runs; 0 means as many as the cores allow, or one per GPU. If there
+            are more runs than GPUs, they share the GPUs.
+        cores: number of cores and threads of a run, with a GPU as well.
     """
 
-    def __init__(self, connect: Callable[[], ModuleType], device: str, jobs: int) -> None:
-        self._connect, self._given, self._asked = connect, device, jobs
+    def __init__(
+        self, connect: Callable[[], ModuleType], device: str, jobs: int, cores: int
+    ) -> None:
+        self._connect, self._given, self._asked, self._cores = connect, device, jobs, cores
 
     @cached_property
     def _ray(self) -> ModuleType:
@@ -67,7 +70,7 @@ class RayWorkers:
             UserError: if Ray does not support this type.
         """
         if self._given == "auto":
-            return "cuda" if "GPU" in self._ray.cluster_resources() else "cpu"
+            return "cuda" if any(gpus for _, gpus in machines(self._ray)) else "cpu"
         found = torch.device(self._given).type
         if found not in ("cpu", "cuda"):
             raise UserError(
@@ -80,29 +83,20 @@ class RayWorkers:
         """Number of parallel runs.
 
         Raises:
-            UserError: if the cluster has no such device.
+            UserError: if no machine of the cluster has the cores and the device of a run.
         """
-        return self._asked or self._first_slots
+        room = self._room
+        return self._asked or room
 
     @cached_property
-    def resources(self) -> dict[str, float]:
-        """Ray's resources of one run; errors as for `jobs`."""
-        if self._kind == "CPU":
-            return {"num_cpus": 1.0, "num_gpus": 0.0}
-        return {"num_cpus": 0.0, "num_gpus": 1 / math.ceil(self.jobs / self._first_slots)}
-
-    @property
-    def _kind(self) -> str:
-        return "CPU" if self.device == "cpu" else "GPU"
+    def per_gpu(self) -> int:
+        """Number of runs that share a GPU; 0 on a CPU. Errors as for `jobs`."""
+        return 0 if self.device == "cpu" else math.ceil(self.jobs / self._room)
 
     @cached_property
-    def _first_slots(self) -> int:
-        if found := self._slots():
-            return found
-        raise UserError(f"{PARAMETER}=ray: no machine of the cluster has a {self._kind}")
-
-    def _slots(self) -> int:
-        return int(self._ray.cluster_resources().get(self._kind, 0))
+    def _room(self) -> int:
+        gpu = self.device != "cpu"
+        return check_room(self._ray, self._cores, gpu, PARAMETER, "study.cores")
 
     def costs(self, source: Source, wanted: Sequence[Params]) -> list[Cost]:
         """Measure in a worker, because this machine may not have its device."""
@@ -124,22 +118,25 @@ class RayWorkers:
         self, work: Callable[[Runner, Job], Any], source: Source, jobs: Sequence[Job]
     ) -> Generator[tuple[Job, Any]]:
         """Yield each job with the result of `work` as jobs finish."""
-        actor = self._ray.remote(max_restarts=0, **self.resources)(_Worker)
+        share = 1 / self.per_gpu if self.per_gpu else 0
+        options = {"num_cpus": self._cores, "num_gpus": share, "max_restarts": 0}
+        actor = self._ray.remote(**options)(_Worker)
 
         def size() -> int:
             """Number of workers; machines that join later are used as well."""
-            share = self.resources["num_gpus"]
-            places = self._slots() * (round(1 / share) if share else 1)
-            return min(places, self._asked or places, len(jobs))
+            room = places(self._ray, self._cores, self.per_gpu)
+            return min(room, self._asked or room, len(jobs))
 
-        return divide(self._ray, lambda: actor.remote(work, source), size, jobs, REMEDY)
+        return divide(
+            self._ray, lambda: actor.remote(work, source, self._cores), size, jobs, REMEDY
+        )
 
 
 class _Worker(Generic[Job]):
-    """Actor: a process of the cluster that executes runs sequentially on one thread."""
+    """Actor: a process of the cluster that executes runs sequentially, on a thread per core."""
 
-    def __init__(self, work: Callable[[Runner, Job], Any], source: Source) -> None:
-        self._work, self._source = work, source
+    def __init__(self, work: Callable[[Runner, Job], Any], source: Source, cores: int) -> None:
+        self._work, self._source, self._cores = work, source, cores
 
     @cached_property
     def _runner(self) -> Runner:
@@ -151,7 +148,7 @@ class _Worker(Generic[Job]):
         Raises:
             UserError: also if this machine cannot access the project's files.
         """
-        torch.set_num_threads(1)
+        torch.set_num_threads(self._cores)
         with _named():
             _ = self._runner
 

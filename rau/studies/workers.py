@@ -52,12 +52,12 @@ class Source(Protocol):
         ...
 
     def runner(self) -> Runner:
-        """Return a function that executes runs on one thread."""
+        """Return a function that executes runs."""
         ...
 
 
 class Workers(Protocol):
-    """Workers that execute runs in parallel, each on one thread: local processes or a cluster."""
+    """Workers that execute runs in parallel: local processes or a cluster."""
 
     @property
     def device(self) -> str:

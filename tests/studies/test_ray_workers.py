@@ -11,7 +11,9 @@ from threading import Thread
 from types import MappingProxyType, ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 from rau.errors import UserError
 from rau.models.config import canonical
@@ -20,7 +22,7 @@ from rau.studies import plan, runs
 from rau.studies.ray_workers import RayWorkers, ray_workers
 from rau.studies.run_store import RunStore
 from rau.studies.workers import Runner
-from tests.ray_nodes import cluster, kill_a_machine, kill_a_worker, wait_for_work
+from tests.ray_nodes import STORE_BYTES, cluster, kill_a_machine, kill_a_worker, wait_for_work
 from tests.studies.world import local, tiny, write_source
 
 
@@ -33,7 +35,7 @@ def nodes() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def workers(nodes: Any) -> Iterator[RayWorkers]:
-    with ray_workers("auto", 0) as found:
+    with ray_workers("auto", 0, 1) as found:
         yield found
 
 
@@ -147,28 +149,69 @@ def test_a_run_that_ends_every_worker_is_given_up(
 
 
 @pytest.mark.parametrize(
-    ("have", "device", "jobs", "expected"),
+    ("have", "device", "jobs", "cores", "expected"),
     [
-        ({"CPU": 8.0}, "auto", 0, ("cpu", 8, 1.0, 0.0)),
-        ({"CPU": 8.0}, "cpu", 3, ("cpu", 3, 1.0, 0.0)),
-        ({"CPU": 8.0, "GPU": 2.0}, "auto", 0, ("cuda", 2, 0.0, 1.0)),
-        ({"CPU": 8.0, "GPU": 2.0}, "cuda:1", 5, ("cuda", 5, 0.0, 1 / 3)),
-        ({"CPU": 8.0, "GPU": 2.0}, "cpu", 0, ("cpu", 8, 1.0, 0.0)),
+        ([(8, 0)], "auto", 0, 1, ("cpu", 8, 0)),
+        ([(8, 0)], "cpu", 3, 1, ("cpu", 3, 0)),
+        ([(8, 0), (7, 0)], "cpu", 0, 4, ("cpu", 3, 0)),
+        ([(8, 2)], "auto", 0, 1, ("cuda", 2, 1)),
+        ([(8, 2)], "cuda:1", 5, 1, ("cuda", 5, 3)),
+        ([(8, 2), (64, 0), (3, 1)], "auto", 0, 4, ("cuda", 2, 1)),
+        ([(8, 2)], "cpu", 0, 1, ("cpu", 8, 0)),
     ],
 )
-def test_a_run_takes_a_core_or_its_share_of_a_gpu(
-    have: dict[str, float], device: str, jobs: int, expected: tuple[str, int, float, float]
+def test_a_run_takes_its_cores_and_its_share_of_a_gpu(
+    have: list[tuple[int, int]], device: str, jobs: int, cores: int, expected: tuple[str, int, int]
 ) -> None:
-    found = RayWorkers(lambda: _having(have), device, jobs)
-    assert (found.device, found.jobs, *found.resources.values()) == expected
+    found = RayWorkers(lambda: _having(have), device, jobs, cores)
+    assert (found.device, found.jobs, found.per_gpu) == expected
 
 
 @pytest.mark.parametrize(
-    ("device", "reason"), [("cuda", "no machine of the cluster has a GPU"), ("mps", "Ray has no")]
+    ("device", "cores", "reason"),
+    [
+        ("cuda", 1, "has the core and the GPU of a worker"),
+        ("cpu", 9, r"has the 9 cores of a worker; lower study\.cores"),
+        ("mps", 1, "Ray has no"),
+    ],
 )
-def test_a_device_that_the_cluster_does_not_have_is_refused(device: str, reason: str) -> None:
+def test_what_no_machine_of_the_cluster_has_is_refused(
+    device: str, cores: int, reason: str
+) -> None:
     with pytest.raises(UserError, match=reason):
-        _ = RayWorkers(lambda: _having({"CPU": 8.0}), device, 0).resources
+        _ = RayWorkers(lambda: _having([(8, 0), (8, 0)]), device, 1, cores).jobs
+
+
+def test_a_run_has_as_many_threads_as_cores_and_the_same_name(
+    nodes: Any, workers: RayWorkers, source: runs.Source, tmp_path: Path
+) -> None:
+    larger = RayWorkers(lambda: workers._ray, "cpu", 0, cores=2)
+    asked = wanted(1)
+    machine = nodes.add_node(num_cpus=2, object_store_memory=STORE_BYTES)
+    try:
+        assert larger.jobs == 1
+        ((_, run),) = larger.results(Threads(), asked)  # type: ignore[arg-type]
+        assert run.summary == {"threads": 2}
+        there = RunStore(tmp_path / "there", source, larger)
+        (found,) = there.complete("there", asked)
+    finally:
+        nodes.remove_node(machine)
+    here = RunStore(tmp_path / "here", source, local(1))
+    (expected,) = here.complete("here", asked)
+    assert there.key(asked[0]) == here.key(asked[0])
+    for protocol, own in expected.values.items():
+        for category, values in own.items():
+            np.testing.assert_allclose(found.values[protocol][category], values)
+
+
+@dataclass(frozen=True)
+class Threads:
+    """Runs whose result is the number of threads."""
+
+    device: str = "cpu"
+
+    def runner(self) -> Runner:
+        return lambda params: runs.Result({}, {"threads": torch.get_num_threads()}, [], {}, {}, {})
 
 
 def test_what_is_stored_needs_no_cluster(
@@ -180,15 +223,19 @@ def test_what_is_stored_needs_no_cluster(
     asked = wanted(1)
     expected = RunStore(tmp_path, source, local(1)).complete("here", asked)
     monkeypatch.setattr("rau.studies.ray_workers.connected", None)
-    with ray_workers("cpu", 0) as workers:
+    with ray_workers("cpu", 0, 1) as workers:
         found = RunStore(tmp_path, replace(source, device=workers.device), workers)
         found.forecast("all", asked)
         assert content(tmp_path, found.complete("there", asked)[0]) == content(tmp_path, *expected)
     assert "there: all 1 runs are stored" in capsys.readouterr().out
 
 
-def _having(resources: dict[str, float]) -> ModuleType:
-    """Ray, as far as it says what a cluster has."""
+def _having(have: list[tuple[int, int]]) -> ModuleType:
+    """Ray, as far as it says what cores and GPUs the machines of a cluster have."""
     ray = ModuleType("ray")
-    ray.cluster_resources = lambda: resources  # type: ignore[attr-defined]
+    nodes = [
+        {"Alive": True, "Resources": {"CPU": float(cores), "GPU": float(gpus)}}
+        for cores, gpus in have
+    ]
+    ray.nodes = lambda: nodes  # type: ignore[attr-defined]
     return ray

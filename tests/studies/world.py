@@ -35,7 +35,7 @@ def variants(study: str, params: Params) -> list[plan.Variant]:
 
 
 def local(jobs: int) -> LocalWorkers:
-    return LocalWorkers("cpu", jobs=jobs, cores=4)
+    return LocalWorkers("cpu", jobs=jobs, cores=1)
 
 
 def small_world() -> runs.StudyData:
