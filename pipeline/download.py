@@ -3,6 +3,9 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from pipeline import stage
 from rau import cpu
@@ -10,7 +13,12 @@ from rau.console import printable
 from rau.project import workspace
 
 
-def main() -> str:
+def main(
+    again: Annotated[
+        list[str] | None,
+        typer.Option(help="id of an image that has changed: verify only such ones, and stop"),
+    ] = None,
+) -> str:
     """Fetch, generate or find the images; write `data/manifests/<dataset>.parquet`."""
     import pyarrow as pa
 
@@ -19,12 +27,20 @@ def main() -> str:
     from rau.datasets.registry import CARDS
     from rau.download.fill import fill
     from rau.files import digest_files, write_text
-    from rau.schemas import MANIFEST, write_table
+    from rau.schemas import MANIFEST, read_table, write_table
 
     dataset = workspace.load_params().dataset
     root = workspace.store(dataset)
     card = CARDS.get(dataset.name)
     placeholders = card is not None and card.placeholders
+    path = workspace.manifest(dataset.name)
+    if again:
+        old = read_table(path, MANIFEST, "download")
+        table = manifest.inspect_again(old, root, again, placeholders)
+        write_table(path, table, MANIFEST, old.schema.metadata)
+        return stage.Partial(
+            f"{len(again):,} images verified again; now `dvc commit --force watch download`"
+        )
 
     def filled() -> tuple[Annotations, pa.Table]:
         done = fill(dataset, root, workspace.main_checkout(), cpu.cores())
@@ -52,7 +68,7 @@ def main() -> str:
                 print(f"note: {printable(note)}")
     # With the digest of the annotations, the manifest changes when any of them does.
     about = {"annotations": digest_files(annotations.files.values()), "dataset": json.dumps(label)}
-    write_table(workspace.manifest(dataset.name), table, MANIFEST, about)
+    write_table(path, table, MANIFEST, about)
     return f"{dataset.name}: {found}"
 
 

@@ -41,7 +41,9 @@ def atomic_path(path: Path, tidy: bool = True) -> Iterator[Path]:
     try:
         for old in old_siblings(path, ".tmp") if tidy else ():
             old.unlink(missing_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        handle, name = patiently(
+            lambda: tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        )
         os.close(handle)
     except OSError as error:
         raise UserError(
@@ -51,7 +53,7 @@ def atomic_path(path: Path, tidy: bool = True) -> Iterator[Path]:
     try:
         yield temporary
         temporary.chmod(0o644)
-        temporary.replace(path)
+        patiently(lambda: temporary.replace(path))
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
@@ -95,7 +97,7 @@ def _age(path: Path) -> float:
 def write_bytes(path: Path, data: bytes, tidy: bool = True) -> None:
     """Write `data` to `path`, completely or not at all; `tidy` as in `atomic_path`."""
     with atomic_path(path, tidy) as temporary:
-        temporary.write_bytes(data)
+        patiently(lambda: temporary.write_bytes(data))
 
 
 def write_text(path: Path, text: str) -> None:
@@ -108,20 +110,23 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
-def patiently(read: Callable[[], T]) -> T:
-    """Call `read`, again while a network file system throttles or loses its connection.
+def patiently(work: Callable[[], T]) -> T:
+    """Call `work`, again while a network file system throttles or loses its connection.
+
+    Args:
+        work: reads or writes a file; it may be called several times.
 
     Raises:
         OSError: any other error, or when the problem persists for half a minute.
     """
     for seconds in WAITS:
         try:
-            return read()
+            return work()
         except OSError as error:
             if error.errno not in PASSING:
                 raise
         time.sleep(seconds)
-    return read()
+    return work()
 
 
 def read_at_most(path: Path, limit: int, pipe: bool = False) -> bytes | None:
@@ -240,8 +245,12 @@ def digest_sources(root: Path, names: Iterable[str]) -> str:
 
 def digest_file(path: Path) -> str:
     """SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+
+    def read() -> str:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    return patiently(read)
 
 
 def digest_files(paths: Iterable[Path]) -> str:

@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from rau.errors import UserError
-from rau.files import atomic_path, read_bytes
+from rau.files import atomic_path, patiently, read_bytes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -272,7 +272,9 @@ def read_parquet(path: Path, remedy: str) -> pa.Table:
     """
     with reading_parquet(path, remedy):
         # Without it, folders named `a=b` would become columns.
-        table = pq.read_table(path, partitioning=None, page_checksum_verification=True)
+        table = patiently(
+            lambda: pq.read_table(path, partitioning=None, page_checksum_verification=True)
+        )
         table.validate(full=True)
         return table
 

@@ -89,6 +89,31 @@ def test_a_store_that_throttles_is_asked_again(
     assert waits == [1, 4, 25][:fails]
 
 
+@pytest.mark.parametrize("fails", [3, 4])
+def test_a_write_to_a_store_that_throttles_is_repeated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: int
+) -> None:
+    path, waits, own = tmp_path / "a", list[float](), Path.write_bytes
+    left = iter(range(fails))
+
+    def throttled(self: Path, data: bytes) -> int:
+        if next(left, None) is not None:
+            own(self, data[:1])
+            raise OSError(errno.EIO, "Input/output error", str(self))
+        return own(self, data)
+
+    monkeypatch.setattr(Path, "write_bytes", throttled)
+    monkeypatch.setattr("time.sleep", waits.append)
+    if fails > 3:
+        with pytest.raises(UserError, match=r"cannot write .*/a: Input/output error"):
+            write_bytes(path, b"content")
+        assert not list(tmp_path.iterdir())
+    else:
+        write_bytes(path, b"content")
+        assert path.read_bytes() == b"content"
+    assert waits == [1, 4, 25]
+
+
 def test_what_does_not_pass_is_not_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

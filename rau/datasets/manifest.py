@@ -1,6 +1,6 @@
 """The manifest: one row per image, with what was found on disk."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict
 from itertools import islice
@@ -20,6 +20,7 @@ from rau.schemas import MANIFEST
 
 BLOCK_ROWS = 8192
 FOUND, COMPLETED = "the folder", "dataset.images"
+WHOLE = "run `dvc repro --force --single-item download`"
 
 
 def check_image_id(image_id: str) -> str:
@@ -88,6 +89,34 @@ def build(
         blocks = iter(lambda: list(islice(rows, BLOCK_ROWS)), [])
         made = [pa.RecordBatch.from_pylist(block, schema=MANIFEST) for block in blocks]
     return pa.Table.from_batches(made, schema=MANIFEST)
+
+
+def inspect_again(
+    manifest: pa.Table, root: Path, image_ids: Sequence[str], placeholders: bool = False
+) -> pa.Table:
+    """Inspect some images again, whose files have changed; all other rows remain.
+
+    Args:
+        manifest: of schema `MANIFEST`.
+        root, placeholders: as in `build`.
+
+    Raises:
+        UserError: when an image is not in the manifest, or has no file or no valid one now.
+    """
+    for image_id in image_ids:
+        place = pc.index(manifest["image_id"], image_id).as_py()
+        old = manifest.slice(place, 1).to_pylist()[0] if place >= 0 else {}
+        path = root / (old.get("path") or "")
+        if not path.is_file():
+            raise UserError(f"image {image_id!r} has no file in the manifest; {WHOLE}")
+        row = inspect_image(root, placeholders, image_id, path, old["source"])
+        if row["status"] != "ok":
+            raise UserError(
+                f"{path} is {row['status']} ({row['reason']}); replace the file, or {WHOLE}"
+            )
+        new = pa.Table.from_pylist([row], manifest.schema)
+        manifest = pa.concat_tables([manifest.slice(0, place), new, manifest.slice(place + 1)])
+    return manifest
 
 
 def remove_corrupt(manifest: pa.Table, root: Path) -> bool:

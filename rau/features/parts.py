@@ -21,7 +21,7 @@ from rau.errors import UserError
 from rau.features.extraction import Encoded
 from rau.features.items import DIGEST_BYTES, Digests, Kind, Rows, digests
 from rau.features.table import Matrix, to_array, to_matrix
-from rau.files import abandoned, digest_file, write_bytes
+from rau.files import abandoned, digest_file, patiently, write_bytes
 from rau.progress import tqdm
 
 PART_ROWS = 2048
@@ -90,7 +90,7 @@ class Parts:
             except FileNotFoundError:
                 continue  # Another process removed it.
             if whole:
-                yield path, feather.read_table(path, columns=["key"])["key"].to_pylist()
+                yield path, _column(path, "key").to_pylist()
             else:
                 tqdm.write(f"{path} is damaged: removed, its rows are encoded again")
                 path.unlink(missing_ok=True)
@@ -141,4 +141,11 @@ class Index:
 
 def _mapped(path: Path) -> Matrix:
     """A part's features: only what is taken of them is read."""
-    return to_matrix(feather.read_table(path, columns=["feature"], memory_map=True)["feature"])
+    return to_matrix(_column(path, "feature", memory_map=True))
+
+
+def _column(path: Path, name: str, memory_map: bool = False) -> pa.ChunkedArray:
+    """A column of a part."""
+    return patiently(
+        lambda: feather.read_table(path, columns=[name], memory_map=memory_map).column(name)
+    )

@@ -43,6 +43,25 @@ def test_rows_follow_the_ids(store: Path) -> None:
     assert (rows[-1]["path"], rows[-1]["source"]) == (None, None)
 
 
+def test_images_that_changed_are_inspected_again_and_no_others(store: Path) -> None:
+    before = manifest.build(store, locate(store, PLACES), {"other": "a mirror"}, 2)
+    Image.new("RGB", (9, 7), "green").save(store / "images/other.png")
+    (store / "images/whole.jpg").unlink()
+    found = manifest.inspect_again(before, store, ["other"])
+    own = (store / "images/other.png").read_bytes()
+    assert [row for row in found.to_pylist() if row["image_id"] != "other"] == [
+        row for row in before.to_pylist() if row["image_id"] != "other"
+    ]
+    row = found.to_pylist()[1]
+    assert (row["image_id"], row["width"], row["source"]) == ("other", 9, "a mirror")
+    assert row["sha256"] == hashlib.sha256(own).hexdigest()
+    for name in ("absent", "unknown", "whole"):
+        with pytest.raises(UserError, match=f"image '{name}' has no file in the manifest; run"):
+            manifest.inspect_again(before, store, ["other", name])
+    with pytest.raises(UserError, match=r"empty\.jpg is corrupt \(.*\); replace the file, or run"):
+        manifest.inspect_again(before, store, ["empty"])
+
+
 def test_gap_is_an_error_unless_allowed(store: Path) -> None:
     table = manifest.build(store, locate(store, PLACES), {}, 2)
     listing = store / "missing.csv"

@@ -4,10 +4,12 @@ import os
 import re
 from pathlib import Path
 
+from PIL import Image
+
 from rau.datasets.watched import listing
-from rau.schemas import read_queries
+from rau.schemas import read_manifest, read_queries
 from tests import catalogue, circo_world
-from tests.project import dvc, fresh
+from tests.project import dvc, fresh, stage
 
 TABLES = Path("data/tables/catalogue/queries.parquet")
 
@@ -32,6 +34,23 @@ def test_answers_reach_the_tables_by_a_plain_repro(tmp_path: Path) -> None:
     catalogue.write_table(folder / "shop/feedback", [answer | {"accepted": "yes"}], "2.csv")
     assert ran(dvc(folder, "repro tables")) == every
     assert ["nicer"] in [query["captions"] for query in read_queries(folder / TABLES)]
+
+
+def test_a_picture_that_changed_is_verified_without_the_others(tmp_path: Path) -> None:
+    folder = fresh(tmp_path, {"dataset": {"name": "catalogue", "root": "shop"}})
+    one, other = (row for row in catalogue.write(folder / "shop", 40)[:2])
+    dvc(folder, "repro tables")
+    manifest = folder / "data/manifests/catalogue.parquet"
+    before = read_manifest(manifest)
+    Image.new("RGB", (9, 7)).save(folder / "shop" / one["image"])
+    (folder / "shop" / other["image"]).write_text("not looked at")
+    stage(folder, "watch")
+    printed = stage(folder, "download", "--again", one["id"])
+    assert "1 images verified again; now `dvc commit" in printed
+    assert ran(dvc(folder, "commit --force watch download", "repro tables")) == ["watch", "tables"]
+    after = read_manifest(manifest)
+    changed = [new["image_id"] for old, new in zip(before, after, strict=True) if old != new]
+    assert changed == [one["id"]]
 
 
 def test_listing_names_tables_by_content_and_pictures_by_size(tmp_path: Path) -> None:
