@@ -1,6 +1,9 @@
 """`python -m tests.kills --times 20`: machines and workers of a Ray cluster of this machine are
 killed at random, while they encode pictures and while they execute a study; what comes out has to
-be what comes out without."""
+be what comes out without.
+
+A worker is one process; a machine is a node of the cluster with all of its processes.
+"""
 
 import argparse
 import tempfile
@@ -76,9 +79,13 @@ def study(folder: Path) -> Work:
 
 
 WORKS: dict[str, Callable[[Path], Work]] = {"encoding": encoding, "study": study}
+Kill = Callable[[Any, Random], None]
+KILLS: dict[str, Kill] = {"worker": kill_a_worker, "machine": kill_a_machine}
 
 
-def survives(work: Work, expected: list[bytes], seconds: float, nodes: Any, rng: Random) -> bool:
+def survives(
+    work: Work, expected: list[bytes], seconds: float, nodes: Any, kill: Kill, rng: Random
+) -> bool:
     """Whether the work comes out as it should with one worker or one machine killed meanwhile.
 
     A moment that was too late is drawn again.
@@ -86,7 +93,6 @@ def survives(work: Work, expected: list[bytes], seconds: float, nodes: Any, rng:
     Args:
         seconds: that the work takes here: the moment is drawn from them.
     """
-    kill = rng.choice((kill_a_worker, kill_a_machine))
     while True:
         with tempfile.TemporaryDirectory() as own, ThreadPoolExecutor(1) as pool:
             doing = pool.submit(work, Path(own), True)
@@ -103,20 +109,26 @@ def survives(work: Work, expected: list[bytes], seconds: float, nodes: Any, rng:
 def main() -> None:
     """Print how often the result was another; exit code 1 where it ever was."""
     parser = argparse.ArgumentParser(prog="python -m tests.kills")
-    parser.add_argument("--times", type=int, default=20, help="of each kind of work")
+    parser.add_argument("--times", type=int, default=20, help="of each kind of work and of kill")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--work", choices=WORKS, nargs="+", default=[*WORKS])
+    parser.add_argument("--kill", choices=KILLS, nargs="+", default=[*KILLS])
     chosen = parser.parse_args()
-    rng, wrong = Random(chosen.seed), {}
-    for name, make in WORKS.items():
+    rng, wrong = Random(chosen.seed), 0
+    for name in chosen.work:
         with tempfile.TemporaryDirectory() as kept, cluster(workers=2) as nodes:
-            work = make(Path(kept))
+            work = WORKS[name](Path(kept))
             started = time.monotonic()
             expected = work(Path(kept) / "here", False)
             seconds = time.monotonic() - started
-            kept_well = [survives(work, expected, seconds, nodes, rng) for _ in range(chosen.times)]
-        wrong[name] = kept_well.count(False)
-        print(f"{name}: {chosen.times} times, {wrong[name]} with another result", flush=True)
-    raise SystemExit(any(wrong.values()))
+            for kind in chosen.kill:
+                well = [
+                    survives(work, expected, seconds, nodes, KILLS[kind], rng)
+                    for _ in range(chosen.times)
+                ]
+                wrong += well.count(False)
+                print(f"{name}, a {kind} killed: same result {sum(well)} of {len(well)} times")
+    raise SystemExit(bool(wrong))
 
 
 if __name__ == "__main__":
