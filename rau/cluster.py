@@ -53,7 +53,8 @@ def connected(parameter: str) -> Iterator[ModuleType]:
             runtime_env={"py_modules": [package]},
         )
     except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-        reason = str(error).splitlines()[0]
+        # The cause of "Failed to set up runtime environment." is a full disk, for example.
+        reason = str(error.__cause__ or error).splitlines()[0]
         raise UserError(
             f"{parameter}=ray: cannot start or reach Ray ({reason}); {REMEDY}"
         ) from error

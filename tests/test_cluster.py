@@ -1,5 +1,6 @@
 """Connecting to Ray that is not there; `tests/features/test_on_ray.py` connects to a cluster."""
 
+import errno
 import sys
 import time
 
@@ -35,4 +36,17 @@ def test_an_address_that_no_host_can_have_is_one_line(monkeypatch: pytest.Monkey
     monkeypatch.setenv("RAY_ADDRESS", "a..b:6379")
     refused = r"study\.engine=ray: no answer at a\.\.b:6379"
     with pytest.raises(UserError, match=refused), connected("study.engine"):
+        pass
+
+
+def test_a_full_disk_of_ray_is_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = pytest.importorskip("ray")
+
+    def full(**options: object) -> None:
+        raise RuntimeError("Failed to set up.") from OSError(errno.ENOSPC, "No space left")
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(ray, "init", full)
+    reason = r"features\.engine=ray: cannot start or reach Ray \(.*No space left\); start"
+    with pytest.raises(UserError, match=reason), connected("features.engine"):
         pass
