@@ -12,9 +12,9 @@ from rau import console
 
 GROUPS = (
     *("ranking", "training", "features", "finetuning", "finetuning_growth"),
-    *("search", "service", "lance", "scale"),
+    *("search", "service", "lance", "scale", "ray"),
 )
-LONG = ("lance", "scale")
+LONG = ("lance", "scale", "ray")
 RESULTS = Path(__file__).parent / "results"
 PAGE = Path(__file__).parents[1] / "docs/performance.md"
 
@@ -30,7 +30,8 @@ def main(
     """Run benchmarks and print the results.
 
     With --write, the results replace those of the same groups in bench/results/<device>.json and
-    docs/performance.md. Default: all groups except `lance` and `scale`, which take hours.
+    docs/performance.md. Default: all groups except `lance` and `scale`, which take hours, and
+    `ray`, which starts clusters.
     """
     from bench.harness import Bench, Result, report
     from bench.table import inserted, lines

@@ -24,6 +24,7 @@ from bench import (
     lance,
     plain,
     ranking,
+    ray,
     scale,
     search,
     service,
@@ -81,6 +82,17 @@ def test_a_ratio_is_of_medians_of_turns_after_a_first_run(clock: Clock, tmp_path
     found = bench(tmp_path).ratio("g/c", case, floor, "product", 1.4)
     assert found == Result("g/c", 2.0, "x", "product", 1.4, 4.0, 2.0)
     assert clock.order == "cf" * 4
+
+
+def test_times_on_ray_are_without_what_starting_takes(clock: Clock, tmp_path: Path) -> None:
+    def work(start: float, each: float) -> Callable[[int], None]:
+        def run(amount: int) -> None:
+            clock.now += start + each * amount
+
+        return run
+
+    task = ray.Task(away=work(9, 3), here=work(1, 2), little=2, much=12)
+    assert ray.net_seconds(bench(tmp_path), task) == (30, 20)
 
 
 def test_sizes_follow_the_scale_but_are_at_least_eight(tmp_path: Path) -> None:
