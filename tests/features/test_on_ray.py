@@ -12,19 +12,24 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+import torch
 from PIL import Image
 
 import rau
 from rau.cluster import connected
-from rau.encoders.clip import Encoder
+from rau.encoders import encoder as encoders
+from rau.encoders import sentence_export
+from rau.encoders.encoder import Encoder
 from rau.errors import UserError
 from rau.features import on_ray
 from rau.features.cache import Cache
 from rau.features.item import Item
+from rau.features.items import Pair
 from rau.features.parts import Parts
 from rau.features.table import Features, read_features
 from rau.files import digest_file
-from rau.params import Params
+from rau.params import EncoderParams, Params
+from tests import sentence_models
 from tests.ray_nodes import STORE_BYTES, cluster
 
 pytest.importorskip("ray")
@@ -73,8 +78,8 @@ def expected(
     return read_features(folder / "i.parquet", "image_id")
 
 
-def check(path: Path, expected: Features) -> None:
-    found = read_features(path, "image_id")
+def check(path: Path, expected: Features, column: str = "image_id") -> None:
+    found = read_features(path, column)
     assert found.names == expected.names
     assert found.metadata == expected.metadata
     np.testing.assert_allclose(found.matrix, expected.matrix, atol=1e-5)
@@ -117,6 +122,27 @@ def test_a_run_begins_here_and_ends_on_ray_and_the_other_way_round(
         here.encode_images(tmp_path / "i.parquet", pictures, BATCH, 1)
         assert len(rows_in(here)) == len(pictures)
     check(tmp_path / "i.parquet", expected)
+
+
+def test_pairs_of_picture_and_text_are_encoded_as_here(
+    tmp_path: Path, pictures: list[Item]
+) -> None:
+    pytest.importorskip("sentence_transformers", reason="needs the extra rau[st]")
+    sentence_models.blip(tmp_path / "blip")
+    folder = tmp_path / "encoder"
+    sentence_export.export(EncoderParams(name="st:blip"), folder, tmp_path)
+    encoder = encoders.load(folder, torch.device("cpu"))
+    pairs = [
+        Pair(item, "is red" if place % 2 else "has no sleeves")
+        for place, item in enumerate(pictures)
+    ]
+    here = Cache(tmp_path / "here", encoder, "float32")
+    here.encode_pairs(tmp_path / "here.parquet", pairs, BATCH, 1)
+    with made(tmp_path, encoder, folder) as cache:
+        cache.encode_pairs(tmp_path / "pairs.parquet", pairs, BATCH, 1)
+    expected = read_features(tmp_path / "here.parquet", "pair")
+    assert len(expected.names) == len(pairs)
+    check(tmp_path / "pairs.parquet", expected, "pair")
 
 
 def test_workers_that_are_killed_change_nothing(

@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
@@ -187,15 +188,11 @@ def test_a_run_has_as_many_threads_as_cores_and_the_same_name(
 ) -> None:
     larger = RayWorkers(lambda: workers._ray, "cpu", 0, cores=2)
     asked = wanted(1)
-    machine = nodes.add_node(num_cpus=2, object_store_memory=STORE_BYTES)
-    try:
+    with machine(nodes, num_cpus=2):
         assert larger.jobs == 1
-        ((_, run),) = larger.results(Threads(), asked)  # type: ignore[arg-type]
-        assert run.summary == {"threads": 2}
+        assert resources(larger, 1) == [{"threads": 2, "gpus": 0}]
         there = RunStore(tmp_path / "there", source, larger)
         (found,) = there.complete("there", asked)
-    finally:
-        nodes.remove_node(machine)
     here = RunStore(tmp_path / "here", source, local(1))
     (expected,) = here.complete("here", asked)
     assert there.key(asked[0]) == here.key(asked[0])
@@ -204,14 +201,41 @@ def test_a_run_has_as_many_threads_as_cores_and_the_same_name(
             np.testing.assert_allclose(found.values[protocol][category], values)
 
 
-@dataclass(frozen=True)
-class Threads:
-    """Runs whose result is the number of threads."""
+def test_runs_that_share_a_gpu_have_cores_of_their_own(nodes: Any, workers: RayWorkers) -> None:
+    """No GPU is needed for one to be counted."""
+    sharing = RayWorkers(lambda: workers._ray, "cuda", 2, cores=1)
+    with machine(nodes, num_cpus=2, num_gpus=1):
+        assert sharing.per_gpu == 2
+        assert resources(sharing, 2) == 2 * [{"threads": 1, "gpus": 1}]
 
-    device: str = "cpu"
 
-    def runner(self) -> Runner:
-        return lambda params: runs.Result({}, {"threads": torch.get_num_threads()}, [], {}, {}, {})
+@contextmanager
+def machine(nodes: Any, **resources: int) -> Iterator[None]:
+    """One more machine of the cluster for a while."""
+    added = nodes.add_node(**resources, object_store_memory=STORE_BYTES)
+    try:
+        yield
+    finally:
+        nodes.remove_node(added)
+
+
+def resources(workers: RayWorkers, count: int) -> list[dict[str, float | None]]:
+    """The numbers of threads and GPUs that so many runs have."""
+
+    @dataclass(frozen=True)
+    class Resources:
+        device: str = "cpu"
+
+        def runner(self) -> Runner:
+            gpus = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+            found: dict[str, float | None] = {
+                "threads": torch.get_num_threads(),
+                "gpus": sum(map(bool, gpus)),
+            }
+            return lambda params: runs.Result({}, found, [], {}, {}, {})
+
+    found = workers.results(Resources(), wanted(count))  # type: ignore[arg-type]
+    return [run.summary for _, run in found]
 
 
 def test_what_is_stored_needs_no_cluster(
