@@ -25,10 +25,10 @@ PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md")),
     *(page for page in sorted((ROOT / "docs").glob("*.md")) if page.stem != "extending"),
 ]
-TOOLS = ("dvc", "make", "python", "rau", "torchrun")
+TOOLS = ("dvc", "make", "python", "rau", "ray", "torchrun")
 FENCE = re.compile(r"```\w*\n(.*?)```", re.DOTALL)
 SPAN = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
-COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 STUDIES = yaml.safe_load((ROOT / "pipeline/dvc.yaml").read_text())["stages"]
 TARGETS = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
@@ -74,12 +74,12 @@ def check_parameters(assignments: list[str]) -> None:
     Params.model_validate(own)
 
 
-def check_rau(words: list[str]) -> None:
-    """A command of `rau` and its options."""
+def check_options(words: list[str], commands: dict[str, Any]) -> None:
+    """One of these commands and its options."""
     if words[0].startswith("-"):
         return
-    assert words[0] in COMMANDS, words
-    known = {name for one in COMMANDS[words[0]].params for name in (*one.opts, *one.secondary_opts)}
+    assert words[0] in commands, words
+    known = {name for one in commands[words[0]].params for name in (*one.opts, *one.secondary_opts)}
     used = {word.split("=")[0] for word in words[1:] if word.startswith("-")}
     assert used <= known | {"--help"}, words
 
@@ -114,7 +114,10 @@ def test_a_command_of_the_documentation_is_there(command: str) -> None:
     if tool == "make":
         assert words[0] in TARGETS, command
     elif tool == "rau":
-        check_rau(words)
+        check_options(words, COMMANDS)
+    elif tool == "ray":
+        scripts = pytest.importorskip("ray.scripts.scripts")
+        check_options(words, scripts.cli.commands)
     elif tool == "dvc":
         check_dvc(words)
     elif "-m" in words:
@@ -127,7 +130,7 @@ def test_a_command_that_is_not_there_is_noticed() -> None:
             check_dvc(wrong.split())
     for words in (["serv"], ["search", "--indexes", "x"]):
         with pytest.raises(AssertionError):
-            check_rau(words)
+            check_options(words, COMMANDS)
     for words in (["pipeline.trains"], ["pipeline.study", "thetas"]):
         with pytest.raises(AssertionError):
             check_module(words)
