@@ -14,7 +14,7 @@ from rau.project import workspace
 if TYPE_CHECKING:
     from rau.encoders.encoder import Encoder
     from rau.features.cache import Engine
-    from rau.features.item import Item
+    from rau.features.items import Images
     from rau.params import Params
     from rau.schemas import QueryRow
     from rau.shards import Shard
@@ -36,6 +36,8 @@ def main(
 ) -> str:
     """Write `data/features/<dataset>/{images,texts}.parquet`, and `pairs.parquet` where the
     encoder takes a picture and a text in one pass."""
+    import pyarrow as pa
+
     from rau.errors import UserError
     from rau.features import precomputed
     from rau.files import user_path, write_json
@@ -46,7 +48,7 @@ def main(
     name = params.dataset.name
     images, queries, texts = _needed(params)
     if listed is not None:
-        write_json(listed / "image_ids.json", [item.name for item in images])
+        write_json(listed / "image_ids.json", images.names.to_pylist())
         write_json(listed / "texts.json", texts)
         return stage.Partial(f"{len(images):,} image ids and {len(texts):,} texts: {listed}")
     if share is None:
@@ -58,12 +60,12 @@ def main(
         raise UserError("--shard: with features.source nothing is encoded; leave it out")
     source = user_path(params.features.source, workspace.main_checkout(), "features.source")
     targets = {kind: workspace.features(name, kind) for kind in KINDS}
-    needed = {"images": [item.name for item in images], "texts": texts}
+    needed = {"images": images.names, "texts": pa.array(texts, pa.string())}
     precomputed.take(source, needed, targets, params.features.shared_space)
     return f"{len(images):,} images and {len(texts):,} texts of {source}"
 
 
-def _needed(params: "Params") -> "tuple[Sequence[Item], list[QueryRow], list[str]]":
+def _needed(params: "Params") -> "tuple[Images, list[QueryRow], list[str]]":
     """The whole images, all queries, and the distinct texts of these in order."""
     from rau.datasets.captions import all_texts
     from rau.features.items import image_items
@@ -78,7 +80,7 @@ def _needed(params: "Params") -> "tuple[Sequence[Item], list[QueryRow], list[str
 
 def _encode(
     params: "Params",
-    images: "Sequence[Item]",
+    images: "Images",
     queries: "Sequence[QueryRow]",
     texts: list[str],
     shard: "Shard | None",

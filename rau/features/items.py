@@ -1,22 +1,19 @@
 """What is encoded: pictures, texts, and pairs of both, each with the key of its content."""
 
-import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, overload
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from rau.datasets.captions import asked_texts
+from rau.digests import Rows
 from rau.features.item import Item
 from rau.features.table import pair_name
 from rau.schemas import QueryRow
 
-DIGEST_BYTES = 16
 # Looked at together.
 BLOCK_ROWS = 8192
 
@@ -39,17 +36,20 @@ class Pair(NamedTuple):
 
 
 Kind = TypeVar("Kind", Item, Pair)
-Digests = NDArray[np.bytes_]
-Rows = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class _Listed(Sequence[Item]):
+class Images(Sequence[Item]):
     """The images of a manifest's columns, made into items as they are asked for: as objects they
     would take ten times the memory."""
 
     columns: pa.Table
     store: Path
+
+    @property
+    def names(self) -> pa.ChunkedArray:
+        """Their ids, (N,)."""
+        return self.columns["image_id"]
 
     def __len__(self) -> int:
         return len(self.columns)
@@ -75,12 +75,12 @@ class _Listed(Sequence[Item]):
         return Item(name, key, path if path.startswith("/") else f"{self.store}/{path}")
 
 
-def image_items(manifest: pa.Table, store: Path) -> Sequence[Item]:
+def image_items(manifest: pa.Table, store: Path) -> Images:
     """The whole images of a manifest, in its order."""
     whole = manifest.select(["image_id", "sha256", "path", "status"]).filter(
         pc.field("status") == "ok"
     )
-    return _Listed(whole.drop_columns("status"), store)
+    return Images(whole.drop_columns("status"), store)
 
 
 def val_pairs(queries: Iterable[QueryRow], images: Iterable[Item]) -> list[Pair]:
@@ -119,10 +119,3 @@ class Chosen(Sequence[Kind]):
 def blocks(items: Sequence[Kind], size: int = BLOCK_ROWS) -> Iterator[Sequence[Kind]]:
     """The items, so many at a time."""
     return (items[start : start + size] for start in range(0, len(items), size))
-
-
-def digests(keys: Iterable[str]) -> Digests:
-    """The first bytes of each key's SHA-256, (N,): of a hundred million keys no two are alike but
-    by a chance of 1e-23."""
-    found = (hashlib.sha256(key.encode()).digest()[:DIGEST_BYTES] for key in keys)
-    return np.frombuffer(b"".join(found), f"S{DIGEST_BYTES}")

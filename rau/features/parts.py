@@ -17,9 +17,10 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import feather
 
+from rau.digests import Digests, Lookup, Rows, digests
 from rau.errors import UserError
 from rau.features.extraction import Encoded
-from rau.features.items import DIGEST_BYTES, Digests, Kind, Rows, digests
+from rau.features.items import Kind
 from rau.features.table import Matrix, to_array, to_matrix
 from rau.files import abandoned, digest_file, patiently, write_bytes
 from rau.progress import tqdm
@@ -102,29 +103,21 @@ class Index:
     def __init__(self) -> None:
         self._paths: list[Path] = []
         self._starts = [0]
-        self._known = np.empty(0, f"S{DIGEST_BYTES}")
-        self._order: Rows = np.empty(0, np.int64)
+        self._lookup = Lookup(digests(()))
 
     def add(self, parts: Iterable[tuple[Path, Sequence[str]]]) -> None:
         """Take in parts with the keys of their rows."""
-        found = []
+        found = [self._lookup.digests()]
         for path, keys in parts:
             self._paths.append(path)
             self._starts.append(self._starts[-1] + len(keys))
             found.append(digests(keys))
-        known = np.empty_like(self._known)
-        known[self._order] = self._known
-        every = np.concatenate([known, *found])
         # Of a row that is there twice, the one that came first stands first.
-        self._order = every.argsort(kind="stable")
-        self._known = every[self._order]
+        self._lookup = Lookup(np.concatenate(found))
 
     def find(self, wanted: Digests) -> Rows:
         """The row of each digest, counted through all parts; -1 where there is none."""
-        if not len(self._known):
-            return np.full(len(wanted), -1)
-        place = self._known.searchsorted(wanted).clip(max=len(self._known) - 1)
-        return np.where(self._known[place] == wanted, self._order[place], -1)
+        return self._lookup.find(wanted)
 
     def features(self, rows: Rows) -> Matrix:
         """Features (N, d) of rows that `find` gave."""

@@ -7,16 +7,20 @@ lists of any kind of number, all of one length. Images and texts may have differ
 spaces; more rows than are needed are fine.
 """
 
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from rau.digests import Lookup, Rows, digests
 from rau.errors import UserError
-from rau.features.table import GROUP_ROWS, SEPARATE, SHARED, Matrix, write_features
+from rau.features.table import GROUP_ROWS, READ_BYTES, SEPARATE, SHARED, Matrix, write_blocks
 from rau.files import digest, digest_files
 from rau.schemas import reading_parquet
 
@@ -30,21 +34,24 @@ LISTS = (pa.ListType, pa.LargeListType, pa.FixedSizeListType)
 
 def take(
     source: Path,
-    needed: Mapping[str, Sequence[str]],
+    needed: Mapping[str, pa.Array | pa.ChunkedArray],
     targets: Mapping[str, Path],
     shared_space: bool = False,
 ) -> None:
     """Copy what is needed from the user's folder into the pipeline's tables.
 
+    Rows pass through a temporary file next to the tables, 4 bytes per value; in memory are only
+    28 bytes per needed row.
+
     Args:
         source: the user's folder.
-        needed: image ids under `images`, strings under `texts`.
+        needed: distinct image ids under `images`, distinct strings under `texts`.
         targets: where the tables go, by the same names.
         shared_space: whether a text and the image it describes lie close together, as with CLIP.
 
     Raises:
         UserError: when a file is missing or of another form, a needed row is missing, there twice,
-            all zeros or not finite, or the widths of a shared space differ.
+            all zeros or not finite, the widths of a shared space differ, or the disk is full.
     """
     paths = {kind: _files(source, kind) for kind in COLUMNS}
     space = SHARED if shared_space else SEPARATE
@@ -55,21 +62,24 @@ def take(
         "key": digest([digest_files([p for own in paths.values() for p in own]), space], 16),
         "space": space,
     }
-    found = {kind: _Rows(column, needed[kind]) for kind, column in COLUMNS.items()}
-    for kind, rows in found.items():
-        for path in paths[kind]:
-            rows.read(path)
-        rows.check(source / kind)
-    widths = {kind: rows.matrix.shape[1] for kind, rows in found.items()}
-    if shared_space and len(set(widths.values())) > 1:
-        raise UserError(
-            f"features.shared_space=true: images are {widths['images']} wide, texts "
-            f"{widths['texts']}; a shared space has one width"
-        )
-    for kind, column in COLUMNS.items():
-        matrix = found[kind].matrix
-        groups = (matrix[start : start + GROUP_ROWS] for start in range(0, len(matrix), GROUP_ROWS))
-        write_features(targets[kind], column, needed[kind], groups, metadata)
+    with ExitStack() as stack:
+        found: dict[str, _Rows] = {}
+        for kind, column in COLUMNS.items():
+            # The table's own folder may not exist yet, and does not if a row is refused.
+            folder = next(place for place in targets[kind].absolute().parents if place.is_dir())
+            scratch = stack.enter_context(tempfile.TemporaryFile(dir=folder))
+            found[kind] = rows = _Rows(column, needed[kind], scratch)
+            for path in paths[kind]:
+                rows.read(path)
+            rows.check(source / kind)
+        widths = {kind: rows.width for kind, rows in found.items()}
+        if shared_space and len(set(widths.values())) > 1:
+            raise UserError(
+                f"features.shared_space=true: images are {widths['images']} wide, texts "
+                f"{widths['texts']}; a shared space has one width"
+            )
+        for kind, column in COLUMNS.items():
+            write_blocks(targets[kind], column, found[kind].blocks(), metadata)
 
 
 def _files(source: Path, kind: str) -> list[Path]:
@@ -87,52 +97,108 @@ def _files(source: Path, kind: str) -> list[Path]:
     raise UserError(f"features.source: {single} is missing; {REMEDY}")
 
 
-class _Rows:
-    """The needed rows of a table that may be in several files; `matrix` is (N, d)."""
+def check_columns(schema: pa.Schema, path: Path, columns: Sequence[str]) -> None:
+    """Refuse a file that lacks one of the columns.
 
-    def __init__(self, column: str, needed: Sequence[str]) -> None:
+    Raises:
+        UserError: naming the column and those of the file.
+    """
+    if absent := [name for name in columns if name not in schema.names]:
+        has = ", ".join(schema.names)
+        raise UserError(f"{path} has no column {absent[0]}, but {has}; {REMEDY}")
+
+
+def read_blocks(
+    path: Path, column: str, rows: int, groups: Sequence[int] | None = None
+) -> Iterator[tuple[list[str], Matrix]]:
+    """Names and features (N, d) of a file, at most `rows` at a time, whatever its layout.
+
+    Args:
+        column: the names' column.
+        groups: the row groups to read; None for all.
+
+    Raises:
+        UserError: when the file is damaged, or a column is missing or of another type.
+    """
+    columns = [column, "feature"]
+    # Without a map or a buffer of whole columns: memory does not grow with row groups.
+    with (
+        reading_parquet(path, REMEDY),
+        pq.ParquetFile(
+            path, buffer_size=READ_BYTES, pre_buffer=False, page_checksum_verification=True
+        ) as file,
+    ):
+        check_columns(file.schema_arrow, path, columns)
+        for batch in filter(len, file.iter_batches(rows, groups, columns, use_threads=False)):
+            names = as_names(batch.column(column), path, column)
+            yield names, as_matrix(batch.column("feature"), path, names)
+
+
+class _Rows:
+    """The needed rows of a table that may be in several files.
+
+    Features are in a temporary file in the order of the needed names; `width` is their dimension.
+    """
+
+    def __init__(self, column: str, needed: pa.Array | pa.ChunkedArray, scratch: BinaryIO) -> None:
         self._column = column
         self._needed = needed
-        self._row_of = {name: row for row, name in enumerate(needed)}
-        self._times = np.zeros(len(needed), dtype=np.int64)
-        self._finite = np.ones(len(needed), dtype=bool)
-        self._zero = np.ones(len(needed), dtype=bool)
-        self.matrix: Matrix = np.empty((len(needed), 0), np.float32)
+        self._scratch = scratch
+        self._lookup = Lookup(np.concatenate([digests(()), *map(digests, self._names())]))
+        self._found, self._twice, self._finite, self._zero = np.zeros((4, len(needed)), np.bool_)
+        self._dtype = np.dtype(np.float16)
+        self.width = 0
+
+    def _names(self) -> Iterator[list[str]]:
+        for start in range(0, len(self._needed), GROUP_ROWS):
+            yield self._needed.slice(start, GROUP_ROWS).to_pylist()
 
     def read(self, path: Path) -> None:
         """Take the needed rows of a file.
 
         Raises:
-            UserError: naming the column that is wrong, and how.
+            UserError: naming the column that is wrong, and how; or when the disk is full.
         """
-        with reading_parquet(path, REMEDY), pq.ParquetFile(path) as file:
-            columns = [self._column, "feature"]
-            if absent := [name for name in columns if name not in file.schema_arrow.names]:
-                has = ", ".join(file.schema_arrow.names)
-                raise UserError(f"{path} has no column {absent[0]}, but {has}; {REMEDY}")
-            for batch in filter(len, file.iter_batches(ROWS, columns=columns)):
-                names = as_names(batch.column(self._column), path, self._column)
-                self._put(names, as_matrix(batch.column("feature"), path, names), path)
+        for names, features in read_blocks(path, self._column, ROWS):
+            self.width = self.width or features.shape[1]
+            if features.shape[1] != self.width:
+                raise UserError(
+                    f"{path}: the feature of {names[0]!r} has {features.shape[1]} values, others "
+                    f"have {self.width}; {REMEDY}"
+                )
+            if features.dtype != np.float16:
+                # Files may differ: the table has the precision of the finest.
+                self._dtype = np.dtype(np.float32)
+            rows = self._lookup.find(digests(names))
+            wanted = rows >= 0
+            if wanted.any():
+                with np.errstate(over="ignore"):
+                    self._put(rows[wanted], features[wanted].astype(np.float32))
 
-    def _put(self, names: list[str], features: Matrix, path: Path) -> None:
-        if not self.matrix.shape[1]:
-            self.matrix = np.zeros((len(self._needed), features.shape[1]), np.float16)
-        if features.shape[1] != self.matrix.shape[1]:
+    def _put(self, rows: Rows, features: Matrix) -> None:
+        distinct, times = np.unique(rows, return_counts=True)
+        self._twice[distinct] |= self._found[distinct] | (times > 1)
+        self._found[distinct] = True
+        self._finite[rows] = np.isfinite(features).all(axis=1)
+        self._zero[rows] = (features == 0).all(axis=1)
+        runs = np.flatnonzero(np.diff(rows) != 1) + 1
+        try:
+            for start, run in zip(rows[[0, *runs]], np.split(features, runs), strict=True):
+                self._scratch.seek(int(start) * features.itemsize * self.width)
+                self._scratch.write(run.data)
+        except OSError as error:
             raise UserError(
-                f"{path}: the feature of {names[0]!r} has {features.shape[1]} values, others have "
-                f"{self.matrix.shape[1]}; {REMEDY}"
-            )
-        if features.dtype != np.float16:
-            # Files may differ, and this one may come after others of less precision.
-            self.matrix = self.matrix.astype(np.float32, copy=False)
-        rows = np.array([self._row_of.get(name, -1) for name in names])
-        wanted = rows >= 0
-        np.add.at(self._times, rows[wanted], 1)
-        with np.errstate(over="ignore"):
-            own = features[wanted].astype(self.matrix.dtype)
-        self.matrix[rows[wanted]] = own
-        self._finite[rows[wanted]] = np.isfinite(own).all(axis=1)
-        self._zero[rows[wanted]] = (own == 0).all(axis=1)
+                f"cannot write the features of {self._column}: {error.strerror}; free or change "
+                "the disk"
+            ) from error
+
+    def blocks(self) -> Iterator[tuple[list[str], Matrix]]:
+        """Names and features (N, width) of all needed rows, in their order."""
+        self._scratch.seek(0)
+        for names in self._names():
+            content = self._scratch.read(len(names) * np.dtype(np.float32).itemsize * self.width)
+            matrix = np.frombuffer(content, np.float32).reshape(-1, self.width)
+            yield names, matrix.astype(self._dtype)
 
     def check(self, place: Path) -> None:
         """Refuse a table that lacks needed rows or has one twice, zero or not finite.
@@ -145,13 +211,14 @@ class _Rows:
         again = "encode them again" + left_out * some
         listed = f"`python -m pipeline.features --list FOLDER` writes every {self._column} needed"
         for bad, what, remedy in (
-            (self._times == 0, "missing", listed),
-            (self._times > 1, "there twice", "leave one of each"),
+            (~self._found, "missing", listed),
+            (self._twice, "there twice", "leave one of each"),
             (~self._finite, "not finite", again),
             (self._zero, "all zeros, as where an encoder failed", again),
         ):
             if count := np.count_nonzero(bad):
-                named = ", ".join(repr(self._needed[row]) for row in np.flatnonzero(bad)[:3])
+                first = np.flatnonzero(bad)[:3].tolist()
+                named = ", ".join(repr(self._needed[row].as_py()) for row in first)
                 raise UserError(
                     f"features.source: {count:,} of the {len(bad):,} needed features in {place} "
                     f"are {what}, the first: {named}; {remedy}"

@@ -15,8 +15,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from rau.errors import UserError
-from rau.features.precomputed import REMEDY, SOURCE, as_matrix, as_names
-from rau.features.table import READ_BYTES, Features, Matrix
+from rau.features.precomputed import REMEDY, SOURCE, check_columns, read_blocks
+from rau.features.table import Features, Matrix
 from rau.schemas import reading_parquet
 
 # Rows that are read, and worked on, at a time.
@@ -90,21 +90,11 @@ class Stream:
         Raises:
             UserError: when a feature has another width, or is zero or not finite.
         """
-        path = unit.path
-        with (
-            reading_parquet(path, REMEDY),
-            pq.ParquetFile(
-                path, buffer_size=READ_BYTES, pre_buffer=False, page_checksum_verification=True
-            ) as file,
-        ):
-            batches = file.iter_batches(BLOCK, unit.groups, [*COLUMNS], use_threads=False)
-            for batch in filter(len, batches):
-                names = as_names(batch.column("image_id"), path, "image_id")
-                features = as_matrix(batch.column("feature"), path, names)
-                self._check(features, path, names)
-                with np.errstate(over="ignore"):
-                    features = features.astype(self.dtype, copy=False)
-                yield Block(pa.array(names, pa.string()), features)
+        for names, features in read_blocks(unit.path, "image_id", BLOCK, unit.groups):
+            self._check(features, unit.path, names)
+            with np.errstate(over="ignore"):
+                features = features.astype(self.dtype, copy=False)
+            yield Block(pa.array(names, pa.string()), features)
 
     def _check(self, features: Matrix, path: Path, names: list[str]) -> None:
         if features.shape[1] != self.width:
@@ -128,9 +118,7 @@ def without(block: Block, known: pa.Array) -> Block:
 
 
 def _check(schema: pa.Schema, path: Path, like: Features) -> None:
-    if absent := [name for name in COLUMNS if name not in schema.names]:
-        has = ", ".join(schema.names)
-        raise UserError(f"{path} has no column {absent[0]}, but {has}; {REMEDY}")
+    check_columns(schema, path, COLUMNS)
     key = (schema.metadata or {}).get(b"key", b"").decode()
     ours = like.metadata.get("key")
     # Where the features are the user's own, their key is that of the user's files.

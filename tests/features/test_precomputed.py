@@ -32,7 +32,8 @@ def take(
     source: Path, folder: Path, needed: Mapping[str, Sequence[str]] = NEEDED, shared: bool = False
 ) -> dict[str, Path]:
     targets = {kind: folder / f"{kind}.parquet" for kind in NEEDED}
-    precomputed.take(source, needed, targets, shared)
+    names = {kind: pa.array(own, pa.string()) for kind, own in needed.items()}
+    precomputed.take(source, names, targets, shared)
     return targets
 
 

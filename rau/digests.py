@@ -1,0 +1,41 @@
+"""Positions of texts, found by digest: 24 bytes per text, whatever its length."""
+
+import hashlib
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+DIGEST_BYTES = 16
+Digests = NDArray[np.bytes_]
+Rows = NDArray[np.int64]
+
+
+def digests(texts: Iterable[str]) -> Digests:
+    """The first bytes of the SHA-256 of each text, (N,).
+
+    The probability that two of 10⁸ texts have the same digest is 1e-23.
+    """
+    found = (hashlib.sha256(text.encode()).digest()[:DIGEST_BYTES] for text in texts)
+    return np.frombuffer(b"".join(found), f"S{DIGEST_BYTES}")
+
+
+class Lookup:
+    """The position of each of N digests; of equal ones, the first."""
+
+    def __init__(self, known: Digests) -> None:
+        self._order = known.argsort(kind="stable")
+        self._sorted = known[self._order]
+
+    def find(self, wanted: Digests) -> Rows:
+        """The position of each digest; -1 if it is not known."""
+        if not len(self._sorted):
+            return np.full(len(wanted), -1)
+        place = self._sorted.searchsorted(wanted).clip(max=len(self._sorted) - 1)
+        return np.where(self._sorted[place] == wanted, self._order[place], -1)
+
+    def digests(self) -> Digests:
+        """The digests in the order in which they were given."""
+        found = np.empty_like(self._sorted)
+        found[self._order] = self._sorted
+        return found
