@@ -16,8 +16,10 @@ def digests(texts: Iterable[str]) -> Digests:
 
     The probability that two of 10⁸ texts have the same digest is 1e-23.
     """
-    found = (hashlib.sha256(text.encode()).digest()[:DIGEST_BYTES] for text in texts)
-    return np.frombuffer(b"".join(found), f"S{DIGEST_BYTES}")
+    found = bytearray()
+    for text in texts:
+        found += hashlib.sha256(text.encode(errors="surrogatepass")).digest()[:DIGEST_BYTES]
+    return np.frombuffer(found, f"S{DIGEST_BYTES}")
 
 
 class Lookup:

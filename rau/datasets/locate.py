@@ -7,15 +7,23 @@ differ in case or in Unicode's form (macOS decomposes "é", Windows ignores case
 import errno
 import os
 import unicodedata
-from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from itertools import islice
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from rau.digests import Lookup, digests
 from rau.files import walk
 from rau.pictures import SUFFIXES
 
 # There is nothing of such a name.
 NOWHERE = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
+_ROWS = 8192
+Spelling = Callable[[str], str]
 
 
 def _fold(name: str) -> str:
@@ -24,63 +32,112 @@ def _fold(name: str) -> str:
 
 
 class _Files:
-    """Image files by name, with or without its suffix."""
+    """Image files below a root, found by name with or without its suffix.
 
-    def __init__(self, paths: Iterable[str]) -> None:
-        """Full file names take precedence over stems, then suffixes in the order of `SUFFIXES`."""
-        self._exact: dict[str, str] = {}
-        self._alike: dict[str, str] = {}
-        known = [(SUFFIXES.index(s), path) for path in paths if (s := _suffix(path)) in SUFFIXES]
-        by_suffix = [path for _, path in sorted(known, key=lambda one: one[0])]
-        for spelling in (str, stem):
-            for path in by_suffix:
-                name = spelling(os.path.basename(path))  # noqa: PTH119 - a million paths are slow
-                self._exact.setdefault(name, path)
-                self._alike.setdefault(_fold(name), path)
+    There may be very many: each takes its path and 24 bytes per way in which names are compared.
+    """
 
-    def find(self, name: str, alone: bool) -> str | None:
-        """The file of a name; an alternative spelling only if the name is unambiguous (`alone`)."""
-        return self._exact.get(name) or (self._alike.get(_fold(name)) if alone else None)
+    def __init__(self, folders: Iterable[pa.ChunkedArray]) -> None:
+        """Take the paths of each folder, as `_listed` returns them."""
+        chunks = [chunk for paths in folders for chunk in paths.chunks]
+        paths = pa.chunked_array(chunks, pa.large_binary())
+        ends = (pc.ends_with(paths, suffix.encode(), ignore_case=True) for suffix in SUFFIXES)
+        rows = np.concatenate([np.flatnonzero(one) for one in ends])
+        self._paths = paths.take(pa.array(rows))
+        self._lookups: dict[tuple[Spelling, Spelling], Lookup] = {}
+
+    def find(self, name: str, alone: Callable[[], bool]) -> str | None:
+        """The path of the file of a name.
+
+        Full file names take precedence over stems, then suffixes in the order of `SUFFIXES`.
+
+        Args:
+            alone: whether no other name is so alike; only then an alternative spelling is found.
+        """
+        spellings = (str, stem) if _suffix(name) in SUFFIXES else (stem,)
+        for form in (str, _fold):
+            if form is _fold and not alone():
+                return None
+            for spelling in spellings:
+                row = self._lookup(spelling, form).find(digests([form(name)]))[0]
+                if row >= 0:
+                    return os.fsdecode(self._paths[int(row)].as_py())
+        return None
+
+    def _lookup(self, spelling: Spelling, form: Spelling) -> Lookup:
+        if (key := (spelling, form)) not in self._lookups:
+            names = (path.rpartition("/")[2] for path in self._all())
+            self._lookups[key] = Lookup(digests(form(spelling(name)) for name in names))
+        return self._lookups[key]
+
+    def _all(self) -> Iterator[str]:
+        for start in range(0, len(self._paths), _ROWS):
+            yield from map(os.fsdecode, self._paths.slice(start, _ROWS).to_pylist())
 
 
 def _suffix(path: str) -> str:
     return os.path.splitext(path)[1].lower()  # noqa: PTH122 - a million paths are slow
 
 
-def _alone(names: Collection[str]) -> set[str]:
-    """The names whose normal form is unique."""
-    count = Counter(map(_fold, names))
-    return {name for name in names if count[_fold(name)] == 1}
+class _Shared:
+    """The names whose normal form is also that of another name."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        forms, times = np.unique(digests(map(_fold, names)), return_counts=True)
+        self._lookup = Lookup(forms[times > 1])
+
+    def __contains__(self, name: str) -> bool:
+        return bool(self._lookup.find(digests([_fold(name)]))[0] >= 0)
 
 
-def locate(root: Path, images: Mapping[str, Sequence[str]]) -> dict[str, Path | None]:
-    """The files of images by id; None if there is no file.
+class Located(Mapping[str, Path | None]):
+    """The file of each image by id, looked up when asked for; None if there is no file.
 
-    Args:
-        root: the folder of a data set.
-        images: by id, paths under `root` without suffix, in the order to try.
+    Each folder is listed once.
     """
-    folders: dict[str, _Files] = {}
-    alone = _alone([places[0] for places in images.values()])
 
-    def find(places: Sequence[str]) -> Path | None:
+    def __init__(
+        self, root: Path, ids: Collection[str], places: Callable[[str], Sequence[str]]
+    ) -> None:
+        """Find files below the folder of a data set.
+
+        Args:
+            ids: distinct ids.
+            places: of an id, paths under `root` with or without suffix, in the order to try.
+        """
+        self._root, self._ids, self._places = root, ids, places
+        self._folders: dict[str, _Files] = {}
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._ids)
+
+    def __getitem__(self, image_id: str) -> Path | None:
+        places = self._places(image_id)
         for place in places:
             folder, _, name = place.rpartition("/")
-            if folder not in folders:
-                folders[folder] = _Files(_listed(root / folder))
-            if found := folders[folder].find(name, places[0] in alone):
-                return Path(found)
+            if folder not in self._folders:
+                self._folders[folder] = _Files([_listed(self._root, folder)])
+            if found := self._folders[folder].find(name, lambda: places[0] not in self._shared):
+                return self._root / found
         return None
 
-    return {image_id: find(places) for image_id, places in images.items()}
+    @cached_property
+    def _shared(self) -> _Shared:
+        return _Shared(self._places(image_id)[0] for image_id in self._ids)
 
 
 def search(root: Path, names: Collection[str]) -> dict[str, Path]:
     """Files anywhere below a folder by name without suffix, for the given names."""
-    files = _Files(path for folder, _ in walk(root) for path in _listed(folder))
-    alone = _alone(names)
-    found = {name: files.find(name, name in alone) for name in names}
-    return {name: Path(path) for name, path in found.items() if path is not None}
+    files = _Files(_listed(root, folder.relative_to(root).as_posix()) for folder, _ in walk(root))
+    shared = _Shared(names)
+    found = {}
+    for name in names:
+        if path := files.find(name, lambda name=name: name not in shared):  # type: ignore[misc]
+            found[name] = root / path
+    return found
 
 
 def pictures_below(root: Path) -> Iterator[str]:
@@ -101,15 +158,21 @@ def left_over(root: Path, named: Iterable[str]) -> list[str]:
     return sorted(path for path in pictures_below(root) if _fold(stem(path)) not in known)
 
 
-def _listed(folder: Path) -> list[str]:
-    """Sorted paths of the files in a folder; empty if the folder does not exist."""
+def _listed(root: Path, folder: str) -> pa.ChunkedArray:
+    """Sorted paths under `root` of the image files in a folder; empty if it does not exist."""
+    blocks = []
     try:
-        with os.scandir(folder) as entries:
-            return sorted(entry.path for entry in entries if _is_file(entry))
+        with os.scandir(root / folder) as entries:
+            names = (e.name for e in entries if _suffix(e.name) in SUFFIXES and _is_file(e))
+            files = (f"{folder}/{name}" if folder else name for name in names)
+            while block := [*map(os.fsencode, islice(files, _ROWS))]:
+                blocks.append(pa.array(block, pa.large_binary()))
     except OSError as error:
         if error.errno not in NOWHERE:
             raise
-        return []
+        return pa.chunked_array([], pa.large_binary())
+    paths = pa.chunked_array(blocks, pa.large_binary())
+    return paths.take(pc.sort_indices(paths))
 
 
 def _is_file(entry: os.DirEntry[str]) -> bool:

@@ -1,5 +1,6 @@
 """Filling a store: drawn where the data set is built in, fetched where it is published."""
 
+from collections import ChainMap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +9,7 @@ from huggingface_hub import HfApi
 
 from rau.datasets import garments
 from rau.datasets.annotations import Annotations
-from rau.datasets.locate import locate
+from rau.datasets.locate import Located
 from rau.datasets.readers import reader
 from rau.datasets.registry import CARDS
 from rau.download.acquire import acquire
@@ -60,8 +61,8 @@ def fill(dataset: DatasetParams, root: Path, checkout: Path, workers: int) -> Fi
             card = CARDS[dataset.name]
             sources = acquire(card, root, client, HfApi(), own, dataset.accept_terms)
     annotations = reader(dataset.name, dataset.catalogue).read_annotations(root)
-    images = locate(root, {name: annotations.places(name) for name in annotations.image_ids})
+    images: Mapping[str, Path | None] = Located(root, annotations.image_ids, annotations.places)
     if dataset.root is not None and own is not None:
         missing = {image_id for image_id, path in images.items() if path is None}
-        images |= find_images(own, images, missing)
+        images = ChainMap(find_images(own, images, missing), images)
     return Filled(annotations, images, sources)

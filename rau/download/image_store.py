@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from rau.datasets.image_files import inspect
-from rau.datasets.locate import locate
+from rau.datasets.locate import Located
 from rau.datasets.manifest import check_image_id
 from rau.download.journal import Journal
 from rau.errors import UserError
@@ -38,7 +38,7 @@ class ImageStore:
         self._incoming = root / ".incoming"
         self._incoming.mkdir(parents=True, exist_ok=True)
         self.wanted = [check_image_id(image_id) for image_id in wanted]
-        found = locate(root, {image_id: places(image_id) for image_id in self.wanted})
+        found = Located(root, self.wanted, places)
         self.missing = {image_id: None for image_id, path in found.items() if path is None}
 
     def askable(self, source: str) -> list[str]:

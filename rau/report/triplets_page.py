@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rau.datasets.catalogue.reader import Catalogue
-from rau.datasets.locate import locate
+from rau.datasets.locate import Located
 from rau.report.html import embed, jpeg, page_template
 from rau.report.image_strips import COLUMNS, Strip, draw
 from rau.schemas import QueryRow, ends
@@ -24,7 +24,7 @@ def render(catalogue: Catalogue, root: Path, count: int) -> str:
     shown = {kind: _some(queries, count) for kind, queries in kinds.items()}
     needed = {i for own in shown.values() for query in own for i in _pictures(query)}
     places = catalogue.products.places
-    files = locate(root, {name: [places[name]] for name in needed})
+    files = Located(root, needed, lambda name: [places[name]])
     # A missing file is shown as a grey tile, like an unreadable one.
     paths = {name: path or root / places[name] for name, path in files.items()}
     return page_template(TEMPLATE).render(

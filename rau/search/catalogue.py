@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from rau.datasets.catalogue import products, sheet
 from rau.datasets.catalogue.attributes import Attribute, Boolean, Numbers
 from rau.datasets.catalogue.columns import TRUE
-from rau.datasets.locate import locate, pictures_below
+from rau.datasets.locate import Located, pictures_below
 from rau.errors import UserError
 from rau.files import as_text
 from rau.pictures import SUFFIXES
@@ -124,7 +124,7 @@ def of_products(root: Path) -> Catalogue:
     product = {name: row for row, own in enumerate(known.pictures) for name in own}
     ids = sorted(product)
     table = pa.table(given).take([product[name] for name in ids])
-    found = locate(root, {name: [known.places[name]] for name in ids})
+    found = Located(root, ids, lambda name: [known.places[name]])
     # A missing image has the table's path.
     places = {name: path.relative_to(root).as_posix() for name, path in found.items() if path}
     paths = [places.get(name, known.places[name]) for name in ids]

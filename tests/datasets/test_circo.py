@@ -8,7 +8,7 @@ import pytest
 
 from rau.datasets import circo
 from rau.datasets.captions import asked_texts
-from rau.datasets.locate import locate
+from rau.datasets.locate import Located
 from rau.errors import UserError
 from tests import circo_world
 from tests.circo_world import LIST, entry, names, number
@@ -47,7 +47,7 @@ def test_images_are_found(tmp_path: Path, beside: bool) -> None:
         for name in ("annotations/image_info_unlabeled2017.json", "unlabeled2017"):
             (tmp_path / "COCO2017_unlabeled" / name).rename(tmp_path / name)
     found = circo.read_annotations(tmp_path)
-    places = locate(tmp_path, {name: found.places(name) for name in found.image_ids})
+    places = Located(tmp_path, found.image_ids, found.places)
     assert {name: path and path.stem for name, path in places.items()} == {n: n for n in names(8)}
     assert found.notes == []
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from rau.datasets import cirr
-from rau.datasets.locate import locate
+from rau.datasets.locate import Located
 from rau.errors import UserError
 from tests.places import SHARED, needs
 
@@ -99,7 +99,7 @@ def test_layouts_of_other_codes(tmp_path: Path, home: str, place: str) -> None:
         "captions/cap.rc2.val.json",
         "image_splits/split.rc2.val.json",
     ]
-    found = locate(tmp_path, {i: annotations.places(i) for i in annotations.image_ids})
+    found = Located(tmp_path, annotations.image_ids, annotations.places)
     assert found[TRAIN] == tmp_path / place / f"{TRAIN}.png"
     assert found["dev-1-0-img0"] is None
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from rau import pictures
 from rau.datasets import coverage, manifest
-from rau.datasets.locate import locate
+from rau.datasets.locate import Located
 from rau.errors import UserError
 
 
@@ -32,7 +32,9 @@ PLACES = {i: [f"images/{i}"] for i in IDS}
 
 
 def test_rows_follow_the_ids(store: Path) -> None:
-    rows = manifest.build(store, locate(store, PLACES), {"whole": "a mirror"}, 2).to_pylist()
+    rows = manifest.build(
+        store, Located(store, IDS, PLACES.__getitem__), {"whole": "a mirror"}, 2
+    ).to_pylist()
     assert [row["image_id"] for row in rows] == IDS
     assert [row["status"] for row in rows] == ["ok", "ok"] + ["corrupt"] * 3 + ["missing"]
     first = rows[0]
@@ -63,7 +65,7 @@ def test_images_that_changed_are_inspected_again_and_no_others(store: Path) -> N
 
 
 def test_gap_is_an_error_unless_allowed(store: Path) -> None:
-    table = manifest.build(store, locate(store, PLACES), {}, 2)
+    table = manifest.build(store, Located(store, IDS, PLACES.__getitem__), {}, 2)
     listing = store / "missing.csv"
     with pytest.raises(UserError, match=r"4 of 6 .*cut \(corrupt: damaged.*absent \(missing\)"):
         coverage.check(table, False, store, listing)
@@ -78,7 +80,7 @@ def test_gap_is_an_error_unless_allowed(store: Path) -> None:
 
 
 def test_files_that_are_no_images_are_removed(store: Path) -> None:
-    table = manifest.build(store, locate(store, PLACES), {"whole": "a mirror"}, 2)
+    table = manifest.build(store, Located(store, IDS, PLACES.__getitem__), {"whole": "a mirror"}, 2)
     # Two experiments on one store may find the same files.
     for _ in range(2):
         assert manifest.remove_corrupt(table, store)
@@ -86,7 +88,9 @@ def test_files_that_are_no_images_are_removed(store: Path) -> None:
             "other.png",
             "whole.jpg",
         ]
-    assert not manifest.remove_corrupt(manifest.build(store, locate(store, PLACES), {}, 2), store)
+    assert not manifest.remove_corrupt(
+        manifest.build(store, Located(store, IDS, PLACES.__getitem__), {}, 2), store
+    )
 
 
 def test_a_folder_whose_name_is_no_text_is_named(tmp_path: Path) -> None:
@@ -99,7 +103,7 @@ def test_a_folder_whose_name_is_no_text_is_named(tmp_path: Path) -> None:
 
 def test_too_many_pixels_are_refused(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pictures, "MAX_PIXELS", 100)
-    rows = manifest.build(store, locate(store, PLACES), {}, 1).to_pylist()
+    rows = manifest.build(store, Located(store, IDS, PLACES.__getitem__), {}, 1).to_pylist()
     assert [row["status"] for row in rows[:2]] == ["corrupt", "ok"]
 
 

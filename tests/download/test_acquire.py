@@ -14,7 +14,7 @@ import pytest
 
 from rau.datasets import coverage, fashioniq, manifest
 from rau.datasets.annotations import Annotations
-from rau.datasets.locate import locate
+from rau.datasets.locate import Located
 from rau.download.acquire import JOURNAL
 from rau.errors import UserError
 from tests import server, world
@@ -39,8 +39,13 @@ def _folder(tmp_path: Path) -> Path:
 def verified(root: Path, sources: dict[str, str]) -> tuple[Annotations, pa.Table]:
     """The annotations of a store and its manifest."""
     annotations = fashioniq.read_annotations(root)
-    places = {i: annotations.places(i) for i in annotations.image_ids}
-    return annotations, manifest.build(root, locate(root, places), sources, 2, placeholders=True)
+    return annotations, manifest.build(
+        root,
+        Located(root, annotations.image_ids, annotations.places),
+        sources,
+        2,
+        placeholders=True,
+    )
 
 
 def scattered(ids: list[str]) -> tuple[dict[str, bytes | None], dict[str, bytes | None], list[str]]:

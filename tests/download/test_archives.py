@@ -2,7 +2,7 @@
 
 import json
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import pytest
 from huggingface_hub import HfApi
 
 from rau.datasets import circo
-from rau.datasets.locate import locate
+from rau.datasets.locate import Located
 from rau.datasets.registry import COCO
 from rau.download import archives
 from rau.download.acquire import acquire
@@ -48,9 +48,9 @@ def fetch(host: server.Server, tmp_path: Path, images: Path | None = None) -> di
         return dict(acquire(made, tmp_path / "store", client, HfApi(host.url), images))
 
 
-def found(tmp_path: Path) -> dict[str, Path | None]:
+def found(tmp_path: Path) -> Mapping[str, Path | None]:
     read = circo.read_annotations(tmp_path / "store")
-    return locate(tmp_path / "store", {name: read.places(name) for name in read.image_ids})
+    return Located(tmp_path / "store", read.image_ids, read.places)
 
 
 @pytest.mark.parametrize("mood", ["kind", *sorted(server.PASSING)])
