@@ -35,7 +35,7 @@ from rau.models.baselines import WeightedSum
 from rau.retrieval.feature_set import FeatureSet
 from rau.retrieval.protocols import FASHIONIQ
 from rau.retrieval.tasks import protocol_tasks
-from rau.schemas import MANIFEST, GalleryRow, QueryRow, write_table
+from rau.schemas import MANIFEST, GalleryRow, QueryRow, write_batches
 from rau.search.index import Index
 
 SIZES = (100_000, 1_000_000, 10_000_000)
@@ -82,7 +82,7 @@ def pictures(bench: Bench, count: int) -> Figures:
     path = folder.parent / "manifest.parquet"
 
     def work() -> None:
-        write_table(path, manifest.build(folder, images, {}, 1), MANIFEST)
+        write_batches(path, manifest.rows(folder, images, {}, 1), MANIFEST, {})
 
     found = _figures(processor_seconds(work), path)
     shutil.rmtree(folder)

@@ -6,22 +6,24 @@ from pipeline import stage
 from rau.console import printable
 from rau.project import workspace
 
+# Of the manifest, for the images of a data set.
+COLUMNS = ("image_id", "path", "width", "height", "status")
+
 
 def main() -> str:
     """Write `data/tables/<dataset>/{images,queries,galleries}.parquet`."""
-    import pyarrow.compute as pc
-
     from rau.datasets.checks import check
+    from rau.datasets.coverage import unavailable
     from rau.datasets.readers import reader
     from rau.schemas import GALLERIES, IMAGES, MANIFEST, QUERIES, read_table, write_table
 
     dataset = workspace.load_params().dataset
-    manifest = read_table(workspace.manifest(dataset.name), MANIFEST, "download")
+    manifest = read_table(workspace.manifest(dataset.name), MANIFEST, "download", COLUMNS)
     source = reader(dataset.name, dataset.catalogue)
     annotations = source.read_annotations(workspace.store(dataset))
     tables = annotations.tables(manifest)
-    usable = tables["images"].filter(pc.field("status") == "ok")["image_id"].to_pylist()
-    for note in [*annotations.notes, *check(annotations, usable)]:
+    gaps = unavailable(manifest).keys()
+    for note in [*annotations.notes, *check(annotations, gaps)]:
         print(f"note: {printable(note)}")
     for name, schema in (("images", IMAGES), ("queries", QUERIES), ("galleries", GALLERIES)):
         # The manifest's label of the copy is passed on to the stages that measure. The digest of

@@ -9,13 +9,13 @@ from rau.project import workspace
 def main() -> str:
     """Write `data/watched/<dataset>.txt`: a line a file of `dataset.root`."""
     from rau.datasets.watched import listing
-    from rau.files import write_text
+    from rau.files import write_lines
 
     dataset = workspace.load_params().dataset
     root = None if dataset.root is None else workspace.store(dataset)
     lines = ["no dataset.root"] if root is None else listing(root)
-    write_text(Path("data/watched") / f"{dataset.name}.txt", "\n".join([*lines, ""]))
-    return lines[0] if root is None else f"{len(lines):,} files in {root}"
+    count = write_lines(Path("data/watched") / f"{dataset.name}.txt", lines)
+    return "no dataset.root" if root is None else f"{count:,} files in {root}"
 
 
 if __name__ == "__main__":

@@ -105,6 +105,16 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode())
 
 
+def write_lines(path: Path, lines: Iterable[str]) -> int:
+    """Write lines as they come, completely or not at all; returns their number."""
+    count = 0
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        for line in lines:
+            file.write(f"{line}\n")
+            count += 1
+    return count
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON with a stable order of keys."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")

@@ -3,7 +3,7 @@ it, which is checked on write and on read."""
 
 import io
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -220,15 +220,21 @@ def fault(table: pa.Table, schema: pa.Schema) -> str | None:
     tests = [(n, pc.is_in(columns[n], pa.array(v))) for n, v in rules.values.items() if n in names]
     tests += [(n, pc.greater_equal(columns[n], v)) for n, v in rules.least.items() if n in names]
     tests += [(n, pc.less_equal(columns[n], v)) for n, v in rules.most.items() if n in names]
-    tests += [(n, pc.greater(pc.list_value_length(columns[n]), 0)) for n in rules.filled]
+    tests += [
+        (n, pc.greater(pc.list_value_length(columns[n]), 0)) for n in rules.filled if n in names
+    ]
     for name, right in tests:
         if pc.any(pc.invert(right)).as_py():
             wrong = columns[name].filter(pc.invert(right))
             return f"{name} is {str(wrong[0].as_py())[:60]!r} in {len(wrong):,} rows"
-    for name in rules.present:
+    for name in [name for name in rules.present if name in names]:
         if pc.any(pc.and_(pc.equal(columns["status"], "ok"), pc.is_null(columns[name]))).as_py():
             return f"{name} is null where the status is ok"
-    if rules.key and len(table.group_by([*rules.key]).aggregate([])) < len(table):
+    if (
+        rules.key
+        and names.issuperset(rules.key)
+        and len(table.group_by([*rules.key]).aggregate([])) < len(table)
+    ):
         return f"duplicate {' and '.join(rules.key)}"
     return None
 
@@ -245,6 +251,16 @@ def write_table(
     with atomic_path(path) as temporary:
         whole = table.select(schema.names).cast(schema).replace_schema_metadata(metadata)
         pq.write_table(whole, temporary, compression="zstd", write_page_checksum=True)
+
+
+def write_batches(
+    path: Path, batches: Iterable[pa.RecordBatch], schema: pa.Schema, metadata: Mapping[Any, Any]
+) -> None:
+    """Write a table to a new file as `write_table` does, a row group per batch as they come."""
+    whole = schema.with_metadata(metadata)
+    with pq.ParquetWriter(path, whole, compression="zstd", write_page_checksum=True) as writer:
+        for batch in batches:
+            writer.write_batch(batch.replace_schema_metadata(metadata))
 
 
 @contextmanager
@@ -264,8 +280,11 @@ def reading_parquet(path: Path, remedy: str) -> Iterator[None]:
         raise UserError(f"{path} is not a whole Parquet file; {remedy}") from error
 
 
-def read_parquet(path: Path, remedy: str) -> pa.Table:
+def read_parquet(path: Path, remedy: str, columns: Sequence[str] | None = None) -> pa.Table:
     """Read a Parquet file of any schema; errors end with the remedy.
+
+    Args:
+        columns: the columns to read; None for all.
 
     Raises:
         UserError: when it is missing or truncated.
@@ -273,27 +292,34 @@ def read_parquet(path: Path, remedy: str) -> pa.Table:
     with reading_parquet(path, remedy):
         # Without it, folders named `a=b` would become columns.
         table = patiently(
-            lambda: pq.read_table(path, partitioning=None, page_checksum_verification=True)
+            lambda: pq.read_table(
+                path, columns=columns, partitioning=None, page_checksum_verification=True
+            )
         )
         table.validate(full=True)
         return table
 
 
-def read_table(path: Path, schema: pa.Schema, stage: str) -> pa.Table:
+def read_table(
+    path: Path, schema: pa.Schema, stage: str, columns: Sequence[str] | None = None
+) -> pa.Table:
     """Read a Parquet table and check its columns.
 
     Args:
         path: the file.
         schema: the exact columns; additional ones are refused.
         stage: the stage that writes the file, named in the error.
+        columns: the columns to read, in any order; None for all.
 
     Raises:
         UserError: when it is missing, truncated, of another schema, or contains invalid values.
     """
     remedy = f"run `python -m pipeline.{stage}` again"
-    table = read_parquet(path, remedy)
-    if table.schema.remove_metadata() != schema:
-        raise UserError(f"{path} has columns {table.schema.names}, not {schema.names}; {remedy}")
+    with reading_parquet(path, remedy):
+        found = pq.read_schema(path)
+    if found.remove_metadata() != schema:
+        raise UserError(f"{path} has columns {found.names}, not {schema.names}; {remedy}")
+    table = read_parquet(path, remedy, None if columns is None else [*columns])
     if wrong := fault(table, schema):
         raise UserError(f"{path}: {wrong}; {remedy}")
     return table

@@ -1,9 +1,10 @@
 """The common result of every reader: images, queries and galleries."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import field as attribute
+from operator import ne
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -15,6 +16,7 @@ from rau.schemas import GALLERIES, IMAGES, QUERIES, QueryRow
 
 # Metrics are named by category; the mean over categories has this name.
 CATEGORY, MEAN = re.compile(r"\w[\w \-]{0,63}"), "mean"
+_ROWS = 8192
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,8 @@ class Annotations:
         for (category, _), ids in self.splits.items():
             for image_id in ids:
                 category_of.setdefault(image_id, category)
-        if manifest["image_id"].to_pylist() != list(category_of):
+        listed = (i for chunk in manifest["image_id"].chunks for i in _names(chunk))
+        if len(manifest) != len(category_of) or any(map(ne, listed, category_of)):
             raise UserError(
                 "the annotations have changed since the images were listed; run "
                 "`python -m pipeline.download` again"
@@ -97,6 +100,12 @@ class Annotations:
             for image_id in ids
         ]
         return pa.Table.from_pylist(members, schema=GALLERIES)
+
+
+def _names(ids: pa.StringArray) -> Iterator[str]:
+    """Ids as strings, some at a time: of many images, all at once take much memory."""
+    for start in range(0, len(ids), _ROWS):
+        yield from ids.slice(start, _ROWS).to_pylist()
 
 
 def passed_over(folder: Path, read: Iterable[Path]) -> list[str]:

@@ -1,7 +1,7 @@
 """Checks of a data set before anything is encoded or trained."""
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Set
 
 from rau.datasets.annotations import Annotations
 from rau.datasets.captions import clean
@@ -17,11 +17,11 @@ UNTRAINED = (
 )
 
 
-def check(found: Annotations, valid: Collection[str]) -> list[str]:
+def check(found: Annotations, gaps: Set[str]) -> list[str]:
     """Refuse a data set that a later stage cannot use.
 
     Args:
-        valid: ids of the images that can be used.
+        gaps: ids of the images that are missing or corrupt.
 
     Returns:
         Issues that do not stop a run but affect its results, one line each.
@@ -29,13 +29,12 @@ def check(found: Annotations, valid: Collection[str]) -> list[str]:
     Raises:
         UserError: when there are too few queries, or a category has no image to rank.
     """
-    valid = set(valid)
     val = [query for query in found.queries if query["split"] == "val"]
     if not val:
         raise UserError("the data set has no val queries; nothing can be evaluated")
-    train = [q for q in found.queries if q["split"] == "train" and is_usable(q, valid)]
+    train = [q for q in found.queries if q["split"] == "train" and is_usable(q, gaps)]
     by_category = Counter(query["category"] for query in val)
-    usable = Counter(query["category"] for query in val if is_usable(query, valid))
+    usable = Counter(query["category"] for query in val if is_usable(query, gaps))
     notes = []
     if len(train) < MIN_TRAIN:
         notes.append(f"{len(train)} train queries have their images, {UNTRAINED}")
@@ -43,7 +42,7 @@ def check(found: Annotations, valid: Collection[str]) -> list[str]:
         targets = {query["target_id"] for query in val if query["category"] == category}
         for name, members in found.galleries.items():
             own = set(members.get(category, ()))
-            if own & targets and valid.isdisjoint(own):
+            if own & targets and own <= gaps:
                 raise UserError(
                     f"no image in {category}'s gallery ({name}) can be used; complete the images"
                 )

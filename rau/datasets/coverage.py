@@ -1,7 +1,7 @@
 """How much of a data set is available: images, and the queries that can be answered with them."""
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Container, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -14,10 +14,13 @@ from rau.params import Section
 from rau.schemas import ManifestRow, QueryRow
 
 
-def is_usable(query: QueryRow, valid: set[str]) -> bool:
-    """Whether the reference is available, and the target unless it is hidden."""
-    ends = {query["reference_id"], query["target_id"]} - {None}
-    return ends <= valid
+def is_usable(query: QueryRow, gaps: Container[str]) -> bool:
+    """Whether the reference is available, and the target unless it is hidden.
+
+    Args:
+        gaps: ids of the images that are missing or corrupt.
+    """
+    return query["reference_id"] not in gaps and query["target_id"] not in gaps
 
 
 class Coverage(Section):
@@ -74,17 +77,27 @@ def measure(
         val_gallery: ids of its images, of all categories.
         unusable: how queries without their images count.
     """
-    valid = {image_id for image_id, status in statuses.items() if status == "ok"}
+    gaps = {image_id: status for image_id, status in statuses.items() if status != "ok"}
+    return _measured(len(statuses), gaps, queries, val_gallery, unusable)
+
+
+def _measured(
+    images: int,
+    gaps: Mapping[str, str],
+    queries: Sequence[QueryRow],
+    val_gallery: Collection[str],
+    unusable: Literal["miss", "leave_out"] | None = None,
+) -> Coverage:
     val = [query for query in queries if query["split"] == "val"]
     gallery = set(val_gallery)
     return Coverage(
-        images=len(valid),
-        images_expected=len(statuses),
-        missing=sum(status == "missing" for status in statuses.values()),
-        corrupt=sum(status == "corrupt" for status in statuses.values()),
-        val_images=len(gallery & valid),
+        images=images - len(gaps),
+        images_expected=images,
+        missing=sum(status == "missing" for status in gaps.values()),
+        corrupt=sum(status == "corrupt" for status in gaps.values()),
+        val_images=sum(image_id not in gaps for image_id in gallery),
         val_images_expected=len(gallery),
-        val_queries_usable=sum(is_usable(query, valid) for query in val),
+        val_queries_usable=sum(is_usable(query, gaps) for query in val),
         val_queries=len(val),
         val_queries_to_themselves=sum(q["target_id"] == q["reference_id"] for q in val),
         unusable=unusable,
@@ -95,23 +108,24 @@ def table(
     splits: Mapping[tuple[str, str], Sequence[str]], queries: Sequence[QueryRow], manifest: pa.Table
 ) -> str:
     """Images and usable queries of every category and split, then images by source, as text."""
-    whole = manifest.filter(pc.field("status") == "ok")
-    valid = set(whole["image_id"].to_pylist())
+    gaps = unavailable(manifest)
     wide = max(14, *(len(category) + 2 for category, _ in splits))
     lines = [f"{'category':<{wide}}{'split':<8}{'images':>20}{'queries usable':>20}"]
     for (category, split), ids in splits.items():
         usable = [
-            is_usable(query, valid)
+            is_usable(query, gaps)
             for query in queries
             if (query["category"], query["split"]) == (category, split)
         ]
-        images = f"{len(set(ids) & valid):,} of {len(set(ids)):,}"
+        listed = set(ids)
+        images = f"{len(listed - gaps.keys()):,} of {len(listed):,}"
         answerable = f"{sum(usable):,} of {len(usable):,}"
         lines.append(f"{category:<{wide}}{split:<8}{images:>20}{answerable:>20}")
     lines += ["", f"{'source':<34}{'images':>8}"]
-    for column in (whole["source"], _gaps(manifest)["status"]):
-        counts = Counter(column.to_pylist()).most_common()
-        lines += [f"{name:<34}{count:>8,}" for name, count in counts]
+    found = manifest["source"].filter(pc.equal(manifest["status"], "ok"))
+    for column in (found, _gaps(manifest)["status"]):
+        counts = {str(one["values"]): one["counts"].as_py() for one in column.value_counts()}
+        lines += [f"{name:<34}{count:>8,}" for name, count in Counter(counts).most_common()]
     return "\n".join([*lines, "", str(of_manifest(splits, queries, manifest))])
 
 
@@ -119,9 +133,14 @@ def of_manifest(
     splits: Mapping[tuple[str, str], Sequence[str]], queries: Sequence[QueryRow], manifest: pa.Table
 ) -> Coverage:
     """Count valid images, and val queries that can be answered."""
-    statuses = dict(zip(*(manifest[n].to_pylist() for n in ("image_id", "status")), strict=True))
     val_gallery = {i for (_, split), ids in splits.items() if split == "val" for i in ids}
-    return measure(statuses, queries, val_gallery)
+    return _measured(len(manifest), unavailable(manifest), queries, val_gallery)
+
+
+def unavailable(images: pa.Table) -> dict[str, str]:
+    """The status of every missing or corrupt image, by id."""
+    gaps = _gaps(images)
+    return dict(zip(gaps["image_id"].to_pylist(), gaps["status"].to_pylist(), strict=True))
 
 
 def _gaps(manifest: pa.Table) -> pa.Table:

@@ -1,6 +1,6 @@
 """The manifest: one row per image, with what was found on disk."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict
 from itertools import islice
@@ -36,31 +36,37 @@ def inspect_image(
     """Decode one image completely and return its manifest row (`ok`, `missing`, `corrupt`).
 
     Raises:
-        UserError: when its path is not UTF-8, which a table cannot store.
+        UserError: when its path is not UTF-8, which a table cannot store, or its file cannot be
+            read.
     """
     row: dict[str, Any] = dict.fromkeys(MANIFEST.names)
     row |= {"image_id": image_id, "status": "missing"}
     if path is None:
         return row
-    size = patiently(path.stat).st_size
     place = (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
     if (text := as_text(place)) != place:
         raise UserError(f"{text}: the path is not UTF-8; rename the folder")
+    try:
+        size = patiently(path.stat).st_size
+        content = read_at_most(path, MAX_BYTES)
+    except OSError as error:
+        raise UserError(
+            f"{path}: {error.strerror}; check that it exists and can be accessed"
+        ) from error
     row |= {"path": place, "bytes": size, "source": source, "status": "corrupt"}
-    content = read_at_most(path, MAX_BYTES)
     if content is None:
         return row | {"reason": TOO_LARGE}
     info = asdict(inspect(content, placeholders))
     return row | {name: info[name] for name in row.keys() & info.keys()}
 
 
-def build(
+def rows(
     root: Path,
     images: Mapping[str, Path | None],
     sources: Mapping[str, str],
     workers: int,
     placeholders: bool = False,
-) -> pa.Table:
+) -> Iterator[pa.RecordBatch]:
     """Inspect every image of a store.
 
     Args:
@@ -71,7 +77,7 @@ def build(
         placeholders: whether known placeholders count as missing.
 
     Returns:
-        A table of schema `MANIFEST`.
+        The rows, of schema `MANIFEST`, in blocks as they are done.
 
     Raises:
         UserError: as `inspect_image`.
@@ -84,11 +90,9 @@ def build(
         return inspect_image(root, placeholders, image_id, path, source)
 
     with closing(ahead(row, images.items(), workers)) as found:
-        rows = iter(tqdm(found, total=len(images), desc="verify images", unit="image"))
-        # As Python objects the rows of many images would take ten times the memory.
-        blocks = iter(lambda: list(islice(rows, BLOCK_ROWS)), [])
-        made = [pa.RecordBatch.from_pylist(block, schema=MANIFEST) for block in blocks]
-    return pa.Table.from_batches(made, schema=MANIFEST)
+        made = iter(tqdm(found, total=len(images), desc="verify images", unit="image"))
+        while block := list(islice(made, BLOCK_ROWS)):
+            yield pa.RecordBatch.from_pylist(block, schema=MANIFEST)
 
 
 def inspect_again(
@@ -98,7 +102,7 @@ def inspect_again(
 
     Args:
         manifest: of schema `MANIFEST`.
-        root, placeholders: as in `build`.
+        root, placeholders: as in `rows`.
 
     Raises:
         UserError: when an image is not in the manifest, or has no file or no valid one now.

@@ -8,10 +8,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from rau.datasets import fashioniq, manifest
+from rau.datasets import fashioniq
 from rau.datasets.locate import Located
 from rau.errors import UserError
 from rau.schemas import GALLERIES, IMAGES, QUERIES, RELEVANCE
+from tests.manifests import built
 from tests.places import SHARED, needs
 
 REAL = SHARED / "fashioniq"
@@ -45,7 +46,7 @@ def test_tables_of_a_small_folder(tmp_path: Path) -> None:
     pq.write_table(relevance, tmp_path / "relevance.parquet")
     annotations = fashioniq.read_annotations(tmp_path)
     places = {image_id: annotations.places(image_id) for image_id in ("C", "B", "A")}
-    images = manifest.build(tmp_path, Located(tmp_path, places, places.__getitem__), {}, 1)
+    images = built(tmp_path, Located(tmp_path, places, places.__getitem__), {}, 1)
     tables = annotations.tables(images)
     query = tables["queries"].to_pylist()[0]
     assert query["query_id"] == "dress-val-0"

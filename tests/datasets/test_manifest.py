@@ -11,6 +11,7 @@ from rau import pictures
 from rau.datasets import coverage, manifest
 from rau.datasets.locate import Located
 from rau.errors import UserError
+from tests.manifests import built
 
 
 @pytest.fixture
@@ -32,7 +33,7 @@ PLACES = {i: [f"images/{i}"] for i in IDS}
 
 
 def test_rows_follow_the_ids(store: Path) -> None:
-    rows = manifest.build(
+    rows = built(
         store, Located(store, IDS, PLACES.__getitem__), {"whole": "a mirror"}, 2
     ).to_pylist()
     assert [row["image_id"] for row in rows] == IDS
@@ -65,7 +66,7 @@ def test_images_that_changed_are_inspected_again_and_no_others(store: Path) -> N
 
 
 def test_gap_is_an_error_unless_allowed(store: Path) -> None:
-    table = manifest.build(store, Located(store, IDS, PLACES.__getitem__), {}, 2)
+    table = built(store, Located(store, IDS, PLACES.__getitem__), {}, 2)
     listing = store / "missing.csv"
     with pytest.raises(UserError, match=r"4 of 6 .*cut \(corrupt: damaged.*absent \(missing\)"):
         coverage.check(table, False, store, listing)
@@ -80,7 +81,7 @@ def test_gap_is_an_error_unless_allowed(store: Path) -> None:
 
 
 def test_files_that_are_no_images_are_removed(store: Path) -> None:
-    table = manifest.build(store, Located(store, IDS, PLACES.__getitem__), {"whole": "a mirror"}, 2)
+    table = built(store, Located(store, IDS, PLACES.__getitem__), {"whole": "a mirror"}, 2)
     # Two experiments on one store may find the same files.
     for _ in range(2):
         assert manifest.remove_corrupt(table, store)
@@ -89,7 +90,7 @@ def test_files_that_are_no_images_are_removed(store: Path) -> None:
             "whole.jpg",
         ]
     assert not manifest.remove_corrupt(
-        manifest.build(store, Located(store, IDS, PLACES.__getitem__), {}, 2), store
+        built(store, Located(store, IDS, PLACES.__getitem__), {}, 2), store
     )
 
 
@@ -98,12 +99,12 @@ def test_a_folder_whose_name_is_no_text_is_named(tmp_path: Path) -> None:
     folder.mkdir(parents=True)
     (folder / "A.jpg").touch()
     with pytest.raises(UserError, match=r"own/caf\\xe9/A\.jpg: the path is not UTF-8; rename"):
-        manifest.build(tmp_path / "root", {"A": folder / "A.jpg"}, {}, 1)
+        built(tmp_path / "root", {"A": folder / "A.jpg"}, {}, 1)
 
 
 def test_too_many_pixels_are_refused(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pictures, "MAX_PIXELS", 100)
-    rows = manifest.build(store, Located(store, IDS, PLACES.__getitem__), {}, 1).to_pylist()
+    rows = built(store, Located(store, IDS, PLACES.__getitem__), {}, 1).to_pylist()
     assert [row["status"] for row in rows[:2]] == ["corrupt", "ok"]
 
 

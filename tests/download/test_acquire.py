@@ -12,12 +12,13 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from rau.datasets import coverage, fashioniq, manifest
+from rau.datasets import coverage, fashioniq
 from rau.datasets.annotations import Annotations
 from rau.datasets.locate import Located
 from rau.download.acquire import JOURNAL
 from rau.errors import UserError
 from tests import server, world
+from tests.manifests import built
 from tests.places import SHARED, needs
 from tests.project import forked
 
@@ -39,7 +40,7 @@ def _folder(tmp_path: Path) -> Path:
 def verified(root: Path, sources: dict[str, str]) -> tuple[Annotations, pa.Table]:
     """The annotations of a store and its manifest."""
     annotations = fashioniq.read_annotations(root)
-    return annotations, manifest.build(
+    return annotations, built(
         root,
         Located(root, annotations.image_ids, annotations.places),
         sources,

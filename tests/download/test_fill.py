@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from rau.datasets import manifest
 from rau.download.fill import fill
 from rau.errors import UserError
 from rau.params import DatasetParams
 from tests.datasets.test_fashioniq import ENTRY, write_layout
+from tests.manifests import built
 from tests.world import picture
 
 
@@ -24,7 +24,7 @@ def test_images_complete_the_root(tmp_path: Path) -> None:
     dataset = DatasetParams(name="fashioniq", root=str(root), images="own")
     filled = fill(dataset, root, tmp_path, 1)
     assert filled.images == {"A": root / "images/A.jpg", "B": own / "deep/B.JPG", "C": None}
-    rows = manifest.build(root, filled.images, filled.sources, 1).to_pylist()
+    rows = built(root, filled.images, filled.sources, 1).to_pylist()
     assert [row["source"] for row in rows] == ["the folder", "dataset.images", None]
     assert [row["status"] for row in rows] == ["ok", "ok", "missing"]
     assert root / rows[1]["path"] == own / "deep/B.JPG"

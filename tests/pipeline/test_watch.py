@@ -6,12 +6,16 @@ from pathlib import Path
 
 from PIL import Image
 
-from rau.datasets.watched import listing
+from rau.datasets import watched
 from rau.schemas import read_manifest, read_queries
 from tests import catalogue, circo_world
 from tests.project import dvc, fresh, stage
 
 TABLES = Path("data/tables/catalogue/queries.parquet")
+
+
+def listing(folder: Path) -> list[str]:
+    return [*watched.listing(folder)]
 
 
 def ran(printed: str) -> list[str]:
