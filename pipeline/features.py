@@ -68,11 +68,11 @@ def main(
 def _needed(params: "Params") -> "tuple[Images, list[QueryRow], list[str]]":
     """The whole images, all queries, and the distinct texts of these in order."""
     from rau.datasets.captions import all_texts
-    from rau.features.items import image_items
+    from rau.features.items import COLUMNS, image_items
     from rau.schemas import MANIFEST, read_queries, read_table
 
     name = params.dataset.name
-    manifest = read_table(workspace.manifest(name), MANIFEST, "download")
+    manifest = read_table(workspace.manifest(name), MANIFEST, "download", (*COLUMNS, "status"))
     queries = read_queries(workspace.table(name, "queries"))
     texts = {text for query in queries for text in all_texts(query["captions"], query["concept"])}
     return image_items(manifest, workspace.store(params.dataset)), queries, sorted(texts)

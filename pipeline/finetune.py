@@ -28,7 +28,7 @@ def main() -> str:
     towers to train only a record is written, and `features` reads the encoder as it is.
     """
     from rau.encoders import label
-    from rau.features.items import image_items
+    from rau.features.items import COLUMNS, image_items
     from rau.files import digest_files
     from rau.finetuning import record, run
     from rau.finetuning.processes import Processes
@@ -45,7 +45,7 @@ def main() -> str:
         record.pass_on(folder)
         return "finetune.towers=none: the encoder as it is"
     tables = digest_files(workspace.table(name, table) for table in ("queries", "galleries"))
-    manifest = read_table(workspace.manifest(name), MANIFEST, "download")
+    manifest = read_table(workspace.manifest(name), MANIFEST, "download", (*COLUMNS, "status"))
     items = image_items(manifest, workspace.store(params.dataset))
     key = run.key(params, label.read_label(workspace.ENCODER).files, tables, items)
     kept = workspace.parts() / "finetuned" / key
@@ -60,6 +60,8 @@ def main() -> str:
 
 def _check_head(params: "Params") -> None:
     """Say before anything is encoded that there will be no head to measure."""
+    import pyarrow.compute as pc
+
     from rau.finetuning import run
     from rau.project import named_models
     from rau.schemas import MANIFEST, read_queries, read_table
@@ -69,8 +71,9 @@ def _check_head(params: "Params") -> None:
         named_models.check_encoder(params.train.head)
     elif fit.needs_training(params):
         name = params.dataset.name
-        images = read_table(workspace.manifest(name), MANIFEST, "download").to_pylist()
-        there = (row["image_id"] for row in images if row["status"] == "ok")
+        columns = ("image_id", "status")
+        images = read_table(workspace.manifest(name), MANIFEST, "download", columns)
+        there = images["image_id"].filter(pc.equal(images["status"], "ok")).to_pylist()
         queries = read_queries(workspace.table(name, "queries"))
         share, seed = params.train.holdout, params.train.seed
         triplets.divide(queries, run.vocabulary(there, ()), share, seed)

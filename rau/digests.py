@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 DIGEST_BYTES = 16
+BLOCK_ROWS = 65_536
 Digests = NDArray[np.bytes_]
 Rows = NDArray[np.int64]
 
@@ -31,10 +32,14 @@ class Lookup:
 
     def find(self, wanted: Digests) -> Rows:
         """The position of each digest; -1 if it is not known."""
-        if not len(self._sorted):
-            return np.full(len(wanted), -1)
-        place = self._sorted.searchsorted(wanted).clip(max=len(self._sorted) - 1)
-        return np.where(self._sorted[place] == wanted, self._order[place], -1)
+        found = np.full(len(wanted), -1)
+        # In blocks, as intermediate arrays take several times the memory of the result.
+        for start in range(0, len(wanted) if len(self._sorted) else 0, BLOCK_ROWS):
+            own = wanted[start : start + BLOCK_ROWS]
+            place = self._sorted.searchsorted(own).clip(max=len(self._sorted) - 1)
+            known = self._sorted[place] == own
+            found[start : start + BLOCK_ROWS][known] = self._order[place[known]]
+        return found
 
     def digests(self) -> Digests:
         """The digests in the order in which they were given."""

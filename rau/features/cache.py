@@ -130,9 +130,10 @@ class Cache:
         parts, index = self.parts[kind], Index()
         index.add(parts.whole(parts.names()))
         keys = np.concatenate([digests(item.key for item in block) for block in blocks(items)])
+        rows = np.flatnonzero(index.find(keys) < 0)
         # Of twins the first.
-        _, rows = np.unique(keys, return_index=True)
-        rows = np.sort(rows[index.find(keys[rows]) < 0])
+        _, first = np.unique(keys[rows], return_index=True)
+        rows = rows[np.sort(first)]
         if shard is not None:
             rows = rows[[shard.holds(items[row].key) for row in rows.tolist()]]
         whole = len(items) if shard is None else len(rows)

@@ -14,6 +14,8 @@ from rau.features.item import Item
 from rau.features.table import pair_name
 from rau.schemas import QueryRow
 
+# Of a manifest, for an item.
+COLUMNS = ("image_id", "sha256", "path")
 # Looked at together.
 BLOCK_ROWS = 8192
 
@@ -77,10 +79,10 @@ class Images(Sequence[Item]):
 
 def image_items(manifest: pa.Table, store: Path) -> Images:
     """The whole images of a manifest, in its order."""
-    whole = manifest.select(["image_id", "sha256", "path", "status"]).filter(
-        pc.field("status") == "ok"
-    )
-    return Images(whole.drop_columns("status"), store)
+    whole = manifest.select(COLUMNS)
+    if not pc.all(pc.equal(manifest["status"], "ok")).as_py():
+        whole = whole.filter(pc.equal(manifest["status"], "ok"))
+    return Images(whole, store)
 
 
 def val_pairs(queries: Iterable[QueryRow], images: Iterable[Item]) -> list[Pair]:

@@ -112,8 +112,9 @@ class Index:
             self._paths.append(path)
             self._starts.append(self._starts[-1] + len(keys))
             found.append(digests(keys))
-        # Of a row that is there twice, the one that came first stands first.
-        self._lookup = Lookup(np.concatenate(found))
+        if len(found) > 1:
+            # Of a row that is there twice, the one that came first stands first.
+            self._lookup = Lookup(np.concatenate(found))
 
     def find(self, wanted: Digests) -> Rows:
         """The row of each digest, counted through all parts; -1 where there is none."""

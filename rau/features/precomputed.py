@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -146,7 +146,7 @@ class _Rows:
         self._scratch = scratch
         self._lookup = Lookup(np.concatenate([digests(()), *map(digests, self._names())]))
         self._found, self._twice, self._finite, self._zero = np.zeros((4, len(needed)), np.bool_)
-        self._dtype = np.dtype(np.float16)
+        self._dtype: np.dtype[Any] = np.dtype(np.float16)
         self.width = 0
 
     def _names(self) -> Iterator[list[str]]:
