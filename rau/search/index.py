@@ -216,7 +216,7 @@ class Index:
     def path(self, picture: str) -> str:
         """Path of an image's file when it was indexed, relative to the catalogue."""
         number, row = self.place[picture]
-        return str(self.segments[number].pictures["path"][row].as_py())
+        return str(self.segments[number].paths[row].as_py())
 
 
 def read_manifest(folder: Path) -> Manifest:

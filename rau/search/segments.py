@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from rau.errors import UserError
-from rau.schemas import read_parquet
+from rau.schemas import reading_parquet
 from rau.search.engines.engine import Vectors
 
 ITEMS, VECTORS, FEATURES = "items.parquet", "vectors.f16", "features.f16"
@@ -101,16 +101,20 @@ class Segment:
             UserError: if a file is missing or has another size or format.
         """
         self.folder = folder
-        table = read_parquet(folder / ITEMS, REMEDY)
-        names = [*PICTURE.names, *_PLACE.names]
-        if table.column_names[: len(names)] != names or len(table) != rows:
+        with reading_parquet(folder / ITEMS, REMEDY):
+            # Mapped, so that it can be read after a writer has removed the segment.
+            self._items = pq.ParquetFile(
+                folder / ITEMS, memory_map=True, page_checksum_verification=True
+            )
+        names, found = [*PICTURE.names, *_PLACE.names], self._items.schema_arrow.names
+        if found[: len(names)] != names or self._items.metadata.num_rows != rows:
             raise UserError(f"{folder / ITEMS} has other rows or columns than written; {REMEDY}")
-        # Earlier versions wrote strings of up to 2 GiB.
-        self.pictures = table.select(PICTURE.names).cast(PICTURE).combine_chunks()
-        table = table.drop_columns(PICTURE.names).combine_chunks()
-        own = [n for n in table.column_names if n.startswith(_PREFIX)]
-        self.attributes = table.select(own).rename_columns([n.removeprefix(_PREFIX) for n in own])
-        self._starts, self._lengths = (table[n].to_numpy() for n in _PLACE.names)
+        own = [n for n in found if n.startswith(_PREFIX)]
+        attributes = self._read(own).combine_chunks()
+        self.attributes = attributes.rename_columns([n.removeprefix(_PREFIX) for n in own])
+        self.ids: pa.LargeStringArray = self._picture("id")
+        self.paths: pa.LargeStringArray = self._picture("path")
+        self._starts, self._lengths = (self._read([n])[n].to_numpy() for n in _PLACE.names)
         self.vectors = _matrix(folder / VECTORS, rows, dim)
         self.features = _matrix(folder / FEATURES, rows, d_image)
         ends = self._starts + self._lengths
@@ -122,9 +126,21 @@ class Segment:
         return len(self.vectors)
 
     @cached_property
-    def ids(self) -> pa.Array:
-        """The ids, as one array."""
-        return self.pictures["id"].combine_chunks()
+    def pictures(self) -> pa.Table:
+        """The rows of `PICTURE`, which only updates need: much of an index's memory."""
+        own = {"id": self.ids, "path": self.paths}
+        columns = [own[n] if n in own else self._picture(n) for n in PICTURE.names]
+        return pa.table(columns, PICTURE)
+
+    def _picture(self, name: str) -> pa.Array:
+        # Earlier versions wrote strings of up to 2 GiB.
+        return self._read([name])[name].cast(PICTURE.field(name).type).combine_chunks()
+
+    def _read(self, columns: Sequence[str]) -> pa.Table:
+        with reading_parquet(self.folder / ITEMS, REMEDY):
+            table = self._items.read([*columns])
+            table.validate(full=True)
+            return table
 
     def thumbnail(self, row: int) -> bytes:
         """An image's thumbnail, a JPEG file."""
