@@ -44,9 +44,9 @@ def random_model(bench: Bench, name: str) -> Model:
     return Model.load(bench.scratch / name, head, bench.device)
 
 
-def names(count: int) -> list[str]:
+def names(count: int, start: int = 0) -> list[str]:
     """Ids of images, in order."""
-    return [f"{number:08}" for number in range(count)]
+    return [f"{number:08}" for number in range(start, start + count)]
 
 
 def attributes(rows: range) -> pa.Table:
@@ -66,7 +66,7 @@ def random_index(
     `draw` returns the vectors, given number, dimension and seed; they are normalised and also serve
     as features. The stored SHA-256 values are made up and distinct; thumbnails are a few bytes.
     """
-    width, stat, ids = model.head.config.d_image, file.stat(), names(count)
+    width, stat = model.head.config.d_image, file.stat()
     # Path relative to the scratch folder, as in `rau.search.build`.
     place = f"{file.parent.name}/{file.name}"
 
@@ -76,7 +76,7 @@ def random_index(
             drawn = draw(len(rows), width, start)
             vectors = F.normalize(drawn, dim=1).numpy().astype(np.float16)
             columns = {
-                "id": ids[start : rows.stop],
+                "id": names(len(rows), start),
                 "path": [place] * len(rows),
                 "sha256": [f"{row:064x}" for row in rows],
                 "bytes": [stat.st_size] * len(rows),

@@ -24,18 +24,29 @@ from bench.features import image_items as write_pictures
 from bench.features import random_encoder
 from bench.harness import Bench, Result, Unit, bytes_in, exponent, processor_seconds
 from bench.random_index import BLOCK, names, random_index, random_model
+from pipeline.tables import COLUMNS as IMAGE_COLUMNS
 from rau.datasets import manifest
+from rau.datasets.annotations import Annotations
+from rau.datasets.locate import Located
 from rau.encoders import small_clip
 from rau.evaluation.distractors import Distractors
+from rau.features import items, precomputed
 from rau.features.cache import Cache
-from rau.features.items import blocks, image_items
 from rau.features.table import Features, write_blocks
 from rau.memory import peak_memory_bytes
 from rau.models.baselines import WeightedSum
 from rau.retrieval.feature_set import FeatureSet
 from rau.retrieval.protocols import FASHIONIQ
 from rau.retrieval.tasks import protocol_tasks
-from rau.schemas import MANIFEST, GalleryRow, QueryRow, write_batches
+from rau.schemas import (
+    IMAGES,
+    MANIFEST,
+    GalleryRow,
+    QueryRow,
+    read_table,
+    write_batches,
+    write_table,
+)
 from rau.search.index import Index
 
 SIZES = (100_000, 1_000_000, 10_000_000)
@@ -78,10 +89,11 @@ def pictures(bench: Bench, count: int) -> Figures:
     """Measure the manifest of tiny images: its cost apart from decoding."""
     folder = bench.scratch / str(count) / "pictures"
     folder.mkdir(parents=True)
-    images = {item.name: Path(item.content) for item in write_pictures(folder, 16, 16, count)}
+    ids = [Path(item.content).stem for item in write_pictures(folder, 16, 16, count)]
     path = folder.parent / "manifest.parquet"
 
     def work() -> None:
+        images = Located(folder, ids, lambda image_id: [image_id])
         write_batches(path, manifest.rows(folder, images, {}, 1), MANIFEST, {})
 
     found = _figures(processor_seconds(work), path)
@@ -89,24 +101,70 @@ def pictures(bench: Bench, count: int) -> Figures:
     return found
 
 
+def tables(bench: Bench, count: int) -> Figures:
+    """Measure the table of images, from a manifest and the ids of the annotations."""
+    path = _manifest(bench, count)
+    known = Annotations({("all", "train"): names(count)}, [], {}, lambda image_id: [image_id])
+
+    def work() -> None:
+        listed = read_table(path, MANIFEST, "download", IMAGE_COLUMNS)
+        write_table(path.with_name("tables.parquet"), known.tables(listed)["images"], IMAGES)
+
+    return _figures(processor_seconds(work), path.with_name("tables.parquet"))
+
+
 def features(bench: Bench, count: int) -> Figures:
     """Measure writing a table of features that are all in the cache."""
-    folder = bench.scratch / str(count)
-    folder.mkdir(parents=True, exist_ok=True)
+    listed = _manifest(bench, count)
+    folder = listed.parent
     cache = Cache(folder / "parts", random_encoder(bench, small_clip.NAME), "float16")
-    listed = names(count)
-    columns = [listed, [f"{int(name):064x}" for name in listed], listed, ["ok"] * count]
-    items = image_items(pa.table(columns, ["image_id", "sha256", "path", "status"]), folder)
+    columns = (*items.COLUMNS, "status")
+    images = items.image_items(read_table(listed, MANIFEST, "download", columns), folder)
     encoded = (
         (block, random_features(len(block), WIDTH, number, torch.float16).numpy())
-        for number, block in enumerate(blocks(items))
+        for number, block in enumerate(items.blocks(images))
     )
     cache.parts["images"].write(encoded, lambda _: None)
     path = folder / "images.parquet"
-    found = _figures(processor_seconds(partial(cache.encode_images, path, items, 1, 1)), path)
+    found = _figures(processor_seconds(partial(cache.encode_images, path, images, 1, 1)), path)
     shutil.rmtree(folder / "parts")
     path.unlink()
     return found
+
+
+def source(bench: Bench, count: int) -> Figures:
+    """Measure taking precomputed features from several files, in another order."""
+    folder = bench.scratch / str(count) / "source"
+    (folder / "images").mkdir(parents=True)
+    ids: dict[str, list[pa.Array]] = {kind: [] for kind in precomputed.COLUMNS}
+    for start in reversed(range(0, count, BLOCK)):
+        own = names(min(BLOCK, count - start), start)
+        block = low_features(len(own), WIDTH, start).half().numpy()
+        write_blocks(folder / f"images/{start:010}.parquet", "image_id", [(own, block)], {})
+        ids["images"].append(pa.array(own[::-1]))
+    write_blocks(folder / "texts.parquet", "text", [(["a"], block[:1])], {})
+    ids["texts"].append(pa.array(["a"]))
+    needed = {kind: pa.chunked_array(own) for kind, own in ids.items()}
+    targets = {kind: folder / "out" / f"{kind}.parquet" for kind in needed}
+    time = processor_seconds(partial(precomputed.take, folder, needed, targets))
+    found = _figures(time, targets["images"])
+    shutil.rmtree(folder)
+    return found
+
+
+def _manifest(bench: Bench, count: int) -> Path:
+    """A manifest of images that do not exist."""
+    path = bench.scratch / str(count) / "listed.parquet"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    row = {"bytes": 1000, "width": 16, "height": 16, "source": "the folder", "status": "ok"}
+    blocks = (names(min(BLOCK, count - start), start) for start in range(0, count, BLOCK))
+    rows = (
+        [{**row, "image_id": n, "path": f"{n}.jpg", "sha256": f"{int(n):064x}"} for n in own]
+        for own in blocks
+    )
+    batches = (pa.RecordBatch.from_pylist(own, schema=MANIFEST) for own in rows)
+    write_batches(path, batches, MANIFEST, {})
+    return path
 
 
 def index(bench: Bench, count: int) -> Figures:
@@ -198,7 +256,9 @@ def _figures(time: float, written: Path) -> Figures:
 # By name, with the largest size to measure; in `manifest`, each image takes up a disk block.
 STAGES: Mapping[str, tuple[Callable[[Bench, int], Figures], float]] = {
     "manifest": (pictures, 1_000_000),
+    "tables": (tables, math.inf),
     "features": (features, math.inf),
+    "features.source": (source, math.inf),
     "index": (index, math.inf),
     "search": (search, math.inf),
     "distractors": (distractors, math.inf),

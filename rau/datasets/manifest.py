@@ -18,7 +18,8 @@ from rau.pictures import MAX_BYTES, TOO_LARGE
 from rau.progress import tqdm
 from rau.schemas import MANIFEST
 
-BLOCK_ROWS = 8192
+# Rows of a row group: smaller ones take more memory once read.
+BLOCK_ROWS = 65_536
 FOUND, COMPLETED = "the folder", "dataset.images"
 WHOLE = "run `dvc repro --force --single-item download`"
 
