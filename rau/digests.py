@@ -41,6 +41,10 @@ class Lookup:
             found[start : start + BLOCK_ROWS][known] = self._order[place[known]]
         return found
 
+    def __contains__(self, text: str) -> bool:
+        """Whether the digest of a text is known."""
+        return bool(self.find(digests([text]))[0] >= 0)
+
     def digests(self) -> Digests:
         """The digests in the order in which they were given."""
         found = np.empty_like(self._sorted)

@@ -79,15 +79,10 @@ def _suffix(path: str) -> str:
     return os.path.splitext(path)[1].lower()  # noqa: PTH122 - a million paths are slow
 
 
-class _Shared:
-    """The names whose normal form is also that of another name."""
-
-    def __init__(self, names: Iterable[str]) -> None:
-        forms, times = np.unique(digests(map(_fold, names)), return_counts=True)
-        self._lookup = Lookup(forms[times > 1])
-
-    def __contains__(self, name: str) -> bool:
-        return bool(self._lookup.find(digests([_fold(name)]))[0] >= 0)
+def _shared(names: Iterable[str]) -> Lookup:
+    """The normal forms that several names have."""
+    forms, times = np.unique(digests(map(_fold, names)), return_counts=True)
+    return Lookup(forms[times > 1])
 
 
 class Located(Mapping[str, Path | None]):
@@ -120,22 +115,24 @@ class Located(Mapping[str, Path | None]):
             folder, _, name = place.rpartition("/")
             if folder not in self._folders:
                 self._folders[folder] = _Files([_listed(self._root, folder)])
-            if found := self._folders[folder].find(name, lambda: places[0] not in self._shared):
+            if found := self._folders[folder].find(
+                name, lambda: _fold(places[0]) not in self._shared
+            ):
                 return self._root / found
         return None
 
     @cached_property
-    def _shared(self) -> _Shared:
-        return _Shared(self._places(image_id)[0] for image_id in self._ids)
+    def _shared(self) -> Lookup:
+        return _shared(self._places(image_id)[0] for image_id in self._ids)
 
 
 def search(root: Path, names: Collection[str]) -> dict[str, Path]:
     """Files anywhere below a folder by name without suffix, for the given names."""
     files = _Files(_listed(root, folder.relative_to(root).as_posix()) for folder, _ in walk(root))
-    shared = _Shared(names)
+    shared = _shared(names)
     found = {}
     for name in names:
-        if path := files.find(name, lambda name=name: name not in shared):  # type: ignore[misc]
+        if path := files.find(name, lambda name=name: _fold(name) not in shared):  # type: ignore[misc]
             found[name] = root / path
     return found
 

@@ -8,7 +8,7 @@ they are rewritten without reading the images.
 import csv
 import hashlib
 import io
-from collections import defaultdict
+from array import array
 from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -20,6 +20,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from rau.digests import Digests, digests
 from rau.errors import UserError
 from rau.evaluation.calibration import FILE
 from rau.features.extraction import encode_batches
@@ -27,7 +28,7 @@ from rau.files import new_folder, read_bytes, write_text
 from rau.pictures import MAX_BYTES, open_rgb
 from rau.progress import tqdm
 from rau.search.catalogue import Catalogue
-from rau.search.difference import Before, Changes, File, Mask, compare
+from rau.search.difference import Before, Changes, File, Files, Mask, compare
 from rau.search.engines.engine import Vectors
 from rau.search.index import (
     MANIFEST,
@@ -122,12 +123,12 @@ def _read(
     parts: Parts,
     batch: int,
     workers: int,
-) -> tuple[dict[int, File], Changes]:
-    """Read files that may have changed and encode unknown ones; returns files by position."""
-    ask = np.flatnonzero(~unchanged).tolist()
-    files: dict[int, File] = {}
+) -> tuple[Files, Changes]:
+    """Read files that may have changed and encode unknown ones; returns the files read."""
+    ask = array("q", np.flatnonzero(~unchanged).tobytes())
+    files = Files(len(catalogue))
     changes = Changes(unreadable={**catalogue.unreadable})
-    known = frozenset(parts.known), before.by_digest
+    known = parts.known, before.contents
     found: dict[int, tuple[File, bytes | None] | str] = {}
 
     def load(rows: slice) -> Any:
@@ -193,16 +194,18 @@ class _Blocks:
         self,
         catalogue: Catalogue,
         before: Before,
-        files: Mapping[int, File],
+        files: Files,
         written: Rows,
         model: Model,
         parts: Parts,
     ) -> None:
         self.catalogue, self.before, self.model, self.parts = catalogue, before, model, parts
-        self.written: list[int] = written.tolist()
-        rest = np.array([place for place in self.written if place not in files], np.int64)
-        old = before.files(before.row[rest])
-        self.files = {**files, **dict(zip(rest.tolist(), old, strict=True))}
+        self.files, self.written = files, written
+        rest = written[~files.there[written]]
+        for start in range(0, len(rest), _ROWS):
+            own = rest[start : start + _ROWS]
+            for place, file in zip(own.tolist(), before.files(before.row[own]), strict=True):
+                files[place] = file
         width = model.head.config.d_image
         self.sum, self.count = np.zeros(width), 0
 
@@ -211,35 +214,43 @@ class _Blocks:
 
     def __iter__(self) -> Iterator[Block]:
         """Iterate over all images once, and sum the unit features of those from parts."""
-        copied: dict[int, list[tuple[int, int]]] = defaultdict(list)
-        waiting: dict[str, list[int]] = defaultdict(list)
-        for place in self.written:
-            digest = self.files[place].sha256
-            if digest in self.before.by_digest:
-                segment, row = self.before.places[self.before.by_digest[digest]].tolist()
-                copied[segment].append((row, place))
-            else:
-                waiting[digest].append(place)
-        for segment, pairs in copied.items():
+        keys = digests(self.files[place].sha256 for place in self.written.tolist())
+        old = self.before.contents.find(keys)
+        yield from self._copied(self.written[old >= 0], old[old >= 0])
+        yield from self._encoded(self.written[old < 0], keys[old < 0])
+
+    def _copied(self, places: Rows, rows: Rows) -> Iterator[Block]:
+        """Blocks of images with features in the old index, at these rows of it."""
+        segments, rows = self.before.places[rows].T
+        for number in np.unique(segments).tolist():
             assert self.before.index is not None
-            source = self.before.index.segments[segment]
-            for start in range(0, len(pairs), _ROWS):
-                rows, places = zip(*pairs[start : start + _ROWS], strict=True)
-                thumbnails = [source.thumbnail(row) for row in rows]
-                yield self._block(places, source.features[list(rows)], thumbnails)
-        for digests, features, thumbnails in self.parts:
-            found = [
-                (row, place)
-                for row, digest in enumerate(digests)
-                for place in waiting.pop(digest, ())
-            ]
+            source = self.before.index.segments[number]
+            own = np.flatnonzero(segments == number)
+            for start in range(0, len(own), _ROWS):
+                some = own[start : start + _ROWS]
+                thumbnails = [source.thumbnail(row) for row in rows[some].tolist()]
+                yield self._block(places[some].tolist(), source.features[rows[some]], thumbnails)
+
+    def _encoded(self, places: Rows, keys: Digests) -> Iterator[Block]:
+        """Blocks of images with features in the parts; several may have one content."""
+        order = keys.argsort(kind="stable")
+        places, keys = places[order], keys[order]
+        waiting = np.ones(len(keys), np.bool_)
+        for names, features, thumbnails in self.parts:
+            own = digests(names)
+            first, last = (keys.searchsorted(own, side) for side in ("left", "right"))
+            found: list[tuple[int, int]] = []
+            for row, (start, end) in enumerate(zip(first.tolist(), last.tolist(), strict=True)):
+                if start < end and waiting[start]:
+                    waiting[start] = False
+                    found += ((row, place) for place in places[start:end].tolist())
             if found:
-                rows, places = zip(*found, strict=True)
-                own = features[list(rows)]
-                yield self._block(places, own, [thumbnails[row] for row in rows])
-                unit = own / np.linalg.norm(own.astype(np.float64), axis=1, keepdims=True)
-                self.sum += unit.sum(0)
-                self.count += len(own)
+                taken_rows, of = map(list, zip(*found, strict=True))
+                own_features = features[taken_rows]
+                yield self._block(of, own_features, [thumbnails[row] for row in taken_rows])
+                norm = np.linalg.norm(own_features.astype(np.float64), axis=1, keepdims=True)
+                self.sum += (own_features / norm).sum(0)
+                self.count += len(of)
 
     def _block(
         self, places: Sequence[int], features: Vectors, thumbnails: Sequence[bytes]

@@ -90,13 +90,13 @@ def of_folder(root: Path) -> Catalogue:
         raise UserError(f"{root} is not a folder; name one with pictures")
     if any((root / name).is_file() for name in products.NAMES):
         return of_products(root)
-    found = {path: as_text(path) for path in sorted(pictures_below(root))}
-    if not found:
+    paths = sorted(pictures_below(root))
+    if not paths:
         raise UserError(
             f"{root} has no pictures ({', '.join(SUFFIXES)}) and no {products.NAMES[0]}"
         )
-    paths = [path for path, text in found.items() if path == text]
-    others = {text: NO_TEXT for path, text in found.items() if path != text}
+    if others := {text: NO_TEXT for path in paths if (text := as_text(path)) != path}:
+        paths = [path for path in paths if as_text(path) == path]
     return Catalogue(folder_source(root), root, paths, paths, pa.table({}), others)
 
 

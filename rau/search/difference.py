@@ -1,7 +1,6 @@
 """Differences between a catalogue and an index, computed by column."""
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain
@@ -12,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from rau.digests import Lookup, digests
 from rau.search.catalogue import Catalogue
 from rau.search.index import Index, Rows
 from rau.search.model import Model
@@ -27,6 +27,28 @@ class File(NamedTuple):
     sha256: str
     bytes: int
     mtime_ns: int
+
+
+class Files:
+    """The files of a catalogue's M images by position, 49 bytes each.
+
+    Attributes:
+        there: mask (M,) of the images whose file is known.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._digests = np.zeros((count, 32), np.uint8)
+        self._numbers = np.zeros((count, 2), np.int64)
+        self.there: Mask = np.zeros(count, np.bool_)
+
+    def __setitem__(self, place: int, file: File) -> None:
+        self._digests[place] = np.frombuffer(bytes.fromhex(file.sha256), np.uint8)
+        self._numbers[place] = file.bytes, file.mtime_ns
+        self.there[place] = True
+
+    def __getitem__(self, place: int) -> File:
+        size, time = self._numbers[place].tolist()
+        return File(self._digests[place].tobytes().hex(), size, time)
 
 
 @dataclass
@@ -89,10 +111,11 @@ class Before:
         )
 
     @cached_property
-    def by_digest(self) -> dict[str, int]:
-        """For each digest, the row of an image with this content and usable features."""
-        digests = self.pictures["sha256"].to_pylist() if self.known else []
-        return dict(zip(digests, range(len(digests)), strict=True))
+    def contents(self) -> Lookup:
+        """The row of an image with usable features for each SHA-256 of a file."""
+        own = self.pictures["sha256"] if self.known else pa.chunked_array([], pa.large_string())
+        blocks = (own.slice(start, _ROWS).to_pylist() for start in range(0, len(own), _ROWS))
+        return Lookup(np.concatenate([digests(()), *map(digests, blocks)]))
 
     def files(self, rows: Rows) -> list[File]:
         """The files of some rows, as they were indexed."""
@@ -127,7 +150,7 @@ def compare(
     catalogue: Catalogue,
     before: Before,
     unchanged: Mask,
-    files: Mapping[int, File],
+    files: Files,
     changes: Changes,
 ) -> tuple[Rows, list[str]]:
     """Positions of the catalogue to be written, and ids of the index to be removed.
@@ -137,8 +160,7 @@ def compare(
         files: the files that were read, by position.
         changes: updated with the counts.
     """
-    there = unchanged.copy()
-    there[list(files)] = True
+    there = unchanged | files.there
     both = np.flatnonzero(there & (before.row >= 0))
     rows = before.row[both]
     same_content = unchanged[both]

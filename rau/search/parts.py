@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import feather
 
+from rau.digests import Lookup, digests
 from rau.features.table import to_array, to_matrix
 from rau.files import abandoned, digest_file, write_bytes
 from rau.progress import tqdm
@@ -35,7 +36,7 @@ class Parts:
         self._digests: list[str] = []
         self._features: list[Vectors] = []
         self._thumbnails: list[bytes] = []
-        self.known: set[str] = set()
+        known = [digests(())]
         for old in abandoned(self.folder.glob(".*.tmp")):
             old.unlink(missing_ok=True)
         for path in sorted(self.folder.glob("*.arrow")):
@@ -45,7 +46,11 @@ class Parts:
                 tqdm.write(f"{path} is damaged: removed, its pictures are encoded again")
                 path.unlink()
                 continue
-            self.known |= {*feather.read_table(path, columns=["sha256"])["sha256"].to_pylist()}
+            known.append(
+                digests(feather.read_table(path, columns=["sha256"])["sha256"].to_pylist())
+            )
+        # As they were opened.
+        self.known = Lookup(np.concatenate(known))
 
     def add(self, digests: Sequence[str], features: Vectors, thumbnails: Sequence[bytes]) -> None:
         """Add N images: their digests, raw features (N, d_image) and thumbnails."""
@@ -69,7 +74,6 @@ class Parts:
         data = content.getvalue()
         name = f"{self._number:08}-{hashlib.sha256(data).hexdigest()}.arrow"
         write_bytes(self.folder / name, data, tidy=False)
-        self.known |= {*self._digests}
         self._number += 1
         self._digests, self._features, self._thumbnails = [], [], []
 
