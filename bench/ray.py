@@ -24,7 +24,7 @@ from rau.studies.ray_workers import ray_workers
 from rau.studies.workers import Workers
 from tests.ray_nodes import cluster
 from tests.studies.test_ray_workers import wanted
-from tests.studies.test_studies import write_source
+from tests.studies.world import write_source
 
 WORKERS = (1, 2)
 LIMIT = 1.15

@@ -12,12 +12,12 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from rau.digests import Digests, digests
+from rau.digests import Digests, Rows, digests
 from rau.encoders.encoder import Encoder
 from rau.errors import UserError
 from rau.features.extraction import ENCODE
 from rau.features.item import Item
-from rau.features.items import Chosen, Kind, Pair, Rows, blocks
+from rau.features.items import Chosen, Kind, Pair, blocks
 from rau.features.parts import Dtype, Index, Parts
 from rau.features.table import GROUP_ROWS, PAIR, SHARED, Matrix, write_blocks
 from rau.params import FeaturesParams

@@ -47,7 +47,7 @@ def test_rows_follow_the_ids(store: Path) -> None:
 
 
 def test_images_that_changed_are_inspected_again_and_no_others(store: Path) -> None:
-    before = manifest.build(store, locate(store, PLACES), {"other": "a mirror"}, 2)
+    before = built(store, Located(store, IDS, PLACES.__getitem__), {"other": "a mirror"}, 2)
     Image.new("RGB", (9, 7), "green").save(store / "images/other.png")
     (store / "images/whole.jpg").unlink()
     found = manifest.inspect_again(before, store, ["other"])
