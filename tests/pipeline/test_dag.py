@@ -30,6 +30,7 @@ PLUMBING = frozenset(
         "rau/datasets/__init__.py",
         "rau/datasets/store.py",
         "rau/devices.py",
+        "rau/digests.py",
         "rau/errors.py",
         "rau/files.py",
         "rau/memory.py",
