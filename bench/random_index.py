@@ -18,7 +18,7 @@ from rau.params import Params
 from rau.retrieval.protocols import weight_key
 from rau.search.index import MODELS, Index, Manifest, commit
 from rau.search.model import Model
-from rau.search.segments import PICTURE, Block
+from rau.search.segments import IMAGES, Block
 from rau.training.model_selection import ALL_CHOICES
 
 BLOCK = 65_536
@@ -82,8 +82,8 @@ def random_index(
                 "bytes": [stat.st_size] * len(rows),
                 "mtime_ns": [stat.st_mtime_ns] * len(rows),
             }
-            pictures = pa.table(columns, PICTURE)
-            yield Block(pictures, attributes(rows), vectors, vectors, [b"thumbnail"] * len(rows))
+            images = pa.table(columns, IMAGES)
+            yield Block(images, attributes(rows), vectors, vectors, [b"thumbnail"] * len(rows))
 
     with new_folder(folder / MODELS / model.key) as copy:
         model.copy_to(copy)

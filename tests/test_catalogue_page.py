@@ -136,16 +136,16 @@ def test_the_walk(tmp_path: Path, encoder_folder: Path, monkeypatch: pytest.Monk
         for arguments in commands():
             walk.run(arguments)
     printed = walk.printed
-    assert "180 pictures" in printed["example"][0]
+    assert "180 images" in printed["example"][0]
     assert "two changes:" in printed["triplets"][0]
     assert json.loads((tmp_path / "reports/metrics.json").read_text())["protocols"].keys() == {
         "catalogue"
     }
     assert all("calibrated on" in said for said in printed["index"])
-    assert "confidence that it is among" in printed["search"][0]
+    assert "probability that the target is among" in printed["search"][0]
     assert (tmp_path / "strip.jpg").stat().st_size
     found = [json.loads(said) for said in printed["curl"]]
-    assert found[0] == {"kept": True}
+    assert found[0] == {"stored": True}
     assert [len(one["hits"]) for one in found if "hits" in one] == [10, 24]
     # What was answered is trained on.
     assert "1 queries are by people" in printed["tables"][1]

@@ -8,17 +8,16 @@ import pandas as pd
 from PIL.Image import Image
 
 from rau import devices
-from rau.evaluation.calibration import Confidence
 from rau.pictures import to_rgb
 from rau.project import galleries, named_models, workspace
 from rau.report.image_strips import Strip, draw
 from rau.search.index import MANIFEST
 from rau.search.model import NEUTRAL
-from rau.search.scope import Among
-from rau.search.searcher import Hit, Searcher
+from rau.search.scope import Searched
+from rau.search.searcher import Confidence, Hit, Searcher
 
 # An id of the index, a file, or an image.
-Picture = str | Path | Image
+Reference = str | Path | Image
 
 
 @dataclass(frozen=True)
@@ -27,19 +26,19 @@ class Found:
 
     Attributes:
         hits: best first, each with `id`, `score` (a cosine), `path` and `attributes`.
-        confidence: the probability that the target is among the first k (`within`), and the length
-            of the shortest list that contains it with 90 % (`enough`); None if it was not
-            validated for such a query and gallery.
-        doubt: the reason for None, in words.
-        among: the searched images: their `category`, None for any, and their number, `pictures`,
-            of the `anywhere` that pass the filter.
+        confidence: the probability that the target is among the first k (`probability_at_k`), and
+            the length of the shortest list that contains it with 90 % (`prediction_set_size`);
+            None if it was not validated for such a query and gallery.
+        confidence_unavailable: why `confidence` is None.
+        searched: the searched images: their `category`, None for any, and their number, `images`,
+            of the `images_any_category` that pass the filter.
         strip: an image of the reference, its caption and the hits.
     """
 
     hits: list[Hit]
     confidence: Confidence | None
-    doubt: str | None
-    among: Among
+    confidence_unavailable: str | None
+    searched: Searched
     strip: Image
 
     @property
@@ -76,7 +75,7 @@ class Search:
 
     def search(
         self,
-        image: Picture | Sequence[Picture] | None = None,
+        image: Reference | Sequence[Reference] | None = None,
         text: str = "",
         k: int = 10,
         *,
@@ -108,21 +107,23 @@ class Search:
         >>> len(found.hits), "a/000.png" in {hit.id for hit in found.hits}
         (3, False)
         """
-        given = [] if image is None else [image] if isinstance(image, Picture) else list(image)
+        given = [] if image is None else [image] if isinstance(image, Reference) else list(image)
         given = [to_rgb(one) if isinstance(one, Image) else one for one in given]
         known = self.searcher.index.place
         named = [Path(one) if isinstance(one, str) and one not in known else one for one in given]
         answer = self.searcher.ask(
             named, text, without, image_weight, k, where, keep_reference, any_category
         )
-        ranked = [self._picture(hit.id) for hit in answer.hits]
-        strip = draw(Strip(self._picture(given[0]) if given else None, text, ranked))
-        return Found(answer.hits, answer.confidence, answer.doubt, answer.among, strip)
+        ranked = [self._image(hit.id) for hit in answer.hits]
+        strip = draw(Strip(self._image(given[0]) if given else None, text, ranked))
+        return Found(
+            answer.hits, answer.confidence, answer.confidence_unavailable, answer.searched, strip
+        )
 
-    def _picture(self, picture: Picture) -> Path | bytes | Image:
-        if isinstance(picture, str):
-            return self.searcher.index.thumbnail(picture) or Path(picture)
-        return picture
+    def _image(self, image: Reference) -> Path | bytes | Image:
+        if isinstance(image, str):
+            return self.searcher.index.thumbnail(image) or Path(image)
+        return image
 
 
 def load(

@@ -14,7 +14,8 @@ from rau.cli.triplets import triplets
 
 app = typer.Typer(
     name="rau",
-    help="Composed image retrieval: search by a picture and what should be different about it.",
+    help="Composed image retrieval: search by an image and a caption that says how the result "
+    "should differ.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

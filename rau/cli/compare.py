@@ -14,20 +14,24 @@ from rau.project.named_rankings import Found, resolve
 
 if TYPE_CHECKING:
     from rau.evaluation.comparison import Comparison
-    from rau.report.comparison_page import Pictures
+    from rau.report.comparison_page import Images
 
 FOLDER = Path("reports/compare")
 
 
 def compare(
     a: Annotated[str, typer.Argument(help="MLflow run, DVC experiment, git revision or file")],
-    b: Annotated[str, typer.Argument(help="the same, what A is compared with")],
+    b: Annotated[str, typer.Argument(help="the run that A is compared with, given like A")],
     method_a: Annotated[
-        str | None, typer.Option(help="a row of A's table, in place of its trained head")
+        str | None, typer.Option(help="method of A to compare, instead of its trained head")
     ] = None,
-    method_b: Annotated[str | None, typer.Option(help="the same of B")] = None,
-    changed: Annotated[int, typer.Option(min=0, max=50, help="queries shown each way")] = 5,
-    resamples: Annotated[int, typer.Option(min=100, max=100_000, help="of the bootstrap")] = 10_000,
+    method_b: Annotated[str | None, typer.Option(help="method of B to compare")] = None,
+    changed: Annotated[
+        int, typer.Option(min=0, max=50, help="improved and worsened queries to show")
+    ] = 5,
+    resamples: Annotated[
+        int, typer.Option(min=100, max=100_000, help="bootstrap resamples")
+    ] = 10_000,
 ) -> None:
     """Show the differences A - B and the queries that changed most, under every protocol."""
     from rau.evaluation import comparison, ranked_side
@@ -39,15 +43,15 @@ def compare(
         side_b = ranked_side.read_side(b, found[1].path, method_b)
     result = comparison.compare(side_a, side_b, resamples, changed)
     folder = FOLDER / f"{report.file_name(a, method_a)}-{report.file_name(b, method_b)}"
-    report.write(result, _pictures(result), folder)
+    report.write(result, _images(result), folder)
     print(report.text_table(result))
     print(f"comparison: {folder / 'index.html'}")
     _attach(found, folder)
 
 
-def _pictures(result: "Comparison") -> "Pictures":
+def _images(result: "Comparison") -> "Images":
     """Get the images of the changed queries, or the reason why there are none."""
-    from rau.report.comparison_page import AWAY, Pictures, pictures
+    from rau.report.comparison_page import AWAY, Images, images_of
     from rau.schemas import read_manifest, read_queries
 
     try:
@@ -58,8 +62,8 @@ def _pictures(result: "Comparison") -> "Pictures":
         queries = read_queries(workspace.table(name, "queries"))
     except UserError:
         # The comparison does not need the images, which may be on another machine.
-        return Pictures(note=AWAY)
-    return pictures(result.changes, root, manifest, queries)
+        return Images(note=AWAY)
+    return images_of(result.changes, root, manifest, queries)
 
 
 def _attach(found: Sequence[Found], folder: Path) -> None:
@@ -77,6 +81,6 @@ def _attach(found: Sequence[Found], folder: Path) -> None:
             tracking.attach(uri, run, folder, f"compare/{folder.name}")
             print(f"MLflow run {run}: artifact compare/{folder.name}")
         if not runs:
-            print("no MLflow run of these names; only the files were written")
+            print("no MLflow run matches A or B; only the files were written")
     except tracking.TrackingUnavailable as error:
         print(f"warning: {error}; only the files were written", file=sys.stderr)

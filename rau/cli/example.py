@@ -7,7 +7,7 @@ import typer
 
 
 def example(
-    folder: Annotated[Path, typer.Argument(help="to write, with pictures and a products.csv")],
+    folder: Annotated[Path, typer.Argument(help="folder to write images and a products.csv to")],
 ) -> None:
     """Render garments and their product table; dataset.garments sets number, size and seed."""
     from rau import cpu
@@ -16,4 +16,4 @@ def example(
 
     params = workspace.params_or_defaults().dataset.garments
     count = shop.write(folder, params, cpu.cores())
-    print(f"{folder}: {count:,} pictures and {shop.TABLE}")
+    print(f"{folder}: {count:,} images and {shop.TABLE}")

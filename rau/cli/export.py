@@ -21,21 +21,24 @@ def export(
     *,
     index: IndexFolder,
     run: Annotated[
-        str | None, typer.Option(help="MLflow run that gets the model; default: a new one")
+        str | None, typer.Option(help="MLflow run to log the model to; default: a new run")
     ] = None,
-    name: Annotated[str, typer.Option(help="name in MLflow's registry")] = "rau-search",
+    name: Annotated[str, typer.Option(help="name of the registered model")] = "rau-search",
     alias: Annotated[str, typer.Option(help="alias of the registered version")] = "champion",
     by_reference: Annotated[
         bool,
-        typer.Option("--by-reference", help="the model refers to the index where it is"),
+        typer.Option("--by-reference", help="store the path of the index instead of a copy"),
     ] = False,
     trust_remote_code: TrustRemoteCode = False,
 ) -> None:
     """Log the search of an index to MLflow and register it."""
     if not NAME.fullmatch(name):
-        raise UserError(f"--name {name}: letters, digits, '_', '-' and '.' name a model")
+        raise UserError(f"--name {name}: use only letters, digits, '_', '-' and '.'")
     if not ALIAS.fullmatch(alias) or RESERVED.fullmatch(alias):
-        raise UserError(f"--alias {alias}: a letter, then letters, digits, '_' and '-'; not latest")
+        raise UserError(
+            f"--alias {alias}: use a letter, then letters, digits, '_' and '-'; `latest` and "
+            "versions such as `v1` are reserved"
+        )
     from rau import tracking
     from rau.search import exported
 

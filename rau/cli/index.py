@@ -18,18 +18,19 @@ if TYPE_CHECKING:
     from rau.search.difference import Changes
     from rau.search.index import Index
 
-SPLIT = "none is of train as it is split now; a model of another split may have seen them"
+SPLIT = "none is in the current train split, but a model of another split may have seen them"
 
 
 def index(
     folder: Annotated[
         Path | None,
-        typer.Argument(help="pictures, with a products.csv or .parquet or without"),
+        typer.Argument(help="folder of images, optionally with a products.csv or .parquet"),
     ] = None,
     *,
     into: IndexFolder,
     dataset: Annotated[
-        bool, typer.Option("--dataset", help="index the val gallery of dataset.name, not a FOLDER")
+        bool,
+        typer.Option("--dataset", help="index the val gallery of dataset.name, not FOLDER"),
     ] = False,
     model: Annotated[
         str,
@@ -41,27 +42,27 @@ def index(
     engine: Annotated[
         Literal["exact", "lancedb"] | None,
         typer.Option(
-            help="exact to about a million, lancedb for more; default: the index's own, at first "
-            "exact"
+            help="exact for up to about a million images, lancedb for more; default: that of the "
+            "index, exact for a new one"
         ),
     ] = None,
     calibrate: Annotated[
         bool,
         typer.Option(
-            "--calibrate", help="fit how sure a search is, on the catalogue's own queries"
+            "--calibrate", help="fit the confidence of searches on queries of the catalogue"
         ),
     ] = False,
     renew: Annotated[
-        bool, typer.Option("--renew", help="take over an index of another model")
+        bool, typer.Option("--renew", help="replace the model of an index built with another one")
     ] = False,
 ) -> None:
     """Update the index to FOLDER: new images are encoded, missing ones are removed."""
     if (folder is None) != dataset:
-        raise UserError("name a FOLDER of pictures, or give --dataset; one of both")
+        raise UserError("give either a FOLDER of images or --dataset")
     if folder is not None and into.resolve().is_relative_to(folder.resolve()):
         raise UserError(
-            f"--index {into} lies in {folder}, whose pictures and changes would be its own; name "
-            "another folder"
+            f"--index {into} is inside {folder}, so its files would be read as images of the "
+            "catalogue; choose another folder"
         )
     from rau import devices
     from rau.project import galleries, named_models
@@ -97,13 +98,13 @@ def _report(folder: Path, made: "Index", changes: "Changes") -> None:
     from rau.search.build import UNREADABLE
     from rau.search.recall import recall
 
-    print(printable(f"{folder}: {len(made):,} pictures; {changes}"))
+    print(printable(f"{folder}: {len(made):,} images; {changes}"))
     for path, reason in list(changes.unreadable.items())[:3]:
-        print(printable(f"left out: {path}: {reason}"))
+        print(printable(f"skipped: {path}: {reason}"))
     if changes.unreadable:
-        print(printable(f"all that were left out: {folder / UNREADABLE}"))
+        print(printable(f"list of all skipped images: {folder / UNREADABLE}"))
     if not made.engine.exact:
-        print(f"recall at 10 beside the exact answer, on a sample: {recall(made):.3f}")
+        print(f"recall@10 of the exact search's results, on a sample: {recall(made):.3f}")
 
 
 def _queries(folder: Path | None, params: "Params") -> "Sequence[QueryRow]":
@@ -123,7 +124,7 @@ def _queries(folder: Path | None, params: "Params") -> "Sequence[QueryRow]":
         found = reader("catalogue", params.dataset.catalogue).read_annotations(folder).queries
     else:
         raise UserError(
-            f"--calibrate: {folder} has no {products.NAMES[0]}, so that no query of it is known"
+            f"--calibrate: {folder} has no {products.NAMES[0]} to generate queries from"
         )
     return untrained(found)
 

@@ -20,36 +20,38 @@ def search(
         list[str],
         typer.Argument(
             metavar="IMAGE|CAPTION",
-            help="references, each an id of the index or a file, then what should be different; "
-            "either may be left out",
+            help="reference images (ids of the index or files), then a caption that says what "
+            "should be different; either can be omitted",
         ),
     ],
     *,
     index: IndexFolder,
-    top_k: Annotated[int, typer.Option("-k", min=1, max=1000, help="how many to print")] = 10,
+    top_k: Annotated[int, typer.Option("-k", min=1, max=1000, help="number of results")] = 10,
     where: Annotated[
         str | None, typer.Option(help="a filter: \"category = 'dress' and price < 50\"")
     ] = None,
     image_weight: Annotated[
         float,
-        typer.Option(min=0, max=1, help="1 for only the pictures, 0 for only the caption"),
+        typer.Option(min=0, max=1, help="1 uses only the images, 0 only the caption"),
     ] = 0.5,
-    without: Annotated[str, typer.Option(help="what should not be there")] = "",
+    without: Annotated[str, typer.Option(help="what the image should not show")] = "",
     keep_reference: Annotated[
-        bool, typer.Option("--keep-reference", help="let a reference be an answer")
+        bool, typer.Option("--keep-reference", help="include references in the results")
     ] = False,
     any_category: Annotated[
         bool,
-        typer.Option("--any-category", help="look at more than the category of the references"),
+        typer.Option("--any-category", help="search all categories, not only the references'"),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
-    strip: Annotated[Path | None, typer.Option(help="write the ranked pictures here")] = None,
+    strip: Annotated[
+        Path | None, typer.Option(help="JPEG file to write the ranked images to")
+    ] = None,
     device: Device = "auto",
     trust_remote_code: TrustRemoteCode = False,
 ) -> None:
     """Print the images of an index that best match the references and the caption."""
     if strip is not None and strip.suffix.lower() not in (".jpg", ".jpeg"):
-        raise UserError(f"--strip {strip}: the strip is written as JPEG; name it .jpg")
+        raise UserError(f"--strip {strip}: the image is written as JPEG; use the suffix .jpg")
     from rau import devices
     from rau.search.searcher import Searcher
 
@@ -81,8 +83,8 @@ def _told_apart(what: list[str], searcher: "Searcher") -> tuple[list[str | Path]
             captions.append(one)
     if len(captions) > 1:
         raise UserError(
-            f"{captions[0]!r} and {captions[1]!r} are neither pictures of the index nor files "
-            f"({', '.join(SUFFIXES[:3])} …): give one caption"
+            f"{captions[0]!r} and {captions[1]!r} are neither ids of the index nor image files "
+            f"({', '.join(SUFFIXES[:3])} …), and there can be only one caption"
         )
     return images, "".join(captions).strip()
 
@@ -93,29 +95,30 @@ def _as_table(answer: "Answer") -> str:
         + "".join(f"  {name}={_short(value)}" for name, value in hit.attributes.items())
         for place, hit in enumerate(answer.hits, 1)
     ]
-    whole = [*(lines or ["no picture passes the filter"]), _among(answer), _confidence(answer)]
+    whole = [*(lines or ["no image passes the filter"]), _searched(answer), _confidence(answer)]
     return "\n".join(map(printable, whole))
 
 
-def _among(answer: "Answer") -> str:
+def _searched(answer: "Answer") -> str:
     """Describe in one line which images were searched."""
-    among = answer.among
-    if among.category is None:
-        return f"among {among.pictures:,} pictures"
+    own = answer.searched
+    if own.category is None:
+        return f"searched {own.images:,} images"
     return (
-        f"among {among.pictures:,} of category {among.category}; "
-        f"--any-category searches all {among.anywhere:,}"
+        f"searched {own.images:,} images of category {own.category}; "
+        f"--any-category searches all {own.images_any_category:,}"
     )
 
 
 def _confidence(answer: "Answer") -> str:
     """Describe the confidence in one line."""
     if answer.confidence is None:
-        return f"confidence: not known ({answer.doubt})"
-    within = ", ".join(f"first {k} {p:.0%}" for k, p in answer.confidence.within.items())
-    enough = answer.confidence.enough
-    shortest = f"the first {enough} hold it with 90 %" if enough else "no short list does with 90 %"
-    return f"confidence that it is among the {within}; {shortest}"
+        return f"confidence unavailable: {answer.confidence_unavailable}"
+    at_k = answer.confidence.probability_at_k.items()
+    probability = ", ".join(f"first {k}: {p:.0%}" for k, p in at_k)
+    size = answer.confidence.prediction_set_size
+    shortest = f"the first {size} contain it with 90 %" if size else "no short list reaches 90 %"
+    return f"probability that the target is among the {probability}; {shortest}"
 
 
 def _short(value: object) -> str:
@@ -129,9 +132,9 @@ def _draw(
     from rau.report.html import jpeg
     from rau.report.image_strips import Strip, draw
 
-    def picture(one: str | Path) -> Path | bytes:
+    def image(one: str | Path) -> Path | bytes:
         return one if isinstance(one, Path) else searcher.index.thumbnail(one) or b""
 
-    ranked = [picture(hit.id) for hit in answer.hits]
-    reference = picture(images[0]) if images else None
+    ranked = [image(hit.id) for hit in answer.hits]
+    reference = image(images[0]) if images else None
     write_bytes(path, jpeg(draw(Strip(reference, caption, ranked))))

@@ -14,18 +14,19 @@ MIN_TOKEN, MAX_TOKEN_BYTES = 16, 1024
 def serve(
     *,
     index: IndexFolder,
-    host: Annotated[str, typer.Option(help="the address to listen at")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 for any that is free")] = 8000,
+    host: Annotated[str, typer.Option(help="address to listen on")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="port; 0 chooses a free one")] = 8000,
     feedback: Annotated[
-        Path | None, typer.Option(help="keep answers in this folder, as <dataset.root>/feedback")
+        Path | None,
+        typer.Option(help="folder to store feedback in, as <dataset.root>/feedback"),
     ] = None,
     token_file: Annotated[
-        Path | None, typer.Option(help="a file or pipe with the token that an answer needs")
+        Path | None, typer.Option(help="file or pipe with the token that feedback requires")
     ] = None,
     name: Annotated[
-        list[str] | None, typer.Option(help="another host name of the service; may be repeated")
+        list[str] | None, typer.Option(help="additional host name of the service; can be repeated")
     ] = None,
-    threads: Annotated[int, typer.Option(min=1, max=64, help="searches at a time")] = 2,
+    threads: Annotated[int, typer.Option(min=1, max=64, help="number of concurrent searches")] = 2,
     device: Device = "auto",
     trust_remote_code: TrustRemoteCode = False,
 ) -> None:
@@ -35,7 +36,10 @@ def serve(
     except ImportError as error:
         raise UserError("rau serve needs more packages: pip install 'rau[serve]'") from error
     if feedback and not token_file and not server.is_loopback(host):
-        raise UserError(f"--host {host} lets others answer: give --token-file, or no --feedback")
+        raise UserError(
+            f"--host {host} lets other machines send feedback; give --token-file, or omit "
+            "--feedback"
+        )
     token = _token(token_file) if token_file else None
 
     from rau import cpu, devices
@@ -51,7 +55,7 @@ def serve(
     kept = Feedback(feedback) if feedback else None
     app = create(live, server.names(host, name or ()), threads, feedback=kept, token=token)
     address = f"[{host}]" if ":" in host else host
-    print(f"http://{address}:{listening.getsockname()[1]} searches {index}; Ctrl-C stops it")
+    print(f"serving {index} at http://{address}:{listening.getsockname()[1]}; Ctrl-C stops it")
     if feedback:
         print(printable(read_by(feedback, live.now.searcher.index.manifest.source)))
     server.run(app, listening)
@@ -68,7 +72,7 @@ def _token(path: Path) -> str:
     found = read_bytes(path, MAX_TOKEN_BYTES, "write a token to it", pipe=True).strip()
     if len(found) < MIN_TOKEN or not all(33 <= byte <= 126 for byte in found):
         raise UserError(
-            f"{path} has to hold one word of {MIN_TOKEN} or more ASCII characters; "
+            f"{path} must contain one word of at least {MIN_TOKEN} ASCII characters; "
             "make one with `openssl rand -hex 32`"
         )
     return found.decode()

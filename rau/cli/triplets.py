@@ -9,12 +9,12 @@ import typer
 def triplets(
     folder: Annotated[
         Path | None,
-        typer.Argument(help="pictures and products.csv; by default dataset.root of params.yaml"),
+        typer.Argument(help="folder with images and a products.csv; default: dataset.root"),
     ] = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="the page")] = Path(
+    output: Annotated[Path, typer.Option("--output", "-o", help="the page's file")] = Path(
         "triplets.html"
     ),
-    count: Annotated[int, typer.Option(min=1, max=100, help="queries shown of each kind")] = 10,
+    count: Annotated[int, typer.Option(min=1, max=100, help="queries to show of each kind")] = 10,
 ) -> None:
     """Preview queries of each kind that are generated from a catalogue, before training."""
     from rau.console import printable
@@ -27,8 +27,8 @@ def triplets(
     dataset = workspace.params_or_defaults().dataset
     if folder is None and dataset.name != "catalogue":
         raise UserError(
-            "which catalogue? Name its folder, or set dataset.name=catalogue and dataset.root in "
-            f"{workspace.PARAMS}"
+            "no catalogue is given; give its folder, or set dataset.name=catalogue and "
+            f"dataset.root in {workspace.PARAMS}"
         )
     root = workspace.store(dataset) if folder is None else folder
     catalogue = CatalogueReader(dataset.catalogue).read(root)

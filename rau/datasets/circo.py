@@ -27,7 +27,7 @@ SPLITS = ("val", "test")
 DIGITS = 12
 # Where COCO's files may be, the official place first.
 HOMES = (COCO, ".")
-PICTURES = "unlabeled2017"
+UNLABELED = "unlabeled2017"
 
 
 def image_id(number: Any, where: str) -> str:
@@ -129,7 +129,7 @@ def read_annotations(root: Path) -> Annotations:
         splits={(CATEGORY, split): ids for split in there},
         queries=[q for split, path in there.items() for q in _queries(path, split, known)],
         galleries={"original": {CATEGORY: sorted(ids)}},
-        places=lambda name: [f"{home}/{PICTURES}/{name}" for home in HOMES],
+        places=lambda name: [f"{home}/{UNLABELED}/{name}" for home in HOMES],
         files=files,
         notes=passed_over(root / "annotations", [*files.values(), listing]),
     )

@@ -137,8 +137,8 @@ def search(root: Path, names: Collection[str]) -> dict[str, Path]:
     return found
 
 
-def pictures_below(root: Path) -> Iterator[str]:
-    """Pictures below a folder, as paths relative to it; hidden files and folders are left out."""
+def images_below(root: Path) -> Iterator[str]:
+    """Images below a folder, as paths relative to it; hidden files and folders are left out."""
     for folder, names in walk(root):
         for name in names:
             if _suffix(name) in SUFFIXES:
@@ -146,13 +146,13 @@ def pictures_below(root: Path) -> Iterator[str]:
 
 
 def left_over(root: Path, named: Iterable[str]) -> list[str]:
-    """Pictures below a folder that none of some paths names, sorted.
+    """Images below a folder that none of some paths names, sorted.
 
     Args:
         named: paths under `root`, each with or without its suffix, in any spelling.
     """
     known = {_fold(stem(place)) for place in named}
-    return sorted(path for path in pictures_below(root) if _fold(stem(path)) not in known)
+    return sorted(path for path in images_below(root) if _fold(stem(path)) not in known)
 
 
 def _listed(root: Path, folder: str) -> pa.ChunkedArray:

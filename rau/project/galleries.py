@@ -53,7 +53,7 @@ def index(folder: Path, model: "Model") -> str:
     workers = params.features.workers or cpu.limit_threads(params.train.threads)
     batch = params.features.batch_size
     made, changes = build.build(folder, catalogue_of(), model, "exact", batch, workers)
-    return f"{len(made):,} pictures; {changes}"
+    return f"{len(made):,} images; {changes}"
 
 
 def log_search(params: "Params", uri: str, artifacts: Path, run: str) -> str:

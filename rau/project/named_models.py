@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 MAX_BYTES = 2**32
 REGISTRY = "models:/"
 NO_ENCODER = (
-    "features.source names features, not an encoder: neither a picture nor a caption has a feature"
+    "features.source names features, not an encoder: neither an image nor a caption has a feature"
 )
 SAME_ENCODER = (
     "a head needs its own encoder: set encoder.name (local-dir:… of one that was fine-tuned) and "

@@ -16,10 +16,10 @@ from rau.files import digest, write_text
 from rau.report.examples import (
     Ranked,
     image_paths,
-    picture,
     ranked_list,
     relevant_answers,
     shown_images,
+    thumbnail_data,
 )
 from rau.report.html import mark, page_template
 from rau.report.metric_names import label
@@ -45,7 +45,7 @@ OTHER = "the images on this machine are of another data set"
 
 
 @dataclass(frozen=True)
-class Pictures:
+class Images:
     """Images and answers for showing ranked lists.
 
     Attributes:
@@ -59,12 +59,12 @@ class Pictures:
     note: str = ""
 
 
-def pictures(
+def images_of(
     changes: Sequence[Change],
     root: Path,
     manifest: Sequence[ManifestRow],
     queries: Sequence[QueryRow],
-) -> Pictures:
+) -> Images:
     """The images on this machine, if they belong to the data set that was compared.
 
     Args:
@@ -75,15 +75,15 @@ def pictures(
     shown = [one.a for one in changes]
     # Ids such as dress-val-0 occur in every data set of the layout, with different images.
     if any(known.get(row["query_id"]) != (row["reference_id"], row["target_id"]) for row in shown):
-        return Pictures(note=OTHER)
+        return Images(note=OTHER)
     wanted = {name for one in changes for row in (one.a, one.b) for name in shown_images(row)}
     paths = image_paths(root, (row for row in manifest if row["image_id"] in wanted))
     present = {name: path for name, path in paths.items() if path.is_file()}
     note = "" if present or not changes else AWAY
-    return Pictures(present, relevant_answers(queries), note)
+    return Images(present, relevant_answers(queries), note)
 
 
-def _lists(change: Change, shown: Pictures) -> Iterable[tuple[str, list[Ranked] | None]]:
+def _lists(change: Change, shown: Images) -> Iterable[tuple[str, list[Ranked] | None]]:
     """Caption and ranked list of both sides; None if an image is missing."""
     for letter, row in (("A", change.a), ("B", change.b)):
         caption = f"{letter}: rank of the target {rank(row)}"
@@ -93,10 +93,10 @@ def _lists(change: Change, shown: Pictures) -> Iterable[tuple[str, list[Ranked] 
         yield caption, ranked_list(row, shown.paths, shown.relevant) if whole else None
 
 
-def _reference(change: Change, shown: Pictures) -> str:
+def _reference(change: Change, shown: Images) -> str:
     """The image of the reference; empty if missing."""
     path = shown.paths.get(change.a["reference_id"])
-    return picture(path) if path else ""
+    return thumbnail_data(path) if path else ""
 
 
 def difference(done: Compared) -> Plot:
@@ -136,7 +136,7 @@ def p_value(p: float | None) -> str:
     return "" if p is None else f"{p:.4f}{mark(p)}"
 
 
-def render(comparison: Comparison, shown: Pictures) -> str:
+def render(comparison: Comparison, shown: Images) -> str:
     """The page."""
     return page_template(TEMPLATE).render(
         comparison=comparison,
@@ -249,7 +249,7 @@ def changes_csv(comparison: Comparison) -> str:
     return _csv(lines)
 
 
-def write(comparison: Comparison, shown: Pictures, folder: Path) -> None:
+def write(comparison: Comparison, shown: Images, folder: Path) -> None:
     """Write the page `index.html` and both CSV files."""
     write_text(folder / "differences.csv", differences_csv(comparison))
     write_text(folder / "changes.csv", changes_csv(comparison))

@@ -133,7 +133,7 @@ def example(
         result,
         row["target_rank"],
         row["uncertainty"],
-        picture(paths[row["reference_id"]]),
+        thumbnail_data(paths[row["reference_id"]]),
         top,
         sum(bool(one.kind) for one in top) if known else None,
     )
@@ -148,11 +148,11 @@ def ranked_list(
     for name, score in zip_longest(row["top"][:SHOWN], row.get("scores", [])[:SHOWN]):
         kind = "target" if name == row["target_id"] else "right" if name in right else ""
         words = "correct" if kind == "right" else kind
-        found.append(Ranked(name, picture(paths[name]), score, kind, words))
+        found.append(Ranked(name, thumbnail_data(paths[name]), score, kind, words))
     return found
 
 
-def picture(path: Path) -> str:
+def thumbnail_data(path: Path) -> str:
     """A small JPEG of an image in base64; grey if it cannot be read."""
     return embed(jpeg(thumbnail(path)))
 

@@ -36,17 +36,17 @@ def thumbnail(source: Path | bytes | Image.Image) -> Image.Image:
         return ImageOps.contain(as_rgb(source), (inner, inner))
     except UserError:
         # It was intact at `download`; a damaged image must not prevent the report.
-        picture = Image.new("RGB", (inner, inner), GONE)
-        ImageDraw.Draw(picture).text((8, inner // 2 - 8), "unreadable", INK)
-        return picture
+        image = Image.new("RGB", (inner, inner), GONE)
+        ImageDraw.Draw(image).text((8, inner // 2 - 8), "unreadable", INK)
+        return image
 
 
 def _tile(source: Path | bytes | Image.Image, frame: str | None) -> Image.Image:
     tile = Image.new("RGB", (TILE, TILE), frame or PAPER)
     inner = TILE - 8
     backing = Image.new("RGB", (inner, inner), PAPER)
-    picture = thumbnail(source)
-    backing.paste(picture, ((inner - picture.width) // 2, (inner - picture.height) // 2))
+    image = thumbnail(source)
+    backing.paste(image, ((inner - image.width) // 2, (inner - image.height) // 2))
     tile.paste(backing, (4, 4))
     return tile
 

@@ -22,7 +22,7 @@ def render(catalogue: Catalogue, root: Path, count: int) -> str:
     """
     kinds = catalogue.kinds()
     shown = {kind: _some(queries, count) for kind, queries in kinds.items()}
-    needed = {i for own in shown.values() for query in own for i in _pictures(query)}
+    needed = {i for own in shown.values() for query in own for i in _images(query)}
     places = catalogue.products.places
     files = Located(root, needed, lambda name: [places[name]])
     # A missing file is shown as a grey tile, like an unreadable one.
@@ -31,7 +31,7 @@ def render(catalogue: Catalogue, root: Path, count: int) -> str:
         catalogue=catalogue,
         total={kind: len(queries) for kind, queries in kinds.items()},
         shown=shown,
-        picture=lambda query: embed(jpeg(draw(_strip(query, paths)))),
+        strip=lambda query: embed(jpeg(draw(_strip(query, paths)))),
     )
 
 
@@ -41,7 +41,7 @@ def _some(queries: Sequence[QueryRow], count: int) -> list[QueryRow]:
     return [queries[place] for place in sorted(chosen)]
 
 
-def _pictures(query: QueryRow) -> list[str]:
+def _images(query: QueryRow) -> list[str]:
     """The reference, the target and other correct answers, as many as fit in a row of a strip."""
     reference, target = ends(query)
     others = [name for name in query["relevant"] or () if name != target]
@@ -49,6 +49,6 @@ def _pictures(query: QueryRow) -> list[str]:
 
 
 def _strip(query: QueryRow, paths: dict[str, Path]) -> Strip:
-    reference, *ranked = [paths[name] for name in _pictures(query)]
+    reference, *ranked = [paths[name] for name in _images(query)]
     others = frozenset(range(1, len(ranked)))
     return Strip(reference, query["captions"][0], ranked, target_at=0, relevant_at=others)

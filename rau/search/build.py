@@ -43,7 +43,7 @@ from rau.search.index import (
 )
 from rau.search.model import Model
 from rau.search.parts import Parts
-from rau.search.segments import PICTURE, Block, taken
+from rau.search.segments import IMAGES, Block, taken
 from rau.search.thumbnails import thumbnail
 
 UNREADABLE = "unreadable.csv"
@@ -84,7 +84,7 @@ def build(
         written, removed = compare(catalogue, before, unchanged, files, changes)
         if len(changes.unreadable) == len(catalogue) + len(catalogue.unreadable):
             path, reason = next(iter(changes.unreadable.items()))
-            raise UserError(f"no picture can be read; {path}: {reason}")
+            raise UserError(f"no image can be read; {path}: {reason}")
         copy = folder / MODELS / model.key
         if not copy.exists():
             with new_folder(copy) as temporary:
@@ -105,13 +105,13 @@ def _check(before: Before, catalogue: Catalogue, model: Model, renew: bool) -> N
         return
     if not before.same and not renew:
         raise UserError(
-            f"{old.folder} is of another model (key {old.manifest.model[:8]}, this one is "
-            f"{model.key[:8]}); name that model, or give --renew to make the index this one's"
+            f"{old.folder} was built with another model (key {old.manifest.model[:8]}, this model "
+            f"has {model.key[:8]}); choose that model with --model, or rebuild it with --renew"
         )
     if (before.row < 0).all():
         raise UserError(
-            f"{catalogue.source} has none of the {len(old):,} pictures of {old.folder} "
-            f"({old.manifest.source}); name its catalogue, or remove the folder to start anew"
+            f"{catalogue.source} contains none of the {len(old):,} images of {old.folder}, which "
+            f"was built from {old.manifest.source}; use that catalogue, or remove {old.folder}"
         )
 
 
@@ -145,7 +145,7 @@ def _read(
     batches = encode_batches(model.encoder, ask, load, encode, batch, workers)
     done = len(catalogue) - len(ask)
     with (
-        tqdm(total=len(catalogue), initial=done, desc="index", unit="picture") as bar,
+        tqdm(total=len(catalogue), initial=done, desc="index", unit="image") as bar,
         closing(batches),
     ):
         for places, features in batches:
@@ -180,11 +180,11 @@ def _load(
         file = File(hashlib.sha256(content).hexdigest(), stat.st_size, stat.st_mtime_ns)
         if any(file.sha256 in own for own in known):
             return file, None
-        picture = open_rgb(content)
+        image = open_rgb(content)
     except (UserError, OSError) as error:
         return str(error)
-    new.append(picture)
-    return file, thumbnail(picture, THUMBNAIL)
+    new.append(image)
+    return file, thumbnail(image, THUMBNAIL)
 
 
 class _Blocks:
@@ -263,7 +263,7 @@ class _Blocks:
         ]
         vectors = self.model.encode_gallery(torch.from_numpy(features.astype(np.float32)))
         return Block(
-            pa.table(columns, schema=PICTURE),
+            pa.table(columns, schema=IMAGES),
             taken(self.catalogue.attributes, places),
             vectors.cpu().numpy().astype(np.float16),
             features,

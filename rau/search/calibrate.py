@@ -43,7 +43,7 @@ def calibrate(searcher: Searcher, queries: Sequence[QueryRow]) -> Calibration:
             for query in queries
             if query["reference_id"] in place and query["target_id"] in place
         ],
-        "have their pictures in the index",
+        "have their images in the index",
     )
     own = random.Random(0).sample(own, min(MOST, len(own)))
     scores, right, sizes = [], [], []
@@ -78,8 +78,8 @@ def untrained(queries: Sequence[QueryRow], there: str = "are known") -> Sequence
     ]
     if len(found) < MIN_QUERIES:
         raise UserError(
-            f"{len(found):,} queries that are not of train {there}; to calibrate it takes "
-            f"{MIN_QUERIES}"
+            f"only {len(found):,} queries outside the train split {there}; calibration needs at "
+            f"least {MIN_QUERIES}"
         )
     return found
 
@@ -104,7 +104,7 @@ def _answers(
         vectors = _vectors(searcher, some).cpu().numpy()
         answers = searcher.index.engine.search(vectors, LISTED + 1, scope.condition)
         for query, found in zip(some, answers, strict=True):
-            yield query, found, scope.among.pictures
+            yield query, found, scope.searched.images
 
 
 def _vectors(searcher: Searcher, queries: Sequence[QueryRow]) -> Tensor:

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from rau.datasets.catalogue import products, sheet
 from rau.datasets.catalogue.attributes import Attribute, Boolean, Numbers
 from rau.datasets.catalogue.columns import TRUE
-from rau.datasets.locate import Located, pictures_below
+from rau.datasets.locate import Located, images_below
 from rau.errors import UserError
 from rau.files import as_text
 from rau.pictures import SUFFIXES
@@ -87,14 +87,12 @@ def of_folder(root: Path) -> Catalogue:
         UserError: if the folder does not exist or has no images, or the table is malformed.
     """
     if not root.is_dir():
-        raise UserError(f"{root} is not a folder; name one with pictures")
+        raise UserError(f"{root} is not a folder; choose a folder of images")
     if any((root / name).is_file() for name in products.NAMES):
         return of_products(root)
-    paths = sorted(pictures_below(root))
+    paths = sorted(images_below(root))
     if not paths:
-        raise UserError(
-            f"{root} has no pictures ({', '.join(SUFFIXES)}) and no {products.NAMES[0]}"
-        )
+        raise UserError(f"{root} has no images ({', '.join(SUFFIXES)}) and no {products.NAMES[0]}")
     if others := {text: NO_TEXT for path in paths if (text := as_text(path)) != path}:
         paths = [path for path in paths if as_text(path) == path]
     return Catalogue(folder_source(root), root, paths, paths, pa.table({}), others)
@@ -121,7 +119,7 @@ def of_products(root: Path) -> Catalogue:
     for name, cells in known.cells.items():
         own = f"{name} (table)" if name in given else name
         given[own] = _column(cells, attributes.get(name))
-    product = {name: row for row, own in enumerate(known.pictures) for name in own}
+    product = {name: row for row, own in enumerate(known.images) for name in own}
     ids = sorted(product)
     table = pa.table(given).take([product[name] for name in ids])
     found = Located(root, ids, lambda name: [known.places[name]])

@@ -15,7 +15,7 @@ from rau.digests import Lookup, digests
 from rau.search.catalogue import Catalogue
 from rau.search.index import Index, Rows
 from rau.search.model import Model
-from rau.search.segments import PICTURE, taken
+from rau.search.segments import IMAGES, taken
 
 Mask = NDArray[np.bool_]
 _ROWS = 4096
@@ -66,7 +66,7 @@ class Changes:
         left = f", {len(self.unreadable):,} cannot be read" if self.unreadable else ""
         return (
             f"{self.added:,} added, {self.changed:,} changed, {self.removed:,} removed, "
-            f"{self.kept:,} as they were{left}; {self.encoded:,} encoded"
+            f"{self.kept:,} unchanged{left}; {self.encoded:,} encoded"
         )
 
 
@@ -77,7 +77,7 @@ class Before:
     Attributes:
         same: whether its vectors are of this model and can be kept.
         known: whether its features are of this encoder and can be used.
-        pictures, attributes: N rows.
+        images, attributes: N rows.
         places: segment and row of each image, (N, 2).
         row: position of each of the catalogue's images among the N, (M,); -1 if it is new.
     """
@@ -85,7 +85,7 @@ class Before:
     index: Index | None
     same: bool
     known: bool
-    pictures: pa.Table
+    images: pa.Table
     attributes: pa.Table
     places: Rows
     row: Rows
@@ -95,16 +95,16 @@ class Before:
         """Match an index, if there is one, with a catalogue."""
         if old is None:
             none, nowhere = np.empty((0, 2), np.int64), np.full(len(catalogue), -1)
-            return cls(None, False, False, PICTURE.empty_table(), pa.table({}), none, nowhere)
+            return cls(None, False, False, IMAGES.empty_table(), pa.table({}), none, nowhere)
         alive = [(n, one, old.alive(n)) for n, one in enumerate(old.segments)]
-        tables = [taken(one.pictures, rows) for _, one, rows in alive]
-        pictures = pa.concat_tables(tables).combine_chunks()
-        row = pc.index_in(pa.array(catalogue.ids, pa.large_string()), pictures["id"])
+        tables = [taken(one.images, rows) for _, one, rows in alive]
+        images = pa.concat_tables(tables).combine_chunks()
+        row = pc.index_in(pa.array(catalogue.ids, pa.large_string()), images["id"])
         return cls(
             old,
             old.manifest.model == model.key,
             old.manifest.features == model.features_key,
-            pictures,
+            images,
             pa.concat_tables([taken(one.attributes, rows) for _, one, rows in alive]),
             np.concatenate([np.stack([np.full(len(rows), n), rows], 1) for n, _, rows in alive]),
             row.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64),
@@ -113,24 +113,24 @@ class Before:
     @cached_property
     def contents(self) -> Lookup:
         """The row of an image with usable features for each SHA-256 of a file."""
-        own = self.pictures["sha256"] if self.known else pa.chunked_array([], pa.large_string())
+        own = self.images["sha256"] if self.known else pa.chunked_array([], pa.large_string())
         blocks = (own.slice(start, _ROWS).to_pylist() for start in range(0, len(own), _ROWS))
         return Lookup(np.concatenate([digests(()), *map(digests, blocks)]))
 
     def files(self, rows: Rows) -> list[File]:
         """The files of some rows, as they were indexed."""
-        columns = taken(self.pictures.select(File._fields), rows).to_pydict().values()
+        columns = taken(self.images.select(File._fields), rows).to_pydict().values()
         return [File(*one) for one in zip(*columns, strict=True)]
 
     def unchanged(self, catalogue: Catalogue) -> Mask:
         """Mask (M,) of the catalogue's images whose file has the same path, size and time."""
         root, paths = os.fspath(catalogue.root), catalogue.paths
-        was = self.pictures["path"].take(pa.array(self.row, mask=self.row < 0))
+        was = self.images["path"].take(pa.array(self.row, mask=self.row < 0))
         same = pc.equal(pa.array(paths, pa.large_string()), was).fill_null(False)
         places = np.flatnonzero(same.to_numpy() & self.known)
         stats = chain.from_iterable(_stat(f"{root}/{paths[place]}") for place in places.tolist())
         rows = self.row[places]
-        seen = [self.pictures[name].to_numpy()[rows] for name in File._fields[1:]]
+        seen = [self.images[name].to_numpy()[rows] for name in File._fields[1:]]
         found = np.zeros(len(catalogue), np.bool_)
         now = np.fromiter(stats, np.int64, 2 * len(places)).reshape(-1, 2)
         found[places] = (now == np.stack(seen, 1)).all(1)
@@ -172,15 +172,15 @@ def compare(
     like = _like(taken(catalogue.attributes, both), taken(before.attributes, rows), len(both))
     changes.kept = int((same_content & like).sum())
     changes.changed = len(both) - changes.kept
-    changes.removed = len(before.pictures) - len(both)
+    changes.removed = len(before.images) - len(both)
     changes.added = int(there.sum()) - len(both)
     paths = pa.array(catalogue.paths, pa.large_string()).take(pa.array(both))
-    same_path = pc.equal(paths, before.pictures["path"].take(pa.array(rows)))
+    same_path = pc.equal(paths, before.images["path"].take(pa.array(rows)))
     stays = same_file & like & same_path.to_numpy() & before.same
     there[both[stays]] = False
-    gone = np.full(len(before.pictures), True)
+    gone = np.full(len(before.images), True)
     gone[rows[stays]] = False
-    return np.flatnonzero(there), before.pictures["id"].filter(pa.array(gone)).to_pylist()
+    return np.flatnonzero(there), before.images["id"].filter(pa.array(gone)).to_pylist()
 
 
 def _like(new: pa.Table, old: pa.Table, count: int) -> Mask:

@@ -197,25 +197,25 @@ class Index:
             found |= {*values.unique().to_pylist()}
         return len(found - {None})
 
-    def thumbnail(self, picture: str) -> bytes | None:
+    def thumbnail(self, image: str) -> bytes | None:
         """An image's thumbnail, a JPEG file, by id; None if there is no such image."""
-        place = self.place.get(picture)
+        place = self.place.get(image)
         return None if place is None else self.segments[place[0]].thumbnail(place[1])
 
-    def feature(self, picture: str) -> Tensor:
+    def feature(self, image: str) -> Tensor:
         """An image's raw feature (d_image,) by id."""
-        number, row = self.place[picture]
+        number, row = self.place[image]
         return torch.from_numpy(self.segments[number].features[row].astype(np.float32))
 
-    def attributes(self, picture: str) -> dict[str, object]:
+    def attributes(self, image: str) -> dict[str, object]:
         """An image's attributes by id, without those that have no value."""
-        number, row = self.place[picture]
+        number, row = self.place[image]
         values = self.segments[number].attributes.slice(row, 1).to_pylist()
         return {k: v for k, v in (values[0] if values else {}).items() if v is not None}
 
-    def path(self, picture: str) -> str:
+    def path(self, image: str) -> str:
         """Path of an image's file when it was indexed, relative to the catalogue."""
-        number, row = self.place[picture]
+        number, row = self.place[image]
         return str(self.segments[number].paths[row].as_py())
 
 
@@ -228,14 +228,14 @@ def read_manifest(folder: Path) -> Manifest:
     _check_name(folder)
     path = folder / MANIFEST
     if not path.is_file():
-        raise UserError(f"{folder} is not an index; make one with `rau index FOLDER --index …`")
+        raise UserError(f"{folder} is not an index; create one with `rau index FOLDER --index …`")
     return Manifest.read_json(path, MAX_MANIFEST_BYTES, REMEDY)
 
 
 def _check_name(folder: Path) -> None:
     """Reject a path that Arrow cannot open."""
     if (name := as_text(str(folder))) != str(folder):
-        raise UserError(f"the index {name}: its name is not UTF-8; name another folder")
+        raise UserError(f"the path of the index {name} is not UTF-8; choose another folder")
 
 
 def _read_deleted(folder: Path, entry: SegmentEntry) -> Rows:
@@ -265,7 +265,7 @@ def writing(folder: Path) -> Iterator[None]:
     try:
         lock.acquire()
     except Timeout as error:
-        raise UserError(f"another process writes to {folder}; wait until it is done") from error
+        raise UserError(f"another process is writing to {folder}; wait until it ends") from error
     with lock:
         _clean(folder)
         yield
@@ -357,14 +357,14 @@ def _updated_lance(
         engine = Lance.new(folder, index.schema, new.dim)
         for number, segment in enumerate(index.segments):
             for block in segment.blocks(index.alive(number)):
-                engine.add(block.pictures["id"], block.attributes, block.vectors)
+                engine.add(block.images["id"], block.attributes, block.vectors)
     else:
         engine = Lance.continued(folder, index.schema.names, State(*old.manifest.lance))
         engine.delete(removed)
         # New rows are at the end of the last segment.
         last = index.segments[-1]
         for block in last.blocks(np.arange(len(last) - count, len(last))) if count else ():
-            engine.add(block.pictures["id"], block.attributes, block.vectors)
+            engine.add(block.images["id"], block.attributes, block.vectors)
     return engine
 
 

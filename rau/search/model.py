@@ -169,22 +169,22 @@ def query_vector(model: Model, query: Query, centre: Tensor) -> Tensor:
         UserError: if the query has neither a reference nor a caption.
     """
     if not query.references and not query.caption:
-        raise UserError("nothing to search for: give a picture, a caption or both")
+        raise UserError("the query is empty; give an image, a caption or both")
     given = bool(query.references)
     reference = torch.stack(list(query.references)).float().mean(0) if given else centre.float()
 
-    def picture() -> Tensor:
+    def image() -> Tensor:
         return model.encode_gallery(reference[None])[0]
 
     if not query.caption:
-        found = picture()
+        found = image()
     else:
         found = model.encode_query(reference, [query.caption])[0]
         if given and query.image_weight > NEUTRAL:
-            found = torch.lerp(found, picture(), 2 * query.image_weight - 1)
+            found = torch.lerp(found, image(), 2 * query.image_weight - 1)
         elif given and query.image_weight < NEUTRAL:
             words = model.encode_query(centre, [query.caption])[0]
             found = torch.lerp(words, found, 2 * query.image_weight)
     if query.without:
-        found = found - NEUTRAL * (model.encode_query(reference, [query.without])[0] - picture())
+        found = found - NEUTRAL * (model.encode_query(reference, [query.without])[0] - image())
     return F.normalize(found, dim=-1)

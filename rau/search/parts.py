@@ -43,7 +43,7 @@ class Parts:
             number, digest = path.stem.split("-")
             self._number = int(number) + 1
             if digest != digest_file(path):
-                tqdm.write(f"{path} is damaged: removed, its pictures are encoded again")
+                tqdm.write(f"{path} is damaged and was removed; its images are encoded again")
                 path.unlink()
                 continue
             known.append(

@@ -12,18 +12,18 @@ from rau.search.where import Both, Compare, Condition, columns
 
 
 @dataclass(frozen=True)
-class Among:
+class Searched:
     """The images that an answer was chosen from, not counting references.
 
     Attributes:
         category: the references' category, if the search was limited to it; else None.
-        pictures: number of the images.
-        anywhere: number of the images without a limit to a category.
+        images: number of the images.
+        images_any_category: number of the images without a limit to a category.
     """
 
     category: str | None
-    pictures: int
-    anywhere: int
+    images: int
+    images_any_category: int
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Scope:
     """
 
     condition: Condition | None
-    among: Among
+    searched: Searched
     mixed: bool
 
 
@@ -58,10 +58,10 @@ def scope_of(
     anywhere = index.count(where, references)
     category = _shared(index, references) if keep_category and mixed else None
     if category is None:
-        return Scope(where, Among(None, anywhere, anywhere), mixed)
+        return Scope(where, Searched(None, anywhere, anywhere), mixed)
     own: Condition = Compare(CATEGORY, "=", category)
     both = own if where is None else Both(where, own)
-    return Scope(both, Among(category, index.count(both, references), anywhere), False)
+    return Scope(both, Searched(category, index.count(both, references), anywhere), False)
 
 
 def _shared(index: Index, references: Sequence[str]) -> str | None:

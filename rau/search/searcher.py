@@ -17,17 +17,17 @@ from PIL.Image import Image
 from torch import Tensor
 
 from rau.errors import UserError
-from rau.evaluation.calibration import DATASET, FILE, LISTED, Calibration, Confidence
+from rau.evaluation.calibration import DATASET, FILE, LISTED, Calibration
 from rau.search.index import Index
 from rau.search.model import NEUTRAL, Model, Query, query_vector
-from rau.search.scope import Among, Scope, scope_of
+from rau.search.scope import Scope, Searched, scope_of
 from rau.search.where import parse
 
 MAX_K = 1000
 REMEDY = "`rau index --calibrate` fits it for this index"
 # An image's id in the index, its file, the file's bytes, an RGB image, or its raw feature
 # (d_image,). A string is always an id and never a path, so that no request can open a file.
-Picture = str | Path | bytes | Image | Tensor
+Reference = str | Path | bytes | Image | Tensor
 
 
 @dataclass(frozen=True)
@@ -41,19 +41,33 @@ class Hit:
 
 
 @dataclass(frozen=True)
+class Confidence:
+    """Confidence of an answer.
+
+    Attributes:
+        probability_at_k: probability that the target is among the first k, by k.
+        prediction_set_size: length of the shortest list that contains the target with 90 %; None
+            if no short list does.
+    """
+
+    probability_at_k: dict[int, float]
+    prediction_set_size: int | None
+
+
+@dataclass(frozen=True)
 class Answer:
     """The best images, best first, and their confidence.
 
     Attributes:
-        confidence: None if it was never checked for this kind of query and gallery.
-        doubt: why `confidence` is None, in words.
-        among: the images that they were chosen from.
+        confidence: None if it was not validated for this kind of query and gallery.
+        confidence_unavailable: why `confidence` is None.
+        searched: the images that were searched.
     """
 
     hits: list[Hit]
     confidence: Confidence | None
-    doubt: str | None
-    among: Among
+    confidence_unavailable: str | None
+    searched: Searched
 
 
 @dataclass(frozen=True)
@@ -89,7 +103,8 @@ class Searcher:
             model = Model.open_copy(index.model_folder, device, trust_remote_code)
         if model.key != index.manifest.model:
             raise UserError(
-                f"{index.model_folder} is another model than made {folder}; run `rau index --renew`"
+                f"{index.model_folder} is not the model of the index {folder}; run "
+                "`rau index --renew`"
             )
         return cls(index, model, _calibration(index, model))
 
@@ -100,7 +115,7 @@ class Searcher:
 
     def ask(
         self,
-        pictures: Sequence[Picture],
+        references: Sequence[Reference],
         caption: str = "",
         without: str = "",
         image_weight: float = NEUTRAL,
@@ -112,8 +127,8 @@ class Searcher:
         """The k best images for a request.
 
         Args:
-            pictures: references; those of the index are not answers, unless `keep_references`. The
-                confidence never counts them.
+            references: those of the index are not answers, unless `keep_references`. The confidence
+                never counts them.
             caption, without, image_weight: as in `Query`.
             where, any_category: as in `search`.
 
@@ -123,25 +138,25 @@ class Searcher:
         try:
             (caption + without + (where or "")).encode()
         except UnicodeEncodeError as error:
-            raise UserError("the words are not UTF-8; write them so") from error
-        references = [self.reference(one) for one in pictures]
-        query = Query(references, caption.strip(), without.strip(), image_weight)
-        own = [one for one in pictures if isinstance(one, str)]
+            raise UserError("the text is not valid Unicode; correct its encoding") from error
+        features = [self.reference(one) for one in references]
+        query = Query(features, caption.strip(), without.strip(), image_weight)
+        own = [one for one in references if isinstance(one, str)]
         return self.search(query, k, where, own, keep_references, any_category)
 
-    def reference(self, picture: Picture) -> Tensor:
+    def reference(self, image: Reference) -> Tensor:
         """Raw image feature (d_image,) of a reference.
 
         Raises:
             UserError: if there is no such id, or the image cannot be decoded.
         """
-        if isinstance(picture, Tensor):
-            return picture
-        if not isinstance(picture, str):
-            return self.model.image_feature(picture)
-        if picture not in self.index.place:
-            raise UserError(f"{picture} is not a picture of the index")
-        return self.index.feature(picture)
+        if isinstance(image, Tensor):
+            return image
+        if not isinstance(image, str):
+            return self.model.image_feature(image)
+        if image not in self.index.place:
+            raise UserError(f"the index has no image {image}")
+        return self.index.feature(image)
 
     def search(
         self,
@@ -174,8 +189,8 @@ class Searcher:
         vector = query_vector(self.model, query, self.index.centre)
         keep_category = not any_category and len(references) == len(query.references)
         scope = scope_of(self.index, condition, references, keep_category)
-        doubt = self._doubt(query, scope)
-        count = (k if doubt else max(k, LISTED)) + len(references)
+        unavailable = self._confidence_unavailable(query, scope)
+        count = (k if unavailable else max(k, LISTED)) + len(references)
         asked = vector[None].float().cpu().numpy()
         (found,) = self.index.engine.search(asked, count, scope.condition)
         own = set(references)
@@ -183,28 +198,29 @@ class Searcher:
         shown = range(len(found.ids)) if keep_references else others
         hits = [self._hit(found.ids[place], found.scores[place]) for place in shown[:k]]
         confidence = None
-        if doubt is None and self.calibration is not None:
-            confidence = self.calibration.confidence(found.scores[others])
-        return Answer(hits, confidence, doubt, scope.among)
+        if unavailable is None and self.calibration is not None:
+            made = self.calibration.confidence(found.scores[others])
+            confidence = Confidence(made.within, made.enough)
+        return Answer(hits, confidence, unavailable, scope.searched)
 
-    def _doubt(self, query: Query, scope: Scope) -> str | None:
+    def _confidence_unavailable(self, query: Query, scope: Scope) -> str | None:
         """Why an answer has no confidence; None if it has one."""
         fitted = self.calibration
         if fitted is None:
-            return f"this model was not calibrated; {REMEDY}"
+            return f"the model is not calibrated; {REMEDY}"
         if not query.plain:
-            return "only a picture with a caption was ever checked"
+            return "it was only validated for a single reference image with a caption"
         if scope.mixed:
-            return "only searches among one category were ever checked"
+            return "it was only validated for searches within one category"
         manifest = self.index.manifest
         if fitted.head != manifest.model and not fitted.source.startswith(DATASET):
-            return f"fitted by an older version that did not say on which pictures; {REMEDY}"
-        doubt = fitted.doubt(manifest.source, scope.among.pictures, manifest.engine)
-        return None if doubt is None else f"{doubt}; {REMEDY}"
+            return f"it was fitted by an older version that did not record its images; {REMEDY}"
+        reason = fitted.doubt(manifest.source, scope.searched.images, manifest.engine)
+        return None if reason is None else f"it was {reason}; {REMEDY}"
 
-    def _hit(self, picture: str, score: np.float32) -> Hit:
+    def _hit(self, image: str, score: np.float32) -> Hit:
         index = self.index
-        return Hit(picture, min(float(score), 1.0), index.path(picture), index.attributes(picture))
+        return Hit(image, min(float(score), 1.0), index.path(image), index.attributes(image))
 
 
 def _calibration(index: Index, model: Model) -> Calibration | None:

@@ -26,7 +26,7 @@ THUMBNAILS = "thumbnails.bin"
 REMEDY = "remove the index's folder and run `rau index` again"
 # Columns in addition to the attributes: an image's id and its file as it was read. Rows can only be
 # taken from a `pa.string` column up to 2 GiB, the size of the digests of 33 million images.
-PICTURE = pa.schema(
+IMAGES = pa.schema(
     [
         ("id", pa.large_string()),
         ("path", pa.large_string()),
@@ -42,9 +42,9 @@ _ROWS = 8192
 
 
 class Block(NamedTuple):
-    """N images: rows of `PICTURE`, attributes, vectors (N, d), features (N, d_image), JPEGs."""
+    """N images: rows of `IMAGES`, attributes, vectors (N, d), features (N, d_image), JPEGs."""
 
-    pictures: pa.Table
+    images: pa.Table
     attributes: pa.Table
     vectors: Vectors
     features: Vectors
@@ -87,8 +87,8 @@ def write_segment(folder: Path, blocks: Iterable[Block]) -> int:
 
 def _joined(block: Block, starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> pa.Table:
     own = block.attributes.rename_columns([_PREFIX + n for n in block.attributes.column_names])
-    columns = [*block.pictures.columns, pa.array(starts), pa.array(lengths), *own.columns]
-    return pa.table(columns, [*PICTURE.names, *_PLACE.names, *own.column_names])
+    columns = [*block.images.columns, pa.array(starts), pa.array(lengths), *own.columns]
+    return pa.table(columns, [*IMAGES.names, *_PLACE.names, *own.column_names])
 
 
 class Segment:
@@ -106,14 +106,14 @@ class Segment:
             self._items = pq.ParquetFile(
                 folder / ITEMS, memory_map=True, page_checksum_verification=True
             )
-        names, found = [*PICTURE.names, *_PLACE.names], self._items.schema_arrow.names
+        names, found = [*IMAGES.names, *_PLACE.names], self._items.schema_arrow.names
         if found[: len(names)] != names or self._items.metadata.num_rows != rows:
-            raise UserError(f"{folder / ITEMS} has other rows or columns than written; {REMEDY}")
+            raise UserError(f"{folder / ITEMS} has unexpected rows or columns; {REMEDY}")
         own = [n for n in found if n.startswith(_PREFIX)]
         attributes = self._read(own).combine_chunks()
         self.attributes = attributes.rename_columns([n.removeprefix(_PREFIX) for n in own])
-        self.ids: pa.LargeStringArray = self._picture("id")
-        self.paths: pa.LargeStringArray = self._picture("path")
+        self.ids: pa.LargeStringArray = self._image_column("id")
+        self.paths: pa.LargeStringArray = self._image_column("path")
         self._starts, self._lengths = (self._read([n])[n].to_numpy() for n in _PLACE.names)
         self.vectors = _matrix(folder / VECTORS, rows, dim)
         self.features = _matrix(folder / FEATURES, rows, d_image)
@@ -126,15 +126,15 @@ class Segment:
         return len(self.vectors)
 
     @cached_property
-    def pictures(self) -> pa.Table:
-        """The rows of `PICTURE`, which only updates need: much of an index's memory."""
+    def images(self) -> pa.Table:
+        """The rows of `IMAGES`, which only updates need: much of an index's memory."""
         own = {"id": self.ids, "path": self.paths}
-        columns = [own[n] if n in own else self._picture(n) for n in PICTURE.names]
-        return pa.table(columns, PICTURE)
+        columns = [own[n] if n in own else self._image_column(n) for n in IMAGES.names]
+        return pa.table(columns, IMAGES)
 
-    def _picture(self, name: str) -> pa.Array:
+    def _image_column(self, name: str) -> pa.Array:
         # Earlier versions wrote strings of up to 2 GiB.
-        return self._read([name])[name].cast(PICTURE.field(name).type).combine_chunks()
+        return self._read([name])[name].cast(IMAGES.field(name).type).combine_chunks()
 
     def _read(self, columns: Sequence[str]) -> pa.Table:
         with reading_parquet(self.folder / ITEMS, REMEDY):
@@ -152,7 +152,7 @@ class Segment:
         for start in range(0, len(rows), _ROWS):
             some = rows[start : start + _ROWS]
             yield Block(
-                taken(self.pictures, some),
+                taken(self.images, some),
                 taken(self.attributes, some),
                 self.vectors[some],
                 self.features[some],

@@ -40,9 +40,9 @@ SIGNATURE = ModelSignature(
         [
             ColSpec(Array(DataType.string), "ids"),
             ColSpec(Array(DataType.double), "scores"),
-            ColSpec(Map(DataType.double), "confidence"),
-            ColSpec(DataType.long, "enough", required=False),
-            ColSpec(DataType.string, "doubt", required=False),
+            ColSpec(Map(DataType.double), "probability_at_k"),
+            ColSpec(DataType.long, "prediction_set_size", required=False),
+            ColSpec(DataType.string, "confidence_unavailable", required=False),
         ]
     ),
     params=ParamSchema(
@@ -69,10 +69,11 @@ class ServedSearch(PythonModel):
     """`rau search` with MLflow's interface.
 
     `image` is an id of the index, or an image file in base64; either image or caption may be empty.
-    A row's reference is not one of its answers. `confidence` is the probability that a correct
-    answer is among the first k, by k; it is empty if it was never checked for this kind of query or
-    gallery, and `doubt` gives the reason. `enough` is the length of the shortest list that contains
-    a correct answer with 90 %; null if that is unknown or no short list does.
+    A row's reference is not one of its answers. `probability_at_k` is the probability that the
+    target is among the first k, by k; it is empty if it was not validated for this kind of query
+    and gallery, and `confidence_unavailable` gives the reason. `prediction_set_size` is the length
+    of the shortest list that contains the target with 90 %; null if that is unknown or no short
+    list does.
     """
 
     searcher: Searcher
@@ -115,13 +116,15 @@ class ServedSearch(PythonModel):
             asked["where"] or None,
             any_category=bool(asked["any_category"]),
         )
-        sure = found.confidence
+        confidence = found.confidence
         return {
             "ids": [hit.id for hit in found.hits],
             "scores": [hit.score for hit in found.hits],
-            "confidence": {} if sure is None else {str(k): p for k, p in sure.within.items()},
-            "enough": None if sure is None else sure.enough,
-            "doubt": found.doubt,
+            "probability_at_k": {str(k): p for k, p in confidence.probability_at_k.items()}
+            if confidence
+            else {},
+            "prediction_set_size": confidence.prediction_set_size if confidence else None,
+            "confidence_unavailable": found.confidence_unavailable,
         }
 
 
@@ -132,5 +135,5 @@ def _decoded(image: str) -> bytes:
         return base64.b64decode(image, validate=True)
     except binascii.Error:
         raise UserError(
-            f"image: {image[:40]!r} is neither an id of the index nor a file in base64"
+            f"image: {image[:40]!r} is neither an id of the index nor a base64-encoded file"
         ) from None

@@ -7,9 +7,9 @@ from PIL import Image
 QUALITY = 85
 
 
-def thumbnail(picture: Image.Image, side: int) -> bytes:
+def thumbnail(image: Image.Image, side: int) -> bytes:
     """An image as a JPEG file with a longer side of at most `side` pixels."""
-    small = picture.copy()
+    small = image.copy()
     small.thumbnail((side, side), Image.Resampling.BICUBIC, reducing_gap=2.0)
     buffer = io.BytesIO()
     small.save(buffer, "JPEG", quality=QUALITY)

@@ -284,7 +284,7 @@ class _Parser:
     def negation(self) -> Condition:
         self.depth += 1
         if self.depth > MAX_DEPTH:
-            raise UserError(f"the filter is nested deeper than {MAX_DEPTH}")
+            raise UserError(f"the filter is nested deeper than {MAX_DEPTH} levels")
         if self.takes("not"):
             found: Condition = Not(self.negation())
         elif self.takes("("):
@@ -326,11 +326,11 @@ class _Parser:
             return Both(Compare(column, ">=", low), Compare(column, "<=", high))
         if self.takes("like"):
             if not pa.types.is_string(kind):
-                raise UserError(f"filter: {column} is {kind}, not a string: like has no meaning")
+                raise UserError(f"filter: {column} is {kind}, but `like` needs a string column")
             return Like(column, str(self.literal(column, kind)))
         if self.takes("contains"):
             if not pa.types.is_list(kind):
-                raise UserError(f"filter: {column} is {kind}, not a list; use = or like")
+                raise UserError(f"filter: {column} is {kind}, not a list; use `=` or `like`")
             return Contains(column, self.literal(column, kind.value_type))
         return None
 
@@ -339,8 +339,9 @@ class _Parser:
             raise self.wrong("a column")
         name = self.next.text.replace('""', '"')
         if name not in self.schema.names:
-            known = ", ".join(self.schema.names) or "none: the catalogue has no attributes"
-            raise UserError(f"filter: there is no attribute {name}; those that are: {known}")
+            known = ", ".join(self.schema.names)
+            remedy = f"choose from {known}" if known else "the catalogue has no attributes"
+            raise UserError(f"filter: unknown attribute {name}; {remedy}")
         self.at += 1
         return name, self.schema.field(name).type
 
@@ -356,14 +357,14 @@ class _Parser:
         elif token.text.lower() in ("true", "false") and pa.types.is_boolean(kind):
             value = token.text.lower() == "true"
         if value is None:
-            raise self.wrong(f"a value of the kind of {column}, {_described(kind)}")
+            raise self.wrong(f"a value for {column}, {_described(kind)}")
         self.at += 1
         return value
 
 
 def _described(kind: pa.DataType) -> str:
     if pa.types.is_list(kind):
-        return "a list: use contains"
+        return "a list: use `contains`"
     if pa.types.is_string(kind):
         return "a string in single quotes"
     return "true or false" if pa.types.is_boolean(kind) else "a number"
@@ -373,7 +374,7 @@ def _number(text: str) -> int | float:
     if re.fullmatch(rf"[+-]?\d{{1,{MAX_DIGITS}}}", text):
         return int(text)
     if math.isinf(number := float(text)):
-        raise UserError(f"filter: {text[:20]} is larger than any number can be; give a smaller one")
+        raise UserError(f"filter: the number {text[:20]} is too large; use a smaller one")
     return number
 
 

@@ -25,7 +25,7 @@ FILES = {
     "page.css": "text/css",
     "icon.svg": "image/svg+xml",
     "page.js": "text/javascript",
-    "pictures.js": "text/javascript",
+    "images.js": "text/javascript",
     "api.js": "text/javascript",
     "address.js": "text/javascript",
     "filters.js": "text/javascript",
@@ -45,22 +45,22 @@ async def _malformed(_: Request, problem: Exception) -> JSONResponse:
     assert isinstance(problem, RequestValidationError)
     first = problem.errors()[0]
     if first["type"] == "json_invalid":
-        return error(422, f"the body is no JSON: {first['ctx']['error']}")
+        return error(422, f"the body is not valid JSON: {first['ctx']['error']}")
     place = ".".join(str(part) for part in first["loc"][1:])
     return error(422, f"{place}: {first['msg']}" if place else str(first["msg"]))
 
 
 async def _busy(_: Request, problem: Exception) -> JSONResponse:
-    return error(503, "too many requests at the moment", **{"Retry-After": "1"})
+    return error(503, "too many requests; try again", **{"Retry-After": "1"})
 
 
 async def _not_kept(_: Request, problem: Exception) -> JSONResponse:
-    return error(507, f"the answer could not be kept: {problem}")
+    return error(507, f"the feedback could not be stored: {problem}")
 
 
 async def _fault(_: Request, problem: Exception) -> JSONResponse:
     # This response bypasses all middleware; the error is then logged with its traceback.
-    return error(500, "the service failed; its log says why", **HEADERS)
+    return error(500, "internal error; see the log of the service", **HEADERS)
 
 
 # Every error response has one sentence under `detail`.
@@ -90,10 +90,8 @@ def create(
         seconds: time limit of a request.
     """
     work, metrics = Work(threads, waiting), Metrics()
-    metrics.watch("rau_index_pictures", "Pictures.", lambda: len(live.now.searcher.index))
-    metrics.watch(
-        "rau_uploads", "Pictures of clients that are held.", lambda: len(live.now.uploads)
-    )
+    metrics.watch("rau_index_images", "Images of the index.", lambda: len(live.now.searcher.index))
+    metrics.watch("rau_uploads", "Uploaded images in memory.", lambda: len(live.now.uploads))
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -106,7 +104,8 @@ def create(
 
     app = FastAPI(
         title="rau",
-        description="Composed image retrieval: a picture and what should be different about it.",
+        description="Composed image retrieval: search by an image and a caption that says how the "
+        "result should differ.",
         openapi_url="/api/openapi.json",
         # FastAPI's documentation pages load scripts from other sites.
         docs_url=None,

@@ -40,15 +40,15 @@ def read_by(folder: Path, source: str) -> str:
     tables = [name for name in NAMES if (root / name).is_file()]
     if folder.absolute().name != FEEDBACK or not tables:
         return (
-            f"warning: no data set reads answers from {folder}: keep them in "
-            f"<dataset.root>/{FEEDBACK}, beside {NAMES[0]}, to learn from them"
+            f"warning: no data set reads feedback from {folder}; to train on it, store it in "
+            f"<dataset.root>/{FEEDBACK}, next to {NAMES[0]}"
         )
     if source != folder_source(root) and not source.startswith(f"{DATASET}catalogue@"):
         return (
-            f"warning: the answers in {folder} will not be read: they name pictures of {source}, "
-            f"not of {tables[0]} there"
+            f"warning: the feedback in {folder} cannot be used: the index was built from {source}, "
+            f"not from {tables[0]}"
         )
-    return f"answers are kept in {folder}; training reads them with dataset.root={root}"
+    return f"feedback is stored in {folder}; training reads it with dataset.root={root}"
 
 
 class NotKept(Exception):
@@ -70,9 +70,9 @@ class Feedback:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise UserError(f"cannot make {folder}: {error.strerror}; name another") from error
+            raise UserError(f"cannot create {folder}: {error.strerror}; choose another") from error
         if not os.access(folder, os.W_OK | os.X_OK):
-            raise UserError(f"{folder} cannot be written; change its permissions or name another")
+            raise UserError(f"{folder} is not writable; change its permissions or use another")
 
     def add(self, reference: str, target: str, caption: str, accepted: bool) -> None:
         """Store one answer; the ids are of the index.
@@ -83,9 +83,9 @@ class Feedback:
         """
         said = " ".join(_printable(caption).split())
         if said.lower() in UNKNOWN or not re.search(r"[^\W_]", said):
-            raise UserError("there are no words to learn from: say what should be different")
+            raise UserError("the caption has no words; say what should be different")
         if reference == target:
-            raise UserError("the picture is the reference itself")
+            raise UserError("the target is the reference itself; choose another image")
         row = _row((_cell(reference), _cell(target), _cell(said), "yes" if accepted else "no"))
         try:
             with self._lock:

@@ -64,7 +64,7 @@ class OwnNames:
         if scope["type"] == "http":
             asked = HOST.fullmatch(Headers(scope=scope).get("host", ""))
             if asked is None or asked["name"].lower() not in self._names:
-                refusal = error(400, "the Host is no name of this service; --name adds one")
+                refusal = error(400, "unknown host name in the Host header; --name adds one")
                 await refusal(scope, receive, send)
                 return
         await self._app(scope, receive, send)
@@ -88,7 +88,7 @@ class SameOrigin:
             if site != "same-origin" or (
                 origin is not None and urlsplit(origin).netloc != headers.get("host")
             ):
-                refusal = error(403, "requests of other sites are not answered")
+                refusal = error(403, "requests from other sites are refused")
                 await refusal(scope, receive, send)
                 return
         await self._app(scope, receive, send)

@@ -56,7 +56,7 @@ class Live:
                 self.now = _snapshot(searcher, old.uploads if same else Uploads())
         except Exception as error:
             if str(error) != self.problem:
-                log.warning("still serving the index as it was: %s", error)
+                log.warning("cannot reopen the index, still serving the old one: %s", error)
             self.problem = str(error)
         else:
             self.problem = None

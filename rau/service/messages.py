@@ -25,18 +25,18 @@ class SearchRequest(Message):
 
     references: list[Id] = Field([], max_length=MAX_REFERENCES, description="ids of the index")
     uploads: list[UploadId] = Field([], max_length=MAX_REFERENCES, description="ids of uploads")
-    caption: Text = Field("", description="what should be different, or what is wanted")
+    caption: Text = Field("", description="what should be different, or a description")
     without: Text = Field("", description="what should not be there")
     image_weight: float = Field(
-        NEUTRAL, ge=0, le=1, description="1 for only the pictures, 0 for only the caption"
+        NEUTRAL, ge=0, le=1, description="1 for only the images, 0 for only the caption"
     )
     where: str | None = Field(
         None, max_length=MAX_LENGTH, examples=["category = 'dress' and price < 50"]
     )
-    k: int = Field(24, ge=1, le=MAX_K, description="how many pictures to return")
-    keep_references: bool = Field(False, description="let a reference be an answer")
+    k: int = Field(24, ge=1, le=MAX_K, description="how many images to return")
+    keep_references: bool = Field(False, description="include references in the response")
     any_category: bool = Field(
-        False, description="look at more than the category that the references share"
+        False, description="search all categories, not only that of the references"
     )
 
 
@@ -52,26 +52,27 @@ class Confidence(Message):
     """Confidence of a response.
 
     Attributes:
-        within: probability that the target is among the first k, by k.
-        enough: length of the shortest list that contains it with 90 %; null if no short list does.
+        probability_at_k: probability that the target is among the first k, by k.
+        prediction_set_size: length of the shortest list that contains the target with 90 %; null
+            if no short list does.
     """
 
-    within: dict[int, float]
-    enough: int | None
+    probability_at_k: dict[int, float]
+    prediction_set_size: int | None
 
 
-class Among(Message):
+class Searched(Message):
     """The images that were searched, not counting references.
 
     Attributes:
         category: the references' category if the search was restricted to it, else null.
-        pictures: number of searched images.
-        anywhere: their number without a restriction to a category.
+        images: number of searched images.
+        images_any_category: their number without a restriction to a category.
     """
 
     category: str | None
-    pictures: int
-    anywhere: int
+    images: int
+    images_any_category: int
 
 
 class SearchResponse(Message):
@@ -79,13 +80,13 @@ class SearchResponse(Message):
 
     Attributes:
         confidence: null if it was not validated for such a query and gallery.
-        doubt: the reason for null, in words.
+        confidence_unavailable: why `confidence` is null.
     """
 
     hits: list[Hit]
     confidence: Confidence | None
-    doubt: str | None
-    among: Among
+    confidence_unavailable: str | None
+    searched: Searched
 
 
 class Upload(Message):
@@ -132,14 +133,14 @@ class IndexInfo(Message):
         token: whether feedback requires a token.
     """
 
-    pictures: int
+    images: int
     filters: list[Filter]
     examples: list[str]
     feedback: bool
     token: bool
 
 
-class Answer(Message):
+class FeedbackRequest(Message):
     """Feedback: whether the target is a correct answer to a reference and a caption."""
 
     reference: Id
@@ -148,10 +149,10 @@ class Answer(Message):
     accepted: bool
 
 
-class Kept(Message):
+class FeedbackStored(Message):
     """Confirms that the feedback is on the disk."""
 
-    kept: Literal[True] = True
+    stored: Literal[True] = True
 
 
 class Health(Message):
@@ -161,5 +162,5 @@ class Health(Message):
         stale: whether the index has changed and could not be reopened; the log has the reason.
     """
 
-    pictures: int
+    images: int
     stale: bool

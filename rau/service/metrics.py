@@ -20,17 +20,17 @@ class Metrics:
             "rau_requests", "Requests.", ("route", "status"), registry=self._registry
         )
         self.errors = Counter(
-            "rau_errors", "Requests that the service failed.", ("route",), registry=self._registry
+            "rau_errors", "Requests with an internal error.", ("route",), registry=self._registry
         )
         self.seconds = Histogram(
             "rau_request_seconds",
-            "Time from a request's head to the end of its response.",
+            "Seconds from a request's head to the end of its response.",
             ("route",),
             buckets=BUCKETS,
             registry=self._registry,
         )
-        self.answers = Counter(
-            "rau_answers", "Answers kept, by what they say.", ("accepted",), registry=self._registry
+        self.feedback = Counter(
+            "rau_feedback", "Feedback stored.", ("accepted",), registry=self._registry
         )
 
     def watch(self, name: str, help_text: str, value: Callable[[], float]) -> None:

@@ -7,14 +7,14 @@ from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
 from fastapi.security import HTTPBearer
 
 from rau.errors import UserError
-from rau.search.searcher import Picture
+from rau.search.searcher import Reference
 from rau.service.feedback import Feedback
 from rau.service.live import Live, Snapshot
 from rau.service.messages import (
-    Answer,
+    FeedbackRequest,
+    FeedbackStored,
     Health,
     IndexInfo,
-    Kept,
     SearchRequest,
     SearchResponse,
     Upload,
@@ -28,10 +28,10 @@ PREFIX, UPLOADS = "/api", "/uploads"
 MAX_READING = 2**28
 KEPT = {"Cache-Control": "private, max-age=300"}
 WRONG: dict[int | str, dict[str, Any]] = {
-    422: {"description": "Asked wrongly."},
+    422: {"description": "Invalid request."},
     503: {"description": "Too many requests; ask again after Retry-After seconds."},
 }
-PICTURE: dict[str, Any] = {
+JPEG: dict[str, Any] = {
     "response_class": Response,
     "responses": {200: {"content": {"image/jpeg": {}}}, 404: {"description": "Unknown."}},
 }
@@ -65,8 +65,8 @@ class Routes:
             responses=WRONG,
             openapi_extra={"requestBody": {"required": True, "content": {"image/*": {}}}},
         )
-        api.add_api_route(f"{UPLOADS}/{{name}}", self.uploaded, **PICTURE)
-        api.add_api_route("/picture", self.picture, **PICTURE)
+        api.add_api_route(f"{UPLOADS}/{{name}}", self.uploaded, **JPEG)
+        api.add_api_route("/image", self.image, **JPEG)
         if self._feedback is not None:
             bearer = [Depends(HTTPBearer(auto_error=False))] if self._token else []
             api.add_api_route(
@@ -80,7 +80,7 @@ class Routes:
         """Return the number of images, filters, examples, and whether feedback is stored."""
         now = self._live.now
         return IndexInfo(
-            pictures=len(now.searcher.index),
+            images=len(now.searcher.index),
             filters=now.filters,
             examples=now.examples,
             feedback=self._feedback is not None,
@@ -94,7 +94,7 @@ class Routes:
     async def upload(self, request: Request) -> Upload:
         """Upload a query image: the body is its file, of type image/*."""
         if not request.headers.get("content-type", "").startswith("image/"):
-            raise HTTPException(415, "send a picture's file as the body, with its Content-Type")
+            raise HTTPException(415, "send an image file as the body, with its Content-Type")
         content = await self._read(request)
         now = self._live.now
         held = await self._work.run(now.uploads.add, content, now.searcher.model)
@@ -117,17 +117,17 @@ class Routes:
         """Return an upload as a small JPEG while it is kept in memory."""
         held = self._live.now.uploads.get(name)
         if held is None:
-            raise HTTPException(404, "this picture is no longer held; send it again")
+            raise HTTPException(404, "the upload is no longer stored; upload it again")
         return Response(held.thumbnail, media_type="image/jpeg", headers=KEPT)
 
-    def picture(self, name: Annotated[str, Query(alias="id", max_length=1000)]) -> Response:
+    def image(self, name: Annotated[str, Query(alias="id", max_length=1000)]) -> Response:
         """Return an image of the index as a small JPEG."""
         thumbnail = self._live.now.searcher.index.thumbnail(name)
         if thumbnail is None:
-            raise HTTPException(404, "there is no such picture in the index")
+            raise HTTPException(404, "the index has no image of this id")
         return Response(thumbnail, media_type="image/jpeg", headers=KEPT)
 
-    def feedback(self, answer: Answer, request: Request) -> Kept:
+    def feedback(self, answer: FeedbackRequest, request: Request) -> FeedbackStored:
         """Store whether the target is a correct answer; both images are of the index."""
         assert self._feedback is not None
         given = request.headers.get("authorization", "")
@@ -139,15 +139,15 @@ class Routes:
         known = self._live.now.searcher.index.place
         for name in (answer.reference, answer.target):
             if name not in known:
-                raise UserError(f"{name} is not a picture of the index")
+                raise UserError(f"the index has no image {name}")
         self._feedback.add(answer.reference, answer.target, answer.caption, answer.accepted)
-        self._metrics.answers.labels(str(answer.accepted).lower()).inc()
-        return Kept()
+        self._metrics.feedback.labels(str(answer.accepted).lower()).inc()
+        return FeedbackStored()
 
     async def health(self) -> Health:
         """Return the state of the service."""
-        pictures = len(self._live.now.searcher.index)
-        return Health(pictures=pictures, stale=self._live.problem is not None)
+        images = len(self._live.now.searcher.index)
+        return Health(images=images, stale=self._live.problem is not None)
 
     async def metrics(self) -> Response:
         """Return metrics for Prometheus."""
@@ -155,13 +155,13 @@ class Routes:
 
 
 def _search(now: Snapshot, asked: SearchRequest) -> SearchResponse:
-    pictures: list[Picture] = [*asked.references]
+    references: list[Reference] = [*asked.references]
     for name in asked.uploads:
         if (held := now.uploads.get(name)) is None:
-            raise HTTPException(404, "the picture that was sent is no longer held; send it again")
-        pictures.append(held.feature)
+            raise HTTPException(404, f"the upload {name} is no longer stored; upload it again")
+        references.append(held.feature)
     answer = now.searcher.ask(
-        pictures,
+        references,
         asked.caption,
         asked.without,
         asked.image_weight,

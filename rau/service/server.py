@@ -57,7 +57,7 @@ def is_loopback(host: str) -> bool:
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError, TypeError) as error:
-        raise UserError(f"--host {host} is no address of this machine") from error
+        raise UserError(f"--host {host} is not an address of this machine") from error
     return all(ipaddress.ip_address(address[0]).is_loopback for *_, address in found)
 
 
@@ -84,10 +84,10 @@ def listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family, backlog=MAX_CONNECTIONS)
     except (OSError, UnicodeError, TypeError) as error:  # For example of an invalid host name.
         if not isinstance(error, OSError) or error.errno not in OF_PORTS:
-            raise UserError(f"--host {host} is no address of this machine") from error
+            raise UserError(f"--host {host} is not an address of this machine") from error
         # The error's own text repeats the address.
         reason = os.strerror(error.errno)
-        raise UserError(f"cannot listen at {host}, port {port}: {reason}; give --port") from error
+        raise UserError(f"cannot listen on {host}, port {port}: {reason}; change --port") from error
 
 
 def configured(app: FastAPI) -> uvicorn.Server:

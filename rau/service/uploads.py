@@ -46,9 +46,9 @@ class Uploads:
         name = hashlib.sha256(content).hexdigest()
         if (held := self.get(name)) is not None:
             return held
-        picture = open_rgb(content)
-        shown = thumbnail(picture, SHOWN)
-        upload = Upload(name, *picture.size, model.image_feature(picture), shown)
+        image = open_rgb(content)
+        shown = thumbnail(image, SHOWN)
+        upload = Upload(name, *image.size, model.image_feature(image), shown)
         with self._lock:
             self._held[name] = upload
             while len(self._held) > self._capacity:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from rau.cli.search import _as_table
-from rau.search.scope import Among
+from rau.search.scope import Searched
 from rau.search.searcher import Answer, Hit
 from tests import catalogue
 from tests.project import command
@@ -43,12 +43,12 @@ def test_what_is_wrong_is_named(tmp_path: Path, arguments: tuple[str, ...], said
 
 def test_what_data_say_cannot_steer_a_terminal() -> None:
     hit = Hit("a\x1b[2J\nb\u3000c", 0.5, "p", {"tag": "\x9b31m", "\r": ["\x07", "\udcff"]})
-    among = Among("dress\x1b[2J", 999, 2999)
-    table = _as_table(Answer([hit], None, "fitted on \x1b]0;x", among))
+    searched = Searched("dress\x1b[2J", 999, 2999)
+    table = _as_table(Answer([hit], None, "fitted on \x1b]0;x", searched))
     assert table.split("\n") == [
         "   1  0.5000  a?[2J b c  tag=?31m   =?|?",
-        "among 999 of category dress?[2J; --any-category searches all 2,999",
-        "confidence: not known (fitted on ?]0;x)",
+        "searched 999 images of category dress?[2J; --any-category searches all 2,999",
+        "confidence unavailable: fitted on ?]0;x",
     ]
 
 
@@ -58,13 +58,13 @@ def test_an_index_is_refused_before_anything_is_read(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "shop")
     for place in ("shop", "shop/index", "link/index", "other/../shop/index"):
         (line,) = command(tmp_path, "index", "shop", "--index", place, code=1).splitlines()
-        assert f"--index {place} lies in shop" in line
+        assert f"--index {place} is inside shop" in line
     asked = ("index", "shop", "--index", "shop-index", "--calibrate")
     (line,) = command(tmp_path, *asked, code=1).splitlines()
     assert "--calibrate: shop has no products.csv" in line
     rows = catalogue.write(tmp_path / "shop", 40)
     (line,) = command(tmp_path, *asked, code=1).splitlines()
-    assert "queries that are not of train are known; to calibrate it takes 100" in line
+    assert "queries outside the train split are known; calibration needs at least 100" in line
     assert len(rows) == 40
     assert not (tmp_path / "shop-index").exists()
 

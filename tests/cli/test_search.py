@@ -27,7 +27,7 @@ def _index(built_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     """An index of the built project's val gallery."""
     folder = tmp_path_factory.mktemp("index") / "val"
     printed = command(built_project, "index", "--dataset", "--index", str(folder))
-    assert "120 pictures; 120 added" in printed
+    assert "120 images; 120 added" in printed
     return folder
 
 
@@ -114,25 +114,25 @@ def test_a_plain_query_has_the_confidence_that_training_fitted(
     reference = str(val_queries(built_project, "dress")[0]["reference_id"])
     asked = ("search", "--index", str(index), reference, "is red")
     looked, sure = command(built_project, *asked).splitlines()[-2:]
-    assert looked == "among 39 of category dress; --any-category searches all 119"
-    assert sure.startswith("confidence that it is among the first 1 ")
+    assert looked == "searched 39 images of category dress; --any-category searches all 119"
+    assert sure.startswith("probability that the target is among the first 1: ")
     looked, sure = command(built_project, *asked, "--any-category").splitlines()[-2:]
-    assert looked == "among 119 pictures"
-    assert "only searches among one category were ever checked" in sure
+    assert looked == "searched 119 images"
+    assert "it was only validated for searches within one category" in sure
     monkeypatch.chdir(built_project)
     found = rau.load().search(reference, "is red")
     assert found.confidence is not None
-    assert found.among.category == "dress"
+    assert found.searched.category == "dress"
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (("nowhere.jpg", "is red"), "nowhere.jpg is missing"),
-        (("is red", "is blue"), "give one caption"),
-        (("is red", "--where", "cost < 3"), "no attribute cost"),
-        (("is red", "--strip", "strip.png"), "name it .jpg"),
-        (("", "--without", "stripes"), "a picture, a caption or both"),
+        (("is red", "is blue"), "only one caption"),
+        (("is red", "--where", "cost < 3"), "unknown attribute cost"),
+        (("is red", "--strip", "strip.png"), "use the suffix .jpg"),
+        (("", "--without", "stripes"), "the query is empty"),
         (("is red", "-k", "0"), "greater than or equal to 1"),
     ],
 )
@@ -146,8 +146,8 @@ def test_a_wrong_search_is_one_line(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ((), "name a FOLDER"),
-        (("pipeline",), "no pictures"),
+        ((), "give either a FOLDER"),
+        (("pipeline",), "has no images"),
         (("nowhere",), "not a folder"),
         (("--dataset", "--model", "nothing"), "nothing: no project's folder"),
         (("--dataset", "--model", "0" * 32), "no MLflow run"),

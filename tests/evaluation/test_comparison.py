@@ -212,7 +212,7 @@ def test_a_file_is_read_by_method_or_refused(
     with pytest.raises(UserError, match="columns of other types"):
         read_side("x", other, None)
     other.write_bytes(b"PAR1")
-    with pytest.raises(UserError, match="not a whole Parquet file"):
+    with pytest.raises(UserError, match="not a complete Parquet file"):
         read_side("x", other, None)
     with pytest.raises(UserError, match="is missing"):
         read_side("x", tmp_path / "none", None)
@@ -272,7 +272,7 @@ def test_sides_are_described_and_what_differs_is_said() -> None:
     ):
         a, b = side("a", [row("q", 1)], **metadata), side("b", [row("q", 2)], **theirs)
         result = compare(a, b, 100, 5)
-        page = Page(report.render(result, report.Pictures())).text
+        page = Page(report.render(result, report.Images())).text
         for text in (page, report.text_table(result)):
             assert "data set cirr (official); encoder <i>ViT</i>, own; all" in text
             assert described in text
@@ -289,7 +289,7 @@ def test_rows_without_images_are_left_out_on_both_sides() -> None:
     assert (done.queries, done.left_out, done.unranked) == ({"dress": 2}, 1, 1)
     assert [one.a["query_id"] for one in (*done.gained, *done.lost)] == ["q2", "q0"]
     assert done.cells["mean"]["recall_at_1"].a == 50
-    page = Page(report.render(result, report.Pictures())).text
+    page = Page(report.render(result, report.Images())).text
     for text in (page, report.text_table(result)):
         assert "2 queries" in text
         assert "1 rows are left out, because their images are missing" in text
@@ -367,7 +367,7 @@ def test_page_stands_alone_with_two_lists_a_query(store: Path) -> None:
     a = side("<b>mine", [row("q0", 1, uncertainty=0.25), row("q1", 9), row("q2", 2)])
     b = side("theirs", [row("q0", 7), row("q1", 3), row("q2", 2)])
     result = compare(a, b, 100, 5)
-    shown = report.pictures(result.changes, store, manifest(store), QUERIES)
+    shown = report.images_of(result.changes, store, manifest(store), QUERIES)
     html = report.render(result, shown)
     page = Page(html)
     assert len(page.loaded) == 2 * (1 + 2 * 10)
@@ -431,15 +431,15 @@ def test_page_without_pictures_says_why(store: Path) -> None:
     (store / "t.png").write_bytes(b"")
     for missing in (False, True):
         text = Page(
-            report.render(result, report.pictures(result.changes, store, rows, QUERIES))
+            report.render(result, report.images_of(result.changes, store, rows, QUERIES))
         ).text
         assert ("some of its images are missing" in text) == missing
         (store / "t.png").unlink(missing_ok=True)
     assert "1 rows have no rank" in text
     others: list[QueryRow] = [{**query, "target_id": "x"} for query in QUERIES]
     for shown, why in (
-        (report.pictures(result.changes, store, [], QUERIES), "not on this machine"),
-        (report.pictures(result.changes, store, manifest(store), others), "another data set"),
+        (report.images_of(result.changes, store, [], QUERIES), "not on this machine"),
+        (report.images_of(result.changes, store, manifest(store), others), "another data set"),
     ):
         page = Page(report.render(result, shown))
         assert why in page.text

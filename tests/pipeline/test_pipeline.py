@@ -280,7 +280,9 @@ def test_bad_input_is_one_line(project: Path) -> None:
     params.write_text(whole)
     cut = project / "data/features/garments/texts.parquet"
     cut.write_bytes(cut.read_bytes()[:-9])
-    assert "texts.parquet is not a whole Parquet" in error_line(stage(project, "evaluate", code=1))
+    assert "texts.parquet is not a complete Parquet" in error_line(
+        stage(project, "evaluate", code=1)
+    )
     (project / "data/rankings/garments.parquet").unlink()
     assert "rankings/garments.parquet" in error_line(stage(project, "track", code=1))
     (project / "data/tables/garments/queries.parquet").unlink()

@@ -34,7 +34,7 @@ def test_frozen_features_composed_queries_and_search(project: Path) -> None:
         assert values.keys() == baselines["image only"][protocol].keys()
         assert values != baselines["image only"][protocol]
     assert COMPOSED in (project / "reports/index.html").read_text()
-    assert "120 pictures" in command(project, "index", "--dataset", "--index", "index")
+    assert "120 images" in command(project, "index", "--dataset", "--index", "index")
     asked = ("search", "--index", "index", "is red", "-k", "3", "--json")
     assert len(json.loads(command(project, *asked))["hits"]) == 3
 

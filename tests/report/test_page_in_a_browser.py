@@ -11,7 +11,7 @@ from PIL import Image
 from rau.evaluation.comparison import compare
 from rau.methods import METHODS
 from rau.report import comparison_page
-from rau.report.examples import Example, Ranked, picture
+from rau.report.examples import Example, Ranked, thumbnail_data
 from rau.studies import registry, study_page
 from tests.evaluation.test_comparison import row, side
 from tests.report.test_report import document, metrics, page_of
@@ -39,7 +39,7 @@ BASELINES = ("raw_sum", "image_only", "text_only", "sum", "weighted_sum", "deter
 def run_html(folder: Path) -> str:
     """The page of a run with every baseline and twelve queries."""
     Image.new("RGB", (30, 60), "grey").save(folder / "a.png")
-    data = picture(folder / "a.png")
+    data = thumbnail_data(folder / "a.png")
     shown = [
         Example(
             f"{category}-{rank}-{copy}",
@@ -70,7 +70,7 @@ def comparison_html() -> str:
         side(name, [row(f"q{i}", r, category=("dress", "shirt")[i % 2]) for i, r in enumerate(own)])
         for name, own in zip("ab", ranks, strict=True)
     )
-    return comparison_page.render(compare(a, b, 100, 5), comparison_page.Pictures())
+    return comparison_page.render(compare(a, b, 100, 5), comparison_page.Images())
 
 
 def studies_html() -> str:

@@ -73,7 +73,7 @@ def products(root: Path, lines: Sequence[str]) -> None:
 def test_every_picture_once(root: Path, model: Model) -> None:
     index, changes = run(root, model)
     assert (changes.added, changes.encoded, len(index)) == (12, 12, 12)
-    assert str(changes).startswith("12 added, 0 changed, 0 removed, 0 as they were; 12 encoded")
+    assert str(changes).startswith("12 added, 0 changed, 0 removed, 0 unchanged; 12 encoded")
     for name in index.place:
         feature = model.image_feature(root / name)
         assert np.allclose(index.feature(name), feature, atol=1e-2)
@@ -159,7 +159,7 @@ def test_pictures_that_cannot_be_read_are_left_out(root: Path, model: Model) -> 
     assert not (root.parent / "index/unreadable.csv").exists()
     for path in root.rglob("*.png"):
         path.write_bytes(b"no picture")
-    with pytest.raises(UserError, match="no picture can be read"):
+    with pytest.raises(UserError, match="no image can be read"):
         run(root, model)
     assert len(Index.open(root.parent / "index")) == 11
 
@@ -173,7 +173,7 @@ def test_a_name_that_is_not_unicode_is_left_out(root: Path, model: Model) -> Non
     assert r"b\xff.png,its name" in (root.parent / "index/unreadable.csv").read_text()
     assert run(root, model)[1].kept == 12
     with (
-        pytest.raises(UserError, match=r"index .*/i\\xff: its name is not UTF-8"),
+        pytest.raises(UserError, match=r"index .*/i\\xff is not UTF-8"),
         writing(root.parent / "i\udcff"),
     ):
         pass
@@ -181,7 +181,7 @@ def test_a_name_that_is_not_unicode_is_left_out(root: Path, model: Model) -> Non
     for path in root.rglob("*.png"):
         if path != bad:
             path.unlink()
-    with pytest.raises(UserError, match=r"no picture can be read; b\\xff.png: its name"):
+    with pytest.raises(UserError, match=r"no image can be read; b\\xff.png: its name"):
         run(root, model)
 
 
@@ -284,7 +284,7 @@ def test_another_model_is_refused_or_takes_over(
 def test_another_catalogue_is_refused(root: Path, model: Model, tmp_path: Path) -> None:
     run(root, model)
     draw(tmp_path / "others/x.png", 5)
-    with pytest.raises(UserError, match="none of the 12 pictures"):
+    with pytest.raises(UserError, match="none of the 12 images"):
         build(root.parent / "index", of_folder(tmp_path / "others"), model, "exact", 4, 2)
 
 

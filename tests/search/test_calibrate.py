@@ -60,22 +60,23 @@ def test_an_index_is_calibrated_on_its_own_queries(root: Path, model: Model) -> 
     searcher = indexed(root, model)
     answer = searcher.search(ask(searcher), 3, references=["a/000.png"])
     assert answer.confidence is None
-    assert "not calibrated; `rau index --calibrate`" in str(answer.doubt)
+    assert "not calibrated; `rau index --calibrate`" in str(answer.confidence_unavailable)
     ids = sorted(searcher.index.place)
     made = calibrate(searcher, queries(ids))
     assert (made.queries, made.gallery, made.source) == (5 * COUNT, COUNT - 1, "folder pictures")
     searcher = Searcher.open(root / "index", CPU)
     answer = searcher.search(ask(searcher), 3, references=["a/000.png"])
-    assert answer.doubt is None
+    assert answer.confidence_unavailable is None
     assert answer.confidence is not None
     assert len(answer.hits) == 3
     # Pictures are wanted whatever they are: the rates of chance.
-    assert answer.confidence.within[1] < 0.3
+    assert answer.confidence.probability_at_k[1] < 0.3
     # The gallery has fewer than fifty.
-    assert answer.confidence.within[50] > 0.97
+    assert answer.confidence.probability_at_k[50] > 0.97
     whole = searcher.search(ask(searcher), COUNT, references=["a/000.png"])
     scores = np.array([hit.score for hit in whole.hits], np.float32)
-    assert made.confidence(scores) == whole.confidence == answer.confidence
+    assert whole.confidence == answer.confidence
+    assert answer.confidence.probability_at_k == made.confidence(scores).within
     for query in (
         Query(ask(searcher).references),
         Query(caption="is red"),
@@ -83,9 +84,9 @@ def test_an_index_is_calibrated_on_its_own_queries(root: Path, model: Model) -> 
         replace(ask(searcher), image_weight=0.8),
     ):
         answer = searcher.search(query, 3)
-        assert (answer.confidence, answer.doubt) == (
+        assert (answer.confidence, answer.confidence_unavailable) == (
             None,
-            "only a picture with a caption was ever checked",
+            "it was only validated for a single reference image with a caption",
         )
 
 
@@ -123,14 +124,15 @@ def test_another_engine_is_said(root: Path, model: Model) -> None:
     searcher = indexed(root, model, "lancedb")
     answer = searcher.search(ask(searcher))
     assert answer.confidence is None
-    assert "answers of the engine exact, not of lancedb; `rau index --cal" in str(answer.doubt)
+    reason = str(answer.confidence_unavailable)
+    assert "answers of the engine exact, not of lancedb; `rau index --cal" in reason
     calibrate(searcher, queries(sorted(searcher.index.place)))
     assert searcher.stale
     searcher = indexed(root, model, "lancedb")
-    assert searcher.search(ask(searcher)).doubt is None
+    assert searcher.search(ask(searcher)).confidence_unavailable is None
     searcher = indexed(root, model, "exact")
     assert "answers of the engine lancedb, not of exact" in str(
-        searcher.search(ask(searcher)).doubt
+        searcher.search(ask(searcher)).confidence_unavailable
     )
 
 
@@ -150,7 +152,7 @@ def test_another_gallery_is_said(root: Path, model: Model) -> None:
     assert len(searcher.index) == 9
     answer = searcher.search(ask(searcher))
     assert answer.confidence is None
-    assert "fitted on galleries of about 23, this one has 9;" in str(answer.doubt)
+    assert "fitted on galleries of about 23, this one has 9;" in str(answer.confidence_unavailable)
 
 
 def test_a_filter_that_keeps_the_reference_out_counts_what_it_passes(
@@ -165,7 +167,7 @@ def test_a_filter_that_keeps_the_reference_out_counts_what_it_passes(
     for where, count in (("price > 99", 0), ("price > 18", 2), ("price < 4", 1)):
         answer = searcher.search(query, 5, where, ["a/000"])
         assert len(answer.hits) == count
-        assert f"this one has {count};" in str(answer.doubt)
+        assert f"this one has {count};" in str(answer.confidence_unavailable)
 
 
 def test_categories_are_calibrated_as_they_are_searched(root: Path, model: Model) -> None:
@@ -182,17 +184,17 @@ def test_categories_are_calibrated_as_they_are_searched(root: Path, model: Model
     assert searcher.ask(["a/000"], "is red", where="category = 'dress'").confidence
     file = root / "pictures/a/000.png"
     assert searcher.ask([file], "is red", where="category = 'dress'").confidence
-    several = "only searches among one category were ever checked"
-    assert searcher.ask(["a/000"], "is red", any_category=True).doubt == several
-    assert searcher.ask([file], "is red").doubt == several
+    several = "it was only validated for searches within one category"
+    assert searcher.ask(["a/000"], "is red", any_category=True).confidence_unavailable == several
+    assert searcher.ask([file], "is red").confidence_unavailable == several
 
 
 def test_queries_that_were_trained_on_do_not_count(root: Path, model: Model) -> None:
     searcher = indexed(root, model)
     ids = sorted(searcher.index.place)
-    with pytest.raises(UserError, match="0 queries that are not of train"):
+    with pytest.raises(UserError, match="only 0 queries outside the train split"):
         calibrate(searcher, queries(ids, "train"))
-    with pytest.raises(UserError, match="50 queries that are not of train"):
+    with pytest.raises(UserError, match="only 50 queries outside the train split"):
         calibrate(searcher, [*queries(ids)[:50], *queries(["x", "y", "z"])])
     assert not (root / "index" / FILE).exists()
 
@@ -214,7 +216,7 @@ def test_the_heads_own_calibration_is_used_for_its_galleries(
         (own, own, None),
         (own, other, f"fitted on {own}, not on {other}"),
         (own, "", f"fitted on {own}, not on folder pictures"),
-        ("pictures", "pictures", "by an older version that did not say on which pictures"),
+        ("pictures", "pictures", "by an older version that did not record its images"),
     ):
         made = fit(lists, key, fitted)
         assert made is not None
@@ -225,10 +227,10 @@ def test_the_heads_own_calibration_is_used_for_its_galleries(
         assert searcher.calibration == made
         answer = searcher.search(ask(searcher))
         assert (answer.confidence is None) is (doubt is not None)
-        assert str(doubt) in str(answer.doubt)
+        assert str(doubt) in str(answer.confidence_unavailable)
     Calibration.read(head / FILE).model_copy(update={"source": own}).write(head / FILE)
     searcher = indexed(root, Model.load(encoder_folder, head, CPU), source=own)
-    assert searcher.search(ask(searcher)).doubt is None, "the copy in the index is the old one"
+    assert searcher.search(ask(searcher)).confidence is not None, "the index has the old copy"
     wrong = Calibration.read(head / FILE).model_copy(update={"head": "another"})
     wrong.write(head / FILE)
     with pytest.raises(UserError, match="of another head"):

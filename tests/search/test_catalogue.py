@@ -138,7 +138,7 @@ def test_pictures_are_found_as_training_finds_them(tmp_path: Path) -> None:
 def test_pictures_that_no_row_names_are_counted(tmp_path: Path) -> None:
     files(tmp_path, "a/000.png", "x.png", "new/z.jpg", "new/y.png", ".hidden/w.png")
     (tmp_path / "products.csv").write_text("image\na/000\nX.PNG\n")
-    note = "2 pictures of the folder are in no row of products.csv, the first: new/y.png"
+    note = "2 images of the folder are in no row of products.csv, the first: new/y.png"
     assert of_folder(tmp_path).notes == [note]
     (tmp_path / "products.csv").write_text("image\na/000\nX.PNG\nnew/y\nnew/z.jpg\n")
     assert of_folder(tmp_path).notes == []
@@ -147,7 +147,7 @@ def test_pictures_that_no_row_names_are_counted(tmp_path: Path) -> None:
 def test_no_folder_and_no_pictures(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="not a folder"):
         of_folder(tmp_path / "nowhere")
-    with pytest.raises(UserError, match="no pictures"):
+    with pytest.raises(UserError, match="has no images"):
         of_folder(tmp_path)
 
 

@@ -114,7 +114,7 @@ def test_the_server_answers_as_the_search_does(served: str, index: Path, tmp_pat
         {"caption": "a red one"},
     ]
     found = ask(served, rows, k=3)
-    assert [reply["doubt"] is None for reply in found] == [True, True, False]
+    assert [reply["confidence_unavailable"] is None for reply in found] == [True, True, False]
     searcher = Searcher.open(index, CPU)
     known = searcher.reference("a/000.png")
     queries = [
@@ -126,17 +126,20 @@ def test_the_server_answers_as_the_search_does(served: str, index: Path, tmp_pat
         answer = searcher.search(query, 3, None, left_out)
         assert reply["ids"] == [hit.id for hit in answer.hits]
         assert reply["scores"] == pytest.approx([hit.score for hit in answer.hits], abs=1e-4)
-        assert reply["doubt"] == answer.doubt
+        assert reply["confidence_unavailable"] == answer.confidence_unavailable
         sure = answer.confidence
-        within = {} if sure is None else {str(k): p for k, p in sure.within.items()}
-        assert reply["confidence"] == pytest.approx(within, abs=1e-4)
-        assert reply["enough"] == (None if sure is None else sure.enough)
+        within = {} if sure is None else {str(k): p for k, p in sure.probability_at_k.items()}
+        assert reply["probability_at_k"] == pytest.approx(within, abs=1e-4)
+        assert reply["prediction_set_size"] == (None if sure is None else sure.prediction_set_size)
     assert found[0] != found[1]
 
 
 def test_what_cannot_be_answered_is_said(served: str) -> None:
     for row, message in (
-        ({"image": "nonsense!", "caption": "is red"}, "neither an id of the index nor a file"),
+        (
+            {"image": "nonsense!", "caption": "is red"},
+            "neither an id of the index nor a base64-encoded file",
+        ),
         ({"image": base64.b64encode(b"text").decode()}, "not an image of a known format"),
         ({}, "nothing to search for"),
     ):

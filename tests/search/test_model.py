@@ -136,7 +136,7 @@ def test_what_is_not_wanted_is_farther_away(model: Model) -> None:
 
 
 def test_an_empty_query_is_refused(model: Model) -> None:
-    with pytest.raises(UserError, match="a picture, a caption or both"):
+    with pytest.raises(UserError, match="the query is empty"):
         query_vector(model, Query(without="stripes"), torch.zeros(model.head.config.d_image))
     assert Query([torch.zeros(1)], "is red").plain
     assert not Query([torch.zeros(1)], "is red", image_weight=0.6).plain

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from rau.search.model import Model
-from rau.search.scope import Among
-from rau.search.searcher import Answer, Picture, Searcher
+from rau.search.scope import Searched
+from rau.search.searcher import Answer, Reference, Searcher
 from rau.search.where import MAX_DEPTH
 from tests.search.world import CPU, load_model, make_shop
 
@@ -35,14 +35,14 @@ def test_references_of_one_category_are_searched_in_it(searcher: Searcher) -> No
     one, other = dresses(searcher)[:2]
     answer = searcher.ask([one], "is red", k=COUNT)
     assert categories(answer) == ["dress"] * 7
-    assert answer.among == Among("dress", 7, 11)
+    assert answer.searched == Searched("dress", 7, 11)
     kept = searcher.ask([one], "is red", k=COUNT, keep_references=True)
     assert categories(kept) == ["dress"] * 8
     both = searcher.ask([one, other], "is red", k=COUNT)
-    assert (categories(both), both.among) == (["dress"] * 6, Among("dress", 6, 10))
+    assert (categories(both), both.searched) == (["dress"] * 6, Searched("dress", 6, 10))
     anywhere = searcher.ask([one], "is red", k=COUNT, any_category=True)
     assert categories(anywhere) == ["dress"] * 7 + ["shirt"] * 4
-    assert anywhere.among == Among(None, 11, 11)
+    assert anywhere.searched == Searched(None, 11, 11)
     # The order is the whole index's.
     assert [hit for hit in anywhere.hits if hit.attributes["category"] == "dress"] == answer.hits
 
@@ -51,10 +51,10 @@ def test_a_filter_is_kept_and_one_that_names_the_category_decides(searcher: Sear
     one = dresses(searcher)[0]
     cheap = searcher.ask([one], "is red", k=COUNT, where="price < 2 or price > 6")
     assert [hit.attributes["price"] for hit in cheap.hits if hit.attributes["price"] > 7] == []
-    assert cheap.among == Among("dress", 2, 6)
+    assert cheap.searched == Searched("dress", 2, 6)
     for where in ("not (price < 4 or category != 'shirt')", "category in ('shirt', 'hat')"):
         named = searcher.ask([one], "is red", k=COUNT, where=where)
-        assert (categories(named), named.among) == (["shirt"] * 4, Among(None, 4, 4))
+        assert (categories(named), named.searched) == (["shirt"] * 4, Searched(None, 4, 4))
 
 
 def test_what_has_no_category_in_common_is_searched_everywhere(
@@ -64,7 +64,7 @@ def test_what_has_no_category_in_common_is_searched_everywhere(
     shirt = next(name for name in searcher.index.place if name not in dresses(searcher))
     file = searcher.index.thumbnail(one)
     assert file is not None
-    asked: list[tuple[list[Picture], int]] = [
+    asked: list[tuple[list[Reference], int]] = [
         ([one, shirt], 10),
         ([one, file], 11),
         ([file], 12),
@@ -72,7 +72,7 @@ def test_what_has_no_category_in_common_is_searched_everywhere(
     ]
     for pictures, count in asked:
         answer = searcher.ask(pictures, "is red", k=COUNT)
-        assert answer.among == Among(None, count, count)
+        assert answer.searched == Searched(None, count, count)
         assert len(answer.hits) == count
 
 
@@ -84,7 +84,7 @@ def test_without_several_categories_everything_is_searched(
 ) -> None:
     searcher = Searcher.open(make_shop(tmp_path, model, column, kinds), CPU)
     answer = searcher.ask([next(iter(searcher.index.place))], "is red", k=COUNT)
-    assert (len(answer.hits), answer.among) == (11, Among(None, 11, 11))
+    assert (len(answer.hits), answer.searched) == (11, Searched(None, 11, 11))
 
 
 def test_lancedb_keeps_to_the_category_too(tmp_path: Path, model: Model) -> None:
@@ -94,4 +94,4 @@ def test_lancedb_keeps_to_the_category_too(tmp_path: Path, model: Model) -> None
     assert categories(searcher.ask([one], "is red", k=COUNT)) == ["dress"] * 7
     deepest = "not " * (MAX_DEPTH - 1) + "price < 4"
     answer = searcher.ask([one], "is red", k=COUNT, where=deepest)
-    assert len(answer.hits) == answer.among.pictures == 4
+    assert len(answer.hits) == answer.searched.images == 4

@@ -117,15 +117,15 @@ def test_a_row_is_written_whole_or_not_at_all(
 @pytest.mark.parametrize(
     ("folder", "source", "said"),
     [
-        ("shop/feedback", "folder shop", "answers are kept in shop/feedback; training reads them"),
-        ("shop/feedback", "data set catalogue@01234567", "training reads them with dataset.root="),
+        ("shop/feedback", "folder shop", "feedback is stored in shop/feedback; training reads it"),
+        ("shop/feedback", "data set catalogue@01234567", "training reads it with dataset.root="),
         (
             "shop/feedback",
             "data set garments@01234567",
-            "warning: .* of data set garments@01234567",
+            "warning: .* built from data set garments@01234567",
         ),
-        ("shop/answers", "folder shop", "warning: no data set reads answers from shop/answers"),
-        ("feedback", "folder shop", "warning: no data set reads answers from feedback"),
+        ("shop/answers", "folder shop", "warning: no data set reads feedback from shop/answers"),
+        ("feedback", "folder shop", "warning: no data set reads feedback from feedback"),
     ],
 )
 def test_who_reads_the_answers_is_said(
@@ -139,5 +139,5 @@ def test_who_reads_the_answers_is_said(
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="name another"):
+    with pytest.raises(UserError, match="choose another"):
         Feedback(tmp_path / "file" / "feedback")

@@ -52,7 +52,7 @@ def test_a_new_calibration_is_seen(world: Path) -> None:
     searcher = live.now.searcher
     answer = searcher.search(Query([searcher.reference("shop/01")], "is red"))
     assert answer.confidence is not None
-    assert answer.confidence.within[10] == 0.5
+    assert answer.confidence.probability_at_k[10] == 0.5
     assert searcher.model is model
 
 

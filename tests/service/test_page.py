@@ -116,7 +116,7 @@ def test_upload_search_refine_and_go_back(page: "Page", live: Live) -> None:
     assert page.text_content("#ask") == "What should be different?"
     first = ask(page, "is red")
     assert "72 %" in str(page.text_content("#sure"))
-    assert "picture of the catalogue" in str(page.text_content("#note"))
+    assert "image of the catalogue" in str(page.text_content("#note"))
     assert page.query_selector(".answers") is None
     page.locator("#words").fill("100")
     assert page.text_content("#share") == "100 % words"
@@ -160,22 +160,22 @@ def test_the_category_is_a_chip_that_can_be_removed(
 ) -> None:
     shop = make_shop(tmp_path, load_model(tmp_path / "head", encoder_folder))
     with served(shop) as url:
-        for page in opened(browser, f"{url}/?picture=a%2F000.png&caption=is+red"):
+        for page in opened(browser, f"{url}/?image=a%2F000.png&caption=is+red"):
             assert len(shown(page)) == 7
-            among = page.locator("#among")
-            assert "among 7 of dress" in str(among.text_content())
-            page.get_by_role("button", name="Search all 11 pictures").click()
+            searched = page.locator("#searched")
+            assert "among 7 of dress" in str(searched.text_content())
+            page.get_by_role("button", name="Search all 11 images").click()
             page.wait_for_url("**any-category=yes**")
             assert len(shown(page)) == 11
-            assert "among 11 of any category" in str(among.text_content())
-            page.get_by_role("button", name="own category only").click()
+            assert "among 11 of any category" in str(searched.text_content())
+            page.get_by_role("button", name="Search only the image's category").click()
             page.wait_for_url(lambda address: "any-category" not in address)
             assert len(shown(page)) == 7
             page.click("summary")
             page.click(".chip:has-text('shirt')")
             page.wait_for_url("**is.category=shirt**")
             assert len(shown(page)) == 4
-            assert among.is_hidden()
+            assert searched.is_hidden()
 
 
 def test_answers_are_kept_for_pictures_of_the_catalogue(page: "Page", answers: Path) -> None:
@@ -187,7 +187,7 @@ def test_answers_are_kept_for_pictures_of_the_catalogue(page: "Page", answers: P
     page.wait_for_selector(f"{FIRST} >> [aria-pressed=true]")
     page.click("#hits .card >> nth=1 >> .answers button >> nth=1")
     page.wait_for_selector(".card[data-said=no]")
-    assert "no longer counts as a right answer" in str(page.text_content("#note"))
+    assert "does not match this image" in str(page.text_content("#note"))
     text = "\u00a0=is red, really"
     assert rows(answers) == [[HOSTILE, first, text, "yes"], [HOSTILE, second, text, "no"]]
     # Gone and come back: what was answered is still to be seen.
@@ -199,7 +199,7 @@ def test_answers_are_kept_for_pictures_of_the_catalogue(page: "Page", answers: P
 
 def test_a_token_is_asked_for_once(browser: "Browser", live: Live, answers: Path) -> None:
     with served(live, feedback=Feedback(answers), token=TOKEN) as url:
-        for page in opened(browser, f"{url}/?picture=shop%2F01&caption=is+red"):
+        for page in opened(browser, f"{url}/?image=shop%2F01&caption=is+red"):
             answer = page.locator(".answers button")
             answer.nth(0).click()
             page.fill("#token", "wrong")
@@ -253,8 +253,8 @@ def test_a_link_that_the_index_no_longer_understands_is_answered(page: "Page") -
     says(page, "[aria-label='price, at least']", "3")
     assert page.is_checked(".chip:has-text('green') input")
     assert page.text_content("#active") == "2"
-    page.get_by_role("heading", name="3 pictures, best first").wait_for()
-    page.get_by_role("status").get_by_text("3 pictures, best first").wait_for()
+    page.get_by_role("heading", name="3 images, best first").wait_for()
+    page.get_by_role("status").get_by_text("3 images, best first").wait_for()
 
 
 def test_a_hostile_id_is_text(page: "Page") -> None:
@@ -302,7 +302,7 @@ def test_all_can_be_done_by_keyboard(page: "Page") -> None:
     name = page.evaluate("document.activeElement.ariaLabel")
     assert name.startswith("Search from here: ")
     page.keyboard.press("Enter")
-    page.wait_for_url("**picture=**")
+    page.wait_for_url("**image=**")
     unnamed = page.evaluate(
         "[...document.querySelectorAll('button, a, input, select, textarea')].filter("
         "(one) => !one.ariaHidden && !one.ariaLabel && !one.textContent.trim() &&"

@@ -51,13 +51,13 @@ def test_a_search_is_the_searchers(client: TestClient, live: Live) -> None:
 def test_an_answer_says_how_sure_it_is(client: TestClient) -> None:
     asked = {"references": ["shop/04"], "caption": "is red"}
     sure = client.post("/api/search", json=asked).json()
-    assert sure["confidence"]["within"] == {"1": 0.72, "5": 0.72, "10": 0.72, "50": 0.72}
-    assert 15 < sure["confidence"]["enough"] < 25
-    assert sure["doubt"] is None
-    assert sure["among"] == {"category": None, "pictures": 39, "anywhere": 39}
+    assert sure["confidence"]["probability_at_k"] == {"1": 0.72, "5": 0.72, "10": 0.72, "50": 0.72}
+    assert 15 < sure["confidence"]["prediction_set_size"] < 25
+    assert sure["confidence_unavailable"] is None
+    assert sure["searched"] == {"category": None, "images": 39, "images_any_category": 39}
     unsure = client.post("/api/search", json=asked | {"without": "dots"}).json()
     assert unsure["confidence"] is None
-    assert "only a picture with a caption" in unsure["doubt"]
+    assert "only validated for a single reference image" in unsure["confidence_unavailable"]
 
 
 def test_a_filter_and_the_reference_itself(client: TestClient) -> None:
@@ -85,7 +85,7 @@ def test_an_upload_is_searched_with_as_the_file_is(client: TestClient, live: Liv
 
 
 def test_an_upload_that_was_dropped_is_said_to_be(client: TestClient) -> None:
-    assert "send it again" in detail(client, 404, uploads=["0" * 64], caption="is red")
+    assert "upload it again" in detail(client, 404, uploads=["0" * 64], caption="is red")
     assert client.get(f"/api/uploads/{'0' * 64}").status_code == 404
 
 
@@ -116,7 +116,7 @@ def test_what_is_no_picture_is_refused(
 
 
 def test_a_body_that_is_no_json_is_one_sentence(client: TestClient) -> None:
-    for body, said in ((b"{", "the body is no JSON: Expecting"), (b"", "Field required")):
+    for body, said in ((b"{", "the body is not valid JSON: Expecting"), (b"", "Field required")):
         headers = {"Content-Type": "application/json"}
         answer = client.post("/api/search", content=body, headers=headers)
         assert answer.status_code == 422
@@ -126,13 +126,13 @@ def test_a_body_that_is_no_json_is_one_sentence(client: TestClient) -> None:
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        ({}, "a picture, a caption or both"),
-        ({"caption": " "}, "a picture, a caption or both"),
-        ({"references": ["nothing"]}, "nothing is not a picture of the index"),
-        ({"references": ["../../etc/passwd"]}, "not a picture of the index"),
+        ({}, "the query is empty"),
+        ({"caption": " "}, "the query is empty"),
+        ({"references": ["nothing"]}, "the index has no image nothing"),
+        ({"references": ["../../etc/passwd"]}, "the index has no image"),
         ({"uploads": ["../index.json"]}, "uploads.0: String should match"),
         ({"caption": "red", "where": "price <"}, "filter, character 8"),
-        ({"caption": "red", "where": "size = 3"}, "no attribute size"),
+        ({"caption": "red", "where": "size = 3"}, "unknown attribute size"),
         ({"caption": "red", "k": 0}, "k: Input should be greater"),
         ({"caption": "red", "k": 1001}, "k: Input should be less"),
         ({"caption": "x" * 1001}, "caption: String should have at most 1000"),
@@ -163,16 +163,16 @@ def test_a_body_that_is_no_json(client: TestClient) -> None:
 
 def test_pictures_are_shown_by_id_alone(client: TestClient, live: Live) -> None:
     for name in ("shop/01", HOSTILE):
-        shown = client.get("/api/picture", params={"id": name})
+        shown = client.get("/api/image", params={"id": name})
         assert shown.content == live.now.searcher.index.thumbnail(name)
         assert shown.headers["content-type"] == "image/jpeg"
     for name in ("../index.json", "/etc/passwd", "shop", "shop/01\0"):
-        assert client.get("/api/picture", params={"id": name}).status_code == 404
+        assert client.get("/api/image", params={"id": name}).status_code == 404
 
 
 def test_the_index_says_what_can_be_asked_for(client: TestClient) -> None:
     about = client.get("/api/index").json()
-    assert about["pictures"] == 40
+    assert about["images"] == 40
     assert about["filters"] == [
         {"kind": "text", "attribute": "colour", "values": ["blue", "green", "red"]},
         {"kind": "number", "attribute": "price", "low": 0.5, "high": 39.5},
@@ -221,7 +221,7 @@ def test_feedback_that_cannot_be_written_is_said_so(client: TestClient, answers:
     answers.touch()
     failed = client.post("/api/feedback", json=given)
     assert failed.status_code == 507
-    assert "could not be kept" in failed.json()["detail"]
+    assert "could not be stored" in failed.json()["detail"]
 
 
 def test_a_fault_of_the_service_is_one_sentence_without_its_inside(
@@ -235,7 +235,7 @@ def test_a_fault_of_the_service_is_one_sentence_without_its_inside(
     with TestClient(app, "http://127.0.0.1", raise_server_exceptions=False) as client:
         failed = client.post("/api/search", json={"caption": "red"})
     assert failed.status_code == 500
-    assert failed.json() == {"detail": "the service failed; its log says why"}
+    assert failed.json() == {"detail": "internal error; see the log of the service"}
     assert all(failed.headers[name] == value for name, value in HEADERS.items())
 
 
@@ -251,10 +251,10 @@ def test_the_figures(client: TestClient) -> None:
         'rau_requests_total{route="other",status="404"} 1.0',
         'rau_requests_total{route="/api/uploads/{name}",status="404"} 1.0',
         'rau_request_seconds_count{route="/api/search"} 2.0',
-        "rau_index_pictures 40.0",
+        "rau_index_images 40.0",
     ):
         assert line in text
-    assert client.get("/api/health").json() == {"pictures": 40, "stale": False}
+    assert client.get("/api/health").json() == {"images": 40, "stale": False}
 
 
 def test_every_route_is_documented(client: TestClient) -> None:
@@ -264,7 +264,7 @@ def test_every_route_is_documented(client: TestClient) -> None:
         "/api/search",
         "/api/uploads",
         "/api/uploads/{name}",
-        "/api/picture",
+        "/api/image",
         "/api/feedback",
         "/api/health",
         "/api/metrics",
@@ -282,7 +282,7 @@ def test_the_page_and_all_its_files_are_its_own(client: TestClient) -> None:
     assert "onclick" not in page
 
 
-@pytest.mark.parametrize("path", ["/", "/api/index", "/nowhere", "/api/picture?id=x", "/page.js"])
+@pytest.mark.parametrize("path", ["/", "/api/index", "/nowhere", "/api/image?id=x", "/page.js"])
 def test_every_response_has_the_headers(client: TestClient, path: str) -> None:
     headers = client.get(path).headers
     for name, value in HEADERS.items():

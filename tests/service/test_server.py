@@ -157,9 +157,9 @@ def test_it_serves_and_ends_with_a_signal(index: Path, tmp_path: Path, number: i
     )
     assert process.stdout is not None
     line = process.stdout.readline()
-    match = re.match(r"(http://127\.0\.0\.1:\d+) searches ", line)
+    match = re.search(r" at (http://127\.0\.0\.1:\d+);", line)
     assert match, line + process.communicate()[1]
-    assert process.stdout.readline().startswith("warning: no data set reads answers from ")
+    assert process.stdout.readline().startswith("warning: no data set reads feedback from ")
     assert search(match[1]) == 200
     with connected(match[1], b"GET / HT"):
         process.send_signal(number)
@@ -175,12 +175,12 @@ def test_names_that_it_goes_by() -> None:
         "search.example",
     ]
     assert socket.gethostname() in server.names("0.0.0.0", [])
-    with pytest.raises(UserError, match="no address"):
+    with pytest.raises(UserError, match="not an address"):
         server.is_loopback("no.such.host.invalid")
     for host in ("300.1.1.1", "no.such.host.invalid", "192.0.2.1", "a..b", "a\udcff"):
         with pytest.raises(UserError, match=f"--host {re.escape(host)} is no address of this mach"):
             server.listen(host, 0)
-    with pytest.raises(UserError, match="no address"):
+    with pytest.raises(UserError, match="not an address"):
         server.is_loopback("a\udcff")
 
 
@@ -188,10 +188,10 @@ def test_names_that_it_goes_by() -> None:
     ("arguments", "said"),
     [
         (("--host", "0.0.0.0", "--feedback", "f"), "give --token-file"),
-        (("--token-file", "short"), "16 or more"),
+        (("--token-file", "short"), "at least 16"),
         (("--token-file", "nowhere"), "nowhere is missing"),
         (("--index", "nowhere"), "nowhere is not an index"),
-        (("--feedback", "short"), "name another"),
+        (("--feedback", "short"), "choose another"),
         (("--port", "70000"), "65535"),
     ],
 )
@@ -207,7 +207,7 @@ def test_a_wrong_command_is_one_line(
     ("written", "said"),
     [
         (b"a-token-of-some-length\n", None),
-        (b"secret\n", "16 or more"),
+        (b"secret\n", "at least 16"),
         (b"x" * 50_000, "larger than 1024 bytes; write a token to it"),
     ],
 )

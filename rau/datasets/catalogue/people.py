@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rau.datasets.catalogue import sheet
 from rau.datasets.catalogue.columns import FALSE, TRUE
-from rau.datasets.catalogue.products import Products, picture_place
+from rau.datasets.catalogue.products import Products, image_place
 from rau.datasets.locate import stem
 from rau.errors import UserError
 
@@ -82,12 +82,12 @@ def read(root: Path, products: Products) -> Requests:
 
 
 def _names(products: Products) -> dict[str, int]:
-    """Products by all that may name them: their ids, their pictures' ids and paths.
+    """Products by all that may name them: their ids, their images' ids and paths.
 
-    Paths without their suffix count where one product alone has such pictures.
+    Paths without their suffix count where one product alone has such images.
     """
-    rows = {name: row for row, own in enumerate(products.pictures) for name in own}
-    paths = {path: rows[picture] for picture, path in products.places.items()}
+    rows = {name: row for row, own in enumerate(products.images) for name in own}
+    paths = {path: rows[image] for image, path in products.places.items()}
     stems = {(stem(path), row) for path, row in paths.items()}
     count = Counter(name for name, _ in stems)
     alone = {name: row for name, row in stems if count[name] == 1}
@@ -136,6 +136,6 @@ def _row(name: str, named: Mapping[str, int], root: Path) -> int:
     if name in named:
         return named[name]
     try:
-        return named.get(picture_place(root, name, ""), -1)
+        return named.get(image_place(root, name, ""), -1)
     except UserError:
         return -1

@@ -30,8 +30,8 @@ class Products:
     Attributes:
         path: the table.
         ids, categories: (P,).
-        pictures: of each product, the ids of its pictures, its main one first.
-        places: of each picture, its path under the folder, as the table writes it.
+        images: of each product, the ids of its images, its main one first.
+        places: of each image, its path under the folder, as the table writes it.
         cells: of each column but `image`, `id` and `category`, what it says of each product, (P,).
         attributes: columns that distinguish products.
         unused: why another column is not an attribute, by its name.
@@ -41,7 +41,7 @@ class Products:
     path: Path
     ids: list[str]
     categories: list[str]
-    pictures: list[list[str]]
+    images: list[list[str]]
     places: dict[str, str]
     cells: dict[str, list[str | None]] = field(default_factory=dict)
     attributes: list[Attribute] = field(default_factory=list)
@@ -59,12 +59,12 @@ class Products:
 
 
 def unnamed(root: Path, products: Products) -> list[str]:
-    """A note of the pictures below a folder that no row of its table names; none where all are."""
+    """A note of the images below a folder that no row of its table names; none where all are."""
     found = left_over(root, products.places.values())
     if not found:
         return []
     return [
-        f"{len(found):,} pictures of the folder are in no row of {products.path.name}, the first: "
+        f"{len(found):,} images of the folder are in no row of {products.path.name}, the first: "
         f"{as_text(found[0])}"
     ]
 
@@ -72,11 +72,11 @@ def unnamed(root: Path, products: Products) -> list[str]:
 def read(root: Path) -> Products:
     """Read the product table of a folder.
 
-    A product has a row for each of its pictures, or a row with a list of them; what a cell does not
+    A product has a row for each of its images, or a row with a list of them; what a cell does not
     say may stand in another row of the product.
 
     Raises:
-        UserError: no table or two, no column `image`, a picture that lies outside the folder or
+        UserError: no table or two, no column `image`, an image that lies outside the folder or
             stands twice, an id that cannot be one, rows of a product that contradict each other.
     """
     found = [root / name for name in NAMES if (root / name).is_file()]
@@ -87,13 +87,13 @@ def read(root: Path) -> Products:
         )
     table = sheet.read(found[0])
     image, own, category = table.need(IMAGE), table.find(ID), table.find(CATEGORY)
-    pictures = _pictures(root, table, image)
-    product, ids = _rows(table, own, pictures)
+    images = _images(root, table, image)
+    product, ids = _rows(table, own, images)
     names, notes = _categories(table, category, product, len(ids))
     of_product: list[list[str]] = [[] for _ in ids]
     places: dict[str, str] = {}
-    for row, paths in pictures.items():
-        _name_pictures(ids[product[row]], paths, of_product[product[row]], places, table.where(row))
+    for row, paths in images.items():
+        _name_images(ids[product[row]], paths, of_product[product[row]], places, table.where(row))
     others = [name for name in table.columns if name not in (image, own, category)]
     cells = {name: _values(table, name, product, len(ids)) for name in others}
     attributes, unused = [], {}
@@ -107,7 +107,7 @@ def read(root: Path) -> Products:
     return Products(found[0], ids, names, of_product, places, cells, attributes, unused, every)
 
 
-def _pictures(root: Path, table: sheet.Sheet, column: str) -> dict[int, list[str]]:
+def _images(root: Path, table: sheet.Sheet, column: str) -> dict[int, list[str]]:
     """Paths under the folder by row; rows that are empty are left out."""
     found: dict[int, list[str]] = {}
     first: dict[str, int] = {}
@@ -118,7 +118,7 @@ def _pictures(root: Path, table: sheet.Sheet, column: str) -> dict[int, list[str
             if not any(table.columns[name][row].is_valid for name in others):
                 continue
             raise UserError(f"{where}: no image; name one or remove the row")
-        found[row] = [picture_place(root, one.strip(), where) for one in cell.split(sheet.LIST)]
+        found[row] = [image_place(root, one.strip(), where) for one in cell.split(sheet.LIST)]
         for place in found[row]:
             if (other := first.setdefault(place, row)) != row or found[row].count(place) > 1:
                 raise UserError(
@@ -129,8 +129,8 @@ def _pictures(root: Path, table: sheet.Sheet, column: str) -> dict[int, list[str
     return found
 
 
-def picture_place(root: Path, path: str, where: str) -> str:
-    """A picture's path under the folder, as POSIX writes it.
+def image_place(root: Path, path: str, where: str) -> str:
+    """An image's path under the folder, as POSIX writes it.
 
     Raises:
         UserError: beginning with `where`, when it is an address or lies outside of the folder.
@@ -150,14 +150,14 @@ def picture_place(root: Path, path: str, where: str) -> str:
 
 
 def _rows(
-    table: sheet.Sheet, column: str | None, pictures: Mapping[int, list[str]]
+    table: sheet.Sheet, column: str | None, images: Mapping[int, list[str]]
 ) -> tuple[list[int], list[str]]:
     """The product of each row, -1 where the row is empty, and the products' ids."""
     product = [-1] * len(table)
     ids: dict[str, int] = {}
     given = table.cells(column) if column is not None else [None] * len(table)
-    named = Counter(name for paths in pictures.values() for name in {paths[0], stem(paths[0])})
-    for row, paths in pictures.items():
+    named = Counter(name for paths in images.values() for name in {paths[0], stem(paths[0])})
+    for row, paths in images.items():
         name = given[row]
         if column is not None and name is None:
             raise UserError(
@@ -173,10 +173,10 @@ def _rows(
     return product, list(ids)
 
 
-def _name_pictures(
+def _name_images(
     product: str, paths: Sequence[str], own: list[str], places: dict[str, str], where: str
 ) -> None:
-    """Add pictures of a product: the first has the product's id, others a number too."""
+    """Add images of a product: the first has the product's id, others a number too."""
     for path in paths:
         name = f"{product}#{len(own) + 1}" if own else product
         if name in places:

@@ -71,24 +71,24 @@ class Catalogue:
     def _query(
         self, name: str, reference: int, target: int, caption: str, answers: list[int]
     ) -> QueryRow:
-        """Between the first pictures of both; every picture of an answer is right."""
-        pictures = self.products.pictures
+        """Between the first images of both; every image of an answer is right."""
+        images = self.products.images
         return {
             "query_id": name,
             "split": triplets.SPLITS[int(self.val[target])],
             "category": self.products.categories[target],
-            "reference_id": pictures[reference][0],
-            "target_id": pictures[target][0],
+            "reference_id": images[reference][0],
+            "target_id": images[target][0],
             "captions": [caption],
             "members": None,
-            "relevant": [picture for row in answers for picture in pictures[row]],
+            "relevant": [image for row in answers for image in images[row]],
         }
 
     def annotations(self) -> Annotations:
-        """Images, queries and galleries; val's gallery has all of a category's val pictures."""
+        """Images, queries and galleries; val's gallery has all of a category's val images."""
         splits = {
             (part.category, part.split): [
-                picture for row in part.rows.tolist() for picture in self.products.pictures[row]
+                image for row in part.rows.tolist() for image in self.products.images[row]
             ]
             for part in self.parts
             if len(part.rows)

@@ -207,4 +207,6 @@ def _as_text(path: Path, name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 def _check_rows(path: Path, rows: int) -> None:
     if rows > MAX_ROWS:
-        raise UserError(f"{path} has {rows:,} rows, {MAX_ROWS:,} are the most; split the catalogue")
+        raise UserError(
+            f"{path} has {rows:,} rows, at most {MAX_ROWS:,} are allowed; split the catalogue"
+        )

@@ -1,7 +1,7 @@
 """Queries drawn from the differences between products of one category and split.
 
 Products are put into pools of near ones, and reference and target share a pool: a holdout that is
-carved by picture then follows the pools and loses few queries. Pools differ in which attributes
+carved by image then follows the pools and loses few queries. Pools differ in which attributes
 vary within them.
 """
 

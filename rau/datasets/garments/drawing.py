@@ -1,4 +1,4 @@
-"""Pictures of garments: one garment under random placement, light, background and noise."""
+"""Images of garments: one garment under random placement, light, background and noise."""
 
 import cmath
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ Field = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Nuisance:
-    """Everything in a picture that no caption mentions."""
+    """Everything in an image that no caption mentions."""
 
     zoom: float
     turn: float
@@ -74,7 +74,7 @@ def _shading(frame: Frame, nuisance: Nuisance, size: int) -> tuple[Field, Field]
 
 
 def draw(garment: Garment, size: int, rng: np.random.Generator) -> Image.Image:
-    """Draw `garment` as an RGB picture of `size` × `size` pixels; `rng` gives all that varies."""
+    """Draw `garment` as an RGB image of `size` × `size` pixels; `rng` gives all that varies."""
     nuisance = Nuisance.sample(rng)
     outlines = shape(garment, nuisance.arm)
     side = SUPERSAMPLE * size

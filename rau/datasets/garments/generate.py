@@ -1,4 +1,4 @@
-"""The data set on disk, in FashionIQ's layout, and pictures for training an encoder.
+"""The data set on disk, in FashionIQ's layout, and images for training an encoder.
 
 Images come in pools of similar garments, and reference and target of a query share a pool: a
 holdout split by image then follows the pools and loses no query.
@@ -45,7 +45,7 @@ POOL_ATTRIBUTES = 5
 CHUNK = 64
 QUALITY = 88
 # First words of the seeds: no two purposes share a random stream.
-POOLS, PICTURES, PAIRS = 0, 1, 2
+POOLS, IMAGES, PAIRS = 0, 1, 2
 
 
 @dataclass(frozen=True)
@@ -163,8 +163,8 @@ def _write_annotations(root: Path, parts: Sequence[Part]) -> None:
 
 def _draw_file(size: int, garment: Garment, path: Path, seed: Sequence[int]) -> None:
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    picture = draw(garment, size, np.random.default_rng(seed))
-    picture.save(temporary, "JPEG", quality=QUALITY)
+    image = draw(garment, size, np.random.default_rng(seed))
+    image.save(temporary, "JPEG", quality=QUALITY)
     temporary.replace(path)
 
 
@@ -216,13 +216,13 @@ def generate(root: Path, spec: GarmentsParams, workers: int = 2) -> None:
 def draw_files(
     spec: GarmentsParams, parts: Sequence[Part], folders: Sequence[Path], workers: int
 ) -> None:
-    """Draw the pictures of each part in a folder of its own, `<id>.jpg`; existing ones stay."""
+    """Draw the images of each part in a folder of its own, `<id>.jpg`; existing ones stay."""
     for folder in dict.fromkeys(folders):
         folder.mkdir(parents=True, exist_ok=True)
         for old in abandoned(folder.glob("*.tmp")):
             old.unlink(missing_ok=True)
     jobs = [
-        (garment, path, (PICTURES, spec.seed, s, row))
+        (garment, path, (IMAGES, spec.seed, s, row))
         for s, (part, folder) in enumerate(zip(parts, folders, strict=True))
         for row, (garment, name) in enumerate(zip(part.garments, part.ids, strict=True))
         if not (path := folder / f"{name}.jpg").exists()
@@ -234,8 +234,8 @@ def draw_files(
 def draw_pairs(
     count: int, size: int, seed: int, workers: int = 2
 ) -> tuple[NDArray[np.uint8], list[str]]:
-    """Pictures (count, size, size, 3) and their captions, from a random stream of their own."""
+    """Images (count, size, size, 3) and their captions, from a random stream of their own."""
     jobs = [(index,) for index in range(count)]
     pairs = _map(partial(_draw_pair, size, seed), jobs, workers, "draw pairs")
-    pictures, captions = zip(*pairs, strict=True)
-    return np.stack(pictures), list(captions)
+    images, captions = zip(*pairs, strict=True)
+    return np.stack(images), list(captions)

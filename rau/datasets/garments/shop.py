@@ -1,4 +1,4 @@
-"""The same garments as a shop has them: pictures in a folder a category, and a product table."""
+"""The same garments as a shop has them: images in a folder a category, and a product table."""
 
 import csv
 import io

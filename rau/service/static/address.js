@@ -4,7 +4,7 @@ export const NEUTRAL = 50;
 export const PAGE = 24;
 
 // words: share of the words in percent. filters: by attribute a list of values for choices and
-// flags, { least, most } for numbers. anyCategory: look at more than the picture's own category.
+// flags, { least, most } for numbers. anyCategory: look at more than the image's own category.
 export const NOTHING = Object.freeze({
   reference: "",
   upload: "",
@@ -35,7 +35,7 @@ export function read(search, known) {
     }
   }
   return {
-    reference: given.get("picture") ?? "",
+    reference: given.get("image") ?? "",
     upload: given.get("upload") ?? "",
     caption: given.get("caption") ?? "",
     without: given.get("without") ?? "",
@@ -49,7 +49,7 @@ export function read(search, known) {
 export function write(asked) {
   const given = new URLSearchParams();
   const say = (key, value, silent) => value !== silent && given.append(key, value);
-  say("picture", asked.reference, "");
+  say("image", asked.reference, "");
   say("upload", asked.upload, "");
   say("caption", asked.caption, "");
   say("without", asked.without, "");

@@ -38,7 +38,7 @@ function post(path, value, more = {}) {
 
 export const index = () => call("/api/index");
 export const search = (query, signal) => post("/api/search", query, { signal });
-export const picture = (id) => `/api/picture?id=${encodeURIComponent(id)}`;
+export const imageUrl = (id) => `/api/image?id=${encodeURIComponent(id)}`;
 export const uploaded = (id) => `/api/uploads/${encodeURIComponent(id)}`;
 
 export function upload(blob, signal) {

@@ -3,7 +3,7 @@
 import * as api from "./api.js";
 import { NOTHING, PAGE, isEmpty, read, request, write } from "./address.js";
 import { build } from "./filters.js";
-import { again, send } from "./pictures.js";
+import { again, send } from "./images.js";
 import { DRAGGED, card, confidence, example, turn } from "./results.js";
 
 const MOST = 1000;
@@ -16,7 +16,7 @@ const at = (id) => document.getElementById(id);
 const form = at("query");
 const answers = new Map();
 let index, filters, shown, running;
-// A picture that is on its way; `meant` once a search is asked for meanwhile.
+// An image that is on its way; `meant` once a search is asked for meanwhile.
 let sending;
 
 // ---- what is asked for
@@ -31,14 +31,14 @@ function asked() {
   };
 }
 
-const hasPicture = (query) => Boolean(query.reference || query.upload);
-const samePicture = (a, b) => a.reference === b.reference && a.upload === b.upload;
+const hasImage = (query) => Boolean(query.reference || query.upload);
+const sameImage = (a, b) => a.reference === b.reference && a.upload === b.upload;
 
-// Goes to a query. Another picture or another caption is a turn of its own, to which "back" leads;
+// Goes to a query. Another image or another caption is a turn of its own, to which "back" leads;
 // everything else changes the turn.
 function go(query, trail = history.state?.trail ?? []) {
   const now = read(location.search, index.filters);
-  const refined = samePicture(now, query) && (now.caption === query.caption || !now.caption);
+  const refined = sameImage(now, query) && (now.caption === query.caption || !now.caption);
   if (refined && !isEmpty(now)) history.replaceState({ trail }, "", write(query));
   else {
     const before = isEmpty(now) ? trail : [...trail, write(now)].slice(-TURNS);
@@ -48,7 +48,7 @@ function go(query, trail = history.state?.trail ?? []) {
 }
 
 function submit() {
-  // The search follows when the picture is there.
+  // The search follows when the image is there.
   if (sending) sending.meant = true;
   else go({ ...asked(), count: PAGE });
   // Where all stands in one column, the results would be out of sight.
@@ -68,8 +68,8 @@ async function searchWith(blob) {
   await attempt(async (signal) => {
     const upload = await send(blob, signal);
     const { filters, caption } = asked();
-    // What was typed already is meant for this picture.
-    const typed = own.meant || !hasPicture(read(location.search, index.filters)) ? caption : "";
+    // What was typed already is meant for this image.
+    const typed = own.meant || !hasImage(read(location.search, index.filters)) ? caption : "";
     go({ ...NOTHING, upload, caption: typed, filters });
   });
   if (sending === own) sending = undefined;
@@ -78,12 +78,12 @@ async function searchWith(blob) {
 // ---- what is shown
 
 function showQuery(query) {
-  const source = pictureOf(query);
+  const source = imageOf(query);
   at("reference").hidden = at("remove").hidden = !source;
   if (source) at("reference").src = source;
-  at("reference").alt = query.reference ? `Picture ${query.reference}` : "Your picture";
+  at("reference").alt = query.reference ? `Image ${query.reference}` : "Your image";
   at("well").classList.toggle("filled", Boolean(source));
-  at("choose").querySelector(".wide").textContent = source ? "Another" : "Choose a picture";
+  at("choose").querySelector(".wide").textContent = source ? "Change" : "Choose an image";
   at("ask").textContent = source ? "What should be different?" : "What are you looking for?";
   at("caption").placeholder = source ? "is red and has long sleeves" : "a red dress with long sleeves";
   at("caption").value = query.caption;
@@ -100,15 +100,15 @@ function showQuery(query) {
 
 function showShare() {
   const words = Number(at("words").value);
-  const both = at("caption").value.trim() && hasPicture(read(location.search, index.filters));
+  const both = at("caption").value.trim() && hasImage(read(location.search, index.filters));
   at("words").disabled = !both;
   at("words").ariaValueText = words === 50 ? "as trained" : `${words} percent words`;
   at("share").textContent = !both || words === 50 ? "" : `${words} % words`;
   at("balance").classList.toggle("off", !both);
 }
 
-function pictureOf(query) {
-  if (query.reference) return api.picture(query.reference);
+function imageOf(query) {
+  if (query.reference) return api.imageUrl(query.reference);
   return query.upload ? api.uploaded(query.upload) : "";
 }
 
@@ -116,7 +116,7 @@ function showTrail() {
   const trail = history.state?.trail ?? [];
   const turns = trail.map((address, place) => {
     const query = read(new URL(address, location).search, index.filters);
-    return turn(query, address, pictureOf(query), () => {
+    return turn(query, address, imageOf(query), () => {
       history.pushState({ trail: trail.slice(0, place) }, "", address);
       show();
     });
@@ -125,7 +125,7 @@ function showTrail() {
   at("trail").firstElementChild.replaceChildren(...turns);
 }
 
-// What can be learned from: a picture of the catalogue and words.
+// Feedback needs an image of the catalogue and words.
 const teaches = (query) => index.feedback && query.reference && query.caption.trim();
 const pair = (query, id) => JSON.stringify([query.reference, query.caption.trim(), id]);
 
@@ -137,33 +137,33 @@ function showHits(query, hits) {
   const none = !hits.length && Object.keys(query.filters).length > 0;
   at("unfilter").hidden = !none;
   at("status").textContent = hits.length
-    ? `${hits.length} picture${hits.length > 1 ? "s" : ""}, best first`
+    ? `${hits.length} image${hits.length > 1 ? "s" : ""}, best first`
     : "Nothing found";
-  at("note").textContent = none ? "No picture passes the filters." : hint(query);
+  at("note").textContent = none ? "No image passes the filters." : hint(query);
   at("further").hidden = hits.length < query.count || query.count >= MOST;
 }
 
-// The picture's category, or that there is no such limit, as a chip whose removal is the other one.
-function showAmong(query, { category, pictures, anywhere }) {
-  at("among").hidden = category === null && !query.anyCategory;
-  at("count").textContent = pictures.toLocaleString();
+// The image's category, or that there is no such limit, as a chip whose removal is the other one.
+function showSearched(query, { category, images, images_any_category: all }) {
+  at("searched").hidden = category === null && !query.anyCategory;
+  at("count").textContent = images.toLocaleString();
   at("kept").firstElementChild.textContent = category ?? "any category";
   at("kept").ariaLabel = query.anyCategory
-    ? "Search the picture's own category only"
-    : `Search all ${anywhere.toLocaleString()} pictures`;
+    ? "Search only the image's category"
+    : `Search all ${all.toLocaleString()} images`;
 }
 
 function hint(query) {
   if (!index.feedback || teaches(query)) return "";
-  if (query.upload) return "Answers can be given once you search from a picture of the catalogue.";
-  return query.reference ? "Say what should be different, and tell which pictures were meant." : "";
+  if (query.upload) return "To give feedback, search from an image of the catalogue.";
+  return query.reference ? "To give feedback, say what should be different." : "";
 }
 
 function showStart() {
   at("hits").replaceChildren(...index.examples.map((id) => example(id, searchFrom)));
-  at("status").textContent = "Show a picture, say what should be different";
-  at("note").textContent = "Start with a picture of your own, with words, or from one of these.";
-  at("further").hidden = at("unfilter").hidden = at("among").hidden = true;
+  at("status").textContent = "Choose an image and say what should be different";
+  at("note").textContent = "Start with your own image, with words, or with one of these images.";
+  at("further").hidden = at("unfilter").hidden = at("searched").hidden = true;
   at("sure").replaceChildren();
 }
 
@@ -182,7 +182,7 @@ async function show() {
   await attempt(async (signal) => {
     const answer = await found(query, signal);
     showHits(query, answer.hits);
-    showAmong(query, answer.among);
+    showSearched(query, answer.searched);
     at("sure").replaceChildren(...(answer.hits.length ? confidence(answer) : []));
   });
 }
@@ -195,7 +195,7 @@ async function found(query, signal) {
     const gone = error.status === 404 && query.upload;
     if (!gone) throw error;
     if (!(await again(query.upload, signal))) {
-      throw new api.Failure("Your picture is no longer held here: choose it again.");
+      throw new api.Failure("Your image is no longer stored here; choose it again.");
     }
     at("reference").src = `${api.uploaded(query.upload)}?again`;
     return api.search(body, signal);
@@ -209,7 +209,7 @@ function busy(is) {
   at("results").ariaBusy = String(is);
 }
 
-// The newest work alone counts: it ends what ran before.
+// Only the newest work counts: it ends what ran before.
 async function attempt(work) {
   running?.abort();
   const own = (running = new AbortController());
@@ -254,8 +254,8 @@ async function keep(query, hit, accepted) {
   yes.ariaPressed = String(accepted);
   no.ariaPressed = String(!accepted);
   at("note").textContent = accepted
-    ? "Kept: this is what you meant."
-    : "Kept: for this picture and these words it no longer counts as a right answer.";
+    ? "Saved: this is what you meant."
+    : "Saved: it does not match this image and these words.";
 }
 
 // Asks for the token; whether one was given.
@@ -321,7 +321,7 @@ function listen() {
     event.preventDefault();
     at("caption").focus();
   });
-  listenToPictures();
+  listenToImages();
 }
 
 // A change of the slider or a filter shows at once, where there is something to search for.
@@ -329,7 +329,7 @@ function refine() {
   if (!isEmpty(asked())) go({ ...asked(), count: PAGE });
 }
 
-function listenToPictures() {
+function listenToImages() {
   document.addEventListener("paste", (event) => {
     const file = [...event.clipboardData.files].find((one) => one.type.startsWith("image/"));
     if (!file) return;
@@ -359,7 +359,7 @@ function listenToPictures() {
 async function start() {
   await attempt(async () => {
     index = await api.index();
-    at("size").textContent = `${index.pictures.toLocaleString()} pictures`;
+    at("size").textContent = `${index.images.toLocaleString()} images`;
     filters = build(at("filters"), index.filters);
     listen();
     await show();

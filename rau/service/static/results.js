@@ -1,6 +1,6 @@
-// Pictures as cards. Text is only ever set as text.
+// Images as cards. Text is only ever set as text.
 
-import { picture } from "./api.js";
+import { imageUrl } from "./api.js";
 
 const ICONS = {
   from: "M10.5 17a6.5 6.5 0 1 1 0-13 6.5 6.5 0 0 1 0 13zm5-1.5L20 20",
@@ -26,12 +26,12 @@ function icon(name) {
   return svg;
 }
 
-// What a picture is dragged as, from a card to the query.
-export const DRAGGED = "application/x-rau-picture";
+// MIME type of an image that is dragged from a card to the query.
+export const DRAGGED = "application/x-rau-image";
 
 // `named` where no other control of the card does the same.
 function image(id, from, named) {
-  const img = make("img", { src: picture(id), alt: "", loading: "lazy", width: 256, height: 256 });
+  const img = make("img", { src: imageUrl(id), alt: "", loading: "lazy", width: 256, height: 256 });
   img.addEventListener("error", () => img.classList.add("missing"));
   img.addEventListener("dragstart", (event) => event.dataTransfer.setData(DRAGGED, id));
   const button = make("button", { type: "button", className: "view" }, img);
@@ -68,7 +68,7 @@ function answers(hit, said, answer) {
     row.append(button);
   };
   choose(true, "yes", "What I meant", "This is what I meant");
-  choose(false, "no", "Not this", "Not this: no right answer to these words");
+  choose(false, "no", "Not this", "Not this: it does not match the words");
   return row;
 }
 
@@ -96,21 +96,23 @@ export function card(hit, place, said, from, answer) {
 
 const percent = (share) => `${Math.round(100 * share)} %`;
 
-// How sure an answer is, in words.
-export function confidence({ confidence: sure, doubt }) {
-  if (!sure) return [`Confidence is not known: ${doubt}.`];
-  const all = Object.entries(sure.within).map(([k, share]) => `first ${k}: ${percent(share)}`);
-  const among = make("b", { title: all.join(", ") }, percent(sure.within[10]));
-  const enough = sure.enough
-    ? `; the first ${sure.enough} hold it with 90 %.`
-    : "; no short list holds it with 90 %.";
-  return [among, " that what you want is among the first 10", enough];
+// The confidence of an answer, or why it has none, in words.
+export function confidence({ confidence: made, confidence_unavailable: reason }) {
+  if (!made) return [`No confidence: ${reason}.`];
+  const at = made.probability_at_k;
+  const all = Object.entries(at).map(([k, share]) => `first ${k}: ${percent(share)}`);
+  const atTen = make("b", { title: all.join(", ") }, percent(at[10]));
+  const size = made.prediction_set_size;
+  const shortest = size
+    ? `; the first ${size} contain it with 90 %.`
+    : "; no short list reaches 90 %.";
+  return [atTen, " that the first 10 contain what you are looking for", shortest];
 }
 
-// One earlier turn: its picture and words, as a link back to it.
+// One earlier turn: its image and words, as a link back to it.
 export function turn(asked, address, source, go) {
   const link = make("a", { href: address });
-  if (source) link.append(make("img", { src: source, alt: "picture", width: 40, height: 40 }));
+  if (source) link.append(make("img", { src: source, alt: "image", width: 40, height: 40 }));
   if (asked.caption) link.append(make("span", {}, asked.caption));
   link.addEventListener("click", (event) => {
     if (event.ctrlKey || event.metaKey || event.shiftKey) return;

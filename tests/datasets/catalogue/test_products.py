@@ -30,7 +30,7 @@ def test_products_and_their_pictures(tmp_path: Path) -> None:
     )
     assert found.ids == ["A", "B"]
     assert found.categories == ["Tees Tops", "other"]
-    assert found.pictures == [["A", "A#2"], ["B", "B#2", "B#3"]]
+    assert found.images == [["A", "A#2"], ["B", "B#2", "B#3"]]
     assert found.places == {
         "A": "a.jpg",
         "A#2": "d.jpg",

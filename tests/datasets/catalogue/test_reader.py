@@ -147,7 +147,7 @@ def test_products_are_on_one_side(tmp_path: Path) -> None:
     annotations = found.annotations()
     side = {name: split for (_, split), ids in annotations.splits.items() for name in ids}
     assert len(side) == len(table)
-    product = {picture: row for row, own in enumerate(found.products.pictures) for picture in own}
+    product = {picture: row for row, own in enumerate(found.products.images) for picture in own}
     sides = defaultdict(set)
     for picture, split in side.items():
         sides[product[picture]].add(split)
@@ -158,7 +158,7 @@ def test_products_are_on_one_side(tmp_path: Path) -> None:
         answers = query["relevant"]
         assert answers is not None
         # Every picture of an answer is right, none of the reference.
-        assert set(found.products.pictures[product[target]]) <= set(answers)
+        assert set(found.products.images[product[target]]) <= set(answers)
         assert product[reference] not in {product[name] for name in answers}
         assert all(side[name] == query["split"] for name in answers)
     for category in ("toy", "sign"):
@@ -174,7 +174,7 @@ def test_the_holdout_shares_no_product_with_the_rest(tmp_path: Path) -> None:
     found = read(tmp_path, table)
     train = [q for q in found.annotations().queries if q["split"] == "train"]
     split = carve([Edge(q["category"], *ends(q)) for q in train], 0.1, 0)
-    product = {picture: row for row, own in enumerate(found.products.pictures) for picture in own}
+    product = {picture: row for row, own in enumerate(found.products.images) for picture in own}
     sides = [
         {product[end] for row in part for end in ends(train[row])}
         for part in (split.train, split.holdout)

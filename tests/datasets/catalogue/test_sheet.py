@@ -97,7 +97,7 @@ def test_sizes_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     pq.write_table(pa.table({"image": ["a.jpg", "b.jpg"]}), tmp_path / "t.parquet")
     monkeypatch.setattr(sheet, "MAX_ROWS", 1)
     for name in ("products.csv", "t.parquet"):
-        with pytest.raises(UserError, match="2 rows, 1 are the most"):
+        with pytest.raises(UserError, match="2 rows, at most 1 are allowed"):
             sheet.read(tmp_path / name)
     monkeypatch.setattr(sheet, "MAX_UNPACKED", 1)
     monkeypatch.setattr(sheet, "MAX_BYTES", 1)
@@ -140,5 +140,5 @@ def test_parquet_of_any_types(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="column 'x' contains struct"):
         sheet.read(tmp_path / "t.parquet")
     (tmp_path / "t.parquet").write_bytes(b"PAR1")
-    with pytest.raises(UserError, match="not a whole Parquet file"):
+    with pytest.raises(UserError, match="not a complete Parquet file"):
         sheet.read(tmp_path / "t.parquet")

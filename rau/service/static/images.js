@@ -1,4 +1,4 @@
-// Pictures of the user's own on their way to the service.
+// Images of the user's own on their way to the service.
 
 import { Failure, upload } from "./api.js";
 
@@ -6,7 +6,7 @@ import { Failure, upload } from "./api.js";
 const MOST_BYTES = 20 * 2 ** 20;
 // Longer sides are scaled down to this: more than any encoder sees.
 const LONGEST = 2048;
-// What was sent, by its id: the service forgets pictures in time.
+// What was sent, by its id: the service forgets images in time.
 const sent = new Map();
 
 // A photo of a phone is sent small and upright; others as they are, to the last bit.
@@ -23,11 +23,11 @@ async function prepared(blob) {
   return new Promise((done) => canvas.toBlob((made) => done(made ?? blob), "image/jpeg", 0.95));
 }
 
-// Sends a picture; the id that it is held under.
+// Sends an image; the id that it is held under.
 export async function send(blob, signal) {
-  if (blob.type && !blob.type.startsWith("image/")) throw new Failure("This is not a picture.");
+  if (blob.type && !blob.type.startsWith("image/")) throw new Failure("This is not an image.");
   const ready = await prepared(blob);
-  if (ready.size > MOST_BYTES) throw new Failure("This picture is larger than 20 MiB.");
+  if (ready.size > MOST_BYTES) throw new Failure("This image is larger than 20 MiB.");
   const { id } = await upload(ready, signal);
   sent.set(id, ready);
   return id;
