@@ -417,7 +417,7 @@ def test_composition_of_both_sides(tmp_path: Path) -> None:
     over = "mean of R@10 and R@50 over text only (ridge map)"
     assert f"A: RAU head: {over} +12.50 [" in text
     assert "; 85.7% of what it finds, found by one modality alone" in text
-    page = Page(report.render(result, report.Pictures())).text
+    page = Page(report.render(result, report.Images())).text
     assert "found by the reference alone" in page
     assert "85.7%" in page
     # A file of one method has no single modalities.
