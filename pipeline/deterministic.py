@@ -10,8 +10,9 @@ from rau.project import workspace
 def main() -> str:
     """Write `data/models/<dataset>-deterministic/`.
 
-    With `train.start=finetuned` it starts from the composer where that has its architecture. With
-    `train.head` it is the one beside that head. Where there is none the folder says why.
+    With `train.start=finetuned` it starts from the fine-tuned composer if that has its
+    architecture. With `train.head` it is copied from that head's run. If there is none, the folder
+    contains the reason.
     """
     from rau.models.config import without_uncertainty
     from rau.training import fit

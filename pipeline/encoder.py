@@ -8,7 +8,7 @@ from rau.project import workspace
 
 
 def main() -> str:
-    """Write `data/encoder/`, trained here or taken from one of two libraries."""
+    """Write `data/encoder/`: train the encoder, or export it from one of two libraries."""
     from rau.encoders import export, label, sentence_export, small_clip
     from rau.params import SENTENCE_TRANSFORMERS
 
@@ -30,7 +30,7 @@ def main() -> str:
 
 
 def outputs() -> list[Path]:
-    """The label, and the weights where there are any."""
+    """The label, and the weights if there are any."""
     return sorted(path for path in workspace.ENCODER.rglob("*") if path.is_file())
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Inputs(NamedTuple):
-    """What is measured; `partner` is the deterministic head, None where there is none."""
+    """The inputs of the evaluation; `partner` is the deterministic head, None if there is none."""
 
     params: "Params"
     queries: "list[QueryRow]"
@@ -37,7 +37,8 @@ def main(
     shard: Annotated[
         str | None,
         typer.Option(
-            help="i/n: only count this share of evaluate.distractors; a plain run adds up"
+            help="i/n: only count shard i of n of evaluate.distractors; a run without --shard "
+            "adds the shards up"
         ),
     ] = None,
 ) -> str:
@@ -52,7 +53,7 @@ def main(
     if share is None:
         return _measure(inputs, distractors)
     if distractors is None:
-        raise UserError(f"--shard {share}: evaluate.distractors is null; nothing can be shared")
+        raise UserError(f"--shard {share}: there is nothing to divide; set evaluate.distractors")
     counted = benchmark.count_distractors(
         inputs.methods,
         inputs.queries,
@@ -63,7 +64,7 @@ def main(
         share,
     )
     return stage.Partial(
-        f"share {share}: {counted.images:,} distractors counted, {counted.skipped:,} skipped"
+        f"shard {share}: {counted.images:,} distractors counted, {counted.skipped:,} skipped"
     )
 
 
@@ -103,7 +104,7 @@ def _inputs() -> Inputs:
 
 
 def _distractors(inputs: Inputs) -> "Distractors | None":
-    """The images of `evaluate.distractors`, with a key of all files that their counts depend on."""
+    """The images of `evaluate.distractors`, with a key of all files that the counts depend on."""
     from rau.evaluation.distractors import Distractors
     from rau.files import digest, digest_files, user_path
 
@@ -129,7 +130,7 @@ def _distractors(inputs: Inputs) -> "Distractors | None":
 
 
 def _measure(inputs: Inputs, distractors: "Distractors | None") -> str:
-    """Measure all, and write it; returns the stage's line."""
+    """Evaluate and write all results; returns the stage's line."""
     from rau.evaluation import calibration, calibration_check, run, submissions
     from rau.evaluation.run_metrics import DatasetLabel
     from rau.files import digest_file, write_json, write_text

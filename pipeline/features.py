@@ -26,16 +26,16 @@ def main(
     listed: Annotated[
         Path | None,
         typer.Option(
-            "--list", help="write the needed ids and texts to this folder as JSON, and stop"
+            "--list", help="only write the needed image ids and texts to this folder, as JSON"
         ),
     ] = None,
     shard: Annotated[
         str | None,
-        typer.Option(help="i/n: encode the i-th of n shares for a later run, and stop"),
+        typer.Option(help="i/n: only encode shard i of n; a run without --shard combines them"),
     ] = None,
 ) -> str:
-    """Write `data/features/<dataset>/{images,texts}.parquet`, and `pairs.parquet` where the
-    encoder takes a picture and a text in one pass."""
+    """Write `data/features/<dataset>/{images,texts}.parquet`, and `pairs.parquet` if the encoder
+    encodes an image and a text in one pass."""
     import pyarrow as pa
 
     from rau.errors import UserError
@@ -52,12 +52,12 @@ def main(
         write_json(listed / "texts.json", texts)
         return stage.Partial(f"{len(images):,} image ids and {len(texts):,} texts: {listed}")
     if share is None:
-        # Of an encoder before, which composed.
+        # It may be left from another encoder, which composed.
         workspace.features(name, "pairs").unlink(missing_ok=True)
     if params.features.source is None:
         return _encode(params, images, queries, texts, share)
     if share is not None:
-        raise UserError("--shard: with features.source nothing is encoded; leave it out")
+        raise UserError("--shard: with features.source nothing is encoded; omit --shard")
     source = user_path(params.features.source, workspace.main_checkout(), "features.source")
     targets = {kind: workspace.features(name, kind) for kind in KINDS}
     needed = {"images": images.names, "texts": pa.array(texts, pa.string())}
@@ -66,7 +66,7 @@ def main(
 
 
 def _needed(params: "Params") -> "tuple[Images, list[QueryRow], list[str]]":
-    """The whole images, all queries, and the distinct texts of these in order."""
+    """The valid images, all queries, and the queries' distinct texts in order."""
     from rau.datasets.captions import all_texts
     from rau.features.items import COLUMNS, image_items
     from rau.schemas import MANIFEST, read_queries, read_table
@@ -85,7 +85,7 @@ def _encode(
     texts: list[str],
     shard: "Shard | None",
 ) -> str:
-    """Encode the images, texts and pairs that are not in the cache yet; of a share only those.
+    """Encode the images, texts and pairs that are not cached; with a shard, only its own.
 
     Returns:
         The stage's line.
@@ -113,7 +113,7 @@ def _encode(
             parts.fill("images", images, *size, shard)
             if pairs is not None:
                 parts.fill("pairs", pairs, *size, shard)
-            return stage.Partial(f"share {shard} of the images and texts is encoded")
+            return stage.Partial(f"shard {shard} of the images and texts is encoded")
         about = parts.encode_texts(workspace.features(name, "texts"), texts, *size)
         stage.warn(about, params.dataset)
         parts.encode_images(workspace.features(name, "images"), images, *size)
@@ -123,7 +123,7 @@ def _encode(
 
 
 def _engine(params: "Params", loaded: "Encoder", stack: ExitStack) -> "Engine":
-    """What `features.engine` names; the stack closes its connection."""
+    """The engine `features.engine`; the stack closes its connection."""
     from rau.features import cache
 
     if params.features.engine == "local":

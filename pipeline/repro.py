@@ -1,4 +1,4 @@
-"""`dvc repro`, which prints a line a stage and what went wrong, not what DVC does between them."""
+"""`dvc repro` that prints one line per stage and all errors, but not DVC's own messages."""
 
 import logging
 import sys
@@ -7,7 +7,7 @@ from dvc.cli import main
 
 
 def run() -> int:
-    """Pass the command line on to DVC; returns its exit code."""
+    """Run DVC with the command line's arguments; returns its exit code."""
     for name in ("dvc", "dvc_objects", "dvc_data"):
         logging.getLogger(name).setLevel(logging.WARNING)
     code: int = main(["repro", *sys.argv[1:]])

@@ -14,7 +14,7 @@ from rau.table_metadata import cautions
 
 
 class Partial(str):
-    """The line of work that took another time than the stage's outputs do: a share, a copy."""
+    """The line of work that does not create the stage's outputs, such as a shard or a copy."""
 
 
 def run(
@@ -22,8 +22,8 @@ def run(
 ) -> None:
     """Run `main` as a command line, with its errors on one line each.
 
-    What `main` returns is printed behind the stage's name and time: the one line of a stage that
-    met nothing unusual.
+    The result of `main` is printed after the stage's name and time. It is the only line that a
+    stage prints if nothing is unusual.
 
     `outputs` returns the files that the stage wrote: its time and peak memory go to an untracked
     file named by their digest, so that they are never logged for the outputs of another run.
@@ -47,10 +47,10 @@ def run(
 
 
 def warn(encoder: Mapping[str, str], dataset: DatasetParams) -> None:
-    """Print what a reader must know of an encoder's features of this data set.
+    """Print cautions about an encoder's features of this data set.
 
     Args:
-        encoder: metadata of the features, or `encoder` alone: its name.
+        encoder: metadata of the features, or a mapping with only `encoder`, its name.
     """
     built_in = (dataset.name, dataset.root) == ("garments", None)
     for caution in cautions(encoder, built_in):

@@ -1,4 +1,4 @@
-"""Stage `tables`: the layout of a data set is converted to the three common tables."""
+"""Stage `tables`: convert a data set's layout to the three common tables."""
 
 from pathlib import Path
 
@@ -26,8 +26,8 @@ def main() -> str:
     for note in [*annotations.notes, *check(annotations, gaps)]:
         print(f"note: {printable(note)}")
     for name, schema in (("images", IMAGES), ("queries", QUERIES), ("galleries", GALLERIES)):
-        # The manifest's label of the copy is passed on to the stages that measure. The digest of
-        # the annotations is not: tables that are the same again rerun nothing.
+        # The manifest's label of the copy is passed on to later stages. The digest of the
+        # annotations is not: identical tables must not rerun them.
         about = {"dataset": manifest.schema.metadata[b"dataset"].decode()}
         write_table(workspace.table(dataset.name, name), tables[name], schema, about)
     return ", ".join(f"{table.num_rows:,} {name}" for name, table in tables.items())

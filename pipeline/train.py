@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 
 def main() -> str:
-    """Write `data/models/<dataset>/`: head.safetensors, calibration.json, history.csv; of a head
-    that was not trained here the weights alone."""
+    """Write `data/models/<dataset>/`: head.safetensors, calibration.json, history.csv; only the
+    weights if the head was not trained here."""
     from rau.retrieval import protocols
 
     params = workspace.load_params()
@@ -33,13 +33,13 @@ def main() -> str:
 
 
 def take(params: "Params", folder: Path, deterministic: bool = False) -> str:
-    """Copy the head that `train.head` names, or the deterministic head beside it, to `folder`.
+    """Copy the head `train.head`, or its run's deterministic head, to `folder`.
 
     Returns:
         The stage's line.
 
     Raises:
-        UserError: when there is none, or it was trained on other features.
+        UserError: if there is none, or it was trained on other features.
     """
     from rau.features import table
     from rau.models import checkpoint
@@ -51,7 +51,7 @@ def take(params: "Params", folder: Path, deterministic: bool = False) -> str:
         found = named_models.head(own, Path(temporary))
         source = found.deterministic if deterministic else found.folder
         if source is None:
-            return without(folder, f"train.head={own} has no deterministic head beside it")
+            return without(folder, f"train.head={own} has no deterministic head")
         remedy = f"{named_models.SAME_ENCODER}, for train.head={own}"
         head, extra = checkpoint.load(source, "cpu")
         made_for = dict(extra.get("features") or {})
@@ -65,7 +65,7 @@ def take(params: "Params", folder: Path, deterministic: bool = False) -> str:
 
 
 def without(folder: Path, reason: str) -> str:
-    """Write why a folder has no head; returns the stage's line."""
+    """Write the reason why a folder has no head; returns the stage's line."""
     with new_folder(folder) as new:
         write_json(new / workspace.NO_HEAD, {"reason": reason})
     return f"no head: {reason}"
@@ -75,8 +75,8 @@ def train(params: "Params", folder: Path, must_start: bool = True) -> str:
     """Write the head of these parameters to `folder`.
 
     Args:
-        must_start: whether a composer of another architecture, with `train.start=finetuned`, is an
-            error; else the head starts fresh.
+        must_start: whether a composer of another architecture is an error with
+            `train.start=finetuned`; otherwise the head starts fresh.
 
     Returns:
         The stage's line.
@@ -121,7 +121,7 @@ def train(params: "Params", folder: Path, must_start: bool = True) -> str:
         untrained = fit.untrained(params, on_device, queries)
         with new_folder(folder) as new:
             checkpoint.save(new, *untrained)
-        return f"{params.head.name}: nothing to train, and no holdout to measure it on"
+        return f"{params.head.name}: needs no training, and there is no holdout to evaluate it on"
     start = checkpoint.load(composer.parent, on_device.device)[0] if started else None
     fitted = fit.fit(params, on_device, prepared, state, start=start, must_start=must_start)
     _save(name, folder, prepared, fitted, on_device)
@@ -135,10 +135,10 @@ def train(params: "Params", folder: Path, must_start: bool = True) -> str:
 def _save(
     name: str, folder: Path, prepared: "Prepared", fitted: "Fitted", features: "FeatureSet"
 ) -> None:
-    """Write a trained head with its history and calibration in place of all that was there.
+    """Replace the folder by a trained head with its history and calibration.
 
     Args:
-        name: of the data set.
+        name: name of the data set.
     """
     from rau.evaluation import calibration
     from rau.files import digest_file, write_text
@@ -158,8 +158,8 @@ def _save(
             found.write(new / calibration.FILE)
     if found is None:
         print(
-            f"not calibrated: {len(lists.scores):,} holdout queries, at least "
-            f"{calibration.MIN_QUERIES} are needed to say how sure a search is"
+            f"not calibrated: {len(lists.scores):,} holdout queries, a confidence needs at least "
+            f"{calibration.MIN_QUERIES}"
         )
 
 

@@ -1,4 +1,4 @@
-"""Stage `watch`: what the user's own folder holds, so that DVC sees when that changes."""
+"""Stage `watch`: list the files of the user's folder, so that DVC detects changes."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from rau.project import workspace
 
 
 def main() -> str:
-    """Write `data/watched/<dataset>.txt`: a line a file of `dataset.root`."""
+    """Write `data/watched/<dataset>.txt`: one line per file of `dataset.root`."""
     from rau.datasets.watched import listing
     from rau.files import write_lines
 

@@ -47,7 +47,7 @@ def atomic_path(path: Path, tidy: bool = True) -> Iterator[Path]:
         os.close(handle)
     except OSError as error:
         raise UserError(
-            f"cannot write {path}: {error.strerror}; free or change the disk"
+            f"cannot write {path}: {error.strerror}; free space or use another disk"
         ) from error
     temporary = Path(name)
     try:
@@ -73,7 +73,7 @@ def make_folder(folder: Path) -> None:
         raise UserError(f"{file} is a file, not a folder; choose another path") from error
     except OSError as error:
         raise UserError(
-            f"cannot write {folder}: {error.strerror}; free or change the disk"
+            f"cannot write {folder}: {error.strerror}; free space or use another disk"
         ) from error
 
 

@@ -276,7 +276,7 @@ def reading_parquet(path: Path, remedy: str) -> Iterator[None]:
     except (pa.ArrowException, OSError, UnicodeError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise UserError(f"cannot read {path}: {os.strerror(error.errno)}; {remedy}") from error
-        raise UserError(f"{path} is not a whole Parquet file; {remedy}") from error
+        raise UserError(f"{path} is not a complete Parquet file; {remedy}") from error
 
 
 def read_parquet(path: Path, remedy: str, columns: Sequence[str] | None = None) -> pa.Table:

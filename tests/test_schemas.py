@@ -103,7 +103,7 @@ def test_text_that_is_no_utf8(tmp_path: Path) -> None:
         pa.string(), 1, [None, pa.py_buffer(np.array([0, 1], np.int32)), pa.py_buffer(b"\xff")]
     )
     pq.write_table(pa.table({"image_id": text}), tmp_path / "x.parquet")
-    with pytest.raises(UserError, match="not a whole Parquet file"):
+    with pytest.raises(UserError, match="not a complete Parquet file"):
         read_parquet(tmp_path / "x.parquet", "write it again")
 
 

@@ -61,8 +61,8 @@ def feature_set(
     widths = [matrix.shape[1] for _, matrix in found]
     if shared_space and widths[0] != widths[1]:
         raise UserError(
-            f"shared_space=True: images are {widths[0]} wide, texts {widths[1]}; a shared space "
-            "has one width"
+            f"shared_space=True: images have dimension {widths[0]} and texts {widths[1]}; features "
+            "of a shared space have the same dimension"
         )
     metadata = {
         "encoder": "own features",
@@ -92,23 +92,23 @@ def _vectors(given: Vectors, column: str, what: str) -> tuple[list[str], np.ndar
         case Mapping():
             names, values = [str(name) for name in given], list(given.values())
         case _:
-            raise UserError(f"{what}: {type(given).__name__} holds no vectors; {REMEDY}")
+            raise UserError(f"{what}: {type(given).__name__} is not a supported type; {REMEDY}")
     try:
         matrix = np.asarray(values)
         matrix = matrix.astype(np.float16 if matrix.dtype == np.float16 else np.float32)
     except (TypeError, ValueError) as error:
-        raise UserError(f"{what}: no matrix of numbers ({error}); {REMEDY}") from error
+        raise UserError(f"{what}: not a matrix of numbers ({error}); {REMEDY}") from error
     if matrix.ndim != 2 or len(matrix) != len(names) or not matrix.size:
         raise UserError(
-            f"{what}: {len(names):,} names beside an array of shape {matrix.shape}; give a vector "
-            "of one width for each name"
+            f"{what}: {len(names):,} names, but an array of shape {matrix.shape}; give one vector "
+            "per name, all of the same dimension"
         )
     if len(set(names)) < len(names):
-        raise UserError(f"{what}: a name stands twice; leave one of each")
+        raise UserError(f"{what}: duplicate names; keep one of each")
     bad = ~np.isfinite(matrix).all(1) | (matrix == 0).all(1)
     if bad.any():
         raise UserError(
-            f"{what}: {bad.sum():,} vectors are all zeros or not finite, the first that of "
+            f"{what}: {bad.sum():,} vectors are all zeros or not finite, the first is that of "
             f"{names[int(bad.argmax())]!r}; encode them again"
         )
     return names, np.ascontiguousarray(matrix)

@@ -1,4 +1,4 @@
-"""Fetching a data set: a store as complete as the sources of its card allow."""
+"""Fetching a data set, as completely as its sources allow."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -27,10 +27,10 @@ def acquire(
     images: Path | None = None,
     accept_terms: bool = False,
 ) -> Mapping[str, str]:
-    """Fetch annotations, then images, source after source until none is missing.
+    """Fetch annotations, then images, from one source after another until none is missing.
 
-    Can be stopped and run again: neither images in the store nor images that a source has
-    refused are requested again. A second process waits for the first.
+    It can be stopped and run again: images in the store and images that a source has refused are
+    not requested again. A second process waits for the first.
 
     Args:
         images: a folder of images that the user already has.
@@ -69,7 +69,7 @@ def _alone(root: Path, name: str) -> Iterator[None]:
         held = lock.acquire()
     except OSError as error:
         raise UserError(
-            f"cannot write {root}: {error.strerror}; free or change the disk"
+            f"cannot write {root}: {error.strerror}; free space or use another disk"
         ) from error
     with held:
         yield
@@ -89,10 +89,10 @@ def _may_fetch(card: DatasetCard, store: ImageStore, accept_terms: bool) -> bool
 
 
 def _check_count(card: DatasetCard, listed: int, root: Path) -> None:
-    """Refuse a list of images out of an archive, of which no digest is known, with another number.
+    """Check the number of images in a list from an archive, for which no digest is known.
 
     Raises:
-        UserError: naming the file.
+        UserError: if it is not the data set's.
     """
     lists = [root / path for archive in card.archives for path in archive.files.values()]
     if lists and listed != card.images:

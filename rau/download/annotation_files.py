@@ -12,17 +12,17 @@ FIRST_SEEN = ".first_seen.json"
 
 
 class Unavailable(UserError):
-    """A file that no revision gives with the expected digest."""
+    """No revision has the file with the expected digest."""
 
 
 def fetch_files(files: Files, root: Path, client: Client) -> None:
-    """Fetch every file of `files` whose verified copy is not under `root` yet.
+    """Fetch every file of `files` without a verified copy under `root`.
 
-    A file whose digest no card knows is trusted on first use: its digest is kept in
-    `.first_seen.json` and verified from then on. One that the user put there is taken as it is.
+    A file without a known digest is trusted on first use: its digest is stored in
+    `.first_seen.json` and verified from then on. This includes files that the user placed there.
 
     Raises:
-        Unavailable: when no revision gives a file with the expected digest.
+        Unavailable: if no revision has a file with the expected digest.
         UserError: when the list of digests is damaged.
     """
     seen_path = root / FIRST_SEEN
@@ -47,7 +47,7 @@ def _fetch(files: Files, path: str, expected: str | None, target: Path, client: 
     part = target.with_name(f".{target.name}.part")
     reasons = []
     for url in files.urls(path):
-        for _ in range(2):  # A part left by an earlier run may be of another file.
+        for _ in range(2):  # A partial download of an earlier run may be of another file.
             resumed = part.exists()
             try:
                 client.fetch(url, part, MAX_BYTES)

@@ -1,4 +1,4 @@
-"""Files and images out of zip archives, whose own paths are only looked up and never followed."""
+"""Files and images from zip archives, whose own paths are only looked up and never followed."""
 
 import struct
 import zipfile
@@ -18,9 +18,9 @@ from rau.progress import tqdm
 
 FOLDER = ".archives"
 MAX_ARCHIVE = 32 * 2**30
-# Of the list of an archive's members, which is read whole: a million of them.
+# Bytes of an archive's list of members, which is read as a whole: about a million members.
 MAX_DIRECTORY = 128 * 2**20
-# The last record of an archive, and the longest comment behind it.
+# The last record of an archive, and the longest comment after it.
 END, END_64, COMMENT = b"PK\x05\x06", b"PK\x06\x06", 2**16
 DAMAGED = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError, ValueError)
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
@@ -34,7 +34,7 @@ def fetch_files(archive: Archive, root: Path, client: Client) -> None:
     """Fetch the annotation files of an archive that are not under `root` yet.
 
     Raises:
-        Unavailable: when the archive cannot be fetched, is damaged or lacks a file.
+        Unavailable: if the archive cannot be fetched, is damaged or does not contain a file.
     """
     wanted = {member: root / path for member, path in archive.files.items()}
     if all(target.is_file() for target in wanted.values()):
@@ -50,15 +50,16 @@ def fetch_files(archive: Archive, root: Path, client: Client) -> None:
     except (Refused, Unreachable, Damaged, KeyError, OSError) as error:
         places = " and ".join(map(str, wanted.values()))
         raise Unavailable(
-            f"cannot take {places} from {archive.url} ({error}); check the network or put it there"
+            f"cannot fetch {places} from {archive.url} ({error}); check the network, or place the "
+            "files there"
         ) from error
     part.unlink()
 
 
 def fetch_images(archive: Archive, store: ImageStore, client: Client) -> str:
-    """Take missing images from an archive; one that was read to its end is not fetched again.
+    """Add missing images from an archive; one that was read to its end is not fetched again.
 
-    The archive is removed once it is read. An image is known by the name of its member alone.
+    The archive is removed after reading. An image is identified only by the name of its member.
 
     Returns:
         The outcome as text.
@@ -73,12 +74,12 @@ def fetch_images(archive: Archive, store: ImageStore, client: Client) -> str:
     except (Refused, Unreachable, Damaged, OSError) as error:
         return f"not used: {error}"
     part.unlink()
-    note = f", {damaged:,} damaged: the archive is fetched again next time" if damaged else ""
+    note = f", {damaged:,} damaged; the next run fetches the archive again" if damaged else ""
     return f"{before - len(store.missing):,} images{note}"
 
 
 def _take(file: zipfile.ZipFile, source: str, store: ImageStore) -> int:
-    """Take the missing images; returns how many of them could not be read."""
+    """Add the missing images; returns the number of those that could not be read."""
     wanted, askable = set(store.wanted), set(store.askable(source))
     holds: dict[str, None] = {}
     damaged = 0
@@ -103,7 +104,7 @@ def _take(file: zipfile.ZipFile, source: str, store: ImageStore) -> int:
 
 
 def _fetch(archive: Archive, root: Path, client: Client, limit: int) -> Path:
-    """Fetch an archive, resuming what an earlier run left."""
+    """Fetch an archive, resuming the download of an earlier run."""
     part = root / FOLDER / PurePosixPath(archive.url).name
     part.parent.mkdir(parents=True, exist_ok=True)
     client.fetch(archive.url, part, limit)
@@ -112,26 +113,26 @@ def _fetch(archive: Archive, root: Path, client: Client, limit: int) -> Path:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
-    """An archive; one that is none is removed, so that it is fetched again.
+    """Open an archive; an invalid one is removed, so that it is fetched again.
 
     Raises:
-        Damaged: when it is none, or its list of members is too large.
+        Damaged: if it is invalid, or its list of members is too large.
     """
     try:
         _check_directory(path)
         file = zipfile.ZipFile(path)
     except DAMAGED as error:
         path.unlink()
-        raise Damaged(f"{path.name} is not a whole zip file; it is fetched again") from error
+        raise Damaged(f"{path.name} is not a complete zip file; run again to fetch it") from error
     with file:
         yield file
 
 
 def _check_directory(path: Path) -> None:
-    """Refuse an archive whose list of members would fill the memory.
+    """Check the size of an archive's list of members, which is read to memory.
 
     Raises:
-        ValueError: also where there is no such list.
+        ValueError: if it is too large, or there is none.
     """
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - COMMENT - 128))
@@ -145,19 +146,19 @@ def _check_directory(path: Path) -> None:
 
 
 def _unfit(member: zipfile.ZipInfo, limit: int) -> str | None:
-    """Why a member is not read; None where it is."""
+    """Why a member is not read; None if it is."""
     if member.file_size > limit:
         return f"larger than {limit} bytes"
     if member.flag_bits & 1 or member.compress_type not in METHODS:
-        return "encrypted, or compressed in a rare way"
+        return "encrypted, or of an unsupported compression"
     return None
 
 
 def _read(file: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
-    """The content of a member, no more bytes than it says.
+    """The content of a member, at most as many bytes as it declares.
 
     Raises:
-        Damaged: when it is.
+        Damaged: if it is damaged.
     """
     try:
         return file.read(member)

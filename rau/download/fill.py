@@ -1,4 +1,4 @@
-"""Filling a store: drawn where the data set is built in, fetched where it is published."""
+"""Filling a store: built-in data are rendered, published data are fetched."""
 
 from collections import ChainMap
 from collections.abc import Mapping
@@ -22,10 +22,10 @@ from rau.params import DatasetParams
 
 @dataclass(frozen=True)
 class Filled:
-    """A store after all that could be done.
+    """The contents of a store.
 
     Attributes:
-        images: the file of each image by id, None where there is none.
+        images: the file of each image by id, None if it is missing.
         sources: where fetched images came from, by id.
     """
 
@@ -35,18 +35,18 @@ class Filled:
 
 
 def fill(dataset: DatasetParams, root: Path, checkout: Path, workers: int) -> Filled:
-    """Draw or fetch the missing images of a store, and find them.
+    """Render or fetch the missing images of a store, and find all images.
 
-    `dataset.root` is left untouched; `dataset.images` completes it.
+    `dataset.root` is not changed; `dataset.images` completes it.
 
     Args:
         root: the store's folder.
-        checkout: root of the main checkout, which relative paths start from.
-        workers: processes that draw.
+        checkout: root of the main checkout, which relative paths refer to.
+        workers: number of processes that render.
 
     Raises:
         UserError: when annotations cannot be fetched or read, the images' terms are not agreed to,
-            or `dataset.images` is no folder, or one that nothing reads.
+            or `dataset.images` is not a folder or does not apply.
     """
     own = None
     if dataset.images is not None:
@@ -54,7 +54,10 @@ def fill(dataset: DatasetParams, root: Path, checkout: Path, workers: int) -> Fi
     sources: Mapping[str, str] = {}
     if dataset.root is None and dataset.name == "garments":
         if own is not None:
-            raise UserError("dataset.images: the garments are drawn; set dataset.root or null")
+            raise UserError(
+                "dataset.images does not apply to garments, which are rendered; set it to null, or "
+                "set dataset.root"
+            )
         garments.generate(root, dataset.garments, workers)
     elif dataset.root is None:
         with Client(dataset.connections) as client:

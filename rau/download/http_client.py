@@ -15,23 +15,23 @@ PARTIAL, PAST_THE_END = 206, 416
 
 
 class Refused(Exception):
-    """The server will never give this file; a retry is useless."""
+    """The server will never send this file; retrying is useless."""
 
 
 class Unreachable(Exception):
-    """The server did not give the whole file; a later run may succeed."""
+    """The server did not send the whole file; a later run may succeed."""
 
 
 class Client(requests.Session):
     """A session that fetches many files, safe to share between threads.
 
     Args:
-        connections: the most connections at once.
-        attempts: how often a file is requested, each time from where the last attempt stopped.
+        connections: maximum number of concurrent connections.
+        attempts: number of requests for a file, each from where the last attempt stopped.
         timeout: seconds without a response or a byte.
         backoff: seconds before the second attempt, doubled for each further one.
         slowest: bytes per second below which an attempt is abandoned after `patience` seconds.
-        patience: seconds.
+        patience: seconds over which the speed is measured.
     """
 
     def __init__(
@@ -85,24 +85,24 @@ class Client(requests.Session):
                     if answer.headers.get("Content-Range") == f"bytes */{have}":
                         return
                     part.unlink()
-                    reason = "another file than before"
+                    reason = "the file has changed on the server"
                     continue
                 resumes = answer.headers.get("Content-Range", "").startswith(f"bytes {have}-")
                 start = have if answer.status_code == PARTIAL and resumes else 0
                 try:
                     if self._receive(answer, part, start, limit):
                         return
-                    reason = f"less than {self._slowest:.0f} bytes a second"
+                    reason = f"slower than {self._slowest:.0f} bytes per second"
                 except urllib3.exceptions.HTTPError as error:
                     reason = type(error).__name__
-        raise Unreachable(f"{url}: {reason} in each of {self._attempts} attempts")
+        raise Unreachable(f"{url}: {reason}, in all of {self._attempts} attempts")
 
     def _open(self, url: str, have: int) -> requests.Response:
         headers = {"Range": f"bytes={have}-"} if have else {}
         try:
             answer = self.get(url, headers=headers, stream=True, timeout=self._timeout)
         except (ValueError, requests.TooManyRedirects) as error:
-            # No address, as it was given or in a redirect: a ValueError, whichever library says so.
+            # An invalid URL, given or in a redirect, is a ValueError in every library involved.
             raise Refused(f"{url}: {type(error).__name__}") from error
         except requests.RequestException as error:
             raise Unreachable(f"{url}: {type(error).__name__}") from error
@@ -114,7 +114,7 @@ class Client(requests.Session):
         raise kind(f"{url}: status {answer.status_code}")
 
     def _receive(self, answer: requests.Response, part: Path, start: int, limit: int) -> bool:
-        """Write the body from `start` on; False where it came too slowly."""
+        """Write the body from `start` on; returns False if the server was too slow."""
         begun, got = time.monotonic(), 0
         declared = answer.headers.get("Content-Length", "")
         if declared.isdecimal() and start + int(declared) > limit:

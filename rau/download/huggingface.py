@@ -1,4 +1,4 @@
-"""Images out of Parquet files on the Hugging Face hub."""
+"""Images from Parquet files on the Hugging Face hub."""
 
 import json
 from collections.abc import Iterator
@@ -21,17 +21,17 @@ MAX_FILE = 32 * 2**30
 
 
 class Unusable(Exception):
-    """A mirror that cannot be reached, or does not match its card."""
+    """A mirror cannot be reached, or does not match its card."""
 
 
 def fetch_images(mirror: Mirror, store: ImageStore, hub: HfApi) -> str:
-    """Take missing images from a mirror; a file that was read to its end is not fetched again.
+    """Add missing images from a mirror; a file that was read to its end is not fetched again.
 
     Returns:
         The outcome as text.
 
     Raises:
-        Unusable: with the reason.
+        Unusable: if the mirror cannot be used.
     """
     before = len(store.missing)
     try:
@@ -50,13 +50,13 @@ def fetch_images(mirror: Mirror, store: ImageStore, hub: HfApi) -> str:
 
 
 def _files(mirror: Mirror, hub: HfApi) -> list[str]:
-    """The Parquet files of a mirror; first those of its corpus, which hold every image once."""
+    """The Parquet files of a mirror; first those of its corpus, which contain every image once."""
     tree = hub.list_repo_tree(
         mirror.repository, recursive=True, revision=mirror.revision, repo_type="dataset"
     )
     files = [e for e in tree if isinstance(e, RepoFile) and e.path.endswith(".parquet")]
     if not files:
-        raise Unusable(f"{mirror.repository} holds no Parquet file")
+        raise Unusable(f"{mirror.repository} contains no Parquet file")
     for file in files:
         if file.size > MAX_FILE or ".." in file.path.split("/") or file.path.startswith("/"):
             raise Unusable(f"{mirror.repository}: {file.path!r} is too large or leaves its folder")
@@ -88,7 +88,7 @@ def _pool(pool: Pool, store: ImageStore, hub: HfApi) -> dict[str, str]:
 
 
 def _rows(path: Path, mirror: Mirror) -> Iterator[tuple[str, bytes]]:
-    """The mirror's own id and the image of every row; none of a file without images."""
+    """The mirror's own id and the image of every row; nothing for a file without images."""
     columns = [mirror.id_column, mirror.image_column]
     with pq.ParquetFile(path) as file:
         if absent := set(columns) - set(file.schema_arrow.names):
@@ -111,7 +111,7 @@ def _rows(path: Path, mirror: Mirror) -> Iterator[tuple[str, bytes]]:
 
 
 def _take(path: Path, mirror: Mirror, ids: dict[str, str] | None, store: ImageStore) -> list[str]:
-    """Take the missing images of one file; returns the ids of all wanted ones in it."""
+    """Add the missing images of one file; returns the ids of all images of the store in it."""
     wanted = set(store.wanted)
     askable = set(store.askable(mirror.repository))
     holds: dict[str, None] = {}
@@ -126,5 +126,7 @@ def _take(path: Path, mirror: Mirror, ids: dict[str, str] | None, store: ImageSt
                 askable.discard(image_id)
     except (pa.ArrowException, UnicodeDecodeError) as error:
         path.unlink()
-        raise Unusable(f"{path.name} is not a whole Parquet file; it is fetched again") from error
+        raise Unusable(
+            f"{path.name} is not a complete Parquet file; run again to fetch it"
+        ) from error
     return list(holds)

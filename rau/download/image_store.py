@@ -17,8 +17,8 @@ class ImageStore:
     Args:
         root: the store's folder.
         wanted: image ids, in order.
-        places: paths under `root`, without suffix, where the file of an id may be, the one where
-            it is put first.
+        places: paths under `root`, without suffix, where the file of an id may be; new files are
+            written to the first one.
         placeholders: whether known placeholders are refused.
     """
 
@@ -46,18 +46,18 @@ class ImageStore:
         return [i for i in self.missing if (i, source) not in self.journal.refused]
 
     def exhausted(self, source: str, file: str = "") -> bool:
-        """Whether a source's file can give nothing more: no image is to be asked for there, or the
-        file was read to its end before and holds none of these."""
+        """Whether a source's file has no further images: none is to be requested from it, or the
+        file was read to its end before and contains none of the missing ones."""
         askable = self.askable(source)
         holds = self.journal.finished.get((source, file))
         return not askable or (holds is not None and holds.isdisjoint(askable))
 
     def part(self, image_id: str) -> Path:
-        """Where a download is kept until it is complete."""
+        """Path of an incomplete download."""
         return self._incoming / f"{image_id}.part"
 
     def take(self, image_id: str, content: bytes, source: str) -> str | None:
-        """Add an image; returns why it is not valid, which the journal keeps, or None."""
+        """Add an image; returns why it is invalid, which the journal records, or None."""
         reason = self._add(image_id, content, source, lambda new: new.write_bytes(content))
         if reason is not None:
             self.journal.refuse(image_id, source, reason)
@@ -80,7 +80,7 @@ class ImageStore:
     def _add(
         self, image_id: str, content: bytes, source: str, write: Callable[[Path], object]
     ) -> str | None:
-        """Put what `write` makes into place; returns why the content is not valid, or None."""
+        """Add the file that `write` creates; returns why its content is invalid, or None."""
         info = inspect(content, self._placeholders)
         if info.reason is not None:
             return info.reason
@@ -94,7 +94,8 @@ class ImageStore:
             new.replace(path)
         except OSError as error:
             raise UserError(
-                f"cannot write {image_id} to {self.root}: {error.strerror}; free or change the disk"
+                f"cannot write {image_id} to {self.root}: {error.strerror}; free space or use "
+                "another disk"
             ) from error
         with self._lock:
             self.missing.pop(image_id, None)

@@ -31,14 +31,14 @@ class Journal:
             self._file.write("\n")
 
     def _read(self, path: Path) -> bool:
-        """Read the entries; True where the last line has no end."""
+        """Read the entries; returns whether the last line is incomplete."""
         line = ""
         with path.open(encoding="utf-8", errors="replace") as file:
             for line in file:
                 try:
                     self._take(json.loads(line))
                 except (ValueError, KeyError, TypeError, RecursionError):
-                    continue  # Torn by a kill: its image or file is requested again.
+                    continue  # The process was killed: the image or file is requested again.
         return bool(line) and not line.endswith("\n")
 
     def _take(self, entry: dict[str, str]) -> None:
@@ -56,15 +56,15 @@ class Journal:
             self._file.flush()
 
     def record(self, image_id: str, source: str) -> None:
-        """An image is about to be put in place."""
+        """Record an image that is about to be added."""
         self._add({"image": image_id, "source": source})
 
     def refuse(self, image_id: str, source: str, reason: str) -> None:
-        """A source will not give this image, now or later."""
+        """Record that a source will never have this image."""
         self._add({"image": image_id, "source": source, "refused": reason})
 
     def finish(self, source: str, file: str, holds: list[str]) -> None:
-        """A file was read to its end; it holds these images."""
+        """Record that a file was read to its end, with the images in it."""
         self._add({"source": source, "file": file, "holds": holds})
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Images that the user already has: linked into the store, or read where they lie."""
+"""Images that the user already has: linked into the store, or read in place."""
 
 from collections.abc import Collection, Container
 from pathlib import Path
@@ -11,10 +11,10 @@ from rau.progress import tqdm
 
 
 def find_images(folder: Path, wanted: Collection[str], missing: Container[str]) -> dict[str, Path]:
-    """Files anywhere under `folder` that are named as missing images, by id.
+    """Files anywhere under `folder` with the names of missing images, by id.
 
     Args:
-        wanted: all ids: a file may be named only alike where no other of them is.
+        wanted: all ids; an alternative spelling of a name counts only if it is unambiguous.
 
     Raises:
         UserError: when there is no such folder.
@@ -38,5 +38,5 @@ def link_images(folder: Path, store: ImageStore) -> str:
     unusable = 0
     for image_id, path in tqdm(found.items(), desc="link images", unit="image"):
         unusable += not store.link(image_id, path, COMPLETED)
-    note = f", {unusable:,} of them not valid" if unusable else ""
-    return f"{len(found):,} of the wanted images found{note}"
+    note = f", {unusable:,} of them invalid" if unusable else ""
+    return f"{len(found):,} missing images found{note}"

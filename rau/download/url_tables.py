@@ -10,7 +10,7 @@ from rau.pictures import MAX_BYTES
 from rau.progress import tqdm
 
 SOURCE = "URL tables"
-# Consecutive images that no server delivered, after which the network counts as down.
+# Number of consecutive unreachable images after which the network counts as down.
 GIVE_UP = 100
 
 
@@ -50,17 +50,17 @@ def fetch_images(table: Mapping[str, str], store: ImageStore, client: Client) ->
             refused += reason is not None
     finally:
         pool.shutdown(cancel_futures=True)
-    return f"{came:,} images; {refused:,} dead, {unreachable:,} not reached this time"
+    return f"{came:,} images; {refused:,} dead, {unreachable:,} unreachable"
 
 
 def _fetch(image_id: str, url: str, store: ImageStore, client: Client) -> str | None:
-    """Fetch and take one image; returns the reason where the server has no valid one."""
+    """Fetch and add one image; returns the reason if the server has no valid one."""
     part = store.part(image_id)
     resumed = part.exists()
     try:
         client.fetch(url, part, MAX_BYTES)
         if resumed and not store.is_image(part.read_bytes()):
-            # Two halves of different files: fetched again in full.
+            # Two halves of different files: fetch it again.
             part.unlink()
             client.fetch(url, part, MAX_BYTES)
     except Refused as error:

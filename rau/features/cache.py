@@ -1,8 +1,8 @@
 """Feature caches: every image and every distinct text encoded once, in resumable parts.
 
-Parts are keyed by what was encoded (an image's SHA-256, a text itself) and lie in a folder named
-by the key of the encoder's tower and its compute dtype: towers never share parts, encoders that
-share a tower share its parts, and more images only add some.
+Parts are keyed by content (an image's SHA-256, or the text itself) and stored in a folder named by
+the key of the encoder's tower and its compute dtype: different towers never share parts, encoders
+with the same tower do, and new images only add parts.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -29,7 +29,7 @@ COLUMNS = {"images": "image_id", "texts": "text", "pairs": PAIR}
 
 
 class Engine(Protocol):
-    """Who encodes what is missing: threads here, or machines of a cluster."""
+    """Encodes missing items: with threads of this process, or on a cluster."""
 
     def __call__(
         self,
@@ -43,7 +43,7 @@ class Engine(Protocol):
 
         Args:
             batch, workers: as in `extraction.encode_images`.
-            advance: called with the number of items that were encoded since.
+            advance: called with the number of newly encoded items.
         """
         ...
 
@@ -67,7 +67,7 @@ class Here:
 
 
 class Cache:
-    """Encodes what its folder of parts does not hold yet, then merges parts into one table."""
+    """Encodes the items that are not in its folder of parts, then merges parts into one table."""
 
     def __init__(
         self, folder: Path, encoder: Encoder, dtype: Dtype, engine: Engine | None = None
@@ -95,7 +95,7 @@ class Cache:
         return self.metadata() | about
 
     def encode_pairs(self, path: Path, pairs: Sequence[Pair], batch: int, workers: int) -> None:
-        """Write features (one row per pair) to `path`, of an encoder that composes."""
+        """Write features (one row per pair) of an encoder that composes to `path`."""
         self._table("pairs", path, pairs, batch, workers)
 
     def _table(
@@ -107,7 +107,7 @@ class Cache:
         workers: int,
         about: Mapping[str, str] | None = None,
     ) -> None:
-        """Encode what is missing, then gather the rows in the items' order, in bounded memory."""
+        """Encode missing items, then collect all rows in the items' order, in bounded memory."""
         index, keys = self.fill(kind, items, batch, workers)
         rows = self._rows(kind, index, keys)
         groups = (slice(start, start + GROUP_ROWS) for start in range(0, len(items), GROUP_ROWS))
@@ -117,7 +117,7 @@ class Cache:
     def fill(
         self, kind: str, items: Sequence[Kind], batch: int, workers: int, shard: Shard | None = None
     ) -> tuple[Index, Digests]:
-        """Encode the items that no part holds; with a shard, those of its share alone.
+        """Encode the items that are in no part; with a shard, only those of the shard.
 
         Returns:
             The parts, and the digest of each item's key.
@@ -131,7 +131,7 @@ class Cache:
         index.add(parts.whole(parts.names()))
         keys = np.concatenate([digests(item.key for item in block) for block in blocks(items)])
         rows = np.flatnonzero(index.find(keys) < 0)
-        # Of twins the first.
+        # Only the first of several items with the same key.
         _, first = np.unique(keys[rows], return_index=True)
         rows = rows[np.sort(first)]
         if shard is not None:
@@ -157,7 +157,7 @@ class Cache:
     def _rows(self, kind: str, index: Index, keys: Digests) -> Rows:
         rows = index.find(keys)
         if lost := np.count_nonzero(rows < 0):
-            raise UserError(f"{lost:,} {kind} lost their part; run it again")
+            raise UserError(f"the encoded parts of {lost:,} {kind} have disappeared; run it again")
         return rows
 
     def metadata(self) -> dict[str, str]:

@@ -1,8 +1,7 @@
-"""Features of many images and texts: threads load batches, and on a CPU encode them.
+"""Features of many images and texts: threads load batches, and on a CPU also encode them.
 
-Where forward passes run on the cores, every thread decodes and encodes batches of its own on one
-core. Elsewhere, and with models that threads cannot share, threads load the next batches while one
-encodes.
+On a CPU, every thread decodes and encodes its own batches on one core. On a GPU, and with models
+that are not thread-safe, threads load the next batches while one thread encodes.
 """
 
 from collections.abc import Callable, Generator, Sequence
@@ -25,14 +24,14 @@ Encoded = Generator[tuple[Sequence[Kind], Matrix], None, None]
 def encode_images(
     encoder: Encoder, items: Sequence[Item], batch: int, workers: int
 ) -> Encoded[Item]:
-    """Features (B, d_image) of the items, B after B, in their order.
+    """Yield features (B, d_image) of the items in their order.
 
     Args:
-        batch: images in one forward pass, of all workers together.
-        workers: threads that decode; on a CPU they encode too.
+        batch: number of images in one forward pass, of all workers together.
+        workers: number of threads that decode and, on a CPU, encode.
 
     Raises:
-        UserError: when a file is not a whole image, or not the one whose SHA-256 is the item's key.
+        UserError: if a file is not a valid image, or its SHA-256 is not the item's key.
     """
 
     def load(rows: slice) -> Any:
@@ -44,11 +43,11 @@ def encode_images(
 def encode_texts(
     encoder: Encoder, items: Sequence[Item], batch: int, workers: int
 ) -> Encoded[Item]:
-    """Features (B, d_text) of the items, B after B, texts of similar length together.
+    """Yield features (B, d_text) of the items, batched by length.
 
     Args:
-        batch: texts in one forward pass, of all workers together.
-        workers: threads; on a CPU they encode.
+        batch: number of texts in one forward pass, of all workers together.
+        workers: number of threads that, on a CPU, encode.
     """
     order, load = encoder.by_length([str(item.content) for item in items])
     ordered = [items[row] for row in order]
@@ -58,13 +57,13 @@ def encode_texts(
 def encode_pairs(
     encoder: Encoder, items: Sequence[Pair], batch: int, workers: int
 ) -> Encoded[Pair]:
-    """Features (B, d_image) of pairs, B after B, in their order, by an encoder that composes.
+    """Yield features (B, d_image) of pairs in their order, by an encoder that composes.
 
     Args and errors are those of `encode_images`.
     """
     encode = encoder.encode_pairs
     if encode is None:
-        raise ValueError(f"{encoder.name} takes no picture together with a text")
+        raise ValueError(f"{encoder.name} cannot encode an image together with a text")
 
     def load(rows: slice) -> Any:
         own = items[rows]
@@ -73,7 +72,7 @@ def encode_pairs(
     return encode_batches(encoder, items, load, lambda loaded: encode(*loaded), batch, workers)
 
 
-# By the name of the table that the features go to.
+# By the name of the feature table.
 ENCODE: dict[str, Callable[..., Encoded[Any]]] = {
     "images": encode_images,
     "texts": encode_texts,
@@ -89,12 +88,12 @@ def encode_batches(
     batch: int,
     workers: int,
 ) -> Generator[tuple[Sequence[T], Matrix], None, None]:
-    """Items and their features, B after B: encoded in the workers where the encoder can, else in
-    this thread.
+    """Yield batches of items with their features, encoded in the workers if the encoder is
+    thread-safe, else in this thread.
 
     Args:
-        load: what is encoded of a slice of the items; work for threads.
-        encode: features of what was loaded, float32 on the CPU.
+        load: returns the inputs for a slice of the items; called in threads.
+        encode: returns the features of loaded inputs, float32 on the CPU.
         batch, workers: as in `encode_images`.
     """
     parallel = encoder.parallel

@@ -1,4 +1,4 @@
-"""What is encoded: pictures, texts, and pairs of both, each with the key of its content."""
+"""Items to encode: images, texts, and pairs of both, each with a key of its content."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,26 +14,26 @@ from rau.features.item import Item
 from rau.features.table import pair_name
 from rau.schemas import QueryRow
 
-# Of a manifest, for an item.
+# Columns of a manifest that an item is made of.
 COLUMNS = ("image_id", "sha256", "path")
-# Looked at together.
+# Rows that are processed at a time.
 BLOCK_ROWS = 8192
 
 
 class Pair(NamedTuple):
-    """A picture and a text to encode in one pass; it has a name and a key as an `Item` has."""
+    """An image and a text to encode in one pass, with a name and a key like an `Item`."""
 
     image: Item
     text: str
 
     @property
     def name(self) -> str:
-        """In the table."""
+        """Its name in the table."""
         return pair_name(self.image.name, self.text)
 
     @property
     def key(self) -> str:
-        """Of both contents."""
+        """A key of both contents."""
         return f"{self.image.key} {self.text}"
 
 
@@ -42,8 +42,8 @@ Kind = TypeVar("Kind", Item, Pair)
 
 @dataclass(frozen=True)
 class Images(Sequence[Item]):
-    """The images of a manifest's columns, made into items as they are asked for: as objects they
-    would take ten times the memory."""
+    """The images of a manifest as items, which are created on access: storing them as objects would
+    take ten times the memory."""
 
     columns: pa.Table
     store: Path
@@ -73,12 +73,12 @@ class Images(Sequence[Item]):
             yield from block
 
     def _item(self, name: str, key: str, path: str) -> Item:
-        # As text: a million paths would take ten seconds to make.
+        # Strings: creating a million `Path` objects would take ten seconds.
         return Item(name, key, path if path.startswith("/") else f"{self.store}/{path}")
 
 
 def image_items(manifest: pa.Table, store: Path) -> Images:
-    """The whole images of a manifest, in its order."""
+    """The valid images of a manifest, in its order."""
     whole = manifest.select(COLUMNS)
     if not pc.all(pc.equal(manifest["status"], "ok")).as_py():
         whole = whole.filter(pc.equal(manifest["status"], "ok"))
@@ -86,7 +86,7 @@ def image_items(manifest: pa.Table, store: Path) -> Images:
 
 
 def val_pairs(queries: Iterable[QueryRow], images: Iterable[Item]) -> list[Pair]:
-    """Every pair of reference and text that a protocol may ask for; all are of val's queries."""
+    """All pairs of reference and text of the val queries that a protocol may need."""
     val = [query for query in queries if query["split"] == "val"]
     references = {query["reference_id"] for query in val}
     by_name = {item.name: item for item in images if item.name in references}
@@ -119,5 +119,5 @@ class Chosen(Sequence[Kind]):
 
 
 def blocks(items: Sequence[Kind], size: int = BLOCK_ROWS) -> Iterator[Sequence[Kind]]:
-    """The items, so many at a time."""
+    """Yield the items in blocks."""
     return (items[start : start + size] for start in range(0, len(items), size))

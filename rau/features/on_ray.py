@@ -1,9 +1,9 @@
-"""Encoding on a Ray cluster: every worker is the local engine with a core, or with a GPU and its
+"""Encoding on a Ray cluster: every worker is the local engine with one core, or with a GPU and its
 share of the cores.
 
-A worker reads pictures by their paths and writes parts to the folder that all machines share, so
-that only paths and the names of parts travel, and threads of the process that has the GPU decode
-for it. Whatever ends a worker costs the block that it was at: another does it again.
+A worker reads images by their paths and writes parts to a folder that all machines share, so that
+only paths and names of parts are sent. Threads of the process that has the GPU decode for it. If a
+worker dies, another worker encodes its block again.
 """
 
 import socket
@@ -32,7 +32,7 @@ from rau.params import Params
 from rau.progress import tqdm
 
 PARAMETER = "features.engine"
-# Ray and a worker take up to half a minute to start: fewer are sooner encoded here.
+# Ray and a worker take up to half a minute to start; fewer items are encoded faster without them.
 FEW = {"images": 1024, "pairs": 1024, "texts": 65536}
 # At least, so that workers end at about the same time.
 BLOCKS_A_WORKER = 4
@@ -44,11 +44,11 @@ REMEDY = (
 
 @dataclass(frozen=True)
 class Model:
-    """What workers load: an encoder's folder, and the arithmetic of this machine's.
+    """The encoder that workers load: its folder, and the compute dtype of this machine's encoder.
 
     Attributes:
-        key: of the encoder, which it must have everywhere.
-        device: `train.device`; all but `cpu` allow GPUs.
+        key: key of the encoder, which must be the same on all machines.
+        device: `train.device`; all values except `cpu` allow GPUs.
     """
 
     folder: Path
@@ -59,14 +59,14 @@ class Model:
 
     @classmethod
     def of(cls, encoder: Encoder, folder: Path, params: Params) -> Self:
-        """What was loaded here, from this folder."""
+        """The model of an encoder that was loaded from this folder."""
         precision = cast(Precision, str(encoder.dtype).removeprefix("torch."))
         trusted, device = params.encoder.trust_remote_code, params.train.device
         return cls(folder.resolve(), encoder.key, precision, trusted, device)
 
 
 class Worker:
-    """A process of the cluster that encodes blocks of items; an actor."""
+    """An actor that encodes blocks of items."""
 
     def __init__(self, model: Model, parts: Parts, batch: int, cores: int, gpu: bool) -> None:
         self._model, self._parts, self._batch, self._cores = model, parts, batch, cores
@@ -77,19 +77,19 @@ class Worker:
         own = self._model
         found = encoders.load(own.folder, self._device, own.precision, own.trust_remote_code)
         if found.key != own.key:
-            raise UserError(f"{own.folder} holds another encoder on {socket.gethostname()}")
+            raise UserError(f"{own.folder} contains another encoder on {socket.gethostname()}")
         return found
 
     def start(self) -> None:
         """Load the encoder.
 
         Raises:
-            UserError: also when this machine does not see the project's files.
+            UserError: if the encoder differs, or this machine does not have the project's files.
         """
         if not self._parts.folder.is_dir():
             raise UserError(
-                f"{self._parts.folder} is not there on {socket.gethostname()}; every machine must "
-                "see the project at the same path (docs/scale.md)"
+                f"{self._parts.folder} does not exist on {socket.gethostname()}; every machine "
+                "must have the project at the same path (docs/scale.md)"
             )
         _ = self._encoder
 
@@ -101,14 +101,14 @@ class Worker:
 
 
 class OnRay:
-    """An engine of the workers of a cluster, connected to when there is enough to encode."""
+    """An engine that encodes on a cluster; it connects when there is enough to encode."""
 
     def __init__(self, encoder: Encoder, model: Model, cores: int, stack: ExitStack) -> None:
-        """Prepare.
+        """Create the engine without connecting.
 
         Args:
-            encoder: the same here, for what is too little to send.
-            cores: of a worker; 0 = one, or of one with a GPU its share.
+            encoder: encodes on this machine if there are too few items to distribute.
+            cores: cores of a worker; 0 = one core, or with a GPU its share of the cores.
             stack: closes the connection.
         """
         self._here, self._model, self._cores, self._stack = Here(encoder), model, cores, stack
@@ -118,8 +118,8 @@ class OnRay:
         return self._stack.enter_context(connected(PARAMETER))
 
     def _needs(self) -> tuple[bool, int]:
-        """Whether a worker has a GPU, and its cores: at most the share that each machine has of
-        them for a GPU, so that none of these stays free."""
+        """Whether workers have a GPU, and their cores: at most a machine's cores per GPU, so that
+        all GPUs are used."""
         shares = [own // gpus for own, gpus in machines(self._ray) if gpus]
         gpu = self._model.device != "cpu" and bool(shares)
         return gpu, self._cores or (max(1, min(shares)) if gpu else 1)
@@ -135,11 +135,14 @@ class OnRay:
         """See `cache.Engine`.
 
         Raises:
-            UserError: also what a worker raises, when no machine has the cores or a GPU for one, or
-                workers end again and again.
+            UserError: if a worker raises it, no machine has the cores or the GPU for a worker, or
+                workers die repeatedly.
         """
         if len(items) < FEW[parts.kind]:
-            tqdm.write(f"{PARAMETER}=ray: {len(items):,} {parts.kind} are few, encoded here")
+            tqdm.write(
+                f"{PARAMETER}=ray: {len(items):,} {parts.kind} are too few to distribute and are "
+                "encoded on this machine"
+            )
             return self._here(parts, items, batch, workers, advance)
         ray = self._ray
         gpu, cores = self._needs()

@@ -1,8 +1,8 @@
 """Encoded rows on disk, in parts that are written once.
 
-A part's name holds its SHA-256: one that was damaged is removed, and its rows are encoded again.
-Processes of several machines may write to one folder at a time, since a part is there whole or not
-at all, and a row that is there twice counts once.
+A part's name contains its SHA-256: a damaged part is removed, and its rows are encoded again.
+Processes of several machines may write to one folder at the same time, since parts are written
+atomically, and duplicate rows count once.
 """
 
 import hashlib
@@ -26,31 +26,31 @@ from rau.files import abandoned, digest_file, patiently, write_bytes
 from rau.progress import tqdm
 
 PART_ROWS = 2048
-# A large model may take longer for so many rows than one likes to lose.
+# A large model may need too long for so many rows to lose them.
 PART_SECONDS = 300
 Dtype = Literal["float16", "float32"]
 
 
 @dataclass(frozen=True)
 class Parts:
-    """Where the parts of one kind lie, and the type that their features are stored in."""
+    """The folder of the parts of one kind, and the dtype of their features."""
 
     folder: Path
     kind: str
     dtype: Dtype
 
     def write(self, batches: Encoded[Kind], advance: Callable[[int], object]) -> list[str]:
-        """Write items and their features as they come.
+        """Write items and their features while they are encoded.
 
         Args:
-            batches: is closed at the end.
+            batches: items and features; closed at the end.
             advance: called with the number of items of every batch.
 
         Returns:
             The names of the parts.
 
         Raises:
-            UserError: when the disk is full, or a feature is too large for the type.
+            UserError: if the disk is full, or a feature exceeds the range of the dtype.
         """
         names: list[str] = []
         keys: list[str] = []
@@ -78,13 +78,13 @@ class Parts:
         return name
 
     def names(self) -> list[str]:
-        """The parts that are there; what killed processes left of others is removed."""
+        """Names of the parts; temporary files of killed processes are removed."""
         for old in abandoned(self.folder.glob(f".{self.kind}-*.tmp")):
             old.unlink(missing_ok=True)
         return sorted(path.name for path in self.folder.glob(f"{self.kind}-*.arrow"))
 
     def whole(self, names: Iterable[str]) -> Iterator[tuple[Path, list[str]]]:
-        """The parts of these names that are whole, and the keys of their rows."""
+        """The intact parts of these names, and the keys of their rows."""
         for path in (self.folder / name for name in names):
             try:
                 whole = path.stem == f"{self.kind}-{digest_file(path)}"
@@ -93,12 +93,12 @@ class Parts:
             if whole:
                 yield path, _column(path, "key").to_pylist()
             else:
-                tqdm.write(f"{path} is damaged: removed, its rows are encoded again")
+                tqdm.write(f"{path} is damaged and was removed; its rows are encoded again")
                 path.unlink(missing_ok=True)
 
 
 class Index:
-    """Where the rows of parts are, by the digests of their keys; 24 bytes a row."""
+    """Maps digests of keys to rows of parts; 24 bytes per row."""
 
     def __init__(self) -> None:
         self._paths: list[Path] = []
@@ -106,22 +106,22 @@ class Index:
         self._lookup = Lookup(digests(()))
 
     def add(self, parts: Iterable[tuple[Path, Sequence[str]]]) -> None:
-        """Take in parts with the keys of their rows."""
+        """Add parts with the keys of their rows."""
         found = [self._lookup.digests()]
         for path, keys in parts:
             self._paths.append(path)
             self._starts.append(self._starts[-1] + len(keys))
             found.append(digests(keys))
         if len(found) > 1:
-            # Of a row that is there twice, the one that came first stands first.
+            # Of duplicate rows, the one that was added first comes first.
             self._lookup = Lookup(np.concatenate(found))
 
     def find(self, wanted: Digests) -> Rows:
-        """The row of each digest, counted through all parts; -1 where there is none."""
+        """The row of each digest over all parts; -1 if there is none."""
         return self._lookup.find(wanted)
 
     def features(self, rows: Rows) -> Matrix:
-        """Features (N, d) of rows that `find` gave."""
+        """Features (N, d) of rows that `find` returned."""
         starts = np.array(self._starts)
         part_of = starts.searchsorted(rows, side="right") - 1
         numbers = np.unique(part_of)
@@ -134,7 +134,7 @@ class Index:
 
 
 def _mapped(path: Path) -> Matrix:
-    """A part's features: only what is taken of them is read."""
+    """A part's features, memory-mapped: only rows that are used are read."""
     return to_matrix(_column(path, "feature", memory_map=True))
 
 

@@ -1,10 +1,10 @@
-"""Precomputed features, from any encoder, instead of those of the stage `encoder`.
+"""Precomputed features from any encoder, instead of those of the stage `encoder`.
 
-A folder holds images (image_id, feature) and texts (text, feature), each as `images.parquet`, as a
-folder of that name or of the name `images`, or as several files `images-….parquet`, as pandas and
-others write them: the columns in any order and beside others, ids as text or integers, features as
-lists of any kind of number, all of one length. Images and texts may have different widths and
-spaces; more rows than are needed are fine.
+A folder contains images (image_id, feature) and texts (text, feature), each as `images.parquet`, as
+a folder of that name or of the name `images`, or as several files `images-….parquet`, as written by
+pandas and others: columns in any order, also with further ones, ids as strings or integers,
+features as lists of numbers of one length. Images and texts may have different dimensions and
+spaces; additional rows are ignored.
 """
 
 import tempfile
@@ -24,7 +24,7 @@ from rau.features.table import GROUP_ROWS, READ_BYTES, SEPARATE, SHARED, Matrix,
 from rau.files import digest, digest_files
 from rau.schemas import reading_parquet
 
-# The name of their encoder, which nobody knows here.
+# The name of their unknown encoder.
 SOURCE = "features.source"
 COLUMNS = {"images": "image_id", "texts": "text"}
 REMEDY = "see docs/datasets.md, Features from any encoder"
@@ -38,7 +38,7 @@ def take(
     targets: Mapping[str, Path],
     shared_space: bool = False,
 ) -> None:
-    """Copy what is needed from the user's folder into the pipeline's tables.
+    """Copy the needed rows from the user's folder to the pipeline's tables.
 
     Rows pass through a temporary file next to the tables, 4 bytes per value; in memory are only
     28 bytes per needed row.
@@ -46,12 +46,12 @@ def take(
     Args:
         source: the user's folder.
         needed: distinct image ids under `images`, distinct strings under `texts`.
-        targets: where the tables go, by the same names.
+        targets: paths of the tables to write, by the same names.
         shared_space: whether a text and the image it describes lie close together, as with CLIP.
 
     Raises:
-        UserError: when a file is missing or of another form, a needed row is missing, there twice,
-            all zeros or not finite, the widths of a shared space differ, or the disk is full.
+        UserError: if a file is missing or malformed, a needed row is missing, duplicate, all zeros
+            or not finite, the dimensions of a shared space differ, or the disk is full.
     """
     paths = {kind: _files(source, kind) for kind in COLUMNS}
     space = SHARED if shared_space else SEPARATE
@@ -75,8 +75,8 @@ def take(
         widths = {kind: rows.width for kind, rows in found.items()}
         if shared_space and len(set(widths.values())) > 1:
             raise UserError(
-                f"features.shared_space=true: images are {widths['images']} wide, texts "
-                f"{widths['texts']}; a shared space has one width"
+                f"features.shared_space=true: images have dimension {widths['images']} and texts "
+                f"{widths['texts']}; features of a shared space have the same dimension"
             )
         for kind, column in COLUMNS.items():
             write_blocks(targets[kind], column, found[kind].blocks(), metadata)
@@ -154,7 +154,7 @@ class _Rows:
             yield self._needed.slice(start, GROUP_ROWS).to_pylist()
 
     def read(self, path: Path) -> None:
-        """Take the needed rows of a file.
+        """Read the needed rows of a file.
 
         Raises:
             UserError: naming the column that is wrong, and how; or when the disk is full.
@@ -201,10 +201,10 @@ class _Rows:
             yield names, matrix.astype(self._dtype)
 
     def check(self, place: Path) -> None:
-        """Refuse a table that lacks needed rows or has one twice, zero or not finite.
+        """Check the needed rows.
 
         Raises:
-            UserError: with their number and the first of them.
+            UserError: if some are missing, duplicate, all zeros or not finite; with their number.
         """
         left_out = ", or remove their images and set dataset.allow_missing=true"
         some = self._column == "image_id" and not self._zero.all()
@@ -226,10 +226,10 @@ class _Rows:
 
 
 def as_names(column: pa.Array, path: Path | str, name: str) -> list[str]:
-    """Names as text.
+    """Names as strings.
 
     Raises:
-        UserError: when one is null or of another type.
+        UserError: if one is null or of another type.
     """
     kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
     text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
@@ -237,7 +237,7 @@ def as_names(column: pa.Array, path: Path | str, name: str) -> list[str]:
         raise UserError(f"{path}: {name} is {kind}, not text or integers; {REMEDY}")
     if column.null_count:
         raise UserError(f"{path}: {name} is null in {column.null_count:,} rows; remove them")
-    column.validate(full=True)  # Text may be no UTF-8.
+    column.validate(full=True)  # Strings may not be valid UTF-8.
     return [str(one) for one in column.to_pylist()]
 
 
@@ -245,7 +245,7 @@ def as_matrix(column: pa.Array, path: Path | str, names: list[str]) -> Matrix:
     """Features (N, d) of lists of numbers.
 
     Raises:
-        UserError: when they are anything else, or of several lengths.
+        UserError: if they are not, or their lengths differ.
     """
     lists = column.storage if isinstance(column, pa.ExtensionArray) else column
     kind = lists.type

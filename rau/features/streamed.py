@@ -1,6 +1,6 @@
-"""Image features of any number, read from Parquet a block at a time: never whole in memory.
+"""Any number of image features, read from Parquet in blocks: they are never all in memory.
 
-A file, or a folder of files, of image_id and feature, as `rau.features.precomputed` takes them.
+A file, or a folder of files, with image_id and feature, as in `rau.features.precomputed`.
 """
 
 import hashlib
@@ -19,17 +19,17 @@ from rau.features.precomputed import REMEDY, SOURCE, check_columns, read_blocks
 from rau.features.table import Features, Matrix
 from rau.schemas import reading_parquet
 
-# Rows that are read, and worked on, at a time.
+# Rows that are read and processed at a time.
 BLOCK = 65_536
 COLUMNS = ("image_id", "feature")
-# Of each column in each row group, for a digest that does not read the rest.
+# Bytes of each column of each row group that are hashed; the rest is not read.
 SAMPLED_BYTES = 4096
-# Behind a Parquet file's footer: its length and "PAR1".
+# Bytes after a Parquet file's footer: its length and "PAR1".
 FOOTER_END = 8
 
 
 class Unit(NamedTuple):
-    """Row groups of a file, one after another, with `BLOCK` rows or more where it has as many."""
+    """Consecutive row groups of a file, with at least `BLOCK` rows if the file has as many."""
 
     path: Path
     groups: tuple[int, ...]
@@ -48,9 +48,9 @@ class Stream:
     """Feature files that belong to the features of a gallery.
 
     Attributes:
-        units: all rows, in pieces that different machines may read.
-        digest: of what the files hold, wherever they lie. Of every row group it sees the size and
-            the first values: to hash all would take as long as to read all.
+        units: all rows, in pieces that different machines can read.
+        digest: digest of the files' contents, independent of their paths. It covers the size and
+            the first values of every row group: hashing everything would mean reading everything.
     """
 
     units: list[Unit]
@@ -67,11 +67,11 @@ class Stream:
             like: the features of the gallery, of the same encoder.
 
         Raises:
-            UserError: when there is none, or one is damaged or of another encoder.
+            UserError: if there is none, or one is damaged or of another encoder.
         """
         files = [source] if source.is_file() else sorted(source.glob("*.parquet"))
         if not files:
-            raise UserError(f"{source} is no Parquet file and no folder of any; {REMEDY}")
+            raise UserError(f"{source} is neither a Parquet file nor a folder of them; {REMEDY}")
         units: list[Unit] = []
         total = hashlib.sha256()
         for path in files:
@@ -85,10 +85,10 @@ class Stream:
         return cls(units, total.hexdigest(), like.matrix.shape[1], like.matrix.dtype)
 
     def blocks(self, unit: Unit) -> Iterator[Block]:
-        """The rows of a unit, at most `BLOCK` at a time, as the gallery's features are stored.
+        """The rows of a unit, at most `BLOCK` at a time, in the dtype of the gallery's features.
 
         Raises:
-            UserError: when a feature has another width, or is zero or not finite.
+            UserError: if a feature has another dimension, or is zero or not finite.
         """
         for names, features in read_blocks(unit.path, "image_id", BLOCK, unit.groups):
             self._check(features, unit.path, names)
@@ -112,7 +112,7 @@ class Stream:
 
 
 def without(block: Block, known: pa.Array) -> Block:
-    """The images whose ids are not known."""
+    """The images whose ids are not in `known`."""
     new = pc.invert(pc.is_in(block.ids, known))
     return Block(block.ids.filter(new), block.features[new.to_numpy(zero_copy_only=False)])
 
@@ -121,7 +121,7 @@ def _check(schema: pa.Schema, path: Path, like: Features) -> None:
     check_columns(schema, path, COLUMNS)
     key = (schema.metadata or {}).get(b"key", b"").decode()
     ours = like.metadata.get("key")
-    # Where the features are the user's own, their key is that of the user's files.
+    # The key of precomputed features is that of the user's files.
     if key and key != ours and like.metadata.get("encoder") != SOURCE:
         raise UserError(
             f"{path} was made by another encoder (key {key}) than the gallery's features ({ours}); "

@@ -133,14 +133,14 @@ def note(metrics: RunMetrics) -> str:
     gap = metrics.gain
     if gap is not None and gap.interval is not None:
         low, high = gap.interval
-        clear = "clear of 0" if low > 0 or high < 0 else "0 lies in the interval"
+        clear = "the interval excludes 0" if low > 0 or high < 0 else "the interval contains 0"
         lines.append(
             f"{gap.difference:+.2f} [{low:+.2f}, {high:+.2f}] against the same head without "
             f"uncertainty: {clear}"
         )
     lines.append(f"{metrics.dataset}, {metrics.coverage}")
     lines += [f"**{one.name}**: {one.evidence}; {one.remedy}" for one in metrics.diagnostics]
-    return "\n\n".join([*lines, "Report: `index.html`; ranked pictures: `figures/` (artifacts)"])
+    return "\n\n".join([*lines, "Report: `index.html`; ranked images: `figures/` (artifacts)"])
 
 
 def data(dataset: str, trained: bool) -> Data:

@@ -147,7 +147,7 @@ def test_mirrors_that_are_gone_are_said_so(
     assert set(sources.values()) == {"URL tables"}
     printed = capsys.readouterr().out
     assert "mteb/mbeir_fashioniq_task7: not used: " in printed
-    assert f"URL tables: {len(ids):,} images; 0 dead, 0 not reached" in printed
+    assert f"URL tables: {len(ids):,} images; 0 dead, 0 unreachable" in printed
 
 
 def test_two_at_once_fetch_everything_once(

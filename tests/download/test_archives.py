@@ -127,7 +127,7 @@ def test_no_archive_at_all(
 ) -> None:
     host.files["/all.zip"] = b"<html>moved</html>" * 20
     fetch(host, tmp_path)
-    assert "all.zip: not used: all.zip is not a whole zip file" in capsys.readouterr().out
+    assert "all.zip: not used: all.zip is not a complete zip file" in capsys.readouterr().out
     assert not any(found(tmp_path).values())
 
 
@@ -136,7 +136,7 @@ def test_no_archive_at_all(
     [
         (packed({MEMBER: b"[]"}), UserError, "has no list 'images'"),
         (packed({"other": b"{}"}), Unavailable, r"cannot take .*image_info.* from .*info\.zip"),
-        (b"nothing", Unavailable, "is not a whole zip file; it is fetched again"),
+        (b"nothing", Unavailable, "is not a complete zip file; run again to fetch it"),
         (
             packed({MEMBER: json.dumps(circo_world.listing(IMAGES + 1)).encode()}),
             UserError,
@@ -165,6 +165,6 @@ def test_a_list_of_members_is_bounded(tmp_path: Path, monkeypatch: pytest.Monkey
     with zipfile.ZipFile(path, "w", allowZip64=True) as file:
         for n in range(20):
             file.writestr(f"{n:0100}", b"")
-    with pytest.raises(archives.Damaged, match=r"one\.zip is not a whole zip file"):
+    with pytest.raises(archives.Damaged, match=r"one\.zip is not a complete zip file"):
         opened(path.read_bytes())
     assert not path.exists()

@@ -47,6 +47,6 @@ def test_an_id_does_not_get_the_picture_of_another_that_is_there(tmp_path: Path)
 
 
 def test_nothing_completes_the_garments(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"dataset\.images: the garments are drawn"):
+    with pytest.raises(UserError, match=r"dataset\.images does not apply to garments"):
         fill(DatasetParams(images=str(tmp_path)), tmp_path / "store", tmp_path, 1)
     assert not (tmp_path / "store").exists()

@@ -47,7 +47,7 @@ def test_own_files_are_linked_wherever_they_lie(tmp_path: Path) -> None:
     (own / "other.jpg").write_bytes(picture("other"))
     store = intake(tmp_path / "store", ["A", "B", "C"])
     said = local_folder.link_images(own, store)
-    assert said == "2 of the wanted images found, 1 of them not valid"
+    assert said == "2 missing images found, 1 of them invalid"
     assert list(store.missing) == ["B", "C"]
     link = tmp_path / "store/images/A.jpg"
     assert link.is_symlink()
@@ -61,7 +61,7 @@ def test_a_link_is_not_made_to_the_picture_of_another_id(tmp_path: Path) -> None
     own.mkdir()
     (own / "B1.jpg").write_bytes(picture("B1"))
     store = intake(tmp_path / "store", ["B1", "b1"])
-    for said in ("1 of the wanted images found", "0 of the wanted images found"):
+    for said in ("1 missing images found", "0 missing images found"):
         assert local_folder.link_images(own, store) == said
     assert list(store.missing) == ["b1"]
 
@@ -148,7 +148,7 @@ def test_an_answer_between_sets_the_count_of_images_not_reached_back_to_zero(
             host.moods[f"/{image_id}.jpg"] = between
         said = url_tables.fetch_images(table, store, client)
     came = len(answered) if between == "kind" else 0
-    assert said == f"{came} images; {len(answered) - came} dead, 8 not reached this time"
+    assert said == f"{came} images; {len(answered) - came} dead, 8 unreachable"
 
 
 def test_halves_of_two_files_are_fetched_once_more(tmp_path: Path) -> None:

@@ -407,7 +407,7 @@ def test_missing_and_truncated(tmp_path: Path) -> None:
         read_features(tmp_path / "no.parquet", "text")
     path = table_of(tmp_path / "cut.parquet")
     path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(UserError, match="not a whole Parquet file"):
+    with pytest.raises(UserError, match="not a complete Parquet file"):
         read_features(path, "image_id")
 
 
@@ -440,7 +440,7 @@ def test_text_that_is_no_utf8(tmp_path: Path) -> None:
     named = table_of(tmp_path / "y.parquet", "text")
     pq.write_table(pq.read_table(named).replace_schema_metadata({b"key": b"\xff"}), named)
     for damaged in (path, named):
-        with pytest.raises(UserError, match="not a whole Parquet file"):
+        with pytest.raises(UserError, match="not a complete Parquet file"):
             read_features(damaged, "text")
 
 

@@ -243,7 +243,7 @@ def test_few_are_encoded_here(
     with made(tmp_path, encoder, encoder_folder) as cache:
         cache.encode_texts(tmp_path / "t.parquet", ["a", "b"], BATCH, 1)
     assert read_features(tmp_path / "t.parquet", "text").names == ["a", "b"]
-    assert "features.engine=ray: 2 texts are few, encoded here" in capsys.readouterr().out
+    assert "features.engine=ray: 2 texts are too few to distribute" in capsys.readouterr().out
 
 
 def test_a_machine_that_sees_other_files_is_refused(
@@ -251,11 +251,11 @@ def test_a_machine_that_sees_other_files_is_refused(
 ) -> None:
     model = on_ray.Model.of(encoder, encoder_folder, Params())
     own = Parts(tmp_path / "parts", "images", "float32")
-    with pytest.raises(UserError, match=r"parts is not there on .* every machine must see"):
+    with pytest.raises(UserError, match=r"parts does not exist on .* every machine must see"):
         on_ray.Worker(model, own, BATCH, 1, False).start()
     own.folder.mkdir()
     on_ray.Worker(model, own, BATCH, 1, False).start()
-    with pytest.raises(UserError, match="holds another encoder on"):
+    with pytest.raises(UserError, match="contains another encoder on"):
         on_ray.Worker(replace(model, key="other"), own, BATCH, 1, False).start()
 
 

@@ -200,7 +200,7 @@ def test_gap_is_named_and_nothing_written(tmp_path: Path) -> None:
         take(source, tmp_path / "out")
     (source / "texts.parquet").write_bytes(b"PAR1 no")
     with pytest.raises(
-        UserError, match=r"texts\.parquet is not a whole Parquet file; see docs/datasets"
+        UserError, match=r"texts\.parquet is not a complete Parquet file; see docs/datasets"
     ):
         take(source, tmp_path / "out", {"images": ["d"], "texts": []})
     assert not (tmp_path / "out").exists()
@@ -208,7 +208,7 @@ def test_gap_is_named_and_nothing_written(tmp_path: Path) -> None:
 
 def test_a_shared_space_is_said_so_and_has_one_width(tmp_path: Path) -> None:
     source = write_source(tmp_path / "own", ["a", "b"])
-    with pytest.raises(UserError, match="images are 5 wide, texts 3"):
+    with pytest.raises(UserError, match="images have dimension 5 and texts 3"):
         take(source, tmp_path / "out", shared=True)
     write_features(source / "texts.parquet", "text", ["Is red"], [np.ones((1, 5), np.float32)], {})
     apart = read_pair(*take(source, tmp_path / "out").values())[0]

@@ -106,7 +106,7 @@ def test_features_that_cannot_be_ranked_are_refused(tmp_path: Path, wrong: Any, 
 
 
 def test_files_that_do_not_belong_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no Parquet file and no folder of any"):
+    with pytest.raises(UserError, match="neither a Parquet file nor a folder of them"):
         Stream.open(tmp_path / "nothing", LIKE)
     path = write(tmp_path / "a.parquet", 2, [2], key="other")
     with pytest.raises(UserError, match=r"another encoder \(key other\)"):
@@ -117,7 +117,7 @@ def test_files_that_do_not_belong_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no column image_id, but id, feature"):
         Stream.open(path, LIKE)
     path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(UserError, match="not a whole Parquet file"):
+    with pytest.raises(UserError, match="not a complete Parquet file"):
         Stream.open(path, LIKE)
 
 
@@ -127,5 +127,5 @@ def test_a_flipped_bit_is_an_error(tmp_path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
-    with pytest.raises(UserError, match="not a whole Parquet file"):
+    with pytest.raises(UserError, match="not a complete Parquet file"):
         list(stream.blocks(stream.units[0]))

@@ -57,6 +57,6 @@ def test_with_little_to_encode_no_cluster_is_started(project: Path) -> None:
     forget(project)
     use(project, features={"engine": "ray"})
     printed = stage(project, "features", RAY_ADDRESS="127.0.0.1:1")
-    assert "features.engine=ray: 360 images are few, encoded here" in printed
+    assert "features.engine=ray: 360 images are too few to distribute" in printed
     for old, new in zip(before, features(project), strict=True):
         assert max(abs(a - b) for a, b in zip(old, new, strict=True)) < 0.05

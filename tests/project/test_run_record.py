@@ -9,7 +9,7 @@ from tests.report.test_report import PAIRED, document, metrics
 
 @pytest.mark.parametrize(
     ("interval", "verdict"),
-    [([-1.5, -0.1], "clear of 0"), ([0.1, 1.5], "clear of 0"), ([-1.5, 0.1], "0 lies in")],
+    [([-1.5, -0.1], "excludes 0"), ([0.1, 1.5], "excludes 0"), ([-1.5, 0.1], "contains 0")],
 )
 def test_the_note_has_the_headline_and_what_uncertainty_adds(
     interval: list[float], verdict: str
