@@ -65,7 +65,7 @@ class Manifest(Section):
 
     Attributes:
         model: key of the encoder and head that computed the vectors.
-        features: key of the features: image tower, preprocessing and arithmetic.
+        features: key of the features: image tower, preprocessing and compute dtype.
         dim, d_image: dimensions of vectors and features.
         source: description of the indexed catalogue, as in `rau.search.catalogue.Catalogue`.
         feature_sum: sum of the unit image features of all images that were ever encoded.

@@ -67,7 +67,7 @@ class Model:
 
     @property
     def features_key(self) -> str:
-        """Key of the image features: image tower, preprocessing and arithmetic."""
+        """Key of the image features: image tower, preprocessing and compute dtype."""
         return digest([self.encoder.image_key, str(self.encoder.dtype)], 32)
 
     @property
