@@ -251,7 +251,7 @@ def test_a_machine_that_sees_other_files_is_refused(
 ) -> None:
     model = on_ray.Model.of(encoder, encoder_folder, Params())
     own = Parts(tmp_path / "parts", "images", "float32")
-    with pytest.raises(UserError, match=r"parts does not exist on .* every machine must see"):
+    with pytest.raises(UserError, match=r"parts does not exist on .* every machine must have"):
         on_ray.Worker(model, own, BATCH, 1, False).start()
     own.folder.mkdir()
     on_ray.Worker(model, own, BATCH, 1, False).start()
