@@ -127,7 +127,7 @@ def _engine(params: "Params", loaded: "Encoder", stack: ExitStack) -> "Engine":
     from rau.features import cache
 
     if params.features.engine == "local":
-        return cache.Here(loaded)
+        return cache.LocalEngine(loaded)
     from rau.features import on_ray
 
     model = on_ray.Model.of(loaded, workspace.encoder(params.dataset.name), params)

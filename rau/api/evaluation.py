@@ -128,12 +128,12 @@ def _settings(**values: Any) -> EvaluateParams:
 def _untrained(name: str, features: FeatureSet) -> Method:
     if name not in UNTRAINED:
         raise UserError(
-            f"no untrained method is called {name!r}; choose from {', '.join(UNTRAINED)}, or give "
+            f"unknown untrained method {name!r}; choose from {', '.join(UNTRAINED)}, or give "
             "the head that `rau.fit` returns"
         )
     if METHODS[name].reads_text and not features.images.shared_space:
         raise UserError(
-            f"{name} compares images with texts, whose features share no space; say "
+            f"{name} compares images with texts, whose features share no space; pass "
             "shared_space=True if they do, else train a head with `rau.fit`"
         )
     return UNTRAINED[name]

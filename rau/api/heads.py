@@ -105,10 +105,10 @@ def _params(changes: Mapping[str, Any]) -> Params:
     for name in changes:
         section, _, key = name.partition(".")
         if not isinstance(known.get(section), dict) or key not in known[section]:
-            raise UserError(f"params: there is no {name}; docs/parameters.md lists all")
+            raise UserError(f"params: unknown parameter {name}; see docs/parameters.md")
         if section not in SECTIONS or name in OTHERS:
             raise UserError(
-                f"params: {name} has no effect here; give those of head, ua and train but for "
+                f"params: {name} has no effect here; give those of head, ua and train except "
                 f"{', '.join(OTHERS)}"
             )
     try:

@@ -48,7 +48,7 @@ class Engine(Protocol):
         ...
 
 
-class Here:
+class LocalEngine:
     """The threads of this process."""
 
     def __init__(self, encoder: Encoder) -> None:
@@ -73,7 +73,7 @@ class Cache:
         self, folder: Path, encoder: Encoder, dtype: Dtype, engine: Engine | None = None
     ) -> None:
         self.encoder = encoder
-        self.engine = engine or Here(encoder)
+        self.engine = engine or LocalEngine(encoder)
         self.compute_dtype = str(encoder.dtype).removeprefix("torch.")
         keys = {"images": encoder.image_key, "texts": encoder.text_key, "pairs": encoder.key}
         self.parts = {

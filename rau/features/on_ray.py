@@ -24,7 +24,7 @@ from rau.encoders import encoder as encoders
 from rau.encoders.encoder import Encoder
 from rau.encoders.forward import Precision
 from rau.errors import UserError
-from rau.features.cache import Here
+from rau.features.cache import LocalEngine
 from rau.features.extraction import ENCODE
 from rau.features.items import blocks
 from rau.features.parts import PART_ROWS, Parts
@@ -111,7 +111,12 @@ class OnRay:
             cores: cores of a worker; 0 = one core, or with a GPU its share of the cores.
             stack: closes the connection.
         """
-        self._here, self._model, self._cores, self._stack = Here(encoder), model, cores, stack
+        self._local, self._model, self._cores, self._stack = (
+            LocalEngine(encoder),
+            model,
+            cores,
+            stack,
+        )
 
     @cached_property
     def _ray(self) -> ModuleType:
@@ -143,7 +148,7 @@ class OnRay:
                 f"{PARAMETER}=ray: {len(items):,} {parts.kind} are too few to distribute and are "
                 "encoded on this machine"
             )
-            return self._here(parts, items, batch, workers, advance)
+            return self._local(parts, items, batch, workers, advance)
         ray = self._ray
         gpu, cores = self._needs()
         room = check_room(ray, cores, gpu, PARAMETER, "features.workers")

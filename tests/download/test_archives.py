@@ -135,7 +135,7 @@ def test_no_archive_at_all(
     ("archive", "error", "said"),
     [
         (packed({MEMBER: b"[]"}), UserError, "has no list 'images'"),
-        (packed({"other": b"{}"}), Unavailable, r"cannot take .*image_info.* from .*info\.zip"),
+        (packed({"other": b"{}"}), Unavailable, r"cannot fetch .*image_info.* from .*info\.zip"),
         (b"nothing", Unavailable, "is not a complete zip file; run again to fetch it"),
         (
             packed({MEMBER: json.dumps(circo_world.listing(IMAGES + 1)).encode()}),
