@@ -111,12 +111,8 @@ class OnRay:
             cores: cores of a worker; 0 = one core, or with a GPU its share of the cores.
             stack: closes the connection.
         """
-        self._local, self._model, self._cores, self._stack = (
-            LocalEngine(encoder),
-            model,
-            cores,
-            stack,
-        )
+        self._local, self._model = LocalEngine(encoder), model
+        self._cores, self._stack = cores, stack
 
     @cached_property
     def _ray(self) -> ModuleType:

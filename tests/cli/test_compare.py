@@ -105,7 +105,7 @@ def test_two_files(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_rankings(Path("other.parquet"), 8)
     run(str(RANKS), "other.parquet", changed=2)
     printed = capsys.readouterr().out
-    assert "no MLflow run of these names; only the files were written" in printed
+    assert "no MLflow run matches A or B; only the files were written" in printed
     assert printed.count("gained") == 2
     assert "+100.00" in printed
     (folder,) = compare.FOLDER.iterdir()

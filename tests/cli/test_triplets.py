@@ -75,7 +75,7 @@ def test_values_are_escaped(tmp_path: Path) -> None:
 def test_parameters_name_the_catalogue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     catalogue.write(tmp_path / "shop", 60)
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match="which catalogue"):
+    with pytest.raises(UserError, match="no catalogue is given"):
         raise run().exception or AssertionError
     own = {"name": "catalogue", "root": "shop", "catalogue": {"val_queries": 7}}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump({"dataset": own}))

@@ -26,7 +26,7 @@ def test_shares_are_counted_then_measured_and_reported(project: Path) -> None:
     assert "--shard 3/2: give i/n" in stage(project, "evaluate", "--shard", "3/2", code=1)
     for share in ("1/2", "2/2"):
         printed = stage(project, "evaluate", "--shard", share)
-        assert f"  share {share}: 2" in printed.splitlines()[-1]
+        assert f"  shard {share}: 2" in printed.splitlines()[-1]
     assert json.loads((project / "reports/metrics.json").read_text()) == known
     stage(project, "evaluate")
     metrics = json.loads((project / "reports/metrics.json").read_text())
