@@ -52,6 +52,17 @@ def test_digests_and_counts_are_those_of_the_files(card: DatasetCard) -> None:
     assert {category: len(ids) for category, ids in gallery.items()} == card.gallery
 
 
+def test_a_file_may_be_missing_only_where_the_card_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text("{}")
+    digests = {"a.json": digest_file(path), "b.json": "0" * 64}
+    card = replace(CIRR, annotations=replace(CIRR.annotations, digests=digests))
+    needed = replace(card, optional=frozenset[str]())
+    assert verification.compare(needed, {"a.json": path}).differs == ["b.json"]
+    optional = replace(card, optional=frozenset({"b.json"}))
+    assert verification.compare(optional, {"a.json": path}).copy == "official"
+
+
 @needs("fashioniq")
 def test_a_copy_of_fashioniq_is_official_until_it_is_changed(tmp_path: Path) -> None:
     files = reader("fashioniq").read_annotations(SHARED / "fashioniq").files

@@ -122,6 +122,18 @@ def test_a_damaged_image_is_fetched_again(host: server.Server, tmp_path: Path) -
     assert all(found(tmp_path).values())
 
 
+def test_an_encrypted_image_is_refused_once(host: server.Server, tmp_path: Path) -> None:
+    locked = bytearray(host.content("/all.zip"))
+    # The first member's flags in its own header and in the list of members.
+    locked[locked.index(b"PK\x03\x04") + 6] |= 1
+    locked[locked.index(b"PK\x01\x02") + 8] |= 1
+    host.files["/all.zip"] = bytes(locked)
+    for _ in range(2):
+        fetch(host, tmp_path)
+        assert [n for n, path in found(tmp_path).items() if path is None] == [names(IMAGES)[0]]
+    assert host.asked["GET", "/all.zip"] == 1
+
+
 def test_no_archive_at_all(
     host: server.Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

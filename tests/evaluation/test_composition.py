@@ -6,13 +6,16 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from rau.evaluation import benchmark
 from rau.evaluation.composition import HIT, measure, single_modalities
 from rau.models.baselines import RawSum, untrained
-from rau.params import Params
+from rau.params import EvaluateParams, Params
+from rau.retrieval.protocols import FASHIONIQ
 from rau.studies.defined import methods
 from rau.studies.plan import Variant
 from rau.studies.runs import Result
 from rau.studies.tables import StudyDocument, StudyTables, VariantRecord
+from tests.studies.world import small_world
 
 METRIC = "mean_of_r10_r50"
 
@@ -53,6 +56,21 @@ def test_the_single_modalities_are_known_by_their_weights() -> None:
     assert single_modalities(found) == ("image only", "text only (ridge map)")
     del found["text only (ridge map)"]
     assert single_modalities(found) is None
+
+
+@pytest.mark.parametrize("resamples", [0, 50])
+def test_a_benchmark_has_intervals_of_the_gaps_where_it_resamples(resamples: int) -> None:
+    data = small_world()
+    found, _ = benchmark.evaluate(
+        {FASHIONIQ[0]: untrained(0.5, None)},
+        data.queries,
+        data.galleries,
+        data.features,
+        EvaluateParams(bootstrap=resamples),
+        "sum",
+    )
+    gap = found.composition["original"].methods["sum"].gap
+    assert (gap.interval is not None) == (resamples > 0)
 
 
 def test_a_study_shows_composition_over_its_seeds() -> None:

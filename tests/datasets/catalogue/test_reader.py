@@ -14,7 +14,7 @@ from rau.datasets.catalogue.captions import KINDS, TWO, VAGUE
 from rau.datasets.catalogue.people import read as read_people
 from rau.datasets.catalogue.products import Products
 from rau.datasets.catalogue.reader import PEOPLE, Catalogue, CatalogueReader
-from rau.datasets.catalogue.relevance import Constraint
+from rau.datasets.catalogue.relevance import Constraint, distance
 from rau.datasets.catalogue.triplets import MAX_SHARE, MOST_CHANGES, Part, Triplet, in_val
 from rau.errors import UserError
 from rau.params import CatalogueParams
@@ -200,6 +200,20 @@ def test_most_products_keep_their_side_when_others_come(tmp_path: Path) -> None:
     table = rows(240)
     few, many = side(table[:200]), side(table[::-1])
     assert sum(few[name] != many[name] for name in few) <= 8
+
+
+def test_pairs_that_differ_in_one_attribute_do_not_crowd_out_those_that_differ_in_two(
+    tmp_path: Path,
+) -> None:
+    found = read(tmp_path, rows(400), train_queries=60, val_queries=0)
+    attributes = found.products.attributes
+    away = Counter(
+        int(distance(attributes, one.reference, np.array([one.target]))[0])
+        for part in found.parts
+        for one in part.triplets
+    )
+    assert set(away) == {1, 2}
+    assert away[2] > away[1]
 
 
 def test_sizes_follow_the_parameters(tmp_path: Path) -> None:
