@@ -19,6 +19,7 @@ import pytest
 from filelock import FileLock
 
 from rau import mlflow_client, mlflow_view
+from rau.errors import UserError
 from rau.mlflow_client import shown
 from rau.tracking import (
     COMPLETE,
@@ -26,6 +27,7 @@ from rau.tracking import (
     Data,
     Record,
     TrackingUnavailable,
+    fetch_artifact,
     find_by_tag,
     store_uri,
     track,
@@ -274,6 +276,26 @@ def test_metrics_of_any_category_have_names_that_mlflow_takes(uri: str, tmp_path
     track(replace(RECORD, metrics={"original.d'été @ home.map": 1.0}), uri, tmp_path / "mlruns")
     (found,) = read(uri)
     assert found["metrics"] == {"original.d_été _ home.map": 1.0, "epoch.loss": 2.0}
+
+
+def test_an_artifact_is_bounded_where_the_store_does_not_say_its_size(
+    uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow import MlflowClient
+    from mlflow.entities import FileInfo
+
+    (tmp_path / "page.html").write_text("page")
+    record = replace(RECORD, artifacts={tmp_path / "page.html": "pages"})
+    run, _ = track(record, uri, tmp_path / "mlruns")
+    listed = [FileInfo("pages/page.html", False, None)]
+    monkeypatch.setattr(MlflowClient, "list_artifacts", lambda *_: listed)
+    into = tmp_path / "copy"
+    into.mkdir()
+    found = fetch_artifact(uri, run, "pages", ".html", into, 4)
+    assert found is not None
+    assert found.read_text() == "page"
+    with pytest.raises(UserError, match="larger than 3 bytes"):
+        fetch_artifact(uri, run, "pages", ".html", into, 3)
 
 
 def test_processes_side_by_side_make_one_database_and_one_run(tmp_path: Path) -> None:
