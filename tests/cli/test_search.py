@@ -6,7 +6,8 @@ import sys
 import time
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pyarrow.parquet as pq
 import pytest
@@ -14,6 +15,8 @@ from mlflow import MlflowClient
 from PIL import Image
 
 import rau
+from rau.cli import search
+from rau.errors import UserError
 from rau.search.index import Index
 from rau.search.model import Query
 from rau.search.searcher import Searcher
@@ -29,6 +32,17 @@ def _index(built_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     printed = command(built_project, "index", "--dataset", "--index", str(folder))
     assert "120 images; 120 added" in printed
     return folder
+
+
+def test_a_file_is_known_by_its_suffix_in_either_case() -> None:
+    searcher = cast(Searcher, SimpleNamespace(index=SimpleNamespace(place={"a": 0})))
+    what = ["a", "mine.JPG", "is red", "other.jpeg"]
+    assert search._told_apart(what, searcher) == (
+        ["a", Path("mine.JPG"), Path("other.jpeg")],
+        "is red",
+    )
+    with pytest.raises(UserError, match="'b' and 'is red' are neither"):
+        search._told_apart(["b", "is red"], searcher)
 
 
 def val_queries(project: Path, category: str) -> list[dict[str, Any]]:
