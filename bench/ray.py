@@ -28,7 +28,7 @@ from tests.studies.world import write_source
 
 WORKERS = (1, 2)
 LIMIT = 1.15
-IMAGES, SIDE, BATCH = 8192, 128, 128
+IMAGES, SIDE, BATCH = 16_384, 128, 128
 RUNS, EPOCHS = 16, 60
 
 
