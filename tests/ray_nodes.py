@@ -12,7 +12,7 @@ import psutil
 from rau.cluster import QUIET
 
 STORE_BYTES = 100_000_000
-WAIT_SECONDS = 60
+WAIT_SECONDS = 300
 
 
 @contextmanager

@@ -85,18 +85,18 @@ class RayWorkers:
         Raises:
             UserError: if no machine of the cluster has the cores and the device of a run.
         """
-        room = self._room
+        gpu = self.device != "cpu"
+        room = check_room(self._ray, self._cores, gpu, PARAMETER, "study.cores")
         return self._asked or room
 
     @cached_property
     def per_gpu(self) -> int:
         """Number of runs that share a GPU; 0 on a CPU. Errors as for `jobs`."""
-        return 0 if self.device == "cpu" else math.ceil(self.jobs / self._room)
-
-    @cached_property
-    def _room(self) -> int:
-        gpu = self.device != "cpu"
-        return check_room(self._ray, self._cores, gpu, PARAMETER, "study.cores")
+        jobs = self.jobs
+        if self.device == "cpu":
+            return 0
+        gpus = sum(gpus for cores, gpus in machines(self._ray) if cores >= self._cores)
+        return math.ceil(jobs / gpus)
 
     def costs(self, source: Source, wanted: Sequence[Params]) -> list[Cost]:
         """Measure in a worker, because this machine may not have its device."""

@@ -158,6 +158,7 @@ def test_a_run_that_ends_every_worker_is_given_up(
         ([(8, 2)], "auto", 0, 1, ("cuda", 2, 1)),
         ([(8, 2)], "cuda:1", 5, 1, ("cuda", 5, 3)),
         ([(8, 2), (64, 0), (3, 1)], "auto", 0, 4, ("cuda", 2, 1)),
+        ([(4, 8)], "auto", 8, 1, ("cuda", 8, 1)),
         ([(8, 2)], "cpu", 0, 1, ("cpu", 8, 0)),
     ],
 )
@@ -180,7 +181,7 @@ def test_what_no_machine_of_the_cluster_has_is_refused(
     device: str, cores: int, reason: str
 ) -> None:
     with pytest.raises(UserError, match=reason):
-        _ = RayWorkers(lambda: _having([(8, 0), (8, 0)]), device, 1, cores).jobs
+        _ = RayWorkers(lambda: _having([(8, 0), (8, 0)]), device, 1, cores).per_gpu
 
 
 def test_a_run_has_as_many_threads_as_cores_and_the_same_name(
