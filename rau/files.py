@@ -217,6 +217,21 @@ def walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
         yield folder, sorted(name for name in names if not name.startswith("."))
 
 
+def parquet_files(folder: Path, name: str) -> list[Path]:
+    """The Parquet files of a table in a folder, sorted; empty if there are none.
+
+    A table is `<name>.parquet`, a folder of that name or of the name `<name>` with Parquet files,
+    or several files `<name>-….parquet`.
+    """
+    single = folder / f"{name}.parquet"
+    if single.is_file():
+        return [single]
+    for place, names in ((single, "*"), (folder / name, "*"), (folder, f"{name}-*")):
+        if found := sorted(path for path in place.glob(f"{names}.parquet") if path.is_file()):
+            return found
+    return []
+
+
 def user_path(path: str, base: Path, key: str) -> Path:
     """Resolve a path given by the user: absolute, from a home folder, or relative to `base`.
 

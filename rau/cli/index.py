@@ -120,7 +120,7 @@ def _queries(folder: Path | None, params: "Params") -> "Sequence[QueryRow]":
 
     if folder is None:
         found = read_queries(workspace.table(params.dataset.name, "queries"))
-    elif any((folder / name).is_file() for name in products.NAMES):
+    elif products.tables(folder):
         found = reader("catalogue", params.dataset.catalogue).read_annotations(folder).queries
     else:
         raise UserError(

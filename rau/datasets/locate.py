@@ -89,6 +89,9 @@ class Located(Mapping[str, Path | None]):
     """The file of each image by id, looked up when asked for; None if there is no file.
 
     Each folder is listed once.
+
+    Attributes:
+        others: files elsewhere, by id, of images that have none here.
     """
 
     def __init__(
@@ -101,6 +104,7 @@ class Located(Mapping[str, Path | None]):
             places: of an id, paths under `root` with or without suffix, in the order to try.
         """
         self._root, self._ids, self._places = root, ids, places
+        self.others: Mapping[str, Path] = {}
         self._folders: dict[str, _Files] = {}
 
     def __len__(self) -> int:
@@ -119,7 +123,7 @@ class Located(Mapping[str, Path | None]):
                 name, lambda: _fold(places[0]) not in self._shared
             ):
                 return self._root / found
-        return None
+        return self.others.get(image_id)
 
     @cached_property
     def _shared(self) -> Lookup:

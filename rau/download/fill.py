@@ -1,6 +1,5 @@
 """Filling a store: built-in data are rendered, published data are fetched."""
 
-from collections import ChainMap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,8 +63,8 @@ def fill(dataset: DatasetParams, root: Path, checkout: Path, workers: int) -> Fi
             card = CARDS[dataset.name]
             sources = acquire(card, root, client, HfApi(), own, dataset.accept_terms)
     annotations = reader(dataset.name, dataset.catalogue).read_annotations(root)
-    images: Mapping[str, Path | None] = Located(root, annotations.image_ids, annotations.places)
+    images = Located(root, annotations.image_ids, annotations.places)
     if dataset.root is not None and own is not None:
         missing = {image_id for image_id, path in images.items() if path is None}
-        images = ChainMap(find_images(own, images, missing), images)
+        images.others = find_images(own, images, missing)
     return Filled(annotations, images, sources)

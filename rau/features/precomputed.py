@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from rau.digests import Lookup, Rows, digests
 from rau.errors import UserError
 from rau.features.table import GROUP_ROWS, READ_BYTES, SEPARATE, SHARED, Matrix, write_blocks
-from rau.files import digest, digest_files
+from rau.files import digest, digest_files, parquet_files
 from rau.schemas import reading_parquet
 
 # The name of their unknown encoder.
@@ -88,13 +88,9 @@ def _files(source: Path, kind: str) -> list[Path]:
     Raises:
         UserError: when there is none.
     """
-    single = source / f"{kind}.parquet"
-    if single.is_file():
-        return [single]
-    for folder, names in ((single, "*"), (source / kind, "*"), (source, f"{kind}-*")):
-        if found := sorted(path for path in folder.glob(f"{names}.parquet") if path.is_file()):
-            return found
-    raise UserError(f"features.source: {single} is missing; {REMEDY}")
+    if found := parquet_files(source, kind):
+        return found
+    raise UserError(f"features.source: {source / kind}.parquet is missing; {REMEDY}")
 
 
 def check_columns(schema: pa.Schema, path: Path, columns: Sequence[str]) -> None:

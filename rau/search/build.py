@@ -9,7 +9,7 @@ import csv
 import hashlib
 import io
 from array import array
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from rau.digests import Digests, digests
+from rau.digests import Digests, Lookup, digests
 from rau.errors import UserError
 from rau.evaluation.calibration import FILE
 from rau.features.extraction import encode_batches
@@ -168,7 +168,7 @@ def _read(
 
 
 def _load(
-    path: Path, known: Sequence[Container[str]], new: list[Image.Image]
+    path: Path, known: Sequence[Lookup], new: list[Image.Image]
 ) -> tuple[File, bytes | None] | str:
     """A file and, if its content is unknown, its thumbnail; or why it cannot be read.
 

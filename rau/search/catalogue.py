@@ -88,7 +88,7 @@ def of_folder(root: Path) -> Catalogue:
     """
     if not root.is_dir():
         raise UserError(f"{root} is not a folder; choose a folder of images")
-    if any((root / name).is_file() for name in products.NAMES):
+    if products.tables(root):
         return of_products(root)
     paths = sorted(images_below(root))
     if not paths:

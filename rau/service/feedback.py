@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from rau.datasets.catalogue.people import FEEDBACK
-from rau.datasets.catalogue.products import NAMES
+from rau.datasets.catalogue.products import NAMES, tables
 from rau.datasets.catalogue.sheet import UNKNOWN
 from rau.errors import UserError
 from rau.evaluation.calibration import DATASET
@@ -37,8 +37,8 @@ def read_by(folder: Path, source: str) -> str:
         source: the source of the index in its manifest; feedback refers to its images.
     """
     root = folder.absolute().parent
-    tables = [name for name in NAMES if (root / name).is_file()]
-    if folder.absolute().name != FEEDBACK or not tables:
+    found = tables(root)
+    if folder.absolute().name != FEEDBACK or not found:
         return (
             f"warning: no data set reads feedback from {folder}; to train on it, store it in "
             f"<dataset.root>/{FEEDBACK}, next to {NAMES[0]}"
@@ -46,7 +46,7 @@ def read_by(folder: Path, source: str) -> str:
     if source != folder_source(root) and not source.startswith(f"{DATASET}catalogue@"):
         return (
             f"warning: the feedback in {folder} cannot be used: the index was built from {source}, "
-            f"not from {tables[0]}"
+            f"not from {found[0].relative_to(root)}"
         )
     return f"feedback is stored in {folder}; training reads it with dataset.root={root}"
 

@@ -13,7 +13,7 @@ from rau.datasets.catalogue.attributes import Attribute
 from rau.datasets.catalogue.columns import attribute
 from rau.datasets.locate import left_over, stem
 from rau.errors import UserError
-from rau.files import as_text
+from rau.files import as_text, parquet_files
 
 NAMES = ("products.csv", "products.parquet")
 IMAGE, ID, CATEGORY = "image", "id", "category"
@@ -28,7 +28,7 @@ class Products:
     """P products in the order of their first rows.
 
     Attributes:
-        path: the table.
+        path: the table, a file or the folder of `files`.
         ids, categories: (P,).
         images: of each product, the ids of its images, its main one first.
         places: of each image, its path under the folder, as the table writes it.
@@ -39,6 +39,7 @@ class Products:
     """
 
     path: Path
+    files: list[Path]
     ids: list[str]
     categories: list[str]
     images: list[list[str]]
@@ -56,6 +57,15 @@ class Products:
         """How every column is used, one line each."""
         used = [f"{one.name}: {one}" for one in self.attributes]
         return used + [f"{name}: not used, {why}" for name, why in self.unused.items()]
+
+
+def tables(root: Path) -> list[Path]:
+    """The files of a folder's product table; empty if it has none.
+
+    It is `products.csv` or Parquet: one file, or several as `rau.files.parquet_files` finds them.
+    """
+    csv = root / NAMES[0]
+    return [*([csv] if csv.is_file() else []), *parquet_files(root, csv.stem)]
 
 
 def unnamed(root: Path, products: Products) -> list[str]:
@@ -79,13 +89,15 @@ def read(root: Path) -> Products:
         UserError: no table or two, no column `image`, an image that lies outside the folder or
             stands twice, an id that cannot be one, rows of a product that contradict each other.
     """
-    found = [root / name for name in NAMES if (root / name).is_file()]
-    if len(found) != 1:
+    found = tables(root)
+    if len({path.suffix for path in found}) != 1:
         has = "both {} and {}" if found else "neither {} nor {}"
         raise UserError(
             f"{root} has {has.format(*NAMES)}; dataset.root is a folder with one of them"
         )
-    table = sheet.read(found[0])
+    single = found[0].parent == root and len(found) == 1
+    path = found[0] if single else found[0].parent
+    table = sheet.read(path, files=[] if single else found)
     image, own, category = table.need(IMAGE), table.find(ID), table.find(CATEGORY)
     images = _images(root, table, image)
     product, ids = _rows(table, own, images)
@@ -104,7 +116,7 @@ def read(root: Path) -> Products:
         else:
             attributes.append(made)
     every = [*table.notes, *notes]
-    return Products(found[0], ids, names, of_product, places, cells, attributes, unused, every)
+    return Products(path, found, ids, names, of_product, places, cells, attributes, unused, every)
 
 
 def _images(root: Path, table: sheet.Sheet, column: str) -> dict[int, list[str]]:

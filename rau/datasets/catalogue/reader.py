@@ -144,7 +144,8 @@ class CatalogueReader:
                     f"{drawn:,} of {wanted:,} {split} queries were sampled: other products do not "
                     "differ in a describable attribute, or too many are correct"
                 )
-        files = {table.path.name: table.path, **asked.files}
+        own = {path.relative_to(root).as_posix(): path for path in table.files}
+        files = {**own, **asked.files}
         return Catalogue(table, parts, requests, asked.refused, val, files, notes)
 
     def read_annotations(self, root: Path) -> Annotations:

@@ -46,6 +46,8 @@ class Sheet:
         counted: what is counted so: where empty lines stand between, rows of data alone.
         comma: whether a comma is the decimal point, as where a semicolon separates cells.
         notes: what a user should know of how it was read.
+        files: the files that the table is divided into, with the number of rows of each; empty if
+            `path` is a file.
     """
 
     path: Path
@@ -54,12 +56,18 @@ class Sheet:
     counted: str = "row"
     comma: bool = False
     notes: Sequence[str] = ()
+    files: Sequence[tuple[Path, int]] = ()
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values())))
 
     def row(self, row: int) -> str:
         """A row in words, counted from 0."""
+        start = 0
+        for path, rows in self.files:
+            if row < start + rows:
+                return f"row {row - start + self.first} of {path.name}"
+            start += rows
         return f"{self.counted} {row + self.first}"
 
     def where(self, row: int, column: str | None = None) -> str:
@@ -87,16 +95,18 @@ class Sheet:
         return found
 
 
-def read(path: Path, unknown: Sequence[str] = UNKNOWN) -> Sheet:
+def read(path: Path, unknown: Sequence[str] = UNKNOWN, files: Sequence[Path] = ()) -> Sheet:
     """Read a table; CSV in UTF-8, UTF-16 or Windows-1252, separated by comma, semicolon or tab.
 
     Args:
+        files: the Parquet files that the table is divided into, in order; `path` names them all. A
+            column that one of them does not have is unknown there.
         unknown: cells that say nothing, in lower case.
 
     Raises:
         UserError: when it is missing, damaged, too large, or a column has no name or another's.
     """
-    raw = _parquet(path) if path.suffix == ".parquet" else _csv(path)
+    raw = _parquet(path, files) if files or path.suffix == ".parquet" else _csv(path)
     if not len(raw):
         raise UserError(f"{path} has no rows; fill it")
     _check_rows(path, len(raw))
@@ -170,18 +180,26 @@ def _names(path: Path, names: Sequence[str]) -> list[str]:
     return found
 
 
-def _parquet(path: Path) -> Sheet:
+def _parquet(path: Path, files: Sequence[Path]) -> Sheet:
     remedy = "write it again"
-    with reading_parquet(path, remedy):
-        about = pq.read_metadata(path)
-        unpacked = sum(about.row_group(n).total_byte_size for n in range(about.num_row_groups))
+    unpacked, rows = 0, []
+    for one in files or [path]:
+        with reading_parquet(one, remedy):
+            about = pq.read_metadata(one)
+        rows.append(about.num_rows)
+        unpacked += sum(about.row_group(n).total_byte_size for n in range(about.num_row_groups))
     if unpacked > MAX_UNPACKED:
         raise UserError(f"{path} unpacks to more than {MAX_UNPACKED} bytes; leave columns out")
-    _check_rows(path, about.num_rows)
-    table = read_parquet(path, remedy)
+    _check_rows(path, sum(rows))
+    tables = [read_parquet(one, remedy) for one in files or [path]]
+    try:
+        table = pa.concat_tables(tables, promote_options="permissive")
+    except pa.ArrowException as error:
+        raise UserError(f"the files of {path} have different types: {error}; {remedy}") from error
     names = _names(path, table.column_names)
     given = zip(names, table.columns, strict=True)
-    return Sheet(path, {name: _as_text(path, name, column) for name, column in given})
+    columns = {name: _as_text(path, name, column) for name, column in given}
+    return Sheet(path, columns, files=[*zip(files, rows, strict=False)])
 
 
 def _as_text(path: Path, name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -105,3 +105,30 @@ def test_one_table_and_no_more(tmp_path: Path) -> None:
     write_table(tmp_path, [{"image": "a.jpg"}])
     with pytest.raises(UserError, match=r"both products\.csv and products\.parquet"):
         products.read(tmp_path)
+
+
+@pytest.mark.parametrize("place", ["products", "products.parquet", "."])
+def test_a_table_in_several_files(tmp_path: Path, place: str) -> None:
+    rows = [
+        {"image": f"{number}.jpg", "id": number, "price": 1.5 * number, "colour": colour}
+        for number, colour in enumerate(["red", "blue", "red", "blue"])
+    ]
+    (tmp_path / "one").mkdir()
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "one/products.parquet")
+    (tmp_path / "many" / place).mkdir(parents=True)
+    paths = [tmp_path / "many" / place / f"products-{number}.parquet" for number in range(2)]
+    for path, own in zip(paths, (rows[:3], rows[3:]), strict=True):
+        pq.write_table(pa.Table.from_pylist(own), path)
+    one, many = products.read(tmp_path / "one"), products.read(tmp_path / "many")
+    assert (many.files, many.path) == (paths, tmp_path / "many" / place)
+    assert (many.ids, many.places, many.cells) == (one.ids, one.places, one.cells)
+    # A file without a column says nothing of it.
+    pq.write_table(pa.table({"image": ["3.jpg"], "id": [3]}), paths[1])
+    assert products.read(tmp_path / "many").cells["colour"] == ["red", "blue", "red", None]
+    pq.write_table(pa.table({"image": ["4.jpg", "0.jpg"], "id": [3, 4]}), paths[1])
+    said = r"row 2 of products-1\.parquet.*'0\.jpg' is also in row 1 of products-0\.parquet"
+    with pytest.raises(UserError, match=said):
+        products.read(tmp_path / "many")
+    pq.write_table(pa.table({"image": [True]}), paths[1])
+    with pytest.raises(UserError, match=r"the files of .* have different types: .*write it again"):
+        products.read(tmp_path / "many")
