@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import (
     TYPE_CHECKING,
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MAX_CSV_BYTES = 1 << 26
+# Batches of a row group of a table that is written as it comes.
+GROUP_BATCHES = 8
 
 Int32 = Annotated[int, pa.int32()]
 Int64 = Annotated[int, pa.int64()]
@@ -255,11 +258,13 @@ def write_table(
 def write_batches(
     path: Path, batches: Iterable[pa.RecordBatch], schema: pa.Schema, metadata: Mapping[Any, Any]
 ) -> None:
-    """Write a table to a new file as `write_table` does, a row group per batch as they come."""
-    whole = schema.with_metadata(metadata)
+    """Write a table to a new file as `write_table` does, batches as they come."""
+    whole, coming = schema.with_metadata(metadata), iter(batches)
     with pq.ParquetWriter(path, whole, compression="zstd", write_page_checksum=True) as writer:
-        for batch in batches:
-            writer.write_batch(batch.replace_schema_metadata(metadata))
+        # Small row groups take more memory once read.
+        while group := list(islice(coming, GROUP_BATCHES)):
+            table = pa.Table.from_batches(group, schema)
+            writer.write_table(table.replace_schema_metadata(metadata))
 
 
 @contextmanager

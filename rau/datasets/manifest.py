@@ -18,8 +18,7 @@ from rau.pictures import MAX_BYTES, TOO_LARGE
 from rau.progress import tqdm
 from rau.schemas import MANIFEST
 
-# Rows of a row group: smaller ones take more memory once read.
-BLOCK_ROWS = 65_536
+BLOCK_ROWS = 8192
 FOUND, COMPLETED = "the folder", "dataset.images"
 WHOLE = "run `dvc repro --force --single-item download`"
 

@@ -1,5 +1,5 @@
 """Queries generated from a user's images and product table, with all correct answers known.
 
-Layout: `products.csv` or `products.parquet` in the folder, images anywhere below it, and
-optionally `pairs.csv` and `feedback/*.csv` with captions that people wrote.
+Layout: `products.csv` or Parquet files in the folder, images anywhere below it, and optionally
+`pairs.csv` and `feedback/*.csv` with captions that people wrote.
 """
