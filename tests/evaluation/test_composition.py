@@ -69,7 +69,7 @@ def test_a_benchmark_has_intervals_of_the_gaps_where_it_resamples(resamples: int
         EvaluateParams(bootstrap=resamples),
         "sum",
     )
-    gap = found.composition["original"].methods["sum"].gap
+    gap = found.composition["original"]["mean"].methods["sum"].gap
     assert (gap.interval is not None) == (resamples > 0)
 
 

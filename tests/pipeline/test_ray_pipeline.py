@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from rau.features import on_ray
-from rau.features.cache import Here
+from rau.features.cache import LocalEngine
 from rau.studies.local_workers import LocalWorkers
 from tests.pipeline.test_features_stage import features, forget
 from tests.project import stage, use
@@ -28,7 +28,7 @@ def test_features_are_those_of_this_machine(project: Path, monkeypatch: pytest.M
     shutil.rmtree(project / "data/features")
     use(project, features={"engine": "ray"})
     monkeypatch.setattr(on_ray, "FEW", {"images": 0, "texts": 0})
-    monkeypatch.setattr(Here, "__call__", None)
+    monkeypatch.setattr(LocalEngine, "__call__", None)
     stage(project, "features")
     for old, new in zip(before, features(project), strict=True):
         assert max(abs(a - b) for a, b in zip(old, new, strict=True)) < 0.05
