@@ -141,7 +141,7 @@ def test_what_cannot_be_answered_is_said(served: str) -> None:
             "neither an id of the index nor a base64-encoded file",
         ),
         ({"image": base64.b64encode(b"text").decode()}, "not an image of a known format"),
-        ({}, "nothing to search for"),
+        ({}, "the query is empty"),
     ):
         with pytest.raises(urllib.error.HTTPError) as caught:
             ask(served, [row or {"caption": ""}])
