@@ -63,6 +63,7 @@ LONGEST = (
     "features/test_on_ray.py",
     "studies/test_ray_workers.py",
     "pipeline/test_study_pipeline.py",
+    "pipeline/test_ray_pipeline.py",
     "pipeline/test_pipeline.py",
     "fuzz/test_fuzz.py",
 )

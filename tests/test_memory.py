@@ -19,7 +19,7 @@ from rau.features import items, precomputed
 from rau.features.parts import Index
 from rau.features.table import write_blocks
 from rau.schemas import MANIFEST, read_table, write_batches
-from rau.search.segments import PICTURE, Block, Segment, write_segment
+from rau.search.segments import IMAGES, Block, Segment, write_segment
 
 WIDTH = 8
 
@@ -89,7 +89,7 @@ def segment(folder: Path, count: int) -> Callable[[], object]:
     """Opening an index; digests of files are not read."""
     ids = names(count)
     stat = [1] * count
-    pictures = pa.table([ids, ids, [f"{int(n):064x}" for n in ids], stat, stat], PICTURE)
+    pictures = pa.table([ids, ids, [f"{int(n):064x}" for n in ids], stat, stat], IMAGES)
     vectors = np.ones((count, 1), np.float16)
     block = Block(pictures, pa.table({"price": stat}), vectors, vectors, [b"jpeg"] * count)
     write_segment(folder / "one", [block])

@@ -178,7 +178,8 @@ def test_names_that_it_goes_by() -> None:
     with pytest.raises(UserError, match="not an address"):
         server.is_loopback("no.such.host.invalid")
     for host in ("300.1.1.1", "no.such.host.invalid", "192.0.2.1", "a..b", "a\udcff"):
-        with pytest.raises(UserError, match=f"--host {re.escape(host)} is not an address of this mach"):
+        said = f"--host {re.escape(host)} is not an address of this mach"
+        with pytest.raises(UserError, match=said):
             server.listen(host, 0)
     with pytest.raises(UserError, match="not an address"):
         server.is_loopback("a\udcff")
