@@ -29,11 +29,11 @@ def evaluate(*queries: dict[str, Any], **changes: Any) -> pd.DataFrame:
 
 CASES: dict[str, Callable[[], Any]] = {
     "duplicate names": lambda: features(images=(["a", "a"], np.ones((2, 2)))),
-    "all zeros or not finite, the first that of 'b'": lambda: features(
+    "all zeros or not finite, the first is that of 'b'": lambda: features(
         images=(["a", "b"], [[1, 0], [0, 0]])
     ),
-    "names beside an array of shape": lambda: features(images=(["a"], np.ones((2, 2)))),
-    "no matrix of numbers": lambda: features(images={"a": [1, 2], "b": [1, 2, 3]}),
+    "names, but an array of shape": lambda: features(images=(["a"], np.ones((2, 2)))),
+    "not a matrix of numbers": lambda: features(images={"a": [1, 2], "b": [1, 2, 3]}),
     "images have dimension 2 and texts 3": lambda: features(texts={"is red": [1, 0, 0]}),
     "int is not a supported type": lambda: features(images=3),
     "no column feature": lambda: features(images=pd.DataFrame({"image_id": ["a"]})),
