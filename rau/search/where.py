@@ -28,8 +28,7 @@ import pyarrow.compute as pc
 from rau.errors import UserError
 
 MAX_LENGTH = 10_000
-# Of nested `not` and parentheses. SQL engines accept little more, and also count a long chain of
-# `and` or `or`.
+# Of nested `not` and parentheses; SQL engines accept little more, and count long chains as well.
 MAX_DEPTH = 10
 # Of an integer: any with so many digits fits into Arrow's and SQL's largest type.
 MAX_DIGITS = 18
