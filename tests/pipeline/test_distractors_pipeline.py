@@ -12,7 +12,7 @@ from tests.project import stage, use
 
 
 def test_shares_are_counted_then_measured_and_reported(project: Path) -> None:
-    assert "evaluate.distractors is null" in stage(project, "evaluate", "--shard", "1/2", code=1)
+    assert "set evaluate.distractors" in stage(project, "evaluate", "--shard", "1/2", code=1)
     images = read_features(project / "data/features/garments/images.parquet", "image_id")
     matrix = np.random.default_rng(0).normal(size=(500, images.matrix.shape[1]))
     folder = project / "others"

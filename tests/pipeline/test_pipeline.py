@@ -110,7 +110,7 @@ def test_a_search_is_logged_once_as_a_model_of_the_run(project: Path) -> None:
     use(project, track={"model": True})
     before = set(runs(project))
     printed = stage(project, "track")
-    assert "120 pictures; 120 added" in printed
+    assert "120 images; 120 added" in printed
     assert "models:/rau-garments@newest, version 1" in printed
     assert "version" not in stage(project, "track")
     assert set(runs(project)) == before
