@@ -338,9 +338,8 @@ class _Parser:
             raise self.wrong("a column")
         name = self.next.text.replace('""', '"')
         if name not in self.schema.names:
-            known = ", ".join(self.schema.names)
-            remedy = f"choose from {known}" if known else "the catalogue has no attributes"
-            raise UserError(f"filter: unknown attribute {name}; {remedy}")
+            known = ", ".join(self.schema.names) or "none, the catalogue has no attributes"
+            raise UserError(f"filter: unknown attribute {name}; choose from {known}")
         self.at += 1
         return name, self.schema.field(name).type
 
