@@ -57,7 +57,7 @@ class Unsaved(Finetuner):
 
 
 @dataclass(frozen=True)
-class World:
+class Setup:
     """An encoder with random weights, and queries between random images.
 
     Attributes:
@@ -122,7 +122,7 @@ class World:
         return partial(clip4cir_epoch, self.encoder, optimizer, scaler, loader)
 
 
-def make_world(
+def make_synthetic(
     bench: Bench,
     encoder: Encoder,
     count: int,
@@ -132,8 +132,8 @@ def make_world(
     batch: int,
     *,
     cache: str = "always",
-) -> World:
-    """Create a world of sizes as in `SIZES`, multiplied by the scale of the benchmark.
+) -> Setup:
+    """Create a data set of sizes as in `SIZES`, multiplied by the scale of the benchmark.
 
     Args:
         cache: `finetune.picture_cache`; with `never`, images are decoded for every step.
@@ -141,7 +141,7 @@ def make_world(
     queries = bench.size(queries)
     items = image_items(bench.scratch, width, height, bench.size(count))
     texts = captions(4 * queries)
-    return World(
+    return Setup(
         encoder,
         picture_store.load(bench.scratch, encoder, items, (), cache, cores(), True),
         [Path(item.content) for item in items],
@@ -156,17 +156,17 @@ def cases(bench: Bench, sizes: Sized = SIZES) -> Iterator[Result]:
     scale = bench.scale * (GPU_SCALE if bench.device.type == "cuda" else 1)
     bench = replace(bench, scale=scale)
     for name, *own in sizes:
-        world = make_world(bench, random_encoder(bench, name), *own)
-        half = max(1, world.batch // 2)
+        synthetic = make_synthetic(bench, random_encoder(bench, name), *own)
+        half = max(1, synthetic.batch // 2)
         steps = ("step", None, STEP_LIMIT), ("micro-batched step", half, MICRO_LIMIT)
         for kind, micro, limit in steps:
-            made = world.finetuner(micro_batch=micro)
+            made = synthetic.finetuner(micro_batch=micro)
             batch = made.sampler.epoch(0)[0]
-            case, floor = partial(one_step, made, batch), bare_step(made, world, batch)
-            label = f"finetuning/{kind}/{name}/{world.batch}"
+            case, floor = partial(one_step, made, batch), bare_step(made, synthetic, batch)
+            label = f"finetuning/{kind}/{name}/{synthetic.batch}"
             yield bench.ratio(label, case, floor, "forward, backward, AdamW", limit)
-        label, epoch = f"finetuning/epoch/{name}/{world.batch}", world.epoch(**CLIP4CIR)
-        yield bench.ratio(label, epoch, world.clip4cir(), "CLIP4Cir's loop", EPOCH_LIMIT)
+        label, epoch = f"finetuning/epoch/{name}/{synthetic.batch}", synthetic.epoch(**CLIP4CIR)
+        yield bench.ratio(label, epoch, synthetic.clip4cir(), "CLIP4Cir's loop", EPOCH_LIMIT)
 
 
 def one_step(made: Finetuner, batch: Batch) -> Tensor:
@@ -179,11 +179,11 @@ def one_step(made: Finetuner, batch: Batch) -> Tensor:
     return made._step(batch, own, images, texts)
 
 
-def bare_step(made: Finetuner, world: World, batch: Batch) -> Callable[[], None]:
+def bare_step(made: Finetuner, synthetic: Setup, batch: Batch) -> Callable[[], None]:
     """The floor: both towers' passes on the batch's distinct inputs, and the optimizer step."""
-    encoder, own = world.encoder, Distinct.of(batch)
-    last, tokens = encoder.preprocess.transforms[-1], encoder.tokenise(world.texts)
-    decoded = next(iter(world.sources.steps([own.images], 0)))(slice(None))
+    encoder, own = synthetic.encoder, Distinct.of(batch)
+    last, tokens = encoder.preprocess.transforms[-1], encoder.tokenise(synthetic.texts)
+    decoded = next(iter(synthetic.sources.steps([own.images], 0)))(slice(None))
     pixels = normalise(decoded.to(encoder.device), last.mean, last.std)
     cut = tokens[0][own.texts, : int(tokens[1][own.texts].max())].to(encoder.device)
     width = encoder.model.visual.output_dim

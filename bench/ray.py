@@ -23,8 +23,8 @@ from rau.studies.local_workers import LocalWorkers
 from rau.studies.ray_workers import ray_workers
 from rau.studies.workers import Workers
 from tests.ray_nodes import cluster
+from tests.studies.synthetic import write_source
 from tests.studies.test_ray_workers import wanted
-from tests.studies.world import write_source
 
 WORKERS = (1, 2)
 LIMIT = 1.15

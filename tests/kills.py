@@ -30,8 +30,8 @@ from rau.params import Params
 from rau.studies.ray_workers import ray_workers
 from rau.studies.run_store import RunStore
 from tests.ray_nodes import at_work, cluster, kill_a_machine, kill_a_worker, wait_for_work
+from tests.studies.synthetic import local, write_source
 from tests.studies.test_ray_workers import content, wanted
-from tests.studies.world import local, write_source
 
 PICTURES, BATCH, RUNS = 4000, 32, 8
 # Does the work in a folder, here or on the cluster; returns what has to be the same.

@@ -258,8 +258,8 @@ def test_growth_of_fine_tuning_is_measured_at_every_size(
 
 
 def test_the_images_of_growing_batches_occur_once(tmp_path: Path) -> None:
-    world = finetuning_growth.distinct(bench(tmp_path), SMALL, 48, 32, 12, 12, cache="never")
-    (batch,) = world.finetuner().sampler.epoch(0)
+    synthetic = finetuning_growth.distinct(bench(tmp_path), SMALL, 48, 32, 12, 12, cache="never")
+    (batch,) = synthetic.finetuner().sampler.epoch(0)
     assert len(Distinct.of(batch).images) == 24
 
 
@@ -325,13 +325,13 @@ def test_the_floor_of_fine_tuning_lacks_only_the_logits(
     tmp_path: Path, encoder_folder: Path
 ) -> None:
     encoder = load(encoder_folder, CPU)
-    world = finetuning.make_world(bench(tmp_path), encoder, 20, 48, 32, 12, 12)
-    made = world.finetuner(**finetuning.CLIP4CIR)
+    synthetic = finetuning.make_synthetic(bench(tmp_path), encoder, 20, 48, 32, 12, 12)
+    made = synthetic.finetuner(**finetuning.CLIP4CIR)
     batch = made.sampler.epoch(0)[0]
     flops = []
     for work in (
         partial(finetuning.one_step, made, batch),
-        finetuning.bare_step(made, world, batch),
+        finetuning.bare_step(made, synthetic, batch),
     ):
         with FlopCounterMode(display=False) as executed:
             work()
@@ -344,15 +344,15 @@ def test_the_usual_fine_tuning_has_our_gradients(tmp_path: Path, encoder_folder:
     found = []
     for ours in (True, False):
         encoder = load(encoder_folder, CPU)
-        world = finetuning.make_world(bench(tmp_path), encoder, 20, 48, 32, 12, 12)
+        synthetic = finetuning.make_synthetic(bench(tmp_path), encoder, 20, 48, 32, 12, 12)
         # Four times the same caption: which one is drawn makes no difference.
-        texts = world.triplets.texts[:, :1].repeat(1, 4)
-        world = replace(world, triplets=replace(world.triplets, texts=texts))
+        texts = synthetic.triplets.texts[:, :1].repeat(1, 4)
+        synthetic = replace(synthetic, triplets=replace(synthetic.triplets, texts=texts))
         if ours:
-            made = world.finetuner(**finetuning.CLIP4CIR)
+            made = synthetic.finetuner(**finetuning.CLIP4CIR)
             finetuning.one_step(made, made.sampler.epoch(0)[0])
         else:
-            world.clip4cir(workers=0)()
+            synthetic.clip4cir(workers=0)()
         weights = encoder.model.parameters()
         found.append(torch.cat([w.grad.flatten() for w in weights if w.grad is not None]))
     assert (found[0] - found[1]).norm() < 1e-3 * found[0].norm()

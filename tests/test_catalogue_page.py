@@ -19,8 +19,8 @@ from rau.service.feedback import Feedback
 from rau.service.live import Live
 from tests.places import ROOT
 from tests.project import command, stage
-from tests.search.world import CPU
-from tests.service.world import served
+from tests.search.synthetic import CPU
+from tests.service.synthetic import served
 
 BLOCK = re.compile(r"^```\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 # tests/search/test_exported.py starts MLflow's server.

@@ -11,7 +11,7 @@ from rau.training.fit import fit as fit_prepared
 from rau.training.fit import prepare
 from rau.training.sampler import Batch
 from rau.training.trainer import Trainer
-from tests.training.test_trainer import params, world
+from tests.training.test_trainer import params, synthetic
 
 
 def test_precision_of_products_ends_with_its_block() -> None:
@@ -36,7 +36,7 @@ def test_steps_are_as_coarse_as_asked_and_the_holdout_is_not(
         return step(self, number, batch)
 
     monkeypatch.setattr(Trainer, "_step", noted)
-    features, queries = world()
+    features, queries = synthetic()
 
     def losses(precision: MatmulPrecision) -> list[Any]:
         wanted = params(precision=precision)

@@ -28,7 +28,7 @@ from rau.schemas import read_galleries, read_images, read_queries
 from rau.training import triplets
 from tests.places import ROOT
 from tests.project import stage
-from tests.training.test_trainer import fit, params, world
+from tests.training.test_trainer import fit, params, synthetic
 
 PAGE = (ROOT / "docs/extending.md").read_text(encoding="utf-8")
 METHOD, METHOD_ENTRY, LOSS, LOSS_ENTRY, READER, READER_ENTRY = re.findall(
@@ -78,7 +78,7 @@ def test_a_method_from_the_page_is_trained_and_ranked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Texts in a space of their own, so that there is much to learn.
-    features, queries = world(d_text=12)
+    features, queries = synthetic(d_text=12)
     chosen = add_method(tmp_path, monkeypatch, "rau.models.hadamard", METHOD, METHOD_ENTRY)
     fitted = fit(chosen, features, queries, tmp_path / "state")
     assert fitted.head.config.name == chosen.head.name
@@ -116,7 +116,7 @@ def test_the_methods_loss_is_the_sum_over_negatives_of_its_formula(
 def test_a_loss_from_the_page_is_saved_and_ranked_by(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    features, queries = world()
+    features, queries = synthetic()
     chosen = add_method(tmp_path, monkeypatch, "rau.losses.power", LOSS, LOSS_ENTRY)
     head = fit(chosen, features, queries, tmp_path / "state").head
     power: Any = head.criterion.power

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.search.world import draw, draw_folder, load_model, make_index
-from tests.world import CATEGORIES, write_annotations
+from tests.search.synthetic import draw, draw_folder, load_model, make_index
+from tests.synthetic import CATEGORIES, write_annotations
 
 WIDTH = 8
 IMAGES = 60

@@ -10,7 +10,7 @@ from PIL import Image
 
 import rau
 from rau.search.model import Query
-from tests.search.world import draw
+from tests.search.synthetic import draw
 
 
 def test_a_picture_is_asked_with_in_any_form(desk: Path) -> None:

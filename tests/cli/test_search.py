@@ -22,7 +22,7 @@ from rau.search.model import Query
 from rau.search.searcher import Searcher
 from tests.places import ROOT
 from tests.project import call, command, error_line, start
-from tests.search.world import CPU, draw, draw_folder
+from tests.search.synthetic import CPU, draw, draw_folder
 
 
 @pytest.fixture(name="index", scope="module")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests import circo_world
+from tests import circo_data
 from tests.project import command, only_line
 
 NAMES = [f"test1-{n}-0-img0" for n in range(60)]
@@ -15,8 +15,8 @@ NAMES = [f"test1-{n}-0-img0" for n in range(60)]
 
 def write_circo(folder: Path) -> Path:
     """CIRCO's annotations in `folder`, and a submission that is complete."""
-    circo_world.write_annotations(folder, images=60)
-    images = sorted(map(int, circo_world.names(60)))[:50]
+    circo_data.write_annotations(folder, images=60)
+    images = sorted(map(int, circo_data.names(60)))[:50]
     path = folder / "mine.json"
     path.write_text(json.dumps({str(query): images for query in range(6)}))
     return path

@@ -10,13 +10,13 @@ from rau.datasets import circo
 from rau.datasets.captions import asked_texts
 from rau.datasets.locate import Located
 from rau.errors import UserError
-from tests import circo_world
-from tests.circo_world import LIST, entry, names, number
+from tests import circo_data
+from tests.circo_data import LIST, entry, names, number
 
 
 def write(root: Path, **changed: Any) -> None:
     """A layout of one val query with some values replaced, or removed where they are None."""
-    circo_world.write_annotations(root, images=8, test=2)
+    circo_data.write_annotations(root, images=8, test=2)
     row = {key: value for key, value in (entry(0, 8) | changed).items() if value is not None}
     (root / "annotations/val.json").write_text(json.dumps([row]))
 
@@ -41,8 +41,8 @@ def test_query(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("beside", [True, False])
 def test_images_are_found(tmp_path: Path, beside: bool) -> None:
-    circo_world.write_annotations(tmp_path, images=8)
-    circo_world.write_images(tmp_path, 8)
+    circo_data.write_annotations(tmp_path, images=8)
+    circo_data.write_images(tmp_path, 8)
     if beside:  # The folder that COCO's archives are unpacked in, annotations among them.
         for name in ("annotations/image_info_unlabeled2017.json", "unlabeled2017"):
             (tmp_path / "COCO2017_unlabeled" / name).rename(tmp_path / name)
@@ -77,7 +77,7 @@ def test_odd_rows_are_refused(tmp_path: Path, changed: dict[str, Any], said: str
 
 
 def test_a_query_that_stands_twice(tmp_path: Path) -> None:
-    circo_world.write_annotations(tmp_path)
+    circo_data.write_annotations(tmp_path)
     (tmp_path / "annotations/val.json").write_text(json.dumps([entry(0, 70)] * 2))
     with pytest.raises(UserError, match=r"row 1: duplicate id 0"):
         circo.read_annotations(tmp_path)
@@ -96,7 +96,7 @@ def test_a_query_that_stands_twice(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_missing_is_named(tmp_path: Path, damage: Any, said: str) -> None:
-    circo_world.write_annotations(tmp_path)
+    circo_data.write_annotations(tmp_path)
     damage(tmp_path)
     with pytest.raises(UserError, match=said):
         circo.read_annotations(tmp_path)

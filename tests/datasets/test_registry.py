@@ -12,7 +12,7 @@ from rau.datasets import verification
 from rau.datasets.readers import reader
 from rau.datasets.registry import CARDS, CIRR, FASHIONIQ, DatasetCard
 from rau.files import digest_file
-from tests import circo_world, world
+from tests import circo_data, synthetic
 from tests.places import SHARED, needs
 
 # CIRR's train captions are in no copy at hand.
@@ -102,8 +102,8 @@ def test_cirr_without_its_train_captions_is_custom_and_with_them_unverified(
 
 
 def test_a_list_of_images_that_lacks_some_makes_a_copy_custom(tmp_path: Path) -> None:
-    circo_world.write_annotations(tmp_path, images=20)
-    made = replace(circo_world.card("", tmp_path, 20), gallery={"all": 20})
+    circo_data.write_annotations(tmp_path, images=20)
+    made = replace(circo_data.card("", tmp_path, 20), gallery={"all": 20})
     read = reader("circo").read_annotations(tmp_path)
     assert verification.compare(made, read.files, read.galleries["original"]).copy == "official"
     one = {"all": read.image_ids[1:]}
@@ -116,11 +116,11 @@ def test_another_number_of_queries_is_said(tmp_path: Path) -> None:
 
 
 def test_one_more_file_makes_a_copy_custom(tmp_path: Path) -> None:
-    world.write_annotations(tmp_path, 9)
+    synthetic.write_annotations(tmp_path, 9)
     (tmp_path / "image_url").mkdir()
-    for category in world.CATEGORIES:
+    for category in synthetic.CATEGORIES:
         (tmp_path / "image_url" / f"asin2url.{category}.txt").touch()
-    card = world.card("", tmp_path)
+    card = synthetic.card("", tmp_path)
     files = reader("fashioniq").read_annotations(tmp_path).files
     assert verification.compare(card, files).copy == "official"
     extra = tmp_path / "relevance.parquet"

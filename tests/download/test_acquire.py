@@ -17,7 +17,7 @@ from rau.datasets.annotations import Annotations
 from rau.datasets.locate import Located
 from rau.download.acquire import JOURNAL
 from rau.errors import UserError
-from tests import server, world
+from tests import server, synthetic
 from tests.manifests import built
 from tests.places import SHARED, needs
 from tests.project import forked
@@ -33,7 +33,7 @@ def _host() -> Iterator[server.Server]:
 
 @pytest.fixture(name="folder")
 def _folder(tmp_path: Path) -> Path:
-    world.write_annotations(tmp_path / "official", 120)
+    synthetic.write_annotations(tmp_path / "official", 120)
     return tmp_path / "official"
 
 
@@ -56,13 +56,13 @@ def scattered(ids: list[str]) -> tuple[dict[str, bytes | None], dict[str, bytes 
     rest = []
     for n, image_id in enumerate(ids):
         if n % 25 in (0, 1):
-            second[image_id] = world.picture(image_id)
+            second[image_id] = synthetic.picture(image_id)
         if n % 25 == 0:
-            first[image_id] = world.picture(image_id)[:40]
+            first[image_id] = synthetic.picture(image_id)[:40]
         elif n % 25 == 2:
             first[image_id] = None
         elif n % 25 > 3:
-            first[image_id] = world.picture(image_id)
+            first[image_id] = synthetic.picture(image_id)
         if n % 25 in (2, 3):
             rest.append(image_id)
     return first, second, rest
@@ -72,13 +72,13 @@ def test_a_whole_set_from_broken_hosts(host: server.Server, folder: Path, tmp_pa
     annotations = fashioniq.read_annotations(folder)
     first, second, rest = scattered(annotations.image_ids)
     moods = dict(zip(rest, cycle(["kind", *server.PASSING]), strict=False))
-    world.serve(host, folder, annotations, first, second, moods)
-    sources = world.fetch(host.url, folder, tmp_path / "store")
+    synthetic.serve(host, folder, annotations, first, second, moods)
+    sources = synthetic.fetch(host.url, folder, tmp_path / "store")
     found, table = verified(tmp_path / "store", sources)
     text = coverage.table(found.splits, found.queries, table)
     assert text.endswith("360 of 360 images; 117 of 117 val queries usable")
     asked = host.asked.copy()
-    assert world.fetch(host.url, folder, tmp_path / "store") == sources
+    assert synthetic.fetch(host.url, folder, tmp_path / "store") == sources
     assert host.asked == asked, "a whole set asks for nothing"
 
 
@@ -88,10 +88,10 @@ def test_gaps_are_counted_and_not_asked_for_again(
     annotations = fashioniq.read_annotations(folder)
     ids = annotations.image_ids
     moods = dict(zip(ids[:10], cycle(server.PERMANENT), strict=False))
-    first = {i: world.picture(i) for i in ids[10:-1]}
-    world.serve(host, folder, annotations, dict(first), {}, moods)
+    first = {i: synthetic.picture(i) for i in ids[10:-1]}
+    synthetic.serve(host, folder, annotations, dict(first), {}, moods)
     root = tmp_path / "store"
-    sources = world.fetch(host.url, folder, root)
+    sources = synthetic.fetch(host.url, folder, root)
     found, table = verified(root, sources)
     measured = coverage.of_manifest(found.splits, found.queries, table)
     assert (measured.images, measured.missing, measured.corrupt) == (349, 11, 0)
@@ -99,7 +99,7 @@ def test_gaps_are_counted_and_not_asked_for_again(
     assert lines[-1].startswith("349 of 360 images")
     assert [line.split() for line in lines if line.startswith("missing")] == [["missing", "11"]]
     pictures = {key: n for key, n in host.asked.items() if "/img/" in key[1]}
-    world.fetch(host.url, folder, root)
+    synthetic.fetch(host.url, folder, root)
     again = {key: n for key, n in host.asked.items() if "/img/" in key[1]}
     assert again == pictures, "what was refused is not asked for again"
     gets = [n for (how, path), n in host.asked.items() if how == "GET" and "parquet" in path]
@@ -111,27 +111,27 @@ def test_an_image_that_was_lost_is_fetched_again(
 ) -> None:
     annotations = fashioniq.read_annotations(folder)
     ids = annotations.image_ids
-    world.serve(host, folder, annotations, {i: world.picture(i) for i in ids}, {}, {})
+    synthetic.serve(host, folder, annotations, {i: synthetic.picture(i) for i in ids}, {}, {})
     root = tmp_path / "store"
-    world.fetch(host.url, folder, root)
+    synthetic.fetch(host.url, folder, root)
     (root / "images" / f"{ids[5]}.jpg").unlink()
-    world.fetch(host.url, folder, root)
-    assert (root / "images" / f"{ids[5]}.jpg").read_bytes() == world.picture(ids[5])
+    synthetic.fetch(host.url, folder, root)
+    assert (root / "images" / f"{ids[5]}.jpg").read_bytes() == synthetic.picture(ids[5])
 
 
 def test_changed_annotations_are_refused(host: server.Server, folder: Path, tmp_path: Path) -> None:
     annotations = fashioniq.read_annotations(folder)
-    made = world.serve(host, folder, annotations, {}, {}, {})
+    made = synthetic.serve(host, folder, annotations, {}, {}, {})
     name = "captions/cap.dress.val.json"
     place = f"/github/{made.annotations.repository}/{made.annotations.revisions[0]}/{name}"
     content = host.content(place)
     host.files[place] = content + b" "
     with pytest.raises(UserError, match=r"cap\.dress\.val\.json.*SHA-256.*404"):
-        world.fetch(host.url, folder, tmp_path / "store")
+        synthetic.fetch(host.url, folder, tmp_path / "store")
     assert not (tmp_path / "store" / name).exists()
     # The branch behind the pinned revision will do, as long as the digest is right.
     host.files[place.replace("/f71b16c/", "/master/")] = content
-    world.fetch(host.url, folder, tmp_path / "store")
+    synthetic.fetch(host.url, folder, tmp_path / "store")
     assert (tmp_path / "store" / name).read_bytes() == content
 
 
@@ -140,10 +140,10 @@ def test_mirrors_that_are_gone_are_said_so(
 ) -> None:
     annotations = fashioniq.read_annotations(folder)
     ids = annotations.image_ids
-    world.serve(host, folder, annotations, {}, {}, dict.fromkeys(ids, "kind"))
+    synthetic.serve(host, folder, annotations, {}, {}, dict.fromkeys(ids, "kind"))
     for path in [path for path in host.files if path.startswith("/datasets/")]:
         del host.files[path]
-    sources = world.fetch(host.url, folder, tmp_path / "store")
+    sources = synthetic.fetch(host.url, folder, tmp_path / "store")
     assert set(sources.values()) == {"URL tables"}
     printed = capsys.readouterr().out
     assert "mteb/mbeir_fashioniq_task7: not used: " in printed
@@ -155,10 +155,10 @@ def test_two_at_once_fetch_everything_once(
 ) -> None:
     annotations = fashioniq.read_annotations(folder)
     ids = annotations.image_ids
-    world.serve(host, folder, annotations, {}, {}, dict.fromkeys(ids, "kind"))
+    synthetic.serve(host, folder, annotations, {}, {}, dict.fromkeys(ids, "kind"))
     root = tmp_path / "store"
     with ThreadPoolExecutor(2) as pool:
-        runs = [pool.submit(world.fetch, host.url, folder, root) for _ in range(2)]
+        runs = [pool.submit(synthetic.fetch, host.url, folder, root) for _ in range(2)]
         first, second = (run.result() for run in runs)
     assert first == second == dict.fromkeys(ids, "URL tables")
     assert {n for (_, path), n in host.asked.items() if "/img/" in path} == {1}
@@ -169,30 +169,30 @@ def test_a_store_that_cannot_be_written_is_one_line(
     host: server.Server, folder: Path, tmp_path: Path
 ) -> None:
     annotations = fashioniq.read_annotations(folder)
-    world.serve(host, folder, annotations, {}, {}, {})
+    synthetic.serve(host, folder, annotations, {}, {}, {})
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"cannot write .*file/store"):
-        world.fetch(host.url, folder, tmp_path / "file/store")
+        synthetic.fetch(host.url, folder, tmp_path / "file/store")
 
 
 def test_killed_twenty_times(host: server.Server, tmp_path: Path) -> None:
     folder = tmp_path / "official"
-    world.write_annotations(folder, 500)
+    synthetic.write_annotations(folder, 500)
     annotations = fashioniq.read_annotations(folder)
     ids = annotations.image_ids
-    first = {i: world.picture(i) for i in ids[: len(ids) // 2]}
+    first = {i: synthetic.picture(i) for i in ids[: len(ids) // 2]}
     by_url = dict.fromkeys(ids[len(ids) // 2 :], "kind")
-    world.serve(host, folder, annotations, dict(first), {}, by_url)
+    synthetic.serve(host, folder, annotations, dict(first), {}, by_url)
     straight, root = tmp_path / "straight", tmp_path / "store"
-    expected = verified(straight, world.fetch(host.url, folder, straight))[1]
+    expected = verified(straight, synthetic.fetch(host.url, folder, straight))[1]
     host.asked.clear()
     draw = random.Random(0)
     kills = 0
     for _ in range(20):
-        process = forked(world.fetch, host.url, folder, root, 4)
+        process = forked(synthetic.fetch, host.url, folder, root, 4)
         kills += _killed(process, root / JOURNAL, draw)
     assert kills == 20, "the set was whole before the last kill: draw more of it"
-    sources = world.fetch(host.url, folder, root, 4)
+    sources = synthetic.fetch(host.url, folder, root, 4)
     assert verified(root, sources)[1].equals(expected)
     images = [n for (how, path), n in host.asked.items() if how == "GET" and "/img/" in path]
     # Each kill may lose what was on its four connections, and nothing else.
@@ -235,15 +235,15 @@ def test_every_val_query_of_fashioniq(host: server.Server, tmp_path: Path) -> No
     assert len(ids) > 9000
     rest = ids[::100]
     moods = dict(zip(rest, cycle(["kind", *server.PASSING]), strict=False))
-    broken: dict[str, bytes | None] = {i: world.picture(i)[:30] for i in rest[::2]}
+    broken: dict[str, bytes | None] = {i: synthetic.picture(i)[:30] for i in rest[::2]}
     held = set(ids) - set(rest)
-    first = {i: world.picture(i) for i in ids if i in held} | broken
-    world.serve(host, folder, annotations, first, {}, moods)
-    sources = world.fetch(host.url, folder, tmp_path / "store")
+    first = {i: synthetic.picture(i) for i in ids if i in held} | broken
+    synthetic.serve(host, folder, annotations, first, {}, moods)
+    sources = synthetic.fetch(host.url, folder, tmp_path / "store")
     found, table = verified(tmp_path / "store", sources)
     text = coverage.table(found.splits, found.queries, table)
     images = f"{len(ids):,} of {len(ids):,} images"
     assert text.endswith(f"{images}; 6,016 of 6,016 val queries usable")
-    digest = {i: world.picture(i) for i in ids[::97]}
+    digest = {i: synthetic.picture(i) for i in ids[::97]}
     for image_id, content in digest.items():
         assert (tmp_path / "store/images" / f"{image_id}.jpg").read_bytes() == content

@@ -17,9 +17,9 @@ from rau.download.acquire import acquire
 from rau.download.annotation_files import Unavailable
 from rau.download.http_client import Client
 from rau.errors import UserError
-from tests import circo_world, server
-from tests.circo_world import names, packed
-from tests.world import picture, serve_files
+from tests import circo_data, server
+from tests.circo_data import names, packed
+from tests.synthetic import picture, serve_files
 
 IMAGES = 12
 MEMBER = "annotations/image_info_unlabeled2017.json"
@@ -28,11 +28,11 @@ MEMBER = "annotations/image_info_unlabeled2017.json"
 @pytest.fixture(name="host")
 def _host(tmp_path: Path) -> Iterator[server.Server]:
     """All of CIRCO on a server, from the annotations in `official`."""
-    circo_world.write_annotations(tmp_path / "official", IMAGES)
+    circo_data.write_annotations(tmp_path / "official", IMAGES)
     with server.running() as host:
-        made = circo_world.card(host.url, tmp_path / "official", IMAGES)
+        made = circo_data.card(host.url, tmp_path / "official", IMAGES)
         serve_files(host, tmp_path / "official", made.annotations)
-        host.files["/info.zip"] = packed({MEMBER: json.dumps(circo_world.listing(IMAGES)).encode()})
+        host.files["/info.zip"] = packed({MEMBER: json.dumps(circo_data.listing(IMAGES)).encode()})
         host.files["/all.zip"] = packed(pictures())
         yield host
 
@@ -43,7 +43,7 @@ def pictures() -> dict[str, bytes]:
 
 
 def fetch(host: server.Server, tmp_path: Path, images: Path | None = None) -> dict[str, str]:
-    made = circo_world.card(host.url, tmp_path / "official", IMAGES)
+    made = circo_data.card(host.url, tmp_path / "official", IMAGES)
     with Client(2, backoff=0.01, slowest=1000, patience=0.2, timeout=10) as client:
         return dict(acquire(made, tmp_path / "store", client, HfApi(host.url), images))
 
@@ -150,7 +150,7 @@ def test_no_archive_at_all(
         (packed({"other": b"{}"}), Unavailable, r"cannot fetch .*image_info.* from .*info\.zip"),
         (b"nothing", Unavailable, "is not a complete zip file; run again to fetch it"),
         (
-            packed({MEMBER: json.dumps(circo_world.listing(IMAGES + 1)).encode()}),
+            packed({MEMBER: json.dumps(circo_data.listing(IMAGES + 1)).encode()}),
             UserError,
             "lists 13 images, circo has 12; remove it",
         ),

@@ -9,7 +9,7 @@ from rau.errors import UserError
 from rau.params import DatasetParams
 from tests.datasets.test_fashioniq import ENTRY, write_layout
 from tests.manifests import built
-from tests.world import picture
+from tests.synthetic import picture
 
 
 def test_images_complete_the_root(tmp_path: Path) -> None:

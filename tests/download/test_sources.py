@@ -27,7 +27,7 @@ from tests import server
 from tests.datasets.test_cirr import ENTRY, PATHS, write_layout
 from tests.image_files import saved
 from tests.places import SHARED, needs
-from tests.world import parquet, picture, serve_files
+from tests.synthetic import parquet, picture, serve_files
 
 BROKEN = SHARED / "fashioniq/image_url/broken_links"
 

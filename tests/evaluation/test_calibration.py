@@ -23,7 +23,7 @@ from rau.schemas import GalleryRow, QueryRow
 TEMPERATURE = 0.05
 
 
-def world(seed: int, queries: int, gallery: int = 300, spread: float = 0.12) -> Lists:
+def synthetic(seed: int, queries: int, gallery: int = 300, spread: float = 0.12) -> Lists:
     """Scores of which the softmax at `TEMPERATURE` is the truth: the wanted is drawn from it."""
     rng = np.random.default_rng(seed)
     scale = rng.uniform(0.02, spread, (queries, 1))
@@ -36,10 +36,10 @@ def world(seed: int, queries: int, gallery: int = 300, spread: float = 0.12) -> 
 
 
 def test_what_is_fitted_comes_true_elsewhere() -> None:
-    found = fit(world(0, 2000), "head", "made")
+    found = fit(synthetic(0, 2000), "head", "made")
     assert found is not None
     assert found.temperature == pytest.approx(TEMPERATURE, rel=0.15)
-    figures = measure(found, world(1, 2000))
+    figures = measure(found, synthetic(1, 2000))
     # Of 15 bins of 133 queries, noise alone is about 0.035.
     assert max(figures.ece.values()) < 0.06
     assert figures.coverage == pytest.approx(0.9, abs=0.025)
@@ -59,7 +59,7 @@ def test_what_is_fitted_comes_true_elsewhere() -> None:
 
 
 def test_scores_that_say_nothing_get_the_mean() -> None:
-    lists = world(0, 2000)
+    lists = synthetic(0, 2000)
     rng = np.random.default_rng(2)
     right = np.zeros_like(lists.right)
     right[np.arange(2000), rng.integers(0, 300, 2000)] = True
@@ -72,19 +72,19 @@ def test_scores_that_say_nothing_get_the_mean() -> None:
 
 
 def test_a_probability_never_falls_with_k_and_is_never_certain() -> None:
-    found = fit(world(3, 150), "head", "made")
+    found = fit(synthetic(3, 150), "head", "made")
     assert found is not None
-    probabilities, shares = found.probabilities(world(4, 200).scores)
+    probabilities, shares = found.probabilities(synthetic(4, 200).scores)
     assert (np.diff(probabilities, axis=1) >= 0).all()
     assert probabilities.min() > 0
     assert probabilities.max() < 1
     assert (np.diff(shares, axis=1) >= 0).all()
-    one = found.confidence(world(4, 200).scores[7])
+    one = found.confidence(synthetic(4, 200).scores[7])
     assert [*one.within.values()] == pytest.approx(probabilities[7].tolist())
 
 
 def test_the_shortest_list_is_split_conformal() -> None:
-    lists = world(5, 199)
+    lists = synthetic(5, 199)
     found = fit(lists, "head", "made")
     assert found is not None
     assert found.threshold is not None
@@ -96,12 +96,12 @@ def test_the_shortest_list_is_split_conformal() -> None:
 
 
 def test_few_queries_are_no_calibration() -> None:
-    assert fit(world(0, calibration.MIN_QUERIES - 1), "head", "made") is None
-    assert fit(world(0, calibration.MIN_QUERIES), "head", "made") is not None
+    assert fit(synthetic(0, calibration.MIN_QUERIES - 1), "head", "made") is None
+    assert fit(synthetic(0, calibration.MIN_QUERIES), "head", "made") is not None
 
 
 def test_what_is_in_no_list_leaves_no_list_long_enough() -> None:
-    lists = world(0, 300)
+    lists = synthetic(0, 300)
     right = lists.right.copy()
     right[:60] = False
     found = fit(Lists(lists.scores, right, lists.sizes), "head", "made")
@@ -129,7 +129,7 @@ def test_shares_that_hardly_differ_make_a_map(queries: int) -> None:
 
 
 def test_other_galleries_are_doubted() -> None:
-    found = fit(world(0, 200), "head", "made")
+    found = fit(synthetic(0, 200), "head", "made")
     assert found is not None
     assert found.doubt("made", 300) is None
     assert found.doubt("made", 750) is None
@@ -155,7 +155,7 @@ def test_other_galleries_are_doubted() -> None:
     ],
 )
 def test_a_damaged_file_is_one_line(tmp_path: Path, changed: dict[str, Any], said: str) -> None:
-    found = fit(world(0, 200), "head", "made")
+    found = fit(synthetic(0, 200), "head", "made")
     assert found is not None
     path = tmp_path / calibration.FILE
     found.write(path)
@@ -174,7 +174,7 @@ def test_a_damaged_file_is_one_line(tmp_path: Path, changed: dict[str, Any], sai
 
 def test_it_is_the_one_of_the_head_beside(tmp_path: Path) -> None:
     assert Calibration.beside(tmp_path, "head") is None
-    found = fit(world(0, 200), "head", "made")
+    found = fit(synthetic(0, 200), "head", "made")
     assert found is not None
     found.write(tmp_path / calibration.FILE)
     assert Calibration.beside(tmp_path, "head") == found
@@ -241,7 +241,7 @@ def test_a_hit_on_val_is_what_it_was_in_fitting() -> None:
     galleries: list[GalleryRow] = [
         {"gallery": "original", "category": "all", "image_id": name} for name in ids
     ]
-    fitted = fit(world(0, 400), "head", "data")
+    fitted = fit(synthetic(0, 400), "head", "data")
     assert fitted is not None
     # Of val all is known: every other image answers too.
     val = [query(row, "val", ids[1::2]) for row in range(100)]

@@ -21,7 +21,7 @@ from rau.params import EvaluateParams
 from rau.retrieval.feature_set import FeatureSet
 from rau.retrieval.protocols import CIRCO
 from rau.schemas import GalleryRow
-from tests import circo_world
+from tests import circo_data
 from tests.places import SHARED, needs
 
 REAL = SHARED / "circo"
@@ -53,7 +53,7 @@ PUBLISHED_ASPECTS = {
 def read(folder: Path, source: Path, images: Iterable[int]) -> tuple[Annotations, list[GalleryRow]]:
     """Annotations in `folder`, with a list of images of our own, and the table of galleries."""
     (folder / "annotations").symlink_to(source / "annotations")
-    path = folder / circo_world.LIST
+    path = folder / circo_data.LIST
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps({"images": [{"id": number} for number in images]}))
     found = circo.read_annotations(folder)
@@ -107,8 +107,8 @@ def test_a_published_submission_has_its_figures(tmp_path: Path) -> None:
 
 def small(folder: Path, images: int = 60) -> tuple[HiddenSplit, FeatureSet]:
     """A hidden split, and features of its images and texts, random."""
-    circo_world.write_annotations(folder / "official", images=60)
-    listed = [circo_world.number(n) for n in range(images)]
+    circo_data.write_annotations(folder / "official", images=60)
+    listed = [circo_data.number(n) for n in range(images)]
     found, galleries = read(folder, folder / "official", listed)
     hidden = HiddenSplit.of("test", "original", found.queries, galleries)
     assert hidden is not None

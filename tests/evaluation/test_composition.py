@@ -15,7 +15,7 @@ from rau.studies.defined import methods
 from rau.studies.plan import Variant
 from rau.studies.runs import Result
 from rau.studies.tables import StudyDocument, StudyTables, VariantRecord
-from tests.studies.world import small_world
+from tests.studies.synthetic import small_data
 
 METRIC = "mean_of_r10_r50"
 
@@ -60,7 +60,7 @@ def test_the_single_modalities_are_known_by_their_weights() -> None:
 
 @pytest.mark.parametrize("resamples", [0, 50])
 def test_a_benchmark_has_intervals_of_the_gaps_where_it_resamples(resamples: int) -> None:
-    data = small_world()
+    data = small_data()
     found, _ = benchmark.evaluate(
         {FASHIONIQ[0]: untrained(0.5, None)},
         data.queries,

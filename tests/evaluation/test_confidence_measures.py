@@ -12,7 +12,7 @@ Floats = NDArray[np.float64]
 ONE = np.ones((1, 4))
 
 
-def world(seed: int, count: int, values: int) -> tuple[Floats, Floats, Floats]:
+def synthetic(seed: int, count: int, values: int) -> tuple[Floats, Floats, Floats]:
     """Scores with ties, labels that follow them, and counts of three resamples."""
     rng = np.random.default_rng(seed)
     score = rng.integers(0, values, count) / values
@@ -28,7 +28,7 @@ def measured(score: Floats, label: Floats, weights: Floats) -> dict[str, Floats]
 
 @pytest.mark.parametrize("values", [5, 10_000])
 def test_weights_are_repeated_queries(values: int) -> None:
-    score, label, weights = world(0, 300, values)
+    score, label, weights = synthetic(0, 300, values)
     for row in weights:
         times = row.astype(int)
         again, hits = np.repeat(score, times), np.repeat(label, times)

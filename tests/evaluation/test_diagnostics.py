@@ -16,7 +16,7 @@ from rau.schemas import ends
 from rau.training import pair_distances, triplets
 from rau.training.history import columns, summary
 from tests.heads import small_config
-from tests.training.test_trainer import world
+from tests.training.test_trainer import synthetic
 
 HEALTHY: dict[str, float | None] = {
     "epoch": 3.0,
@@ -152,7 +152,7 @@ def head(n: int, shared_space: bool = True) -> ComposedHead:
 
 @pytest.mark.parametrize("n", [0, 2])
 def test_alignment_against_a_slow_loop(n: int) -> None:
-    features, queries = world()
+    features, queries = synthetic()
     split = triplets.divide(queries, features, 0.2, 0)
     tasks = triplets.holdout_tasks(split, features, "forward", False)
     model = head(n)
@@ -200,7 +200,7 @@ def test_alignment_against_a_slow_loop(n: int) -> None:
 
 
 def test_cosine_histogram_separates_correct_answers_from_negatives() -> None:
-    features, queries = world()
+    features, queries = synthetic()
     split = triplets.divide(queries, features, 0.2, 0)
     held = split.holdout
     # Give one query an answer that is another query's target.

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from rau.finetuning import run
-from tests.finetuning.world import finetune, params, rising_values
+from tests.finetuning.synthetic import finetune, params, rising_values
 
 
 @pytest.fixture(autouse=True)

@@ -23,7 +23,7 @@ from rau.finetuning.finetuner import Distinct, Finetuner
 from rau.methods import METHODS
 from rau.params import UaParams
 from rau.training.sampler import Batch
-from tests.finetuning.world import one_of_two, one_that_saves_every_step, params, weights
+from tests.finetuning.synthetic import one_of_two, one_that_saves_every_step, params, weights
 from tests.project import forked
 from tests.server import free_port
 

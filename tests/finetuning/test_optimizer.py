@@ -11,7 +11,7 @@ from torch.optim.optimizer import Optimizer, register_optimizer_step_pre_hook
 
 from rau.finetuning import run
 from rau.finetuning.finetuner import Finetuner
-from tests.finetuning import world
+from tests.finetuning import synthetic
 
 Tuned = Callable[..., run.Finetuned]
 Group = dict[str, Any]
@@ -83,7 +83,7 @@ def test_the_average_over_the_steps_is_kept(
         return norm
 
     monkeypatch.setattr(Finetuner, "_update", update)
-    kept = world.weights(tuned(epochs=1, ema=share))
+    kept = synthetic.weights(tuned(epochs=1, ema=share))
     for name, weight in mean.items():
         torch.testing.assert_close(kept[name], weight)
     moved = [name for name in mean if not torch.allclose(mean[name], last[name], atol=1e-5)]

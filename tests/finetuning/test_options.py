@@ -23,7 +23,7 @@ from rau.finetuning.processes import Processes
 from rau.finetuning.sides import Encoded
 from rau.finetuning.towers import Towers
 from rau.params import FinetuneParams
-from tests.finetuning import world
+from tests.finetuning import synthetic
 
 Tuned = Callable[..., run.Finetuned]
 
@@ -104,7 +104,7 @@ def test_changed_pictures_are_the_same_when_a_stopped_run_goes_on(
     tuned: Tuned, rising: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options: dict[str, Any] = {"epochs": 1, "augment": ("flip", "crop", "colour")}
-    expected = world.weights(tuned("whole", **options))
+    expected = synthetic.weights(tuned("whole", **options))
     monkeypatch.setattr(finetuner, "SAVE_SECONDS", 0)
     own, steps = Finetuner._step, 0
 
@@ -118,7 +118,7 @@ def test_changed_pictures_are_the_same_when_a_stopped_run_goes_on(
     monkeypatch.setattr(Finetuner, "_step", step)
     with pytest.raises(KeyboardInterrupt):
         tuned("stopped", **options)
-    found = world.weights(tuned("stopped", **options))
+    found = synthetic.weights(tuned("stopped", **options))
     assert all(found[name].equal(value) for name, value in expected.items())
 
 
@@ -234,10 +234,10 @@ def test_the_bar_shows_the_loss_of_recent_steps(
 
 
 def test_texts_of_a_length_are_encoded_together(tmp_path: Path) -> None:
-    rows = world.queries()
+    rows = synthetic.queries()
     for number, row in enumerate(rows):
         row["captions"] = [f"{row['captions'][0]} {'and long ' * (number % 4)}".strip()]
-    material = run.prepare(world.params(), world.pictures(tmp_path), rows, [])
+    material = run.prepare(synthetic.params(), synthetic.pictures(tmp_path), rows, [])
     words = [len(text.split()) for text in material.names.texts.names]
     assert len(set(words)) > 2
     assert words == sorted(words)

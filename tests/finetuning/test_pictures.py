@@ -15,7 +15,7 @@ from rau.features.item import Item, verified
 from rau.finetuning import picture_store, pictures
 from rau.finetuning.augmentation import Augmentation
 from rau.progress import tqdm
-from tests.finetuning import world
+from tests.finetuning import synthetic
 
 ROWS = [torch.tensor([3, 1]), torch.tensor([0, 53, 7])]
 
@@ -34,7 +34,7 @@ def test_cached_pictures_are_the_decoded_ones(
         return tqdm(desc=desc, **options)
 
     monkeypatch.setattr(picture_store, "tqdm", bar)
-    items = world.pictures(tmp_path / "images")
+    items = synthetic.pictures(tmp_path / "images")
     cached, decoded = (
         picture_store.load(tmp_path / "store", encoder, items, (), cache, 2)
         for cache in ("always", "never")
@@ -49,7 +49,7 @@ def test_cached_pictures_are_the_decoded_ones(
 @pytest.mark.parametrize("cache", ["always", "never"])
 def test_a_step_may_have_no_picture(encoder: Encoder, tmp_path: Path, cache: str) -> None:
     """Of many processes those without one take part in the exchange of features all the same."""
-    items = world.pictures(tmp_path / "images")
+    items = synthetic.pictures(tmp_path / "images")
     source = picture_store.load(tmp_path / "store", encoder, items, (), cache, 1)
     none, one = (loaded(slice(None)) for loaded in source.steps([ROWS[0][:0], ROWS[0][:1]], seed=0))
     assert none.shape == (0, *one.shape[1:])
@@ -62,7 +62,7 @@ def test_a_slice_of_a_step_is_that_of_its_pictures(
     encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: slice
 ) -> None:
     monkeypatch.setattr(pictures, "CHUNK", 4)
-    items = world.pictures(tmp_path / "images")
+    items = synthetic.pictures(tmp_path / "images")
     source = picture_store.load(tmp_path / "store", encoder, items, (), "never", 1)
     rows = torch.arange(11, 0, -1)
     whole = encoder.load_images([Path(items[row].content) for row in rows.tolist()])
@@ -119,7 +119,7 @@ def test_decoding_goes_on_where_it_was_stopped(
     decoded: Callable[[int], list[str]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    items = world.pictures(tmp_path / "images")
+    items = synthetic.pictures(tmp_path / "images")
     monkeypatch.setattr(pictures, "CHUNK", 8)
     monkeypatch.setattr(picture_store, "CHUNK", 8)
     monkeypatch.setattr(picture_store, "SAVE_EVERY", 8)
@@ -142,7 +142,7 @@ def test_decoding_goes_on_where_it_was_stopped(
 def test_a_store_grows_by_what_it_lacks(
     encoder: Encoder, tmp_path: Path, decoded: Callable[[int], list[str]]
 ) -> None:
-    items = world.pictures(tmp_path / "images")
+    items = synthetic.pictures(tmp_path / "images")
     names = decoded(1000)
 
     def load(own: list[Item], cache: str = "always") -> pictures.Pictures:
@@ -162,7 +162,7 @@ def test_a_store_grows_by_what_it_lacks(
 
 @pytest.mark.parametrize("damage", ["short", "index"])
 def test_a_damaged_store_is_one_line(encoder: Encoder, tmp_path: Path, damage: str) -> None:
-    items = world.pictures(tmp_path / "images")
+    items = synthetic.pictures(tmp_path / "images")
 
     def load() -> pictures.Pictures:
         return picture_store.load(tmp_path / "store", encoder, items, (), "always", 1)
@@ -187,7 +187,7 @@ def test_a_store_that_does_not_fit_is_left(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    items = world.pictures(tmp_path / "images")
+    items = synthetic.pictures(tmp_path / "images")
     monkeypatch.setattr(picture_store, "SHARE_OF_DISK", 1e-12)
     found = picture_store.load(tmp_path / "store", encoder, items, (), "auto", 1, quiet)
     assert isinstance(found, pictures.DecodedPictures)
@@ -195,7 +195,7 @@ def test_a_store_that_does_not_fit_is_left(
 
 
 def test_changes_are_of_the_seed_and_the_row(encoder: Encoder, tmp_path: Path) -> None:
-    items = world.pictures(tmp_path / "images")
+    items = synthetic.pictures(tmp_path / "images")
     changes = ("flip", "crop", "colour")
     source = picture_store.load(tmp_path, encoder, items, changes, "auto", 2)
     first, again, other = read(source), read(source), read(source, seed=1)

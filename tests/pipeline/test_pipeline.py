@@ -20,8 +20,8 @@ from rau.evaluation import calibration
 from rau.features.table import read_features, write_features
 from rau.files import digest_file
 from rau.finetuning import record
-from tests import cirr_world
-from tests.evaluation.test_calibration import world
+from tests import cirr_data
+from tests.evaluation.test_calibration import synthetic
 from tests.places import ROOT
 from tests.project import call, command, dvc, error_line, own_features, runs, stage, start, use
 from tests.report.test_report import Links
@@ -358,7 +358,7 @@ def test_features_of_another_encoder_are_refused(project: Path) -> None:
 
 
 def test_a_calibration_of_another_head_is_refused(project: Path) -> None:
-    found = calibration.fit(world(0, 100), "another", "made")
+    found = calibration.fit(synthetic(0, 100), "another", "made")
     assert found is not None
     found.write(project / "data/models/garments" / calibration.FILE)
     assert "is of another head" in error_line(stage(project, "evaluate", code=1))
@@ -391,7 +391,7 @@ def test_features_of_the_users_own(project: Path) -> None:
 
 def test_cirr_end_to_end(project: Path, tmp_path: Path) -> None:
     pictures = sorted((next((project / "data/raw").iterdir()) / "images").glob("*.jpg"))
-    cirr_world.write(tmp_path / "cirr", pictures)
+    cirr_data.write(tmp_path / "cirr", pictures)
     use(project, dataset={"name": "cirr", "root": str(tmp_path / "cirr")})
     assert "216 of 216 images" in stage(project, "download")
     for name in ("tables", "finetune", "features", "deterministic", "train"):

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from rau.models import checkpoint
-from tests import circo_world, cirr_world, world
+from tests import circo_data, cirr_data, synthetic
 from tests.project import only_line, own_features, runs, stage, use
 
 AFTER = ("finetune", "features", "deterministic", "train", "evaluate", "report", "track")
@@ -22,8 +22,8 @@ def measured(project: Path) -> dict[str, Any]:
 
 
 def test_val_alone_runs_to_a_report(project: Path) -> None:
-    circo_world.write_annotations(project / "circo")
-    circo_world.write_images(project / "circo")
+    circo_data.write_annotations(project / "circo")
+    circo_data.write_images(project / "circo")
     # What cannot be is said before anything is encoded.
     use(project, dataset={"name": "circo", "root": "circo"})
     assert "70 of 70 images; 12 of 12 val queries usable" in stage(project, "download")
@@ -46,7 +46,7 @@ def test_val_alone_runs_to_a_report(project: Path) -> None:
     assert (found["headline"]["protocol"], found["headline"]["metric"]) == ("circo", "map_at_5")
     assert {*found["protocols"]} == {"circo", "circo-concept"}
     assert (found["training"]["queries"]["train"], found["against"]) == (0, {})
-    assert {*found["aspects"]["circo"]["raw sum"]} == {*circo_world.ASPECTS}
+    assert {*found["aspects"]["circo"]["raw sum"]} == {*circo_data.ASPECTS}
     assert not any("weighted" in name for name in found["baselines"])
     page = (project / "reports/index.html").read_text()
     assert "nothing: the method needs no training" in page
@@ -105,13 +105,13 @@ def write_whole(project: Path, name: str) -> None:
     whole = project / "whole"
     if name == "cirr":
         pictures = next((project / "data/raw").iterdir()) / "images"
-        cirr_world.write(whole, sorted(pictures.glob("*.jpg")))
+        cirr_data.write(whole, sorted(pictures.glob("*.jpg")))
     else:
-        world.write_annotations(whole, images=150)
+        synthetic.write_annotations(whole, images=150)
         (whole / "images").mkdir()
         for path in whole.glob("image_splits/*.json"):
             for image in json.loads(path.read_text()):
-                (whole / f"images/{image}.jpg").write_bytes(world.picture(image))
+                (whole / f"images/{image}.jpg").write_bytes(synthetic.picture(image))
     shutil.copytree(whole, project / "val", ignore=shutil.ignore_patterns("*train*", "*test*"))
 
 

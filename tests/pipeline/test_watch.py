@@ -8,7 +8,7 @@ from PIL import Image
 
 from rau.datasets import watched
 from rau.schemas import read_manifest, read_queries
-from tests import catalogue, circo_world
+from tests import catalogue, circo_data
 from tests.project import dvc, fresh, stage
 
 TABLES = Path("data/tables/catalogue/queries.parquet")
@@ -71,11 +71,11 @@ def test_listing_names_tables_by_content_and_pictures_by_size(tmp_path: Path) ->
 
 
 def test_listing_names_the_tables_of_every_layout(tmp_path: Path) -> None:
-    circo_world.write_annotations(tmp_path)
+    circo_data.write_annotations(tmp_path)
     (tmp_path / "queries.jsonl").write_text("{}")
     places = {line.partition(" ")[0] for line in listing(tmp_path)}
     assert places == {
-        *("annotations/val.json", "annotations/test.json", circo_world.LIST, "queries.jsonl")
+        *("annotations/val.json", "annotations/test.json", circo_data.LIST, "queries.jsonl")
     }
     before = listing(tmp_path)
     (tmp_path / "annotations/val.json").write_text("[]")

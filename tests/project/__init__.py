@@ -24,7 +24,7 @@ from filelock import FileLock
 from tests.places import ROOT
 
 COPIED = ("rau", "pipeline", "dvc.yaml", "params.yaml", ".dvcignore", ".gitignore")
-PRELOADED = ["matplotlib.figure", "pandas", "tests.finetuning.world", "tests.world"]
+PRELOADED = ["matplotlib.figure", "pandas", "tests.finetuning.synthetic", "tests.synthetic"]
 TINY: dict[str, dict[str, Any]] = {
     "dataset": {
         "garments": {

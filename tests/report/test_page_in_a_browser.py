@@ -15,7 +15,7 @@ from rau.report.examples import Example, Ranked, thumbnail_data
 from rau.studies import registry, study_page
 from tests.evaluation.test_comparison import row, side
 from tests.report.test_report import document, metrics, page_of
-from tests.studies.world import study_tables
+from tests.studies.synthetic import study_tables
 
 if TYPE_CHECKING:
     from playwright import sync_api

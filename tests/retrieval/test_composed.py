@@ -32,7 +32,7 @@ def query(number: int, reference: str, target: str) -> QueryRow:
 QUERIES = [*(query(n, IMAGES[n], IMAGES[n + 1]) for n in range(8)), query(8, "lost", IMAGES[0])]
 
 
-def world() -> tuple[Task, FeatureSet]:
+def synthetic() -> tuple[Task, FeatureSet]:
     rng = np.random.default_rng(0)
     texts = [text for n in range(9) for text in (f"Is {n} and is red", f"Is red and is {n}")]
     made = [
@@ -56,7 +56,7 @@ def pairs_of(task: Task, rng: np.random.Generator) -> Features:
 
 
 def test_every_row_is_ranked_by_its_own_pair() -> None:
-    task, features = world()
+    task, features = synthetic()
     pairs = pairs_of(task, np.random.default_rng(1))
     composed, plain = (
         run_all([task], method, features, 5)[0].ranking
@@ -75,7 +75,7 @@ def test_every_row_is_ranked_by_its_own_pair() -> None:
 
 
 def test_a_category_without_any_of_its_references_is_all_misses() -> None:
-    task, features = world()
+    task, features = synthetic()
     lost = build_task("shirt", QUERIES[-1:], [*IMAGES, "lost"], "both", False, features)
     pairs = pairs_of(task, np.random.default_rng(1))
     composed, plain = (
@@ -86,7 +86,7 @@ def test_a_category_without_any_of_its_references_is_all_misses() -> None:
 
 
 def test_a_pair_without_a_feature_is_named() -> None:
-    task, features = world()
+    task, features = synthetic()
     pairs = pairs_of(task, np.random.default_rng(1))
     fewer = Features(pairs.names[1:], pairs.matrix[1:], {})
     with pytest.raises(UserError, match=r"1 pairs have no feature.*pipeline\.features"):

@@ -32,7 +32,7 @@ class Shifted:
         return image, image.new_zeros(len(image))
 
 
-class World:
+class Setup:
     """A gallery and distractors.
 
     Args:
@@ -148,23 +148,23 @@ def test_blocks_rank_as_the_whole_gallery(
     removed: bool,
     order: Random,
 ) -> None:
-    world = World(seed, images, distractors, known, removed)
-    tallies = world.tallies(sizes, k)
+    synthetic = Setup(seed, images, distractors, known, removed)
+    tallies = synthetic.tallies(sizes, k)
     # Counts add up in any order.
     order.shuffle(tallies)
-    assert_same(world.in_blocks(tallies, k), world.whole(k), k)
+    assert_same(synthetic.in_blocks(tallies, k), synthetic.whole(k), k)
 
 
 def test_copies_of_an_answer_tie_with_it_in_every_block() -> None:
-    world = World(3, 300, 600, width=67)
+    synthetic = Setup(3, 300, 600, width=67)
     for sizes in ([], [1, 255, 7], [256]):
-        assert_same(world.in_blocks(world.tallies(sizes, 20), 20), world.whole(20), 20)
+        assert_same(synthetic.in_blocks(synthetic.tallies(sizes, 20), 20), synthetic.whole(20), 20)
 
 
 def test_a_gallery_that_answers_nothing_still_lists_the_best() -> None:
-    world = World(1, 5, 30)
-    for query in world.queries:
+    synthetic = Setup(1, 5, 30)
+    for query in synthetic.queries:
         query["target_id"], query["relevant"] = None, []
-    tallies = world.tallies([7], 9)
+    tallies = synthetic.tallies([7], 9)
     assert not any(tally.ahead.any() for tally in tallies)
-    assert_same(world.in_blocks(tallies, 9), world.whole(9), 9)
+    assert_same(synthetic.in_blocks(tallies, 9), synthetic.whole(9), 9)

@@ -34,7 +34,7 @@ class Counted:
         return self.method.encode_gallery(image)
 
 
-def world() -> tuple[list[QueryRow], list[GalleryRow], FeatureSet]:
+def synthetic() -> tuple[list[QueryRow], list[GalleryRow], FeatureSet]:
     """Forty val queries of two categories in one pool of images, in both galleries."""
     rng = np.random.default_rng(5)
     ids = [f"{n:02}" for n in range(30)]
@@ -67,7 +67,7 @@ def world() -> tuple[list[QueryRow], list[GalleryRow], FeatureSet]:
 
 
 def test_protocols_that_share_a_method_encode_once() -> None:
-    queries, galleries, features = world()
+    queries, galleries, features = synthetic()
     evaluate = EvaluateParams(bootstrap=20, top_k=5)
     shared = Counted()
     methods: dict[Protocol, dict[str, Method]] = {

@@ -25,7 +25,7 @@ from rau.search.model import Model, Query
 from rau.search.parts import Parts
 from rau.search.recall import recall
 from rau.search.searcher import Searcher
-from tests.search.world import CPU, draw, draw_folder, load_model
+from tests.search.synthetic import CPU, draw, draw_folder, load_model
 
 
 @pytest.fixture(name="model", scope="module")

@@ -18,7 +18,7 @@ from rau.search.catalogue import of_folder
 from rau.search.index import EngineName
 from rau.search.model import Model, Query
 from rau.search.searcher import Searcher
-from tests.search.world import CPU, draw_folder, load_model, query_row
+from tests.search.synthetic import CPU, draw_folder, load_model, query_row
 
 COUNT = 24
 

@@ -29,7 +29,7 @@ from rau.search.calibrate import calibrate
 from rau.search.model import Query
 from rau.search.searcher import Searcher
 from tests import sentence_models
-from tests.search.world import CPU, draw, draw_folder, load_model, make_index, query_row
+from tests.search.synthetic import CPU, draw, draw_folder, load_model, make_index, query_row
 from tests.server import free_port
 
 NAME, ALIAS = "rau-search", "champion"

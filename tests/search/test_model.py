@@ -16,7 +16,7 @@ from rau.retrieval.feature_set import FeatureSet
 from rau.retrieval.tasks import build_task, run
 from rau.schemas import QueryRow
 from rau.search.model import Model, Query, query_vector
-from tests.search.world import CPU, draw_folder, load_model, query_row
+from tests.search.synthetic import CPU, draw_folder, load_model, query_row
 
 LAYOUTS = {
     "garments": ["is red and long", "has short sleeves"],

@@ -8,7 +8,7 @@ from rau.search.model import Model
 from rau.search.scope import Searched
 from rau.search.searcher import Answer, Reference, Searcher
 from rau.search.where import MAX_DEPTH
-from tests.search.world import CPU, load_model, make_shop
+from tests.search.synthetic import CPU, load_model, make_shop
 
 COUNT = 12
 

@@ -14,7 +14,7 @@ import torch
 from rau.errors import UserError
 from rau.search.model import Query, query_vector
 from rau.search.searcher import Searcher
-from tests.search.world import CPU, draw, draw_folder, load_model, make_index
+from tests.search.synthetic import CPU, draw, draw_folder, load_model, make_index
 
 
 @pytest.fixture(name="root", scope="module")

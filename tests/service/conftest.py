@@ -9,8 +9,8 @@ from fastapi.testclient import TestClient
 from rau.service.app import create
 from rau.service.feedback import Feedback
 from rau.service.live import Live
-from tests.search.world import CPU
-from tests.service.world import make_world
+from tests.search.synthetic import CPU
+from tests.service.synthetic import make_synthetic
 
 TOKEN = "a-token-of-some-length"
 
@@ -18,7 +18,7 @@ TOKEN = "a-token-of-some-length"
 @pytest.fixture(name="index", scope="session")
 def _index(tmp_path_factory: pytest.TempPathFactory, encoder_folder: Path) -> Path:
     """An index of 40 pictures; no test changes it."""
-    return make_world(tmp_path_factory.mktemp("service"), encoder_folder)
+    return make_synthetic(tmp_path_factory.mktemp("service"), encoder_folder)
 
 
 @pytest.fixture(name="live", scope="session")

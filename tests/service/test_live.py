@@ -8,14 +8,14 @@ import pytest
 from rau.search import build, catalogue
 from rau.search.model import Query
 from rau.service.live import Live
-from tests.search.world import CPU, load_model, make_index
-from tests.service.world import calibrate, make_catalogue, make_world, square
+from tests.search.synthetic import CPU, load_model, make_index
+from tests.service.synthetic import calibrate, make_catalogue, make_synthetic, square
 
 
-@pytest.fixture(name="world")
-def _world(tmp_path: Path, encoder_folder: Path) -> Path:
+@pytest.fixture(name="folder")
+def _synthetic(tmp_path: Path, encoder_folder: Path) -> Path:
     """A folder with a catalogue and an index that a test may change."""
-    make_world(tmp_path, encoder_folder)
+    make_synthetic(tmp_path, encoder_folder)
     return tmp_path
 
 
@@ -25,15 +25,15 @@ def ids(live: Live) -> set[str]:
     return {hit.id for hit in searcher.search(Query(caption="red"), 100).hits}
 
 
-def test_a_changed_index_is_opened_behind_what_runs(world: Path, encoder_folder: Path) -> None:
-    live = Live(world / "index", CPU)
+def test_a_changed_index_is_opened_behind_what_runs(folder: Path, encoder_folder: Path) -> None:
+    live = Live(folder / "index", CPU)
     old = live.now
     held = old.uploads.add(square("red"), old.searcher.model)
     live.refresh()
     assert live.now is old
-    shutil.rmtree(world / "catalogue")
-    model = load_model(world / "head", encoder_folder)
-    make_index(world / "index", make_catalogue(world / "catalogue", 30), model)
+    shutil.rmtree(folder / "catalogue")
+    model = load_model(folder / "head", encoder_folder)
+    make_index(folder / "index", make_catalogue(folder / "catalogue", 30), model)
     assert len(ids(live)) == 40
     live.refresh()
     assert len(ids(live)) == 30
@@ -44,10 +44,10 @@ def test_a_changed_index_is_opened_behind_what_runs(world: Path, encoder_folder:
     assert live.now.uploads.get(held.id) is held
 
 
-def test_a_new_calibration_is_seen(world: Path) -> None:
-    live = Live(world / "index", CPU)
+def test_a_new_calibration_is_seen(folder: Path) -> None:
+    live = Live(folder / "index", CPU)
     model = live.now.searcher.model
-    calibrate(world / "index", 0.5)
+    calibrate(folder / "index", 0.5)
     live.refresh()
     searcher = live.now.searcher
     answer = searcher.search(Query([searcher.reference("shop/01")], "is red"))
@@ -56,22 +56,22 @@ def test_a_new_calibration_is_seen(world: Path) -> None:
     assert searcher.model is model
 
 
-def test_another_model_takes_over_with_its_uploads_gone(world: Path, encoder_folder: Path) -> None:
-    live = Live(world / "index", CPU)
+def test_another_model_takes_over_with_its_uploads_gone(folder: Path, encoder_folder: Path) -> None:
+    live = Live(folder / "index", CPU)
     held = live.now.uploads.add(square("red"), live.now.searcher.model)
-    other = load_model(world / "other", encoder_folder, dim=12)
-    found = catalogue.of_folder(world / "catalogue")
-    build.build(world / "index", found, other, "exact", 8, 1, renew=True)
+    other = load_model(folder / "other", encoder_folder, dim=12)
+    found = catalogue.of_folder(folder / "catalogue")
+    build.build(folder / "index", found, other, "exact", 8, 1, renew=True)
     live.refresh()
     assert live.now.searcher.model.key == other.key
     assert live.now.uploads.get(held.id) is None
 
 
 def test_a_damaged_index_leaves_the_old_one_in_service(
-    world: Path, caplog: pytest.LogCaptureFixture
+    folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    live = Live(world / "index", CPU)
-    manifest = world / "index/index.json"
+    live = Live(folder / "index", CPU)
+    manifest = folder / "index/index.json"
     whole = manifest.read_text()
     manifest.write_text(whole[:100])
     live.refresh()

@@ -11,10 +11,10 @@ import pytest
 from rau.service.feedback import Feedback
 from rau.service.live import Live
 from rau.service.uploads import Uploads
-from tests.search.world import load_model, make_shop
+from tests.search.synthetic import load_model, make_shop
 from tests.service.conftest import TOKEN
+from tests.service.synthetic import HOSTILE, served, square
 from tests.service.test_feedback import rows
-from tests.service.world import HOSTILE, served, square
 
 if TYPE_CHECKING:
     from playwright import sync_api

@@ -16,7 +16,7 @@ from rau.service.guard import HEADERS
 from rau.service.live import Live
 from tests.image_files import saved
 from tests.service.conftest import TOKEN
-from tests.service.world import HOSTILE, square
+from tests.service.synthetic import HOSTILE, square
 
 PNG = {"Content-Type": "image/png"}
 

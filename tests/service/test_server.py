@@ -29,7 +29,7 @@ from rau.service.live import Live
 from rau.service.uploads import Upload, Uploads
 from tests.places import ROOT
 from tests.project import command, environment, error_line
-from tests.service.world import served, square
+from tests.service.synthetic import served, square
 
 
 def post(url: str, path: str, body: bytes, kind: str) -> tuple[int, bytes, dict[str, str]]:

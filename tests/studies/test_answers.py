@@ -5,7 +5,7 @@ from dataclasses import replace
 from rau.studies import (
     answers,
 )
-from tests.studies.world import (
+from tests.studies.synthetic import (
     study_tables,
 )
 

@@ -8,7 +8,7 @@ from rau.studies import (
     breakdown,
     plan,
 )
-from tests.studies.world import results, tiny
+from tests.studies.synthetic import results, tiny
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from rau.studies import costs
-from tests.studies.world import trained
+from tests.studies.synthetic import trained
 
 
 def test_a_product_has_two_operations_a_term() -> None:

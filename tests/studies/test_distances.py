@@ -9,7 +9,7 @@ from rau.studies import (
 )
 from rau.training.pair_distances import gaussian, outputs
 from tests.nn.test_gaussian import make
-from tests.studies.world import trained
+from tests.studies.synthetic import trained
 
 
 def test_distances_are_those_of_the_gaussians_pair_by_pair() -> None:

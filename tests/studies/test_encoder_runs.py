@@ -22,7 +22,7 @@ from rau.studies import plan, registry, study
 from rau.studies.encoder_runs import EncoderSource
 from rau.studies.local_workers import LocalWorkers
 from rau.studies.run_store import RunStore
-from tests.finetuning.world import params, pictures, queries
+from tests.finetuning.synthetic import params, pictures, queries
 
 SIZES = plan.Plan("smoke", 1, 1, 1, 1)
 FINETUNE = registry.load("finetune")
@@ -30,7 +30,7 @@ FINETUNE = registry.load("finetune")
 
 @pytest.fixture
 def source(tmp_path: Path, encoder_folder: Path) -> EncoderSource:
-    """The world of squares as files."""
+    """The squares as files."""
     torch.set_num_threads(1)
     items = pictures(tmp_path / "images")
     rows: list[ManifestRow] = [
@@ -64,7 +64,7 @@ def source(tmp_path: Path, encoder_folder: Path) -> EncoderSource:
 
 
 def small(**finetune: object) -> Params:
-    """One epoch on the world of squares."""
+    """One epoch on the squares."""
     made = plan.changed(params(epochs=1, **finetune), {"dataset.name": "fashioniq"})
     return plan.changed(made, {"study.preset": "smoke", "train.batch_size": 16})
 
@@ -82,7 +82,7 @@ def test_every_regime_has_every_composer_with_as_many_steps() -> None:
         assert variant.params.train.fraction == variant.x["fraction"]
         assert variant.params.train.noise == variant.x["noise"]
         assert variant.params.finetune.epochs == (1 if whole else 2)
-        # The world's rate is 1e-3, and the other regime has a quarter of the queries.
+        # The rate is 1e-3, and the other regime has a quarter of the queries.
         assert variant.params.finetune.tower_lr == (1e-3 if whole else 5e-4)
         partner = next(v for v in found if v.label == variant.partner)
         assert partner.params.head.name == "deterministic"

@@ -6,7 +6,7 @@ from rau.studies import (
     registry,
     study_page,
 )
-from tests.studies.world import (
+from tests.studies.synthetic import (
     study_tables,
 )
 

@@ -6,7 +6,7 @@ from rau.studies import (
     galleries,
     runs,
 )
-from tests.studies.world import trained
+from tests.studies.synthetic import trained
 
 
 def test_more_images_leave_the_first_ones_where_they_were_and_only_cost() -> None:

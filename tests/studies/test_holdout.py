@@ -9,7 +9,7 @@ from rau.studies import (
     holdout,
     study_page,
 )
-from tests.studies.world import (
+from tests.studies.synthetic import (
     study_tables,
 )
 

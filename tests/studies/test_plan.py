@@ -17,7 +17,7 @@ from rau.studies import (
 )
 from rau.studies.run_store import RunStore
 from tests.heads import small_config
-from tests.studies.world import SIZES, local, tiny, variants, write_source
+from tests.studies.synthetic import SIZES, local, tiny, variants, write_source
 
 
 def test_variants_that_train_the_same_head_are_listed_once() -> None:

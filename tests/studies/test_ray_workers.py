@@ -24,7 +24,7 @@ from rau.studies.ray_workers import RayWorkers, ray_workers
 from rau.studies.run_store import RunStore
 from rau.studies.workers import Runner
 from tests.ray_nodes import STORE_BYTES, cluster, kill_a_machine, kill_a_worker, wait_for_work
-from tests.studies.world import local, tiny, write_source
+from tests.studies.synthetic import local, tiny, write_source
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def workers(nodes: Any) -> Iterator[RayWorkers]:
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> runs.Source:
-    return write_source(tmp_path_factory.mktemp("world"))
+    return write_source(tmp_path_factory.mktemp("synthetic"))
 
 
 def wanted(count: int, changes: Mapping[str, Any] = MappingProxyType({})) -> list[Params]:

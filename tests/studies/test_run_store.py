@@ -14,7 +14,7 @@ from rau.studies import (
 )
 from rau.studies.local_workers import LocalWorkers
 from rau.studies.run_store import RunStore
-from tests.studies.world import local, tiny, write_source
+from tests.studies.synthetic import local, tiny, write_source
 
 
 def count_queries(trained: runs.Trained) -> dict[str, Any]:

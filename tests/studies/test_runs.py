@@ -16,7 +16,7 @@ from rau.studies import (
 )
 from rau.training import fit
 from tests.pipeline.test_dag import sources, within
-from tests.studies.world import small_world, tiny
+from tests.studies.synthetic import small_data, tiny
 
 
 def test_the_code_digest_of_a_run_covers_its_imports() -> None:
@@ -28,7 +28,7 @@ def test_the_code_digest_of_a_run_covers_its_imports() -> None:
 
 
 def test_runs_share_a_split_only_where_it_is_the_same() -> None:
-    data = small_world()
+    data = small_data()
     whole = data.prepared(tiny())
     assert data.prepared(tiny(lr=1e-2)) is whole
     for other in ({"fraction": 0.5}, {"noise": 0.5}, {"holdout": 0.3}):
@@ -36,7 +36,7 @@ def test_runs_share_a_split_only_where_it_is_the_same() -> None:
 
 
 def test_a_run_is_kept_and_gives_the_same_twice(tmp_path: Path) -> None:
-    one, two = (runs.execute(canonical(tiny()), small_world()) for _ in range(2))
+    one, two = (runs.execute(canonical(tiny()), small_data()) for _ in range(2))
     runs.save(tmp_path / "run.safetensors", one)
     back = runs.load(tmp_path / "run.safetensors")
     ignored = {"seconds"}
@@ -58,7 +58,7 @@ def test_a_run_is_kept_and_gives_the_same_twice(tmp_path: Path) -> None:
 
 def test_a_training_that_fails_is_kept_as_one(tmp_path: Path) -> None:
     wild = plan.changed(tiny(), {"ua.dr_weight": 1e38})
-    result = runs.execute(canonical(wild), small_world())
+    result = runs.execute(canonical(wild), small_data())
     runs.save(tmp_path / "run.safetensors", result)
     back = runs.load(tmp_path / "run.safetensors")
     assert back.failure is not None
@@ -68,7 +68,7 @@ def test_a_training_that_fails_is_kept_as_one(tmp_path: Path) -> None:
 
 def test_the_headlines_protocol_stays_first(tmp_path: Path) -> None:
     params = plan.changed(tiny(), {"evaluate.headline": "val"})
-    made = runs.execute(canonical(params), small_world())
+    made = runs.execute(canonical(params), small_data())
     runs.save(tmp_path / "run.safetensors", made)
     back = runs.load(tmp_path / "run.safetensors")
     assert list(back.values) == list(back.clusters) == ["val", "original"]

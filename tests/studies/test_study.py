@@ -21,7 +21,7 @@ from rau.studies.run_store import RunStore
 from rau.studies.tables import StudyTables
 from tests.places import ROOT
 from tests.sources import imported
-from tests.studies.world import SIZES, local, results, tiny, variants, write_source
+from tests.studies.synthetic import SIZES, local, results, tiny, variants, write_source
 
 
 def test_a_study_that_could_not_be_answered_is_refused_before_its_runs(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from rau.studies import (
     study_page,
 )
 from tests.report.test_report import Links
-from tests.studies.world import (
+from tests.studies.synthetic import (
     study_tables,
 )
 

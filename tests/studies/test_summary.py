@@ -6,7 +6,7 @@ from rau.studies import (
     plan,
     summary,
 )
-from tests.studies.world import SIZES, results, tiny, variants
+from tests.studies.synthetic import SIZES, results, tiny, variants
 
 
 def test_lines_pair_variants_and_adjust_for_their_number() -> None:

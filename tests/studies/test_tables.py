@@ -8,7 +8,7 @@ import pytest
 
 from rau.errors import UserError
 from rau.studies.tables import StudyTables
-from tests.studies.world import (
+from tests.studies.synthetic import (
     study_tables,
 )
 

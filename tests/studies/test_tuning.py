@@ -16,7 +16,7 @@ from rau.studies import (
     tuning,
 )
 from rau.studies.run_store import RunStore
-from tests.studies.world import local, tiny, write_source
+from tests.studies.synthetic import local, tiny, write_source
 
 
 def test_tuning_spends_as_much_on_each_and_takes_the_best() -> None:

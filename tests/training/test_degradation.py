@@ -9,11 +9,11 @@ from rau.schemas import QueryRow, ends
 from rau.training.degradation import degrade
 from rau.training.fit import prepare
 from rau.training.triplets import TrainSet, divide
-from tests.training.test_trainer import params, world
+from tests.training.test_trainer import params, synthetic
 
 
 def split(**train: float) -> TrainSet:
-    features, queries = world()
+    features, queries = synthetic()
     whole = divide(queries, features, 0.2, 0)
     return degrade(whole, TrainParams.model_validate(train)) if train else whole
 
@@ -58,7 +58,7 @@ def test_a_share_of_the_targets_is_wrong_and_nothing_else(noise: float) -> None:
 
 
 def three_categories() -> TrainSet:
-    features, queries = world()
+    features, queries = synthetic()
     whole = divide(queries, features, 0.2, 0)
     names = ("dress", "shirt", "toptee")
     parted: list[QueryRow] = [
@@ -89,7 +89,7 @@ def test_less_data_is_a_part_of_more_at_every_noise_and_in_every_category() -> N
 
 
 def test_a_wrong_target_answers_its_query_by_no_known_relevance() -> None:
-    features, queries = world()
+    features, queries = synthetic()
     whole = divide(queries, features, 0.2, 0)
     dresses = sorted({ends(query)[1] for query in by_category(whole.train, "dress")})
     answers = {"dress": dresses[3:], "shirt": None}
@@ -118,7 +118,7 @@ def test_a_query_alone_keeps_its_target() -> None:
 
 
 def test_a_training_uses_and_tells_what_is_left() -> None:
-    features, queries = world()
+    features, queries = synthetic()
     prepared = prepare(params(fraction=0.5, noise=0.25).train, features, queries)
     counts = prepared.split.counts
     assert len(prepared.rows) == counts["train"] < len(split().train)

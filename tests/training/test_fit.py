@@ -25,7 +25,7 @@ from rau.training.fit import Fitted, fit, needs_training, prepare, take_over, un
 from rau.training.sampler import Batch
 from rau.training.trainer import Trainer
 from rau.training.triplets import TooFew
-from tests.training.test_trainer import stopped_after, world
+from tests.training.test_trainer import stopped_after, synthetic
 
 PLAIN = UaParams(isu=False, csu_weight=0.0, dr_weight=0.0)
 SAMPLED = UaParams(isu=True, csu_weight=0.0, dr_weight=0.0)
@@ -40,7 +40,7 @@ def fitted(
     **train: Any,
 ) -> Fitted:
     """A small head after a few steps on made-up features."""
-    features, queries = world()
+    features, queries = synthetic()
     settings: dict[str, Any] = {"epochs": 2, "batch_size": 16, "holdout": 0.2, "device": "cpu"}
     chosen = Params(
         ua=ua,
@@ -294,7 +294,7 @@ def test_a_head_of_another_architecture_starts_fresh_only_where_it_may(
 
 @pytest.mark.parametrize("name", METHODS)
 def test_what_needs_no_training_is_as_if_it_were_trained(name: str) -> None:
-    features, queries = world()
+    features, queries = synthetic()
     params = Params(head=HeadParams(name=name), train=TrainParams(device="cpu"))
     assert needs_training(params) == (name not in ("image_only", "text_only", "sum", "raw_sum"))
     if needs_training(params):
@@ -312,6 +312,6 @@ def test_what_needs_no_training_is_as_if_it_were_trained(name: str) -> None:
 
 
 def test_separate_spaces_have_projections_to_train() -> None:
-    features, queries = world(d_text=12)
+    features, queries = synthetic(d_text=12)
     with pytest.raises(UserError, match=r"head\.name=sum has projections to train"):
         untrained(Params(head=HeadParams(name="sum")), features, queries)

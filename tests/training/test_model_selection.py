@@ -13,7 +13,7 @@ from rau.features.table import Features
 from rau.models.baselines import RIDGES, WEIGHTS, apply_map, fit_ridge
 from rau.retrieval.feature_set import FeatureSet
 from rau.training import model_selection, triplets
-from tests.training.test_trainer import world
+from tests.training.test_trainer import synthetic
 
 Vector = NDArray[np.float32]
 
@@ -47,8 +47,8 @@ def recall_at_1(
 
 
 def holdout(noise: float = 2.0) -> tuple[FeatureSet, triplets.TrainSet]:
-    """The made-up world's holdout, with texts that differ from form to form."""
-    features, queries = world()
+    """The synthetic data's holdout, with texts that differ from form to form."""
+    features, queries = synthetic()
     rng = np.random.default_rng(7)
     texts = features.texts.matrix + noise * rng.normal(size=features.texts.matrix.shape)
     blurred = Features(features.texts.names, texts.astype(np.float32), {})
@@ -83,8 +83,8 @@ def test_weights_are_chosen_for_every_protocol_each_for_itself() -> None:
 
 
 def own_words(noise: float, width: int) -> tuple[FeatureSet, list[Any]]:
-    """The made-up world where every query has captions of its own, in another space."""
-    features, queries = world(d_text=width)
+    """The synthetic data where every query has captions of its own, in another space."""
+    features, queries = synthetic(d_text=width)
     rng = np.random.default_rng(7)
     colours = rng.normal(size=(10, width))
     queries = [
@@ -117,6 +117,6 @@ def test_the_ridge_penalty_is_the_best_on_the_holdout(noise: float, width: int, 
 
 
 def test_a_shared_space_needs_no_map() -> None:
-    features, queries = world()
+    features, queries = synthetic()
     rows = triplets.triplets_of(queries, features)
     assert model_selection.fit_text_map(rows, [], features, "recall_at_1") is None

@@ -12,7 +12,7 @@ from rau.params import TrainParams
 from rau.retrieval.feature_set import FeatureSet
 from rau.training import triplets
 from rau.training.sampler import BatchSampler
-from tests.training.test_trainer import world
+from tests.training.test_trainer import synthetic
 
 EPOCHS = 60
 
@@ -21,7 +21,7 @@ def drawn(
     train: TrainParams, captions: list[str] | None = None
 ) -> tuple[triplets.Triplets, list[Any], FeatureSet]:
     """Train queries of made-up features, and the batches of `EPOCHS` epochs over them."""
-    features, queries = world()
+    features, queries = synthetic()
     queries = [{**query, "captions": captions or query["captions"]} for query in queries]
     texts = sorted({text for query in queries for text in all_texts(query["captions"])})
     words = Features(texts, np.ones((len(texts), 16), np.float32), {})

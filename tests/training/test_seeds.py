@@ -10,7 +10,7 @@ from rau.training.fit import make_trainer, prepare
 from rau.training.sampler import Batch
 from rau.training.seeds import Stream, epoch_seed
 from rau.training.trainer import Trainer
-from tests.training.test_trainer import params, world
+from tests.training.test_trainer import params, synthetic
 
 
 def same(left: list[torch.Tensor], right: list[torch.Tensor]) -> bool:
@@ -38,7 +38,7 @@ def test_what_an_epoch_draws_comes_from_three_streams(monkeypatch: pytest.Monkey
 
     for module in ("rau.training.sampler", "rau.training.trainer"):
         monkeypatch.setattr(f"{module}.epoch_seed", noted)
-    features, queries = world()
+    features, queries = synthetic()
     chosen = params()
     make_trainer(chosen, features, prepare(chosen.train, features, queries))._epoch(0)
     assert {stream for stream, _ in asked} == set(Stream) - {Stream.PICTURES}
@@ -46,7 +46,7 @@ def test_what_an_epoch_draws_comes_from_three_streams(monkeypatch: pytest.Monkey
 
 
 def test_every_method_sees_the_same_batches_and_captions(monkeypatch: pytest.MonkeyPatch) -> None:
-    features, queries = world()
+    features, queries = synthetic()
     step = Trainer._step
 
     def seen(name: str, seed: int) -> list[torch.Tensor]:

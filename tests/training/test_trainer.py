@@ -36,7 +36,7 @@ COLOURS = 6
 SIZES = 5
 
 
-def world(d_text: int = 16, pools: int = 24) -> tuple[FeatureSet, list[QueryRow]]:
+def synthetic(d_text: int = 16, pools: int = 24) -> tuple[FeatureSet, list[QueryRow]]:
     """Images are a pool, a colour and a size as sums of directions; captions name a change."""
     rng = np.random.default_rng(0)
     pool_of, colour_of, size_of = (rng.normal(size=(n, 16)) for n in (pools, COLOURS, SIZES))
@@ -109,7 +109,7 @@ def test_csu_counts_by_hand() -> None:
 
 
 def test_truth_of_a_batch_is_what_the_queries_say() -> None:
-    features, queries = world()
+    features, queries = synthetic()
     rows = triplets.triplets_of(queries, features)
     batch = torch.arange(0, len(queries), 3)
     found = rows.true_pairs(batch, rows.target[batch])
@@ -120,7 +120,7 @@ def test_truth_of_a_batch_is_what_the_queries_say() -> None:
 
 
 def test_holdout_shares_no_image_with_train() -> None:
-    features, queries = world()
+    features, queries = synthetic()
     split = triplets.divide(queries, features, 0.2, 0)
     ends = [
         {q[end] for q in side for end in ("reference_id", "target_id")}
@@ -134,7 +134,7 @@ def test_holdout_shares_no_image_with_train() -> None:
 def test_the_holdouts_gallery_has_its_references_targets_and_distractors(
     monkeypatch: pytest.MonkeyPatch, removed: bool
 ) -> None:
-    features, queries = world()
+    features, queries = synthetic()
     monkeypatch.setattr(triplets, "DISTRACTORS", 10)
     split = triplets.divide(queries, features, 0.2, 0)
     held = split.holdout[::3]
@@ -153,19 +153,19 @@ def test_the_holdouts_gallery_has_its_references_targets_and_distractors(
 def test_distractors_are_train_images_of_the_category_that_the_holdout_does_not_have(
     monkeypatch: pytest.MonkeyPatch, most: int
 ) -> None:
-    features, queries = world()
+    features, queries = synthetic()
     monkeypatch.setattr(triplets, "DISTRACTORS", most)
     split = triplets.divide(queries, features, 0.2, 0)
     for category, found in split.distractors.items():
         train = {i for q in split.train if q["category"] == category for i in ends(q)}
         assert len(set(found)) == len(found) == min(most, len(train))
-        assert set(found) <= train  # Nothing is dropped in this world.
+        assert set(found) <= train  # Nothing is dropped in this data set.
     same, other = (triplets.divide(queries, features, 0.2, seed).distractors for seed in (0, 1))
     assert split.distractors == same != other
 
 
 def test_queries_without_images_are_counted() -> None:
-    features, queries = world()
+    features, queries = synthetic()
     gone = Features(features.images.names[1:], features.images.matrix[1:], {"space": "shared"})
     split = triplets.divide(
         [q | {"split": "train"} for q in queries], FeatureSet.on(CPU, gone, features.texts), 0.2, 0
@@ -176,7 +176,7 @@ def test_queries_without_images_are_counted() -> None:
 
 @pytest.mark.parametrize("d_text", [16, 12])
 def test_same_seed_is_bit_identical_and_learns(tmp_path: Path, d_text: int) -> None:
-    features, queries = world(d_text)
+    features, queries = synthetic(d_text)
     one, two = (fit(params(), features, queries, tmp_path / str(i)) for i in range(2))
     assert one.training.history == two.training.history
     assert one.extra == two.extra
@@ -217,7 +217,7 @@ def stopped_after(monkeypatch: pytest.MonkeyPatch, epochs: int) -> Iterator[None
 def test_stopped_run_resumes_bit_identically(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, isu: bool, ema: float
 ) -> None:
-    features, queries = world()
+    features, queries = synthetic()
     chosen = params(ema=ema).model_copy(update={"ua": UaParams(isu=isu, n=2, samples=2, theta=0.5)})
     whole = fit(chosen, features, queries, tmp_path / "whole")
     with stopped_after(monkeypatch, epochs=2):
@@ -233,7 +233,7 @@ def test_stopped_run_resumes_bit_identically(
 def test_a_training_that_has_ended_early_is_not_resumed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    features, queries = world()
+    features, queries = synthetic()
     chosen = params(epochs=60, patience=2)
     whole = fit(chosen, features, queries, tmp_path / "state")
     assert whole.training.epoch == whole.training.best_epoch + 2 < 60
@@ -247,21 +247,21 @@ def test_a_training_that_has_ended_early_is_not_resumed(
 
 
 def test_a_training_of_the_most_epochs_can_be_saved(tmp_path: Path) -> None:
-    fitted = fit(params(epochs=1), *world(), tmp_path / "state")
+    fitted = fit(params(epochs=1), *synthetic(), tmp_path / "state")
     row = json.dumps(fitted.training.history[-1])
     with pytest.raises(ValidationError):
         params(epochs=checkpoint.MAX_JSON_BYTES // len(row))
 
 
 def test_loss_that_is_not_finite_says_what_to_do(tmp_path: Path) -> None:
-    features, queries = world()
+    features, queries = synthetic()
     chosen = params().model_copy(update={"ua": UaParams(dr_weight=1e38)})
     with pytest.raises(UserError, match=r"not finite in epoch 1.*lower train\.lr"):
         fit(chosen, features, queries, tmp_path / "state")
 
 
 def test_map_without_truth_is_refused(tmp_path: Path) -> None:
-    features, queries = world()
+    features, queries = synthetic()
     unknown = [q | {"relevant": None} for q in queries]
     with pytest.raises(UserError, match=r"train\.select=map needs known relevance"):
         fit(params(select="map"), features, unknown, tmp_path / "state")
@@ -270,7 +270,7 @@ def test_map_without_truth_is_refused(tmp_path: Path) -> None:
 
 
 def test_theta_one_adds_nothing_and_no_block_works(tmp_path: Path) -> None:
-    features, queries = world()
+    features, queries = synthetic()
     for ua in (UaParams(theta=1.0), UaParams(n=0)):
         fitted = fit(
             params().model_copy(update={"ua": ua}), features, queries, tmp_path / str(ua.n)
@@ -295,7 +295,7 @@ def test_theta_one_adds_nothing_and_no_block_works(tmp_path: Path) -> None:
 def test_a_damaged_training_state_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any] | None, said: str
 ) -> None:
-    features, queries = world()
+    features, queries = synthetic()
     path = tmp_path / "state"
     fit(params(epochs=1), features, queries, path)
     tensors, meta = checkpoint.load_state(path)
@@ -320,7 +320,7 @@ def test_weighted_sum_by_hand_and_its_ends() -> None:
 
 @pytest.mark.parametrize("unusable", ["miss", "leave_out"])
 def test_target_that_is_removed_is_a_miss(unusable: Literal["miss", "leave_out"]) -> None:
-    features, queries = world()
+    features, queries = synthetic()
     own = queries[0] | {"target_id": queries[0]["reference_id"], "relevant": None}
     gallery = [query["reference_id"] for query in queries]
     evaluate = EvaluateParams(unusable=unusable)
@@ -335,14 +335,14 @@ def test_target_that_is_removed_is_a_miss(unusable: Literal["miss", "leave_out"]
 
 
 def test_a_query_whose_target_is_its_reference_trains(tmp_path: Path) -> None:
-    features, queries = world()
+    features, queries = synthetic()
     own = [q | {"target_id": q["reference_id"], "relevant": None} for q in queries]
     assert fit(params(), features, own, tmp_path / "state").training.epoch > 0
 
 
 @pytest.mark.parametrize("count", [1, 3, 5])
 def test_any_number_of_captions(tmp_path: Path, count: int) -> None:
-    features, queries = world()
+    features, queries = synthetic()
     captions = [f"c{n}" for n in range(count)]
     own = [q | {"captions": captions if n % 2 else q["captions"]} for n, q in enumerate(queries)]
     texts = sorted({text for query in own for text in all_texts(query["captions"])})
@@ -353,7 +353,7 @@ def test_any_number_of_captions(tmp_path: Path, count: int) -> None:
 
 
 def test_gallery_without_images_is_named() -> None:
-    features, queries = world()
+    features, queries = synthetic()
     with pytest.raises(UserError, match="no image of the gallery of dress"):
         build_task("dress", queries[:1], ["absent"], "forward", False, features)
 
@@ -372,13 +372,13 @@ def test_ridge_against_its_normal_equations() -> None:
 
 
 def test_target_outside_its_gallery_is_refused() -> None:
-    features, queries = world()
+    features, queries = synthetic()
     with pytest.raises(UserError, match="is not in its gallery"):
         build_task("dress", queries[:1], ["00-5"], "forward", False, features)
 
 
 def test_missing_images_count_as_misses() -> None:
-    features, queries = world()
+    features, queries = synthetic()
     absent = {queries[0]["target_id"], queries[1]["reference_id"]}
     keep = [i for i, name in enumerate(features.images.names) if name not in absent]
     fewer = Features(
@@ -394,7 +394,7 @@ def test_missing_images_count_as_misses() -> None:
 
 
 def test_both_orders_are_averaged_and_separate_makes_two_rows() -> None:
-    features, queries = world()
+    features, queries = synthetic()
     gallery = [ends(q)[1] for q in queries[:4]]
     both = build_task("dress", queries[:4], gallery, "both", False, features)
     separate = build_task("dress", queries[:4], gallery, "separate", False, features)
@@ -456,7 +456,7 @@ class NoWaiting(TorchDispatchMode):  # type: ignore[no-untyped-call]
 )
 @pytest.mark.parametrize("learned", [False, True])
 def test_a_step_never_waits_for_the_device(name: str, ua: dict[str, Any], learned: bool) -> None:
-    features, queries = world()
+    features, queries = synthetic()
     chosen = params(learn_temperature=learned).model_copy(
         update={
             "head": HeadParams.model_validate({"name": name, "dropout": 0.3, "input_dropout": 0.1}),

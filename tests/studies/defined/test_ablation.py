@@ -5,7 +5,7 @@ from rau.studies import (
     registry,
     summary,
 )
-from tests.studies.world import SIZES, results, tiny, variants
+from tests.studies.synthetic import SIZES, results, tiny, variants
 
 
 def test_ablation_has_all_eight_and_ends_where_it_should() -> None:

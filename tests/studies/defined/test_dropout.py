@@ -7,7 +7,7 @@ from rau.studies import (
     plan,
 )
 from rau.studies.defined import dropout
-from tests.studies.world import results, tiny
+from tests.studies.synthetic import results, tiny
 
 
 def test_dropout_is_chosen_on_the_holdout_and_a_wrong_one_costs() -> None:

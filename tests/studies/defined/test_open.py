@@ -24,7 +24,7 @@ from rau.studies.defined import cost, dropout, scale
 from rau.studies.local_workers import LocalWorkers
 from rau.studies.run_store import RunStore
 from rau.studies.tables import StudyTables
-from tests.studies.world import tiny, write_source
+from tests.studies.synthetic import tiny, write_source
 
 OPEN = ("distributions", "regularisers", "scale", "dropout", "scenarios", "calibration", "cost")
 
@@ -34,9 +34,9 @@ DONE: dict[str, runs.Result] = {}
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Iterator[runs.Source]:
-    """The small world; what runs once is kept for the module."""
+    """The small data set; what runs once is kept for the module."""
     torch.set_num_threads(1)
-    yield write_source(tmp_path_factory.mktemp("world"))
+    yield write_source(tmp_path_factory.mktemp("synthetic"))
     DONE.clear()
 
 

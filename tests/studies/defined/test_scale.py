@@ -10,7 +10,7 @@ from rau.studies import (
     plan,
 )
 from rau.studies.defined import scale
-from tests.studies.world import results, study_tables, tiny
+from tests.studies.synthetic import results, study_tables, tiny
 
 
 def test_scale_answers_by_the_headline_or_by_what_a_grown_gallery_has() -> None:

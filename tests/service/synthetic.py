@@ -16,7 +16,7 @@ from rau.service import server
 from rau.service.app import create
 from rau.service.live import Live
 from tests.image_files import saved
-from tests.search.world import CPU, load_model, make_index
+from tests.search.synthetic import CPU, load_model, make_index
 
 COLOURS = {"red": (200, 40, 40), "green": (40, 160, 70), "blue": (50, 80, 200)}
 # An id that a page must not take for its own text.
@@ -44,7 +44,7 @@ def make_catalogue(root: Path, count: int = 40) -> Path:
     return root
 
 
-def make_world(folder: Path, encoder_folder: Path) -> Path:
+def make_synthetic(folder: Path, encoder_folder: Path) -> Path:
     """A catalogue and its index, which is returned; of every answer it is 72 % sure."""
     model = load_model(folder / "head", encoder_folder)
     index = make_index(folder / "index", make_catalogue(folder / "catalogue"), model)

@@ -20,7 +20,7 @@ from rau.studies.local_workers import LocalWorkers
 from rau.studies.tables import StudyDocument, StudyTables, VariantRecord
 from rau.training import fit
 from tests.training.test_trainer import params as small
-from tests.training.test_trainer import world
+from tests.training.test_trainer import synthetic
 
 SIZES = plan.Plan("smoke", 2, 1, 3)
 
@@ -38,8 +38,8 @@ def local(jobs: int) -> LocalWorkers:
     return LocalWorkers("cpu", jobs=jobs, cores=1)
 
 
-def small_world() -> runs.StudyData:
-    features, queries = world()
+def small_data() -> runs.StudyData:
+    features, queries = synthetic()
     val = [q for q in queries if q["split"] == "val"]
     members = sorted({(q["category"], end) for q in val for end in ends(q)})
     rows: list[GalleryRow] = [
@@ -51,13 +51,13 @@ def small_world() -> runs.StudyData:
 
 
 def write_source(folder: Path) -> runs.Source:
-    """The small world as files."""
+    """The small data set as files."""
     import pyarrow as pa
 
     from rau.features.table import write_features
     from rau.schemas import GALLERIES, QUERIES, write_table
 
-    made = small_world()
+    made = small_data()
     about = {"key": "k", "space": "shared", "encoder": "e", "weights": "w", "preprocess": "p"}
     for kind, column in (("images", "image_id"), ("texts", "text")):
         part = getattr(made.features, kind)
@@ -139,8 +139,8 @@ def study_tables(name: str = "theta", apart: float = 0.2) -> StudyTables:
 
 
 def trained(**train: Any) -> runs.Trained:
-    """A head after an epoch on the small world."""
-    params, data = canonical(tiny(**train)), small_world()
+    """A head after an epoch on the small data set."""
+    params, data = canonical(tiny(**train)), small_data()
     prepared = data.prepared(params)
     protocol = select("fashioniq", params.evaluate)[0]
     head = fit.fit(params, data.features, prepared, None, quiet=True).head

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rau.datasets.registry import CIRCO, COCO, IMAGE_LIST, Archive, DatasetCard
-from tests.world import digests, picture
+from tests.synthetic import digests, picture
 
 LIST = f"{COCO}/{IMAGE_LIST}"
 ASPECTS = ("addition", "negation", "viewpoint")
