@@ -122,7 +122,7 @@ class Setup:
         return partial(clip4cir_epoch, self.encoder, optimizer, scaler, loader)
 
 
-def make_synthetic(
+def make_setup(
     bench: Bench,
     encoder: Encoder,
     count: int,
@@ -156,17 +156,17 @@ def cases(bench: Bench, sizes: Sized = SIZES) -> Iterator[Result]:
     scale = bench.scale * (GPU_SCALE if bench.device.type == "cuda" else 1)
     bench = replace(bench, scale=scale)
     for name, *own in sizes:
-        synthetic = make_synthetic(bench, random_encoder(bench, name), *own)
-        half = max(1, synthetic.batch // 2)
+        setup = make_setup(bench, random_encoder(bench, name), *own)
+        half = max(1, setup.batch // 2)
         steps = ("step", None, STEP_LIMIT), ("micro-batched step", half, MICRO_LIMIT)
         for kind, micro, limit in steps:
-            made = synthetic.finetuner(micro_batch=micro)
+            made = setup.finetuner(micro_batch=micro)
             batch = made.sampler.epoch(0)[0]
-            case, floor = partial(one_step, made, batch), bare_step(made, synthetic, batch)
-            label = f"finetuning/{kind}/{name}/{synthetic.batch}"
+            case, floor = partial(one_step, made, batch), bare_step(made, setup, batch)
+            label = f"finetuning/{kind}/{name}/{setup.batch}"
             yield bench.ratio(label, case, floor, "forward, backward, AdamW", limit)
-        label, epoch = f"finetuning/epoch/{name}/{synthetic.batch}", synthetic.epoch(**CLIP4CIR)
-        yield bench.ratio(label, epoch, synthetic.clip4cir(), "CLIP4Cir's loop", EPOCH_LIMIT)
+        label, epoch = f"finetuning/epoch/{name}/{setup.batch}", setup.epoch(**CLIP4CIR)
+        yield bench.ratio(label, epoch, setup.clip4cir(), "CLIP4Cir's loop", EPOCH_LIMIT)
 
 
 def one_step(made: Finetuner, batch: Batch) -> Tensor:
@@ -179,11 +179,11 @@ def one_step(made: Finetuner, batch: Batch) -> Tensor:
     return made._step(batch, own, images, texts)
 
 
-def bare_step(made: Finetuner, synthetic: Setup, batch: Batch) -> Callable[[], None]:
+def bare_step(made: Finetuner, setup: Setup, batch: Batch) -> Callable[[], None]:
     """The floor: both towers' passes on the batch's distinct inputs, and the optimizer step."""
-    encoder, own = synthetic.encoder, Distinct.of(batch)
-    last, tokens = encoder.preprocess.transforms[-1], encoder.tokenise(synthetic.texts)
-    decoded = next(iter(synthetic.sources.steps([own.images], 0)))(slice(None))
+    encoder, own = setup.encoder, Distinct.of(batch)
+    last, tokens = encoder.preprocess.transforms[-1], encoder.tokenise(setup.texts)
+    decoded = next(iter(setup.sources.steps([own.images], 0)))(slice(None))
     pixels = normalise(decoded.to(encoder.device), last.mean, last.std)
     cut = tokens[0][own.texts, : int(tokens[1][own.texts].max())].to(encoder.device)
     width = encoder.model.visual.output_dim

@@ -14,7 +14,7 @@ from multiprocessing import get_context
 import torch
 
 from bench.features import random_encoder
-from bench.finetuning import STEP_LIMIT, Setup, bare_step, make_synthetic, one_step
+from bench.finetuning import STEP_LIMIT, Setup, bare_step, make_setup, one_step
 from bench.harness import Bench, Result, Work, exponent, seconds
 from rau.encoders import small_clip
 from rau.memory import peak_memory_bytes
@@ -33,8 +33,8 @@ Sized = Sequence[tuple[str, int, int, int, int]]
 
 def cases(bench: Bench, decoded: Sized = DECODED) -> Iterator[Result]:
     """Benchmark steps by batch, epochs by data, epochs that decode, and the memory of a step."""
-    synthetic = distinct(bench, NAME, SIDE, SIDE, max(BATCHES), max(BATCHES))
-    steps = {size: _step(replace(synthetic, batch=size)) for size in map(bench.size, BATCHES)}
+    setup = distinct(bench, NAME, SIDE, SIDE, max(BATCHES), max(BATCHES))
+    steps = {size: _step(replace(setup, batch=size)) for size in map(bench.size, BATCHES)}
     yield from _growth(bench, f"finetuning_growth/step/{NAME}", steps)
     epochs = {
         bench.size(count): distinct(bench, NAME, SIDE, SIDE, count, EPOCH_BATCH).epoch()
@@ -58,19 +58,19 @@ def distinct(
 ) -> Setup:
     """Create a data set in which every image is the reference or the target of one query.
 
-    Arguments as of `make_synthetic`, which has twice as many images as queries.
+    Arguments as of `make_setup`, which has twice as many images as queries.
     """
     sizes = (2 * queries, width, height, queries, batch)
-    synthetic = make_synthetic(bench, random_encoder(bench, name), *sizes, cache=cache)
+    setup = make_setup(bench, random_encoder(bench, name), *sizes, cache=cache)
     # Of a small scale, the numbers are rounded.
-    ends = torch.arange(2 * len(synthetic.triplets)) % synthetic.triplets.images
+    ends = torch.arange(2 * len(setup.triplets)) % setup.triplets.images
     reference, target = ends.view(2, -1)
-    triplets = replace(synthetic.triplets, reference=reference, target=target)
-    return replace(synthetic, triplets=triplets)
+    triplets = replace(setup.triplets, reference=reference, target=target)
+    return replace(setup, triplets=triplets)
 
 
-def _step(synthetic: Setup) -> Work:
-    made = synthetic.finetuner(micro_batch=MICRO)
+def _step(setup: Setup) -> Work:
+    made = setup.finetuner(micro_batch=MICRO)
     return partial(one_step, made, made.sampler.epoch(0)[0])
 
 
@@ -84,17 +84,17 @@ def _growth(bench: Bench, label: str, works: Mapping[int, Work]) -> Iterator[Res
     yield Result(f"{label}/exponent", exponent(points), "", limit=LINEAR_LIMIT)
 
 
-def decoding(bench: Bench, synthetic: Setup) -> Result:
+def decoding(bench: Bench, setup: Setup) -> Result:
     """Benchmark an epoch that decodes every image, compared to only its passes."""
-    made = synthetic.finetuner()
-    floors = [bare_step(made, synthetic, batch) for batch in made.sampler.epoch(0)]
+    made = setup.finetuner()
+    floors = [bare_step(made, setup, batch) for batch in made.sampler.epoch(0)]
 
     def passes() -> None:
         for floor in floors:
             floor()
 
-    name = f"finetuning_growth/decoding epoch/{synthetic.encoder.name}/{synthetic.batch}"
-    return bench.ratio(name, synthetic.epoch(), passes, "forward, backward, AdamW", STEP_LIMIT)
+    name = f"finetuning_growth/decoding epoch/{setup.encoder.name}/{setup.batch}"
+    return bench.ratio(name, setup.epoch(), passes, "forward, backward, AdamW", STEP_LIMIT)
 
 
 def memory(bench: Bench) -> Iterator[Result]:

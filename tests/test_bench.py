@@ -258,8 +258,8 @@ def test_growth_of_fine_tuning_is_measured_at_every_size(
 
 
 def test_the_images_of_growing_batches_occur_once(tmp_path: Path) -> None:
-    synthetic = finetuning_growth.distinct(bench(tmp_path), SMALL, 48, 32, 12, 12, cache="never")
-    (batch,) = synthetic.finetuner().sampler.epoch(0)
+    setup = finetuning_growth.distinct(bench(tmp_path), SMALL, 48, 32, 12, 12, cache="never")
+    (batch,) = setup.finetuner().sampler.epoch(0)
     assert len(Distinct.of(batch).images) == 24
 
 
@@ -325,13 +325,13 @@ def test_the_floor_of_fine_tuning_lacks_only_the_logits(
     tmp_path: Path, encoder_folder: Path
 ) -> None:
     encoder = load(encoder_folder, CPU)
-    synthetic = finetuning.make_synthetic(bench(tmp_path), encoder, 20, 48, 32, 12, 12)
-    made = synthetic.finetuner(**finetuning.CLIP4CIR)
+    setup = finetuning.make_setup(bench(tmp_path), encoder, 20, 48, 32, 12, 12)
+    made = setup.finetuner(**finetuning.CLIP4CIR)
     batch = made.sampler.epoch(0)[0]
     flops = []
     for work in (
         partial(finetuning.one_step, made, batch),
-        finetuning.bare_step(made, synthetic, batch),
+        finetuning.bare_step(made, setup, batch),
     ):
         with FlopCounterMode(display=False) as executed:
             work()
