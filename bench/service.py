@@ -3,6 +3,7 @@
 import http.client
 import json
 import random
+import re
 import statistics
 import subprocess
 import sys
@@ -74,10 +75,10 @@ def serving(index: Path, bench: Bench) -> Iterator[tuple[psutil.Process, str, fl
     )
     try:
         assert process.stdout is not None
-        line = process.stdout.readline()
-        if not line.startswith("http"):
+        match = re.search(r"http://\S+", process.stdout.readline())
+        if match is None:
             raise RuntimeError("rau serve did not start; see above")
-        url = line.split()[0]
+        url = match[0]
         connection = _connected(url)
         # The service listens before it can answer; wait for its first answer.
         connection.request("GET", "/api/health")

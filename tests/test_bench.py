@@ -344,7 +344,7 @@ def test_the_usual_fine_tuning_has_our_gradients(tmp_path: Path, encoder_folder:
     found = []
     for ours in (True, False):
         encoder = load(encoder_folder, CPU)
-        synthetic = finetuning.make_synthetic(bench(tmp_path), encoder, 20, 48, 32, 12, 12)
+        synthetic = finetuning.make_setup(bench(tmp_path), encoder, 20, 48, 32, 12, 12)
         # Four times the same caption: which one is drawn makes no difference.
         texts = synthetic.triplets.texts[:, :1].repeat(1, 4)
         synthetic = replace(synthetic, triplets=replace(synthetic.triplets, texts=texts))

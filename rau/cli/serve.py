@@ -55,7 +55,7 @@ def serve(
     kept = Feedback(feedback) if feedback else None
     app = create(live, server.names(host, name or ()), threads, feedback=kept, token=token)
     address = f"[{host}]" if ":" in host else host
-    print(f"serving {index} at http://{address}:{listening.getsockname()[1]}; Ctrl-C stops it")
+    print(f"serving {index} at http://{address}:{listening.getsockname()[1]} (Ctrl-C stops it)")
     if feedback:
         print(printable(read_by(feedback, live.now.searcher.index.manifest.source)))
     server.run(app, listening)

@@ -111,10 +111,16 @@ def configured(app: FastAPI) -> uvicorn.Server:
 
 def run(app: FastAPI, listening: socket.socket) -> None:
     """Serve until Ctrl-C or SIGTERM."""
-    # uvicorn raises the signal again after its shutdown, so the command would end with an error.
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in SIGNALS}
+    server = configured(app)
+
+    def stop(*_: object) -> None:
+        server.should_exit = True
+
+    # uvicorn has its own handlers only while it serves: a signal before that must not be lost, and
+    # one that it raises again after its shutdown must not end the command with an error.
+    before = {number: signal.signal(number, stop) for number in SIGNALS}
     try:
-        configured(app).run([listening])
+        server.run([listening])
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -19,12 +19,13 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import pytest
+import uvicorn
 
 from rau.cli import serve
 from rau.errors import UserError
 from rau.search.model import Model
 from rau.service import server
-from rau.service.app import MAX_UPLOAD
+from rau.service.app import MAX_UPLOAD, create
 from rau.service.live import Live
 from rau.service.uploads import Upload, Uploads
 from tests.places import ROOT
@@ -157,7 +158,7 @@ def test_it_serves_and_ends_with_a_signal(index: Path, tmp_path: Path, number: i
     )
     assert process.stdout is not None
     line = process.stdout.readline()
-    match = re.search(r" at (http://127\.0\.0\.1:\d+);", line)
+    match = re.search(r" at (http://127\.0\.0\.1:\d+) ", line)
     assert match, line + process.communicate()[1]
     assert process.stdout.readline().startswith("warning: no data set reads feedback from ")
     assert search(match[1]) == 200
@@ -165,6 +166,21 @@ def test_it_serves_and_ends_with_a_signal(index: Path, tmp_path: Path, number: i
         process.send_signal(number)
         printed, errors = process.communicate(timeout=60)
     assert (process.returncode, printed, errors) == (0, "", "")
+
+
+def test_a_signal_before_it_serves_ends_it(live: Live) -> None:
+    own = uvicorn.Server.run
+
+    def run(self: uvicorn.Server, sockets: list[socket.socket]) -> None:
+        signal.raise_signal(signal.SIGTERM)
+        own(self, sockets)
+
+    late = threading.Timer(20, os.kill, (os.getpid(), signal.SIGTERM))
+    late.start()
+    with server.listen("127.0.0.1", 0) as listening, patch.object(uvicorn.Server, "run", run):
+        server.run(create(live, ["localhost"], 1), listening)
+    assert late.is_alive()
+    late.cancel()
 
 
 def test_names_that_it_goes_by() -> None:
