@@ -1,7 +1,7 @@
 """Percentile bootstrap over queries and seeds, stratified by category (Efron 1979).
 
 Seeds are crossed with queries: every seed ranks the same queries. A resample draws seeds once and
-queries within every category, so that an interval covers both sources of variance.
+queries within each category, so that an interval covers both sources of variance.
 """
 
 import math
@@ -21,7 +21,7 @@ SEED = 0
 BLOCK = 128
 Floats = NDArray[np.float64]
 Ends = tuple[Floats, Floats]
-# Low and high end, as JSON holds it.
+# Low and high end, as stored in JSON.
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Interval = Annotated[list[Finite], Field(min_length=2, max_length=2)]
 
@@ -30,7 +30,8 @@ Interval = Annotated[list[Finite], Field(min_length=2, max_length=2)]
 class Difference:
     """A mean difference with its interval and a two-sided p-value; NaN without resamples.
 
-    `p` is twice the fraction of resamples on the other side of zero, at least 2 / (resamples + 1).
+    `p` is twice the fraction of resamples on the opposite side of zero, at least
+    2 / (resamples + 1).
     """
 
     value: float
@@ -40,7 +41,7 @@ class Difference:
 
 
 class PairedDifference(Section):
-    """A mean paired difference; interval and p are None without resamples."""
+    """A mean paired difference; the interval and p are None without resamples."""
 
     difference: Finite
     interval: Interval | None
@@ -48,7 +49,7 @@ class PairedDifference(Section):
 
     @classmethod
     def of(cls, found: Difference) -> Self:
-        """Rounded for tables."""
+        """Convert a difference, rounded for tables."""
         drawn = not math.isnan(found.p)
         ends = [round(found.low, 4), round(found.high, 4)] if drawn else None
         return cls(
@@ -59,7 +60,7 @@ class PairedDifference(Section):
 
 
 def means(values: Mapping[str, Floats], clusters: Mapping[str, NDArray[np.int64]]) -> Floats:
-    """The mean over categories of every metric's mean, (M,); arguments as in `draws`."""
+    """Mean over categories of each metric's mean, (M,); arguments as in `draws`."""
     own = [_seeds_first(values[category]).mean((0, 1)) for category in sorted(clusters)]
     return np.asarray(np.mean(own, axis=0))
 
@@ -70,12 +71,12 @@ def draws(
     resamples: int,
     seed: int,
 ) -> dict[str, Floats]:
-    """Resampled means of every metric, (resamples, M), by category and under `mean`.
+    """Resampled means of each metric, (resamples, M), by category and under `mean`.
 
     Args:
         values: rows by metrics, (R, M), or seeds by rows by metrics, (S, R, M), by category.
-        clusters: index of the query of each row, (R,), by category; the rows of a query are
-            resampled together.
+        clusters: query index of each row, (R,), by category; the rows of a query are resampled
+            together.
         resamples: number of resamples, at least 1.
     """
     found = {category: own for category, (own,) in _drawn([values], clusters, resamples, seed)}
@@ -89,12 +90,12 @@ def mean_draws(
     resamples: int,
     seed: int,
 ) -> list[Floats]:
-    """What `draws` has under `mean` for each of several sides, which are resampled alike.
+    """The `mean` of `draws` for several sides, which share the same resamples.
 
-    The counts of a resample, most of the time of one side, are drawn once for all.
+    The counts of a resample, which take most of the time of one side, are drawn once for all.
 
     Args:
-        sides: values as in `draws`, with as many seeds each.
+        sides: values as in `draws`, all with the same number of seeds.
         clusters, resamples, seed: as in `draws`.
     """
     totals: list[Floats] = [np.zeros(())] * len(sides)
@@ -109,7 +110,7 @@ def _drawn(
     resamples: int,
     seed: int,
 ) -> Iterator[tuple[str, list[Floats]]]:
-    """Resampled means of every side, (resamples, M) each, category after category."""
+    """Yield the resampled means of each side, (resamples, M), category by category."""
     rng = np.random.default_rng(seed)
     count = len(_seeds_first(next(iter(sides[0].values()))))
     # A single seed cannot be resampled.
@@ -126,11 +127,11 @@ def intervals(
     seed: int,
     level: float = 0.95,
 ) -> dict[str, Ends]:
-    """Intervals of every metric's mean, by category and for the mean over categories.
+    """Intervals of each metric's mean, by category and for the mean over categories.
 
     Args:
         values, clusters: as in `draws`.
-        resamples: 0 gives no interval.
+        resamples: number of resamples; 0 gives no intervals.
         level: confidence level.
 
     Returns:
@@ -150,13 +151,13 @@ def differences(
     resamples: int,
     seed: int,
 ) -> dict[str, list[Difference]]:
-    """Paired differences ours - theirs of every metric, by category and for their mean.
+    """Paired differences ours - theirs of each metric, by category and for their mean.
 
-    Rows are the same queries in the same order, and where there are several seeds, seed s of one
-    side is paired with seed s of the other.
+    The rows of both sides are the same queries in the same order. With several seeds, seed s of
+    one side is paired with seed s of the other.
 
     Raises:
-        ValueError: when the two sides have different categories or shapes.
+        ValueError: if the two sides have different categories or shapes.
     """
     if {c: v.shape for c, v in ours.items()} != {c: v.shape for c, v in theirs.items()}:
         raise ValueError("the two sides have different categories, rows or metrics")
@@ -176,7 +177,7 @@ def paired_differences(
     clusters: Mapping[str, NDArray[np.int64]],
     resamples: int,
 ) -> dict[str, dict[str, Difference]]:
-    """`differences` by category and metric, of the metrics that both sides have in every category.
+    """`differences` by category and metric, for metrics that both sides have in every category.
 
     Args:
         ours, theirs: metrics by name, (R,) each, by category.
@@ -189,7 +190,7 @@ def paired_differences(
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """p-values adjusted for their number (Holm 1979), in the order given."""
+    """p-values adjusted for multiple comparisons (Holm 1979), in the given order."""
     order = sorted(range(len(p_values)), key=lambda i: p_values[i])
     adjusted = [0.0] * len(p_values)
     largest = 0.0
@@ -215,10 +216,10 @@ def _seeds_first(values: Floats) -> Floats:
 
 
 def _seed_weights(rng: np.random.Generator, count: int, resamples: int) -> Floats:
-    """Weights of seeds, (resamples, count): resampled fractions, widened about 1 / count.
+    """Weights of seeds, (resamples, count): resampled fractions, widened around 1 / count.
 
-    Resampling a few seeds makes their variance too small by (count - 1) / count; the factor
-    corrects it (Davison and Hinkley 1997, section 2.3.2).
+    Resampling few seeds underestimates their variance by a factor of (count - 1) / count, which is
+    corrected here (Davison and Hinkley 1997, section 2.3.2).
     """
     shares = _multinomial(rng, count, resamples) / count
     return np.asarray(1 / count + (shares - 1 / count) * np.sqrt(count / (count - 1)))
@@ -234,7 +235,7 @@ def _category(
     seeds: Floats,
     rng: np.random.Generator,
 ) -> list[Floats]:
-    """Resampled means, (resamples, M) a side, as products of multinomial counts with query sums."""
+    """Resampled means, (resamples, M) per side: products of multinomial counts and query sums."""
     _, owner = np.unique(clusters, return_inverse=True)
     count = int(owner.max()) + 1
     sums = [_sums(values, owner, count) for values in sides]
@@ -251,7 +252,7 @@ def _category(
 
 
 def _sums(values: Floats, owner: NDArray[np.int64], count: int) -> Floats:
-    """Sums of a query's rows, (count, seeds · metrics), and in the last column their number."""
+    """Sums of each query's rows, (count, seeds · metrics + 1); the last column is their number."""
     rows = values.shape[1]
     sums = np.zeros((count, values.shape[0] * values.shape[2] + 1))
     flat = values.transpose(1, 0, 2).reshape(rows, -1)
@@ -262,11 +263,11 @@ def _sums(values: Floats, owner: NDArray[np.int64], count: int) -> Floats:
 def weights(
     strata: NDArray[np.int64], seeds: int, resamples: int, seed: int
 ) -> tuple[Floats, Floats]:
-    """How often each resample draws every query, for statistics that are no means.
+    """Number of times each resample draws each query, for statistics other than means.
 
     Args:
-        strata: category of each query, (Q,); queries are drawn within theirs.
-        seeds: number of seeds, drawn too.
+        strata: category of each query, (Q,); queries are drawn within their category.
+        seeds: number of seeds, which are drawn as well.
 
     Returns:
         Counts of queries, (resamples, Q), and weights of seeds, (resamples, seeds).

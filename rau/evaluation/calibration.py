@@ -1,11 +1,11 @@
-"""How sure a search is: probabilities that were fitted and checked, instead of a score.
+"""Confidence of a search: fitted and verified probabilities instead of scores.
 
-A query's scores become shares by a softmax over its best answers, at a temperature fitted to the
-right ones (temperature scaling, arXiv 1706.04599). The share of the first k, read through a
-monotone map, is the probability that what is wanted is among them (isotonic regression, on bins of
-equal mass). Split conformal prediction gives the shortest list that holds it with 90 % (adaptive
-sets without randomisation, arXiv 2006.02544). All of it is fitted on queries that the head was not
-trained on, and says something of galleries of their kind and size alone.
+A softmax over the best results of a query turns their scores into shares, at a temperature fitted
+to the correct answers (temperature scaling, arXiv 1706.04599). A monotone map turns the share of
+the first k into the probability that they contain a correct answer (isotonic regression, on bins
+of equal mass). Split conformal prediction gives the shortest list that contains one with 90 %
+probability (adaptive sets without randomisation, arXiv 2006.02544). Everything is fitted on
+queries that the head was not trained on, and applies only to galleries of the same kind and size.
 """
 
 from collections.abc import Sequence
@@ -27,18 +27,19 @@ from rau.retrieval.tasks import Method, Task, run_all
 FILE = "calibration.json"
 MAX_BYTES = 1 << 20
 REMEDY = "remove it, or train again"
-# What a data set's name follows in a source, and the engine that never misses an answer.
+# Prefix of a data set's name in a source, and the engine whose search is exact.
 DATASET, EXACT = "data set ", "exact"
-# Answers of a query whose scores are looked at.
+# Number of results per query whose scores are used.
 LISTED = 1000
-# Fewer queries say too little. Bins of a map: the fewest queries of one, and how many bins.
+# Minimum number of queries to fit on, minimum number of queries per bin of a map, maximum number
+# of bins.
 MIN_QUERIES, MIN_BIN, MAX_BINS = 100, 20, 20
 LEVEL = 0.9
-# A gallery up to so many times smaller or larger is of the size that was looked at: val, where it
-# is checked, has galleries up to 2.4 times those of the holdout, where it is fitted
+# A calibration applies to galleries smaller or larger by up to this factor: the galleries of val,
+# where it is verified, are up to 2.4 times as large as those of the holdout, where it is fitted
 # (docs/catalogue.md).
 SIZES = 2.5
-# Those that are tried first; between the best one's neighbours finer ones follow.
+# The coarse grid; a finer one between the neighbours of its best value follows.
 TEMPERATURES = np.geomspace(0.002, 1, 20)
 Floats = NDArray[np.float64]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -46,12 +47,12 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 @dataclass(frozen=True)
 class Lists:
-    """The best answers of Q queries.
+    """The best results of Q queries.
 
     Attributes:
-        scores: best first, (Q, L); NaN past the gallery's end.
-        right: which of them are what is wanted, (Q, L).
-        sizes: of each query's gallery, (Q,).
+        scores: best first, (Q, L); NaN beyond the gallery's size.
+        right: which of them are correct, (Q, L).
+        sizes: size of each query's gallery, (Q,).
     """
 
     scores: NDArray[np.float32]
@@ -60,12 +61,12 @@ class Lists:
 
     @property
     def first(self) -> NDArray[np.int64]:
-        """Rank of the first right answer, (Q,), from 1; 0 where it is not in the list."""
+        """Rank of the first correct answer, (Q,), from 1; 0 if the list contains none."""
         return np.where(self.right.any(1), self.right.argmax(1) + 1, 0)
 
     @classmethod
     def of(cls, tasks: Sequence[Task], method: Method, features: FeatureSet) -> Self:
-        """Rank tasks; rows without their reference or target are left out."""
+        """Rank tasks; rows without a reference or target are left out."""
         scores: list[NDArray[np.float32]] = []
         right: list[NDArray[np.bool_]] = []
         sizes = []
@@ -88,7 +89,7 @@ class Lists:
         right: Sequence[NDArray[np.bool_]],
         sizes: Sequence[int],
     ) -> Self:
-        """Lists of any lengths, one a query."""
+        """Combine lists of any lengths, one per query."""
         shape = (len(scores), max(map(len, scores), default=1))
         table = np.full(shape, np.nan, np.float32), np.zeros(shape, np.bool_)
         for row, (own, wanted) in enumerate(zip(scores, right, strict=True)):
@@ -111,17 +112,18 @@ class Map(Section):
         return self
 
     def __call__(self, share: Floats) -> Floats:
-        """Probabilities of shares of any shape."""
+        """Map shares of any shape to probabilities."""
         return np.asarray(np.interp(share, self.share, self.probability), np.float64)
 
 
 @dataclass(frozen=True)
 class Confidence:
-    """How sure an answer is.
+    """The confidence of an answer.
 
     Attributes:
-        within: probability that what is wanted is among the first k, by k.
-        enough: length of the shortest list that holds it with 90 %; None where `LISTED` are few.
+        within: probability that the first k results contain a correct one, by k.
+        enough: length of the shortest list that contains one with 90 % probability; None if
+            `LISTED` results are not enough.
     """
 
     within: dict[int, float]
@@ -129,15 +131,16 @@ class Confidence:
 
 
 class Calibration(Section):
-    """What was fitted, and on what.
+    """A fitted calibration and what it was fitted on.
 
     Attributes:
-        head: key of the head, or of the model, whose scores these are.
-        source: whose galleries: a data set's, as `of_dataset` names it, or an index's catalogue's.
-        engine: of the search whose answers these are; approximate ones have other scores.
-        queries, gallery: how many, and the median size of their galleries.
-        maps: by k.
-        threshold: share that the shortest list must have; None where no list is long enough.
+        head: key of the head or model that computed the scores.
+        source: origin of the galleries: a data set, as named by `of_dataset`, or an index's
+            catalogue.
+        engine: the search engine; approximate engines give different scores.
+        queries, gallery: number of queries, and the median size of their galleries.
+        maps: one map per k.
+        threshold: share that the shortest list must reach; None if no list is long enough.
     """
 
     format: Literal["rau-calibration-1"] = "rau-calibration-1"
@@ -158,22 +161,22 @@ class Calibration(Section):
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Read what `write` wrote.
+        """Read a file written by `write`.
 
         Raises:
-            UserError: when it is missing or malformed.
+            UserError: if it is missing or malformed.
         """
         return cls.read_json(path, MAX_BYTES, REMEDY)
 
     @classmethod
     def beside(cls, folder: Path, weights: str) -> Self | None:
-        """The one in the folder of a head; None where there is none.
+        """Read the calibration in the folder of a head; None if there is none.
 
         Args:
             weights: key of the head.
 
         Raises:
-            UserError: when it is malformed, or of another head.
+            UserError: if it is malformed or belongs to another head.
         """
         path = folder / FILE
         if not path.exists():
@@ -184,11 +187,11 @@ class Calibration(Section):
         return found
 
     def write(self, path: Path) -> None:
-        """Write it as JSON, whole or not at all."""
+        """Write the calibration as JSON, atomically."""
         write_json(path, self.model_dump())
 
     def doubt(self, source: str, gallery: int, engine: str = EXACT) -> str | None:
-        """Why it says nothing of a gallery, or of how it is searched; None where it does."""
+        """Why the calibration does not apply to a gallery or search engine; None if it does."""
         if source != self.source:
             return f"fitted on {self.source}, not on {source}"
         if engine != self.engine:
@@ -198,22 +201,22 @@ class Calibration(Section):
         return None
 
     def probabilities(self, scores: NDArray[np.float32]) -> tuple[Floats, Floats]:
-        """Probabilities (Q, cuts) of lists (Q, L), and the shares of their first 1 to L, (Q, L)."""
+        """Probabilities (Q, cuts) for lists (Q, L), and shares of their first 1 to L, (Q, L)."""
         shares = shares_of(scores, self.temperature)
         cuts = np.minimum(CUTS, shares.shape[1]) - 1
         found = [own(shares[:, cut]) for own, cut in zip(self.maps.values(), cuts, strict=True)]
-        # More answers are never less likely to hold what is wanted.
+        # A longer list is never less likely to contain a correct answer.
         return np.maximum.accumulate(np.stack(found, 1), axis=1), shares
 
     def lengths(self, shares: Floats) -> NDArray[np.int64]:
-        """Length of the shortest list that holds the wanted with 90 %, (Q,); 0 for none."""
+        """Length, (Q,), of the shortest list with a correct answer at 90 %; 0 if there is none."""
         if self.threshold is None:
             return np.zeros(len(shares), np.int64)
         enough = shares >= self.threshold - 1e-9
         return np.where(enough.any(1), enough.argmax(1) + 1, 0)
 
     def confidence(self, scores: NDArray[np.float32]) -> Confidence:
-        """Of the scores of one answer, best first, (L,)."""
+        """Confidence from the scores of one query's results, best first, (L,)."""
         found, shares = self.probabilities(scores[None, :LISTED])
         length = int(self.lengths(shares)[0])
         within = {k: float(p) for k, p in zip(CUTS, found[0], strict=True)}
@@ -221,7 +224,7 @@ class Calibration(Section):
 
 
 def shares_of(scores: NDArray[np.float32], temperature: float) -> Floats:
-    """Share of the first 1 to L of each list, (Q, L), by the softmax of its scores (Q, L)."""
+    """Shares of the first 1 to L results, (Q, L), from the softmax of the scores (Q, L)."""
     logits = (scores - scores[:, :1]).astype(np.float64) / temperature
     weights = np.nan_to_num(np.exp(logits), nan=0.0)
     total = weights.cumsum(1)
@@ -229,7 +232,7 @@ def shares_of(scores: NDArray[np.float32], temperature: float) -> Floats:
 
 
 def of_dataset(name: str, queries: Path) -> str:
-    """A data set as the source of galleries: its name and what its table of queries holds.
+    """Source name of a data set: its name and a digest of its table of queries.
 
     A folder of the same name, or another copy or version of the data set, is another source.
     """
@@ -237,12 +240,12 @@ def of_dataset(name: str, queries: Path) -> str:
 
 
 def fit(lists: Lists, head: str, source: str, engine: str = EXACT) -> Calibration | None:
-    """Fit a calibration; None where there are fewer than `MIN_QUERIES` queries.
+    """Fit a calibration; None if there are fewer than `MIN_QUERIES` queries.
 
     Args:
-        head: key of what gave the scores.
-        source: whose galleries.
-        engine: what searched them.
+        head: key of the head or model that computed the scores.
+        source: origin of the galleries.
+        engine: the search engine.
     """
     if len(lists.scores) < MIN_QUERIES:
         return None
@@ -272,7 +275,7 @@ def fit(lists: Lists, head: str, source: str, engine: str = EXACT) -> Calibratio
 
 
 def _best_temperature(lists: Lists) -> float:
-    """The one with the least loss, to about a percent."""
+    """The temperature with the lowest loss, to about one percent."""
     step = TEMPERATURES[1] / TEMPERATURES[0]
     best = min(TEMPERATURES.tolist(), key=lambda t: _loss(lists, t))
     near = np.geomspace(best / step, best * step, 21).tolist()
@@ -280,7 +283,7 @@ def _best_temperature(lists: Lists) -> float:
 
 
 def _loss(lists: Lists, temperature: float) -> float:
-    """Mean negative log share of the right answers, of the queries whose list has one."""
+    """Mean negative log share of the correct answers, over queries whose list contains one."""
     found = lists.right.any(1)
     if not found.any():
         return 0.0
@@ -292,22 +295,22 @@ def _loss(lists: Lists, temperature: float) -> float:
 def _monotone(share: Floats, hit: NDArray[np.bool_]) -> Map:
     """Isotonic regression of hits on shares, over bins of equal mass.
 
-    A bin's rate is that of its queries with half a hit and half a miss more: none is 0 or 1.
+    Half a hit and half a miss are added to every bin, so that no rate is 0 or 1.
     """
     from sklearn.isotonic import IsotonicRegression
 
     bins = equal_mass(share, max(1, min(MAX_BINS, len(share) // MIN_BIN)))
-    # Means of equal shares may differ in the last digit, either way.
+    # Means of equal shares may differ in the last digit, in either direction.
     places = np.maximum.accumulate([share[rows].mean() for rows in bins])
     counts = np.array([len(rows) for rows in bins])
     rates = np.array([(hit[rows].sum() + 0.5) / (len(rows) + 1) for rows in bins])
-    # It merges places that are nearly equal, so that the outer ones may lie beyond its own.
+    # It merges nearly equal inputs, so the outermost ones may lie outside its range.
     model = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip").fit(places, rates, counts)
     fitted = np.maximum.accumulate(model.predict(places))
     return Map(share=places.tolist(), probability=fitted.tolist())
 
 
 def equal_mass(values: Floats, count: int) -> list[NDArray[np.int64]]:
-    """Rows of values (N,) in bins of as equal numbers as can be, by ascending value."""
+    """Row indices of values (N,) by ascending value, in bins of nearly equal size."""
     order = np.argsort(values, kind="stable")
     return [rows for rows in np.array_split(order, count) if len(rows)]

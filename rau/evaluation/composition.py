@@ -1,8 +1,9 @@
-"""Whether a figure means composition at all: methods beside what one modality does alone.
+"""Whether a metric measures composition: comparison of methods with single modalities.
 
-The reference alone and the caption alone are the untrained baselines `image only` and `text only`.
-A modality solves a query when it ranks the target among the first `CUT`. Where one solves most of
-what a method finds, or is hardly behind it, the method's recall says little of composition.
+The single modalities, only the reference or only the caption, are the untrained baselines
+`image only` and `text only`. A modality solves a query if it ranks the target among the first
+`CUT`. If one solves most of the queries that a method solves, or is only slightly worse, the
+method's recall says little about composition.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,8 +26,10 @@ Clusters = Mapping[str, NDArray[np.int64]]
 
 
 def single_modalities(methods: Mapping[str, Method]) -> tuple[str, str] | None:
-    """Names of the untrained baselines that rank by the reference alone and by the caption alone;
-    None unless both are there."""
+    """Names of the untrained baselines that use only the reference and only the caption.
+
+    None unless both are present.
+    """
     by_weight: dict[float, str] = {}
     for name, method in methods.items():
         if isinstance(method, WeightedSum):
@@ -41,12 +44,12 @@ def of_protocol(
     metric: str,
     evaluate: EvaluateParams,
 ) -> Composition:
-    """The composition of every method of a protocol.
+    """Measure the composition of every method of a protocol.
 
     Args:
-        by_name: what each method ranked, those of the single modalities among them.
+        by_name: rankings by method, including those of the single modalities.
         single: result of `single_modalities`.
-        metric: the protocol's headline, of which the gap is measured.
+        metric: the protocol's main metric, for which the gap is measured.
     """
     found = {name: measured(tasks, ranked, evaluate) for name, ranked in by_name.items()}
     values = {name: own for name, (own, _) in found.items()}
@@ -61,13 +64,13 @@ def measure(
     metric: str,
     resamples: int,
 ) -> Composition:
-    """The composition of methods from their metrics, means over categories.
+    """Measure the composition of methods from their metrics, as means over categories.
 
     Args:
         values: metrics in percent, (R,) each, by method and category.
-        clusters: index of the query of each row, (R,), by category.
-        single: names of the methods that read the reference alone and the caption alone.
-        resamples: of the intervals; 0 for none.
+        clusters: query index of each row, (R,), by category.
+        single: names of the methods that use only the reference and only the caption.
+        resamples: number of resamples for the intervals; 0 for no intervals.
     """
     better = max(single, key=lambda name: _mean(_column(values[name], metric)))
     hits = {name: {c: own[HIT] > 0 for c, own in values[name].items()} for name in values}
@@ -100,7 +103,7 @@ def _column(values: ByCategory, metric: str) -> dict[str, Values]:
 
 
 def _mean(values: Mapping[str, Mapping[str, NDArray[np.bool_] | NDArray[np.float64]]]) -> float:
-    """The mean over categories of the mean of the only column."""
+    """Mean over categories of the mean of the single column."""
     return float(np.mean([column.mean() for own in values.values() for column in own.values()]))
 
 

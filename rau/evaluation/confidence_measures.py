@@ -1,8 +1,8 @@
-"""How well a score tells the queries that were answered from those that were not.
+"""Measures of how well a score separates successful queries from unsuccessful ones.
 
-Measures read queries ordered by a score and labelled between 0 and 1 (whether the target was
-found, or an average precision), with B rows of weights: ones give the measure itself, counts of a
-bootstrap its resamples. Equal scores are in random order: measures take the expected value.
+Measures take queries ordered by a score, with labels between 0 and 1 (whether the target was
+found, or an average precision) and B rows of weights: a row of ones gives the measure itself, rows
+of bootstrap counts its resamples. Ties are in random order: measures take the expected value.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,11 +19,11 @@ BINS, ECE_BINS = 10, 15
 
 @dataclass(frozen=True)
 class Ordered:
-    """Q queries from the surest to the least sure.
+    """Q queries in descending order of confidence.
 
     Attributes:
         score: (Q,).
-        label, weight: (B, Q); labels of equal scores are their mean.
+        label, weight: (B, Q); tied queries share the mean of their labels.
     """
 
     score: Floats
@@ -32,7 +32,7 @@ class Ordered:
 
     @classmethod
     def of(cls, score: Floats, label: Floats, weights: Floats) -> Self:
-        """Order queries by scores (Q,), the larger the surer, with labels (Q,), weights (B, Q)."""
+        """Order queries by descending scores (Q,), with labels (Q,) and weights (B, Q)."""
         order = np.argsort(-score, kind="stable")
         own, weight = score[order], weights[:, order]
         starts = np.flatnonzero(np.r_[True, own[1:] != own[:-1]])
@@ -44,13 +44,13 @@ class Ordered:
 
     @cached_property
     def up_to(self) -> tuple[Floats, Floats]:
-        """Share of the weight up to each query, and the mean label up to it, (B, Q) each."""
+        """Cumulative share of the weight and mean label up to each query, (B, Q) each."""
         total = self.weight.cumsum(1)
         found = (self.weight * self.label).cumsum(1)
         return total / total[:, -1:], found / np.where(total == 0, 1, total)
 
     def bins(self, count: int, values: Floats) -> tuple[Floats, Floats]:
-        """Means of values (B, Q) in bins of equal weight, and the weight of each, (B, count)."""
+        """Means of values (B, Q) in bins of equal weight, and bin weights, (B, count) each."""
         middle = (self.weight.cumsum(1) - self.weight / 2) / self.weight.sum(1, keepdims=True)
         place = np.minimum((middle * count).astype(np.int64), count - 1)
         flat = (place + count * np.arange(len(place))[:, None]).ravel()
@@ -65,14 +65,14 @@ class Ordered:
 
     @cached_property
     def tenths(self) -> Floats:
-        """Mean labels of ten bins of equal weight, the surest first, (B, 10)."""
+        """Mean labels of ten bins of equal weight, most confident first, (B, 10)."""
         return self.bins(BINS, self.label)[0]
 
 
 def auroc(ordered: Ordered) -> Floats:
-    """Probability that an answered query has the larger score, half of it where they are equal.
+    """Probability that a success has a larger score than a failure; ties count one half.
 
-    NaN where all queries are answered, or none.
+    NaN if all queries are successes or all are failures.
     """
     hit, miss = ordered.weight * ordered.label, ordered.weight * (1 - ordered.label)
     total = miss.sum(1)
@@ -82,7 +82,7 @@ def auroc(ordered: Ordered) -> Floats:
 
 
 def aurc(ordered: Ordered) -> Floats:
-    """Area under the risk-coverage curve: the mean over coverages of 1 - label among the surest.
+    """Area under the risk-coverage curve: mean over coverages of 1 - mean label of the covered.
 
     Geifman and El-Yaniv 2017 (arXiv 1705.08500).
     """
@@ -91,19 +91,19 @@ def aurc(ordered: Ordered) -> Floats:
 
 
 def at_coverage(ordered: Ordered, coverage: float) -> Floats:
-    """Mean label of the surest share `coverage` of the queries."""
+    """Mean label of the most confident fraction `coverage` of the queries."""
     share, found = ordered.up_to
     place = (share < coverage - 1e-9).sum(1)
     return np.asarray(found[np.arange(len(found)), place])
 
 
 def spearman(ordered: Ordered) -> Floats:
-    """Spearman's correlation of the number of a bin and its mean label, ten bins of equal mass."""
+    """Spearman correlation of bin number and mean label over ten bins of equal mass."""
     return _correlation(_ranks(ordered.tenths))
 
 
 def r_squared(ordered: Ordered) -> Floats:
-    """R² of a line through the bins of `spearman`."""
+    """R² of a line fitted to the bins of `spearman`."""
     return np.asarray(_correlation(ordered.tenths) ** 2)
 
 
@@ -120,14 +120,14 @@ ORDER: Mapping[str, Callable[[Ordered], Floats]] = {
 
 
 def least_aurc(label: Floats, weights: Floats) -> Floats:
-    """The least `aurc` that an order of these labels can have, (B,)."""
+    """Lowest `aurc` that any order of these labels can reach, (B,)."""
     return aurc(Ordered.of(label, label, weights))
 
 
 def of_order(score: Floats, label: Floats, weights: Floats, least: Floats) -> dict[str, Floats]:
-    """All measures of the order, (B,) each; AUROC of hits alone.
+    """All measures of the order, (B,) each; AUROC only for binary labels.
 
-    `excess AURC` is what AURC has more than the least (arXiv 1805.08206).
+    `excess AURC` is the AURC minus the lowest possible one (arXiv 1805.08206).
     """
     ordered = Ordered.of(score, label, weights)
     binary = bool(np.isin(label, (0, 1)).all())
@@ -138,7 +138,7 @@ def of_order(score: Floats, label: Floats, weights: Floats, least: Floats) -> di
 def reliability(
     probability: Floats, label: Floats, weights: Floats
 ) -> tuple[Floats, Floats, Floats]:
-    """Mean probability and mean label in 15 bins of equal mass, the surest first, and their weight.
+    """Mean probability, mean label and weight of 15 bins of equal mass, most confident first.
 
     (B, 15) each; a bin without weight has means of 0.
     """
@@ -155,12 +155,12 @@ def ece(probability: Floats, label: Floats, weights: Floats) -> Floats:
 
 
 def brier(probability: Floats, label: Floats, weights: Floats) -> Floats:
-    """Mean squared distance of probability and label."""
+    """Mean squared difference of probability and label."""
     return np.asarray(weights @ (probability - label) ** 2 / weights.sum(1))
 
 
 def isotonic(score: Floats, label: Floats, asked: Floats) -> Floats:
-    """Probabilities (N,) of scores `asked`, by isotonic regression of labels on scores (Q,)."""
+    """Probabilities (N,) for scores `asked`, by isotonic regression of labels on scores (Q,)."""
     from sklearn.isotonic import IsotonicRegression
 
     model = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip").fit(score, label)
@@ -170,18 +170,20 @@ def isotonic(score: Floats, label: Floats, asked: Floats) -> Floats:
 def conformal_depths(
     score: Floats, depth: Floats, asked: Floats, miss: float, groups: int
 ) -> Floats:
-    """Depths (N,) at which lists hold the target but for a share `miss`, by split conformal.
+    """Split conformal depths (N,) at which lists miss the target at a rate of at most `miss`.
 
-    Queries are in groups of equal mass by score, each with a depth of its own: the surer a group,
-    the shorter its lists may be (Mondrian conformal prediction, Vovk et al. 2005).
+    Queries are grouped by score into groups of equal mass, each with its own depth: the more
+    confident a group, the shorter its lists may be (Mondrian conformal prediction, Vovk et al.
+    2005).
 
     Args:
-        score, depth: of queries (Q,) to fit on; where the target is, infinite where it is missing.
-        asked: scores (N,) of those that lists are wanted for.
-        groups: how many, fewer where scores are equal.
+        score, depth: scores of the queries to fit on, and the depths of their targets, (Q,) each;
+            infinite if the target is missing.
+        asked: scores (N,) of the queries to predict depths for.
+        groups: number of groups; there are fewer if scores are tied.
 
     Returns:
-        Depths; infinite where none is enough.
+        Depths; infinite if no depth is sufficient.
     """
     edges = np.unique(np.quantile(score, np.linspace(0, 1, groups + 1)[1:-1]))
     own, place = np.searchsorted(edges, score), np.searchsorted(edges, asked)
@@ -195,7 +197,7 @@ def conformal_depths(
 
 
 def _correlation(bins: Floats) -> Floats:
-    """Pearson's correlation of rows (B, N) with -1 to -N; 0 where a row is constant."""
+    """Pearson correlation of rows (B, N) with -1 to -N; 0 for a constant row."""
     centred, own = bins - bins.mean(1, keepdims=True), -np.arange(bins.shape[1], dtype=np.float64)
     own -= own.mean()
     norms = np.sqrt((centred**2).sum(1) * (own**2).sum())
@@ -203,7 +205,7 @@ def _correlation(bins: Floats) -> Floats:
 
 
 def _ranks(rows: Floats) -> Floats:
-    """Ranks in each row (B, N), of equal values their mean."""
+    """Ranks within each row (B, N); ties get their mean rank."""
     less = (rows[:, None, :] < rows[:, :, None]).sum(2)
     equal = (rows[:, None, :] == rows[:, :, None]).sum(2)
     return np.asarray(less + (equal - 1) / 2)

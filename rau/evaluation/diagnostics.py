@@ -1,6 +1,6 @@
 """Failures of training with uncertainty, as the RAU paper describes them (arXiv 2308.08131).
 
-Each diagnostic has its evidence and the hyperparameter to adjust. The limits are ours.
+Each diagnostic gives its evidence and the hyperparameter to adjust. The limits are our own.
 """
 
 from collections.abc import Mapping
@@ -12,18 +12,19 @@ from rau.params import Params, UaParams
 
 # Sigma counts as collapsed below this fraction of its initial value.
 COLLAPSED = 0.2
-# Fraction of queries nearer to their target than to a negative; chance is one half.
+# Minimum fraction of queries nearer to their target than to a negative; chance is one half.
 CLOSER_MIN = 0.6
-# The gradient's largest norm of an epoch and its last one, over its first.
+# Limits of the largest gradient norm of an epoch and of the kept epoch's, relative to the first.
 EXPLODING, VANISHING = 100.0, 1e-4
 # Extra positives per query below which CSU has no effect, and the fraction of all pairs above
-# which it has too many.
+# which they are too many.
 STARVED, FLOODED = 0.05, 0.2
-# Fraction of extra positives that are true, where that is known and they outnumber the target.
+# Minimum fraction of extra positives that are true, and the number per query above which it is
+# tested, if it is known.
 PRECISION_MIN, MANY = 0.2, 1.0
 
 Summary = Mapping[str, float | None]
-# Differences head - deterministic head, by metric.
+# Differences head - deterministic head by metric.
 Against = Mapping[str, PairedDifference]
 
 
@@ -33,7 +34,7 @@ class Diagnostic:
 
     Attributes:
         name: a short tag.
-        evidence: the figures it is based on.
+        evidence: the values it is based on.
         remedy: the hyperparameter to adjust, and in which direction.
     """
 
@@ -48,13 +49,13 @@ def diagnose(
     alignment: Mapping[str, float | None],
     against: Against | None,
 ) -> list[Diagnostic]:
-    """All diagnostics of a run; an empty list where nothing is wrong.
+    """All diagnostics of a run; an empty list if nothing is wrong.
 
     Args:
-        params: canonical: parts that the method does not have weigh 0.
+        params: canonical parameters: parts that the method lacks have weight 0.
         training: result of `training.history.summary`.
         alignment: result of `pair_distances.measure` on the holdout.
-        against: differences to the deterministic head under one protocol, or None.
+        against: differences from the deterministic head under one protocol, or None.
     """
     ua = params.ua
     found = [
@@ -69,7 +70,7 @@ def diagnose(
 
 
 def _threshold(ua: UaParams) -> str:
-    """The parameter that CSU's threshold comes from."""
+    """Name of the parameter that sets CSU's threshold."""
     return "ua.theta" if ua.theta_quantile is None else "ua.theta_quantile"
 
 
@@ -81,7 +82,7 @@ def _show(name: str, found: PairedDifference) -> str:
 
 
 def _sign(found: PairedDifference) -> int:
-    """1 or -1 where the interval lies on one side of zero, else 0."""
+    """1 or -1 if the interval is entirely above or below zero, else 0."""
     if found.interval is None:
         return 0
     low, high = found.interval
@@ -118,7 +119,7 @@ def _over_uncertain(ua: UaParams, against: Against | None) -> Diagnostic | None:
 def _under_uncertain(
     params: Params, training: Summary, against: Against | None
 ) -> Diagnostic | None:
-    """Collapsed sigma; also for PCME++, which uses its variances without sampling."""
+    """Detect a collapsed sigma, also for PCME++, which uses its variances without sampling."""
     start = params.ua.sigma_init
     sigmas = [training[f"sigma_{side}"] for side in ("source", "target")]
     known = [sigma for sigma in sigmas if sigma is not None]
