@@ -1,4 +1,4 @@
-"""Tables of the study `calibration`: every predictor of success, paired with the top-1 cosine."""
+"""Tables of the study `calibration`: predictors of success, paired with the top-1 cosine."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,14 +18,14 @@ from rau.studies.learned_confidence import Arrays
 Floats = NDArray[np.float64]
 RESAMPLES, SEED = 300, 0
 COSINE, SIGMA = FREE[0], "σ² of the query"
-# The number of true answers as a ridge regression predicts it, and as it is.
+# Number of correct answers: predicted by a ridge regression, and true.
 PREDICTED, TRUE = "number of answers, predicted", "number of answers, true"
-# Of `FREE`, what the scores and the text alone show.
+# The predictors of `FREE` that use only the scores and the text.
 WITHOUT_SIGMA = tuple(name for name in FREE if not name.startswith("σ²"))
-# What is fitted on the holdouts.
+# Predictors that are fitted on the holdouts.
 LEARNED = (*learned_confidence.MODELS, *learned_confidence.EVIDENTIAL, PREDICTED)
 LABELS = (*(f"hit at {k}" for k in CUTS), "average precision")
-# The label of curves, of the page, and of the models where the label is no hit.
+# Label used for curves, for the page, and for the models if the label is not a hit.
 MAIN = "hit at 10"
 MISSES = (0.1, 0.05)
 GROUPS = 5
@@ -34,17 +34,17 @@ COLUMNS = ["variant", "label", "category", "predictor", "measure"]
 COLUMNS += ["mean", "low", "high", "difference", "difference_low", "difference_high"]
 ALL = "all"
 OVER_FREE = "AUROC over the best free"
-# Of ten bins: resamples add noise to them, so that theirs lie beside it, not around it.
+# Computed from ten bins: resampling adds noise to them, so resampled values are biased.
 WITHOUT_INTERVAL = "R²"
 
 
 @dataclass(frozen=True)
 class Predictor:
-    """Scores of queries by seed, the larger the surer.
+    """Scores of queries by seed; larger scores are more confident.
 
     Attributes:
-        val, holdout: (Q,) a seed; the holdout's None where it has none that a map may be fitted on.
-        probable: the scores are probabilities as they are.
+        val, holdout: (Q,) per seed; `holdout` is None if a map cannot be fitted on its scores.
+        probable: whether the scores are already probabilities.
     """
 
     val: Sequence[Floats]
@@ -54,11 +54,11 @@ class Predictor:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the runs of a variant measured, one of each list a seed.
+    """Measurements of the runs of a variant, one list element per seed.
 
     Attributes:
         val, holdout: arrays of `evidence.evidence`.
-        categories: names of val's, by number.
+        categories: names of the categories of val, by index.
     """
 
     val: Sequence[Arrays]
@@ -68,7 +68,7 @@ class Evidence:
 
     @classmethod
     def of(cls, extras: Sequence[Arrays], categories: Sequence[str]) -> "Evidence":
-        """Take apart what `Result.extra` holds."""
+        """Split the arrays of `Result.extra` into val and holdout."""
 
         def split(name: str) -> list[Arrays]:
             start = f"evidence/{name}/"
@@ -80,7 +80,7 @@ class Evidence:
         return cls(split("val"), split("holdout"), categories)
 
     def labels(self, side: Sequence[Arrays], label: str) -> list[Floats] | None:
-        """Labels (Q,) a seed; None where they are not known."""
+        """Labels (Q,) per seed; None if they are unknown."""
         if label == LABELS[-1]:
             found = [np.asarray(one["precision"], np.float64) for one in side]
             return None if any(np.isnan(one).any() for one in found) else found
@@ -88,16 +88,16 @@ class Evidence:
         return [((one["rank"] > 0) & (one["rank"] <= cut)).astype(np.float64) for one in side]
 
     def predictors(self, label: str) -> dict[str, Predictor]:
-        """All predictors by name; some depend on the label, and are fitted once."""
+        """All predictors by name, fitted once per label."""
         if label not in self._predictors:
             self._predictors[label] = self._fitted(label)
         return self._predictors[label]
 
     def _fitted(self, label: str) -> dict[str, Predictor]:
-        if label == LABELS[-1]:  # Models are of hits, and no probabilities of it.
+        if label == LABELS[-1]:  # Models give probabilities of hits only.
             return {n: replace(one, probable=False) for n, one in self.predictors(MAIN).items()}
         held = self.labels(self.holdout, label)
-        assert held is not None  # Hits always are.
+        assert held is not None  # Hits are always known.
         found = {
             name: Predictor(
                 [np.asarray(one["free"][:, place], np.float64) for one in self.val],
@@ -128,7 +128,7 @@ class Evidence:
 
 
 def agreement(top: Sequence[NDArray[np.int64]]) -> list[Floats]:
-    """Mean Jaccard index of a seed's first answers with those of the others, (Q,) a seed."""
+    """Mean Jaccard index of a seed's first results with those of the others, (Q,) per seed."""
     common = [
         [(one[:, :, None] == other[:, None, :]).any(2).sum(1) for other in top] for one in top
     ]
@@ -140,16 +140,17 @@ def agreement(top: Sequence[NDArray[np.int64]]) -> list[Floats]:
 
 
 def category_rates(held: Sequence[Arrays], hits: Sequence[Floats], count: int) -> Floats:
-    """Rate of hits of each category on the holdouts, (count,)."""
+    """Hit rate of each category on the holdouts, (count,)."""
     category = np.concatenate([one["category"] for one in held])
     found = np.bincount(category, np.concatenate(hits), count)
     return np.asarray(found / np.maximum(np.bincount(category, minlength=count), 1))
 
 
 def table(variant: str, evidence: Evidence) -> pd.DataFrame:
-    """Every measure of every predictor, the mean over seeds, of `COLUMNS`.
+    """Table of every measure of every predictor, as means over seeds, with columns `COLUMNS`.
 
-    Differences are to the top-1 cosine; intervals hold 95 % of a bootstrap over queries and seeds.
+    Differences are from the top-1 cosine; intervals are 95 % bootstrap intervals over queries and
+    seeds.
     """
     category = np.asarray(evidence.val[0]["category"])
     counts, seeds = bootstrap.weights(category, len(evidence.val), RESAMPLES, SEED)
@@ -190,7 +191,7 @@ def _of_seed(
     weights: Floats,
     least: Floats,
 ) -> dict[str, Floats]:
-    """All measures of a seed's order, and of its probabilities where it has any."""
+    """All measures of a seed's order, and of its probabilities if there are any."""
     score = one.val[seed]
     found = measures.of_order(score, hits, weights, least)
     probability = score if one.probable else None
@@ -207,7 +208,7 @@ def _lists(
 ) -> dict[str, dict[str, dict[str, Floats]]]:
     """Coverage and length of conformal lists, by category and predictor.
 
-    Depths are shares of the gallery, which the holdout has another size of.
+    Depths are fractions of the gallery, because the holdout's gallery has another size.
     """
     category = np.asarray(evidence.val[0]["category"])
     found: dict[str, dict[str, dict[str, Floats]]] = {}
@@ -228,7 +229,7 @@ def _lists(
 
 
 def _depths(one: Predictor, seed: int, evidence: Evidence) -> dict[str, Floats]:
-    """Whether each query's list holds its target, and how long it is, by share of misses."""
+    """Whether each query's list contains its target, and its length, by miss rate."""
     assert one.holdout is not None
     held, val = evidence.holdout[seed], evidence.val[seed]
     where, own = (
@@ -244,7 +245,7 @@ def _depths(one: Predictor, seed: int, evidence: Evidence) -> dict[str, Floats]:
 
 
 def _mean(by_seed: Sequence[Mapping[str, Floats]], seeds: Floats) -> dict[str, Floats]:
-    """Measures (B,) as means over seeds, with weights (B, S)."""
+    """Means of measures (B,) over seeds, with weights (B, S)."""
     return {
         name: (np.stack([own[name] for own in by_seed], axis=1) * seeds).sum(1)
         for name in by_seed[0]
@@ -254,7 +255,7 @@ def _mean(by_seed: Sequence[Mapping[str, Floats]], seeds: Floats) -> dict[str, F
 def _rows(
     variant: str, label: str, category: str, drawn: Mapping[str, Mapping[str, Floats]]
 ) -> Iterator[tuple[Any, ...]]:
-    """Lines of `COLUMNS` from measures whose first value is that of the queries themselves."""
+    """Yield rows of `COLUMNS` from measures whose first value is the one without resampling."""
     for predictor, own in drawn.items():
         for measure, values in own.items():
             line = variant, label, category, predictor, measure, values[0]
@@ -270,9 +271,9 @@ def _rows(
 def _over_free(
     variant: str, label: str, drawn: Mapping[str, Mapping[str, Floats]]
 ) -> Iterator[tuple[Any, ...]]:
-    """Lines of AUROC over that of the best free predictor on these queries, chosen after the fact.
+    """Yield rows of the AUROC minus that of the best free predictor on these queries.
 
-    That is the strictest rival of what is learned.
+    Chosen after the fact, it is the strongest baseline for learned predictors.
     """
     areas = {name: drawn[name]["AUROC"] for name in drawn if "AUROC" in drawn[name]}
     free = [name for name in WITHOUT_SIGMA if name in areas]
@@ -289,7 +290,7 @@ def _ends(values: Floats) -> tuple[float, float]:
 
 
 def curves(variant: str, evidence: Evidence) -> pd.DataFrame:
-    """Risk by coverage of every predictor, the mean over seeds, for `MAIN`."""
+    """Risk by coverage of every predictor, as means over seeds, for `MAIN`."""
     hits = evidence.labels(evidence.val, MAIN)
     assert hits is not None
     rows = []
@@ -304,7 +305,7 @@ def curves(variant: str, evidence: Evidence) -> pd.DataFrame:
 
 
 def reliability(variant: str, evidence: Evidence) -> pd.DataFrame:
-    """Mean probability and rate of bins of equal mass, all seeds together, for `MAIN`."""
+    """Mean probability and hit rate of bins of equal mass, over all seeds, for `MAIN`."""
     hits, held = (evidence.labels(side, MAIN) for side in (evidence.val, evidence.holdout))
     assert hits is not None
     assert held is not None

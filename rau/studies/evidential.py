@@ -1,8 +1,8 @@
-"""Evidential classification of hits: a network that gives evidence for a hit and for a miss.
+"""Evidential classification of hits: a network that outputs evidence for a hit and for a miss.
 
-The evidence parametrises a Beta distribution of the probability of a hit. Its mean is that
-probability, and its total says how much the network knows (Sensoy et al. 2018, arXiv 1806.01768,
-equations 2 to 5, for two classes).
+The evidence parametrises a Beta distribution over the probability of a hit. The mean of the
+distribution is the predicted probability; the total evidence is the certainty of the network
+(Sensoy et al. 2018, arXiv 1806.01768, equations 2 to 5, for two classes).
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 Floats = NDArray[np.float64]
 HIDDEN, STEPS, RATE = 32, 150, 1e-2
-# Steps over which the weight of the regularisation rises to one.
+# Steps over which the weight of the regularisation increases to one.
 ANNEALING = 75
 
 
@@ -23,7 +23,7 @@ class Evidential:
     """A fitted network.
 
     Attributes:
-        mean, scale: of the inputs (D,) it was fitted on.
+        mean, scale: mean and standard deviation of the inputs it was fitted on, (D,) each.
     """
 
     network: nn.Module
@@ -31,7 +31,7 @@ class Evidential:
     scale: Tensor
 
     def __call__(self, rows: Floats) -> tuple[Floats, Floats]:
-        """Probability of a hit, (Q,), and the total evidence, (Q,), for inputs (Q, D)."""
+        """Probability of a hit and total evidence, (Q,) each, for inputs (Q, D)."""
         with torch.no_grad():
             hit, miss = self._concentrations(torch.from_numpy(rows))
         total = hit + miss
@@ -43,12 +43,12 @@ class Evidential:
         return found[:, 0], found[:, 1]
 
     def loss(self, rows: Tensor, hits: Tensor, weight: float) -> Tensor:
-        """The expected Brier score, and what evidence for the wrong class costs (equation 5).
+        """Expected Brier score plus a penalty on evidence for the wrong class (equation 5).
 
         Args:
             rows: inputs (Q, D).
             hits: zero or one, (Q,).
-            weight: of the divergence from the uniform distribution.
+            weight: weight of the divergence from the uniform distribution.
         """
         hit, miss = self._concentrations(rows)
         total = hit + miss
@@ -60,7 +60,7 @@ class Evidential:
 
 
 def fit(rows: Floats, hits: Floats, decay: float) -> Evidential:
-    """Fit a network to inputs (Q, D) and hits (Q,), the same one at every call.
+    """Fit a network to inputs (Q, D) and hits (Q,), deterministically.
 
     Args:
         decay: weight decay of AdamW.

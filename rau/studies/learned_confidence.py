@@ -1,8 +1,8 @@
-"""Confidence that is learned: models of hits, fitted on the holdouts and asked about val.
+"""Learned confidence: models that predict hits, fitted on the holdouts and applied to val.
 
-Every seed holds out other queries, and its head was not trained on them. Together the holdouts of
-all seeds are queries whose answers come from heads that never saw them (cross-fitting); a model's
-penalty is the one with the least log loss on a seed's holdout when fitted on those of the others.
+Every seed holds out different queries, which its head was not trained on. The holdouts of all
+seeds together are queries ranked by heads that never saw them (cross-fitting). The penalty of a
+model minimises the log loss on a seed's holdout when fitted on those of the other seeds.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,29 +15,29 @@ from rau.studies import evidential
 
 Floats = NDArray[np.float64]
 Arrays = Mapping[str, NDArray[Any]]
-# Probabilities of hits (Q,) of inputs (Q, D).
+# Maps inputs (Q, D) to probabilities of hits (Q,).
 Model = Callable[[Floats], Floats]
-# Inverse penalties of the weights of standardised inputs, the strongest first.
+# Inverse penalties on the weights of standardised inputs, strongest penalty first.
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
-# Weight decay of the evidential network, the strongest first.
+# Weight decay of the evidential network, strongest first.
 DECAYS = (10.0, 1.0, 0.1)
 RIDGE = 20.0
 MODELS = {"logistic, free": False, "logistic, with features": True}
-# The probability that the evidential network gives, and how much evidence it has.
+# The probability from the evidential network, and its total evidence.
 EVIDENTIAL = ("evidential, probability", "evidential, evidence")
 
 
 def categories(sides: Sequence[Arrays]) -> int:
-    """How many categories queries are of."""
+    """Number of categories of the queries."""
     return 1 + max(int(one["category"].max()) for one in sides)
 
 
 def inputs(one: Arrays, features: bool, count: int) -> Floats:
-    """What a model reads of Q queries: the free predictors, the category, perhaps the features.
+    """Model inputs for Q queries: free predictors, category and, optionally, features.
 
     Args:
         one: arrays of `evidence.evidence` without the split.
-        features: with the principal components of text and reference.
+        features: whether to include the principal components of text and reference.
         count: number of categories.
     """
     hot = (np.asarray(one["category"])[:, None] == np.arange(count)).astype(np.float64)
@@ -48,11 +48,11 @@ def inputs(one: Arrays, features: bool, count: int) -> Floats:
 def predict(
     held: Sequence[Arrays], val: Sequence[Arrays], label: Sequence[Floats]
 ) -> dict[str, list[Floats]]:
-    """Probabilities of hits of val's queries by model, for each seed.
+    """Probabilities of hits for val's queries, by model and seed.
 
     Args:
-        held, val: arrays of a seed's holdout and of val, one a seed.
-        label: hits (Q,) of the holdouts' queries; nothing is learned where all are alike.
+        held, val: arrays of the holdout and of val, one per seed.
+        label: hits (Q,) of the holdouts' queries; if all are equal, no model is fitted.
     """
     count = categories([*held, *val])
     found = {}
@@ -67,7 +67,7 @@ def predict(
 def evidence(
     held: Sequence[Arrays], val: Sequence[Arrays], label: Sequence[Floats]
 ) -> dict[str, list[Floats]]:
-    """What `EVIDENTIAL` names, of val's queries for each seed; arguments as in `predict`."""
+    """The two values of `EVIDENTIAL` for val's queries, by seed; arguments as in `predict`."""
     count = categories([*held, *val])
     rows = [inputs(one, True, count) for one in held]
     model = _evidential(rows, label, _best(_hits, DECAYS, rows, label))
@@ -83,7 +83,7 @@ def _best(
     rows: Sequence[Floats],
     label: Sequence[Floats],
 ) -> float:
-    """The option with the least log loss on the holdouts left out."""
+    """The option with the lowest log loss on the left-out holdouts."""
 
     def loss(option: float) -> float:
         losses = []
@@ -99,7 +99,7 @@ def _best(
 
 
 def _logistic(rows: Sequence[Floats], label: Sequence[Floats], strength: float) -> Model | None:
-    """A logistic regression; None without hits or without misses."""
+    """Fit a logistic regression; None without hits or without misses."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
@@ -115,25 +115,25 @@ def _logistic(rows: Sequence[Floats], label: Sequence[Floats], strength: float) 
 def _evidential(
     rows: Sequence[Floats], label: Sequence[Floats], decay: float
 ) -> evidential.Evidential | None:
-    """An evidential network; None without hits or without misses."""
+    """Fit an evidential network; None without hits or without misses."""
     hits = _both(label)
     return None if hits is None else evidential.fit(np.concatenate(rows), hits, decay)
 
 
 def _hits(rows: Sequence[Floats], label: Sequence[Floats], decay: float) -> Model | None:
-    """The probabilities of an evidential network."""
+    """Fit an evidential network and return only its probabilities."""
     model = _evidential(rows, label, decay)
     return None if model is None else lambda own: model(own)[0]
 
 
 def _both(label: Sequence[Floats]) -> Floats | None:
-    """All labels; None if all are alike."""
+    """All labels; None if all are equal."""
     hits = np.concatenate(label) if label else np.zeros(1)
     return None if hits.min() == hits.max() else hits
 
 
 def answers(held: Sequence[Arrays], val: Sequence[Arrays]) -> list[Floats] | None:
-    """Minus the predicted logarithm of the number of true answers; None where it is not known."""
+    """Negative predicted log(1 + number of correct answers); None if the number is unknown."""
     from sklearn.linear_model import Ridge
 
     known = np.concatenate([np.asarray(one["answers"], np.float64) for one in held])
