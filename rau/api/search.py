@@ -8,13 +8,14 @@ import pandas as pd
 from PIL.Image import Image
 
 from rau import devices
+from rau.evaluation.calibration import Confidence
 from rau.pictures import to_rgb
 from rau.project import galleries, named_models, workspace
 from rau.report.image_strips import Strip, draw
 from rau.search.index import MANIFEST
 from rau.search.model import NEUTRAL
 from rau.search.scope import Searched
-from rau.search.searcher import Confidence, Hit, Searcher
+from rau.search.searcher import Hit, Searcher
 
 # An id of the index, a file, or an image.
 Reference = str | Path | Image

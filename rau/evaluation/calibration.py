@@ -121,13 +121,13 @@ class Confidence:
     """The confidence of an answer.
 
     Attributes:
-        within: probability that the first k results contain a correct one, by k.
-        enough: length of the shortest list that contains one with 90 % probability; None if
-            `LISTED` results are not enough.
+        probability_at_k: probability that the first k results contain a correct one, by k.
+        prediction_set_size: length of the shortest list that contains one with 90 % probability;
+            None if `LISTED` results are too few.
     """
 
-    within: dict[int, float]
-    enough: int | None
+    probability_at_k: dict[int, float]
+    prediction_set_size: int | None
 
 
 class Calibration(Section):
@@ -190,7 +190,7 @@ class Calibration(Section):
         """Write the calibration as JSON, atomically."""
         write_json(path, self.model_dump())
 
-    def doubt(self, source: str, gallery: int, engine: str = EXACT) -> str | None:
+    def inapplicable(self, source: str, gallery: int, engine: str = EXACT) -> str | None:
         """Why the calibration does not apply to a gallery or search engine; None if it does."""
         if source != self.source:
             return f"fitted on {self.source}, not on {source}"

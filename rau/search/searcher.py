@@ -17,7 +17,7 @@ from PIL.Image import Image
 from torch import Tensor
 
 from rau.errors import UserError
-from rau.evaluation.calibration import DATASET, FILE, LISTED, Calibration
+from rau.evaluation.calibration import DATASET, FILE, LISTED, Calibration, Confidence
 from rau.search.index import Index
 from rau.search.model import NEUTRAL, Model, Query, query_vector
 from rau.search.scope import Scope, Searched, scope_of
@@ -38,20 +38,6 @@ class Hit:
     score: float
     path: str
     attributes: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Confidence:
-    """Confidence of an answer.
-
-    Attributes:
-        probability_at_k: probability that the target is among the first k, by k.
-        prediction_set_size: length of the shortest list that contains the target with 90 %; None
-            if no short list does.
-    """
-
-    probability_at_k: dict[int, float]
-    prediction_set_size: int | None
 
 
 @dataclass(frozen=True)
@@ -199,8 +185,7 @@ class Searcher:
         hits = [self._hit(found.ids[place], found.scores[place]) for place in shown[:k]]
         confidence = None
         if unavailable is None and self.calibration is not None:
-            made = self.calibration.confidence(found.scores[others])
-            confidence = Confidence(made.within, made.enough)
+            confidence = self.calibration.confidence(found.scores[others])
         return Answer(hits, confidence, unavailable, scope.searched)
 
     def _confidence_unavailable(self, query: Query, scope: Scope) -> str | None:
@@ -215,7 +200,7 @@ class Searcher:
         manifest = self.index.manifest
         if fitted.head != manifest.model and not fitted.source.startswith(DATASET):
             return f"it was fitted by an older version that did not record its images; {REMEDY}"
-        reason = fitted.doubt(manifest.source, scope.searched.images, manifest.engine)
+        reason = fitted.inapplicable(manifest.source, scope.searched.images, manifest.engine)
         return None if reason is None else f"it was {reason}; {REMEDY}"
 
     def _hit(self, image: str, score: np.float32) -> Hit:

@@ -66,9 +66,9 @@ def test_scores_that_say_nothing_get_the_mean() -> None:
     found = fit(Lists(lists.scores, right, lists.sizes), "head", "made")
     assert found is not None
     confidence = found.confidence(lists.scores[0])
-    assert confidence.within[50] == pytest.approx(50 / 300, abs=0.08)
-    assert confidence.within[1] < 0.02
-    assert confidence.enough is None or confidence.enough > 200
+    assert confidence.probability_at_k[50] == pytest.approx(50 / 300, abs=0.08)
+    assert confidence.probability_at_k[1] < 0.02
+    assert confidence.prediction_set_size is None or confidence.prediction_set_size > 200
 
 
 def test_a_probability_never_falls_with_k_and_is_never_certain() -> None:
@@ -80,7 +80,7 @@ def test_a_probability_never_falls_with_k_and_is_never_certain() -> None:
     assert probabilities.max() < 1
     assert (np.diff(shares, axis=1) >= 0).all()
     one = found.confidence(synthetic(4, 200).scores[7])
-    assert [*one.within.values()] == pytest.approx(probabilities[7].tolist())
+    assert [*one.probability_at_k.values()] == pytest.approx(probabilities[7].tolist())
 
 
 def test_the_shortest_list_is_split_conformal() -> None:
@@ -107,7 +107,7 @@ def test_what_is_in_no_list_leaves_no_list_long_enough() -> None:
     found = fit(Lists(lists.scores, right, lists.sizes), "head", "made")
     assert found is not None
     assert found.threshold is None
-    assert found.confidence(lists.scores[0]).enough is None
+    assert found.confidence(lists.scores[0]).prediction_set_size is None
     assert measure(found, lists).length is None
 
 
@@ -125,17 +125,18 @@ def test_shares_that_hardly_differ_make_a_map(queries: int) -> None:
         found = fit(lists, "head", "made")
         assert found is not None
         rate = (first == 0).mean()
-        assert found.confidence(lists.scores[0]).within[1] == pytest.approx(rate, abs=0.03)
+        probability = found.confidence(lists.scores[0]).probability_at_k[1]
+        assert probability == pytest.approx(rate, abs=0.03)
 
 
-def test_other_galleries_are_doubted() -> None:
+def test_it_does_not_apply_to_other_galleries() -> None:
     found = fit(synthetic(0, 200), "head", "made")
     assert found is not None
-    assert found.doubt("made", 300) is None
-    assert found.doubt("made", 750) is None
-    assert "300, this one has 751" in str(found.doubt("made", 751))
-    assert "300, this one has 119" in str(found.doubt("made", 119))
-    assert "fitted on made, not on shop" in str(found.doubt("shop", 300))
+    assert found.inapplicable("made", 300) is None
+    assert found.inapplicable("made", 750) is None
+    assert "300, this one has 751" in str(found.inapplicable("made", 751))
+    assert "300, this one has 119" in str(found.inapplicable("made", 119))
+    assert "fitted on made, not on shop" in str(found.inapplicable("shop", 300))
 
 
 @pytest.mark.parametrize(

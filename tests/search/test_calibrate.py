@@ -76,7 +76,7 @@ def test_an_index_is_calibrated_on_its_own_queries(root: Path, model: Model) -> 
     whole = searcher.search(ask(searcher), COUNT, references=["a/000.png"])
     scores = np.array([hit.score for hit in whole.hits], np.float32)
     assert whole.confidence == answer.confidence
-    assert answer.confidence.probability_at_k == made.confidence(scores).within
+    assert answer.confidence.probability_at_k == made.confidence(scores).probability_at_k
     for query in (
         Query(ask(searcher).references),
         Query(caption="is red"),
@@ -212,7 +212,7 @@ def test_the_heads_own_calibration_is_used_for_its_galleries(
     own = of_dataset("pictures", root / "queries")
     (root / "queries").write_bytes(b"other")
     other = of_dataset("pictures", root / "queries")
-    for fitted, indexed_as, doubt in (
+    for fitted, indexed_as, reason in (
         (own, own, None),
         (own, other, f"fitted on {own}, not on {other}"),
         (own, "", f"fitted on {own}, not on folder pictures"),
@@ -226,8 +226,8 @@ def test_the_heads_own_calibration_is_used_for_its_galleries(
         searcher = indexed(root, model, source=indexed_as)
         assert searcher.calibration == made
         answer = searcher.search(ask(searcher))
-        assert (answer.confidence is None) is (doubt is not None)
-        assert str(doubt) in str(answer.confidence_unavailable)
+        assert (answer.confidence is None) is (reason is not None)
+        assert str(reason) in str(answer.confidence_unavailable)
     Calibration.read(head / FILE).model_copy(update={"source": own}).write(head / FILE)
     searcher = indexed(root, Model.load(encoder_folder, head, CPU), source=own)
     assert searcher.search(ask(searcher)).confidence is not None, "the index has the old copy"
