@@ -1,1 +1,1 @@
-"""The studies, a module each."""
+"""The studies, one module each."""

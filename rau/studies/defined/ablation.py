@@ -11,7 +11,7 @@ from rau.studies.registry import Study
 
 
 def variants(params: Params, sizes: Plan, tuned: Tuned) -> list[Variant]:
-    """A part that is on has the weight that the parameters give it, the default where that is 0."""
+    """Return all combinations; an enabled part has its weight in the parameters, default if 0."""
     rows = []
     for isu, csu, dr in product((False, True), repeat=3):
         label, changes = parts(params, isu, csu, dr)

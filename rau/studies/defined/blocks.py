@@ -20,7 +20,7 @@ BLOCKS: Mapping[Preset, tuple[int, ...]] = {
 
 
 def variants(params: Params, sizes: Plan, tuned: Tuned) -> list[Variant]:
-    """RAU with n blocks."""
+    """Return RAU with each number n of blocks."""
     return [
         variant(f"n = {n}", params, {"head.name": "rau", "ua.n": n}, n=n)
         for n in BLOCKS[sizes.preset]
@@ -28,7 +28,7 @@ def variants(params: Params, sizes: Plan, tuned: Tuned) -> list[Variant]:
 
 
 def figure(tables: StudyTables) -> Figure:
-    """R@1 against R@50 by n, and the number of parameters and training time by n."""
+    """Plot R@1 against R@50 by n, and the number of parameters and training time by n."""
     protocol = tables.summary.protocol.iloc[0]
     drawn, axes = panels(3)
     first, deep = (pick(tables.summary, protocol, f"recall_at_{k}") for k in (1, 50))

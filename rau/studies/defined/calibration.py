@@ -1,4 +1,4 @@
-"""What tells whether an answer is right: the uncertainty, or what every answer shows anyway?"""
+"""Prediction of whether an answer is correct: uncertainty against predictors that are free."""
 
 from collections.abc import Mapping, Sequence
 
@@ -46,14 +46,14 @@ LISTED = (
 
 
 def variants(params: Params, sizes: Plan, tuned: Tuned) -> list[Variant]:
-    """RAU's head and the deterministic one, which has no σ."""
+    """Return RAU's head and the deterministic head, which has no σ."""
     return [
         variant(METHODS[name].label, params, {"head.name": name}) for name in (DETERMINISTIC, "rau")
     ]
 
 
 def own(variants: Sequence[Variant], results: Results) -> dict[str, pd.DataFrame]:
-    """Measures, risk-coverage curves and reliability of every variant."""
+    """Return measures, risk-coverage curves and reliability of every variant."""
     made: dict[str, list[pd.DataFrame]] = {}
     for one in variants:
         runs = results[one.label]
@@ -66,7 +66,7 @@ def own(variants: Sequence[Variant], results: Results) -> dict[str, pd.DataFrame
 
 
 def figure(tables: StudyTables) -> Figure:
-    """Risk against coverage, and reliability, of RAU's head; the most telling predictors."""
+    """Plot risk-coverage curves and reliability of RAU's head for the best predictors."""
     label = METHODS["rau"].label
     drawn, (left, right) = panels(2, 5)
     found = tables.own["confidence"]
@@ -90,7 +90,7 @@ def figure(tables: StudyTables) -> Figure:
 
 
 def grids(tables: StudyTables) -> dict[str, Grid]:
-    """Predictors by measure for hits at 10, by label, and the conformal lists."""
+    """Return tables of predictors by measure for hits at 10, by label, and of conformal lists."""
     found = tables.own["confidence"]
     made = {}
     for label in found.variant.unique():
@@ -119,7 +119,7 @@ def _pick(found: pd.DataFrame, variant: str, label: str, measure: str) -> pd.Dat
 def _grid(
     found: pd.DataFrame, variant: str, label: str, measures: Sequence[str], note: str
 ) -> Grid:
-    """A row per predictor, a column per measure."""
+    """Return a table with a row per predictor and a column per measure."""
     columns = {m: _pick(found, variant, label, m).set_index("predictor") for m in measures}
     columns = {m: rows for m, rows in columns.items() if len(rows)}
     predictors = dict.fromkeys(name for rows in columns.values() for name in rows.index)
@@ -131,7 +131,7 @@ def _grid(
 
 
 def _by_category(found: pd.DataFrame, variant: str) -> Grid:
-    """Coverage of each predictor's lists that are to hold the target with 90 %, by category."""
+    """Coverage by category of each predictor's lists with a nominal coverage of 90 %."""
     lists = found[(found.variant == variant) & (found.label == "lists")]
     own = lists[(lists.measure == LISTS[0]) & (lists.category != ALL)]
     renamed = own.assign(measure=own.category, category=ALL)
@@ -139,7 +139,7 @@ def _by_category(found: pd.DataFrame, variant: str) -> Grid:
 
 
 def _cell(row: pd.Series) -> str:
-    """Mean, and the difference with its interval, or that of the mean, or neither."""
+    """Format a mean with its difference and interval, or else with its own interval, if any."""
     form = "{:.0f}" if row["mean"] > 2 else "{:.3f}"
     if np.isnan(row.difference):
         return interval((row["mean"], row.low, row.high), form)
@@ -149,7 +149,7 @@ def _cell(row: pd.Series) -> str:
 
 
 def answer(tables: StudyTables) -> str:
-    """AUROC of σ and of the best free predictor, and every learned predictor over the latter."""
+    """State AUROC of σ and of the best free predictor, and the gain of learned ones over it."""
     found, label = tables.own["confidence"], METHODS["rau"].label
     areas = _pick(found, label, MAIN, "AUROC").set_index("predictor")["mean"]
     over = _pick(found, label, MAIN, OVER_FREE).set_index("predictor")

@@ -1,4 +1,4 @@
-"""What every method costs, in training and at test time, beside what it finds."""
+"""Costs of every method in training and at test time, compared with its metrics."""
 
 from collections.abc import Mapping, Sequence
 
@@ -17,7 +17,7 @@ from rau.studies.registry import Study
 from rau.studies.runs import Result
 from rau.studies.tables import StudyTables
 
-# Values of `ua.n` and `ua.samples` that RAU is measured with, beside its own.
+# Values of `ua.n` and `ua.samples` that RAU is measured with, in addition to the configured ones.
 BLOCKS: Mapping[Preset, tuple[int, ...]] = {"smoke": (2,), "quick": (0, 2, 4), "full": (0, 2, 4, 6)}
 SAMPLES: Mapping[Preset, tuple[int, ...]] = {"smoke": (4,), "quick": (4,), "full": (2, 4, 16)}
 FORMS: Columns = {
@@ -53,7 +53,7 @@ NOTE = (
 
 
 def variants(params: Params, sizes: Plan, tuned: Tuned) -> list[Variant]:
-    """Every method, then RAU by n and by samples."""
+    """Return every method, then RAU by n and by samples."""
     rows = [variant(method.label, params, {"head.name": n}) for n, method in METHODS.items()]
     for name, values in (("n", BLOCKS), ("samples", SAMPLES)):
         rows += [
@@ -71,7 +71,7 @@ def variants(params: Params, sizes: Plan, tuned: Tuned) -> list[Variant]:
 def own(
     found: Sequence[Variant], results: Mapping[str, Sequence[Result]]
 ) -> dict[str, pd.DataFrame]:
-    """The numbers of every variant and width."""
+    """Return the measured costs of every variant and dimension of the features."""
     rows = []
     for one in found:
         extra = results[one.label][0].extra
@@ -87,7 +87,7 @@ def own(
 
 
 def grids(tables: StudyTables) -> dict[str, Grid]:
-    """A table a width."""
+    """Return a table per dimension of the features."""
     table = tables.own["cost"]
     table = table.assign(**{name: table[name] * unit for name, unit in UNITS.items()})
     return {
@@ -99,7 +99,7 @@ def grids(tables: StudyTables) -> dict[str, Grid]:
 
 
 def figure(tables: StudyTables) -> Figure:
-    """mAP against the cost of a training step and of a query, at the middle width."""
+    """Plot mAP against the cost of a training step and of a query, at the middle dimension."""
     drawn, axes = panels(2, 5)
     summary, table = tables.summary, tables.own["cost"]
     metric = "map" if "map" in set(summary.metric) else "recall_at_10"
@@ -121,7 +121,7 @@ def figure(tables: StudyTables) -> Figure:
 
 
 def answer(tables: StudyTables) -> str:
-    """RAU's FLOPs and memory over the deterministic head's, at the middle width."""
+    """State RAU's FLOPs, time and memory relative to the deterministic head, middle dimension."""
     table = tables.own["cost"]
     at = table[table.width == WIDTHS[len(WIDTHS) // 2]].set_index("variant")
     ours, theirs = at.loc[METHODS["rau"].label], at.loc[METHODS[DETERMINISTIC].label]

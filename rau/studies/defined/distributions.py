@@ -1,4 +1,4 @@
-"""Does DR align the distributions of queries and targets, and does it smooth too much?"""
+"""Alignment and oversmoothing of the distributions of queries and targets by DR."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -22,8 +22,8 @@ from rau.studies.runs import Result
 from rau.studies.tables import StudyTables
 
 MEASURE = "rau.studies.distances:spread"
-# A change counts from here on, where its interval is clear of 0: of the distance of pairs relative
-# to that of negatives, of the effective rank, of the uniformity (0 = all means are equal).
+# Least changes that count, if their interval excludes 0: of the distance of pairs relative to that
+# of negatives, of the effective rank, and of the uniformity (0 = all means are equal).
 NEARER, LOST_RANK, LOST_UNIFORMITY = -0.05, -0.1, 0.1
 RATES = ("relative", "rank", "uniformity")
 FORMS: Columns = {
@@ -57,7 +57,7 @@ Floats = NDArray[np.float64]
 
 
 def variants(params: Params, sizes: Plan, tuned: Tuned) -> list[Variant]:
-    """The deterministic head, DR, ISU, and both."""
+    """Return the deterministic head, DR, ISU, and both."""
     rows = []
     for isu, dr in ((False, False), (False, True), (True, False), (True, True)):
         label, changes = parts(params, isu, False, dr)
@@ -66,10 +66,10 @@ def variants(params: Params, sizes: Plan, tuned: Tuned) -> list[Variant]:
 
 
 def own(found: Sequence[Variant], results: Results) -> dict[str, pd.DataFrame]:
-    """Tables of `MEASURE`: numbers, changes, histograms, sigmas, and the plane.
+    """Return the tables of `MEASURE`: numbers, changes, histograms, sigmas, and the plane.
 
-    Changes are relative to the partner's same seed: they are paired as they are, and their means
-    are what is asked for.
+    Changes are relative to the partner's run with the same seed. They are thus already paired, and
+    only their means are tested.
     """
     reference = found[0].label
     partners = {v.label: v.partner or reference for v in found}
@@ -93,12 +93,12 @@ def own(found: Sequence[Variant], results: Results) -> dict[str, pd.DataFrame]:
 
 
 def measured(results: Sequence[Result], name: str) -> Floats:
-    """An array of `MEASURE` of every seed, stacked."""
+    """Stack an array of `MEASURE` over all seeds."""
     return np.stack([result.extra[f"spread/{name}"] for result in results])
 
 
 def _rates(values: Floats, reference: Floats) -> Floats:
-    """Changes against the same seed of the reference, (seeds, 3), by `RATES`; the worse side."""
+    """Return changes to the reference's same seed, (seeds, 3), by `RATES`, of the worse side."""
     place = NUMBERS.index
 
     def relative(of: Floats) -> Floats:
@@ -120,7 +120,7 @@ def _long(
     axis: str,
     places: Floats | None = None,
 ) -> pd.DataFrame:
-    """Means over seeds of arrays of `MEASURE`, a row per entry."""
+    """Return means over seeds of arrays of `MEASURE`, one row per entry."""
     tables = []
     for one in found:
         for kind, name in kinds.items():
@@ -132,7 +132,7 @@ def _long(
 
 
 def _plane(label: str, result: Result) -> pd.DataFrame:
-    """What is drawn of one run."""
+    """Return the points and covariances of one run's plane."""
     mean, covariance, kind, query = (
         result.extra[f"spread/plane_{name}"] for name in ("mean", "covariance", "kind", "query")
     )
@@ -147,7 +147,7 @@ _CORNERS = tuple(((i, "xy"[i]), (j, "xy"[j])) for i, j in ((0, 0), (0, 1), (1, 1
 
 
 def verdict(changes: pd.DataFrame) -> str:
-    """Of one variant's rows of `changes`, by name: aligned, oversmoothed or neither."""
+    """Return aligned, oversmoothed or neither, from one variant's rows of `changes` by name."""
 
     def falls(name: str, limit: float, sign: int = 1) -> bool:
         row = changes.loc[name]
@@ -160,7 +160,7 @@ def verdict(changes: pd.DataFrame) -> str:
 
 
 def verdicts(tables: StudyTables) -> Grid:
-    """Every variant's changes and what they say."""
+    """Return a table of every variant's verdict and changes."""
     rows = []
     for label, own_rows in tables.own["changes"].groupby("variant", sort=False):
         if label == tables.document.reference:
@@ -175,7 +175,7 @@ def verdicts(tables: StudyTables) -> Grid:
 
 
 def grids(tables: StudyTables) -> dict[str, Grid]:
-    """The verdict and its numbers."""
+    """Return the table of verdicts and the table of numbers behind them."""
     return {
         "Aligned, oversmoothed or neither": verdicts(tables),
         "Distances of distributions": by_seed.grid(tables.own["numbers"], FORMS, NOTE),
@@ -183,7 +183,7 @@ def grids(tables: StudyTables) -> dict[str, Grid]:
 
 
 def figure(tables: StudyTables) -> Figure:
-    """A row per variant: the plane of its means, its histograms, its sigmas."""
+    """Draw a row per variant: the plane of its means, its histograms, its sigmas."""
     labels = list(dict.fromkeys(tables.own["plane"].variant))
     drawn = Figure(figsize=(14, 3.6 * len(labels)), layout="constrained")
     axes = drawn.subplots(len(labels), 3, squeeze=False)
@@ -206,7 +206,7 @@ def figure(tables: StudyTables) -> Figure:
 
 
 def _draw_plane(axis: Axes, plane: pd.DataFrame) -> None:
-    """Queries with their targets joined, true answers and negatives."""
+    """Draw queries connected to their targets, correct answers and negatives."""
     others = plane[plane.kind == "negative"]
     axis.plot(others.x, others.y, ".", color="0.8", markersize=3, label="negatives")
     for number, own_rows in plane[plane["query"] >= 0].groupby("query"):
@@ -224,7 +224,7 @@ def _draw_plane(axis: Axes, plane: pd.DataFrame) -> None:
 
 
 def _ellipse(row: Any, colour: str) -> Ellipse:
-    """Two standard deviations of a Gaussian in the plane."""
+    """Return the ellipse of two standard deviations of a Gaussian in the plane."""
     values, axes = np.linalg.eigh([[row.xx, row.xy], [row.xy, row.yy]])
     height, width = 4 * np.sqrt(np.maximum(values, 0))
     angle = float(np.degrees(np.arctan2(axes[1, 1], axes[0, 1])))
@@ -232,7 +232,7 @@ def _ellipse(row: Any, colour: str) -> Ellipse:
 
 
 def answer(tables: StudyTables) -> str:
-    """The verdict on every variant, its pairs relative to negatives and the effective rank."""
+    """State each variant's verdict, change of pairs relative to negatives and effective rank."""
     grid = verdicts(tables)
     told = (
         f"{name} {said} (pairs {pairs} relative to negatives, effective rank {rank})"

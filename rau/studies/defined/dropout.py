@@ -1,4 +1,4 @@
-"""Is ISU a regulariser that dropout replaces: dropout by σ, per amount of data."""
+"""Comparison of ISU and dropout as regularisers: dropout by σ, per amount of data."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -37,7 +37,7 @@ DROPOUTS: Mapping[Preset, tuple[float, ...]] = {
     "quick": (0.3, 0.5, 0.7, 0.85),
     "full": (0.1, 0.3, 0.5, 0.7, 0.85),
 }
-# Norms of sigma at the start; 0 is the deterministic head.
+# Initial norms of sigma; 0 is the deterministic head.
 SIGMAS: Mapping[Preset, tuple[float, ...]] = {
     "smoke": (0.0, 0.6),
     "quick": (0.0, 0.6, 1.2),
@@ -62,8 +62,11 @@ NOTE = (
 
 
 def variants(params: Params, sizes: Plan, tuned: Tuned) -> list[Variant]:
-    """ISU alone at every σ and dropout, paired with the deterministic head at the same dropout,
-    and the weighted sum, which every head starts as."""
+    """Return RAU with only ISU at every σ and dropout, and the weighted sum.
+
+    The partner of the former is the deterministic head with the same dropout. Every head starts as
+    the weighted sum.
+    """
     rows = []
     for fraction, noise in REGIMES[sizes.preset]:
         place, changes = regime(params, fraction, noise)
@@ -95,8 +98,10 @@ def _label(fraction: float, noise: float, dropout: float, sigma: float) -> str:
 def own(
     found: Sequence[Variant], results: Mapping[str, Sequence[Result]]
 ) -> dict[str, pd.DataFrame]:
-    """Per regime and σ: the dropout that the holdout chose, and what a wrong one costs; and the
-    weighted sum."""
+    """Return the dropout chosen on the holdout, per regime and σ, and the weighted sum.
+
+    The former includes the loss from a wrong dropout.
+    """
     rows, sums = [], []
     for key in dict.fromkeys((v.x["fraction"], v.x["noise"]) for v in found):
         every = [v for v in found if (v.x["fraction"], v.x["noise"]) == key]
@@ -139,7 +144,7 @@ def _holdout(results: Sequence[Result]) -> float:
 
 
 def _values(results: Sequence[Result]) -> dict[str, Floats]:
-    """The headline metric of every row, (S, R, 1), by category."""
+    """Return the headline metric of every row, (S, R, 1), by category."""
     return one_metric(results, headline(results[0].names))
 
 
@@ -149,7 +154,7 @@ def _mean(results: Sequence[Result]) -> float:
 
 
 def _difference(terms: Sequence[tuple[int, Sequence[Result]]]) -> tuple[float, float, float]:
-    """A signed sum of means, paired by seed and query, with its interval."""
+    """Return a signed sum of means, paired by seed and query, and its interval."""
     signed = [(sign, _values(results)) for sign, results in terms]
     total = {c: sum(sign * values[c] for sign, values in signed) for c in signed[0][1]}
     clusters = next(iter(terms[0][1][0].clusters.values()))
@@ -159,7 +164,7 @@ def _difference(terms: Sequence[tuple[int, Sequence[Result]]]) -> tuple[float, f
 
 
 def grids(tables: StudyTables) -> dict[str, Grid]:
-    """Tuned against tuned, and what nobody's tuning costs."""
+    """Return the table of heads with tuned dropout, with the loss from a wrong dropout."""
     rows = []
     for one in tables.own["tuned"].to_dict("records"):
         cells = [f"{one['dropout']:g}", f"{one['holdout']:.2f}", f"{one['mean']:.2f}"]
@@ -176,7 +181,7 @@ def grids(tables: StudyTables) -> dict[str, Grid]:
 
 
 def figure(tables: StudyTables) -> Figure:
-    """The headline metric and mAP against dropout, a line per σ, a column per regime."""
+    """Plot the headline metric and mAP against dropout, a line per σ, a column per regime."""
     summary = tables.summary
     rows = summary[summary.protocol == summary.protocol.iloc[0]]
     places = pd.DataFrame([{"variant": v.label, **v.x} for v in tables.document.variants])
@@ -207,8 +212,10 @@ def _place(row: Mapping[Any, Any]) -> str:
 
 
 def answer(tables: StudyTables) -> str:
-    """Per regime the gain of ISU at the σ and the dropout that the holdout chose, and what a wrong
-    dropout costs."""
+    """State ISU's gain per regime at the σ and dropout chosen on the holdout.
+
+    Also states the loss from a wrong dropout.
+    """
     heads: dict[str, list[Mapping[Any, Any]]] = {}
     for row in tables.own["tuned"].to_dict("records"):
         heads.setdefault(_place(row), []).append(row)
@@ -220,7 +227,7 @@ def answer(tables: StudyTables) -> str:
 
 
 def _told(heads: Sequence[Mapping[Any, Any]], untrained: Mapping[Any, Any]) -> str:
-    """What the heads of a regime say, beside the weighted sum of it."""
+    """Summarise the heads of a regime, compared with its weighted sum."""
     if all(row["mean"] == untrained["mean"] for row in heads):
         return "every head kept the weighted sum that it starts as"
     isu = max((row for row in heads if row["sigma"] > 0), key=lambda row: float(row["holdout"]))

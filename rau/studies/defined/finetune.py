@@ -1,4 +1,4 @@
-"""Encoders trained along: which composer, in every regime of data."""
+"""Comparison of composers trained together with the encoder, in every data regime."""
 
 from dataclasses import replace
 
@@ -21,8 +21,8 @@ OTHERS = tuple(
     for name, method in METHODS.items()
     if method.blocks and not method.regularised and name != DETERMINISTIC
 )
-# Pairs of `train.fraction` and `train.noise`. Of a tenth of the queries with 40 % of them wrong
-# nothing is learned: the composer keeps its start, at every rate that was tried.
+# Pairs of `train.fraction` and `train.noise`. A tenth of the queries with 40 % of them wrong is
+# omitted: nothing is learned from it (the composer keeps its start) at every rate that was tried.
 REGIMES = ((1.0, 0.0), (0.3, 0.0), (0.1, 0.0), (1.0, 0.2), (1.0, 0.4), (0.3, 0.4))
 SMOKE_REGIMES = ((1.0, 0.0), (0.25, 0.4))
 # Parts (ISU, CSU, DR) that `quick` compares if queries are few or wrong.
@@ -30,11 +30,12 @@ QUICK_PARTS = ((False, False, False), (True, False, False), (True, True, True))
 
 
 def variants(params: Params, sizes: Plan, tuned: Tuned) -> list[Variant]:
-    """Composers trained along with the towers, in every regime of data.
+    """Return composers trained together with the towers, in every data regime.
 
-    Less data gets more epochs, by the square root of what is missing, so that it is not only less
-    training, and the towers a rate that is lower by the same: at that of all queries, a tenth of
-    them left the built-in encoder worse than it began. All composers of a regime have the same.
+    The number of epochs is divided by the square root of the fraction of data, so that less data
+    does not only mean less training. The learning rate of the towers is multiplied by it: at the
+    rate for all queries, training with a tenth of them made the built-in encoder worse. All
+    composers of a regime have the same epochs and rate.
     """
     deterministic = METHODS[DETERMINISTIC].label
     combined = [(True, False, False), (True, True, False), (True, False, True), (True, True, True)]
@@ -60,7 +61,7 @@ def variants(params: Params, sizes: Plan, tuned: Tuned) -> list[Variant]:
 
 
 def figure(tables: StudyTables) -> Figure:
-    """Differences to the deterministic composer, one panel per regime of data and metric."""
+    """Plot differences to the deterministic composer, one panel per data regime and metric."""
     summary, document = tables.summary, tables.document
     protocol = summary.protocol.iloc[0]
     places = {v.label: (v.x["fraction"], v.x["noise"]) for v in document.variants}
@@ -83,7 +84,7 @@ def figure(tables: StudyTables) -> Figure:
 
 
 def answer(tables: StudyTables) -> str:
-    """RAU's whole beside the deterministic composer in every regime, and the best composer."""
+    """Compare full RAU with the deterministic composer by regime, and name the best composer."""
     label, _ = parts(Params(), True, True, True)
     told = []
     for v in tables.document.variants:

@@ -1,4 +1,4 @@
-"""Methods side by side, each tuned with the same budget, and beside the single modalities."""
+"""Methods tuned with the same budget, compared with each other and with single modalities."""
 
 from collections.abc import Mapping, Sequence
 
@@ -28,7 +28,7 @@ FORMS: Columns = {
 
 
 def variants(params: Params, sizes: Plan, tuned: Tuned) -> list[Variant]:
-    """Every method with the changes that its tuning chose."""
+    """Return every method with the changes chosen by its tuning."""
     return [
         variant(method.label, params, {"head.name": name, **tuned.get(name, {})})
         for name, method in METHODS.items()
@@ -38,7 +38,7 @@ def variants(params: Params, sizes: Plan, tuned: Tuned) -> list[Variant]:
 def own(
     found: Sequence[Variant], results: Mapping[str, Sequence[Result]]
 ) -> dict[str, pd.DataFrame]:
-    """What the single modalities do alone, and every method beside them, over all seeds."""
+    """Compare every method with the single modalities, over all seeds."""
     first = results[SINGLE[0]][0]
     metric = headline(first.names)
     places = {name: first.names.index(name) for name in (HIT, metric)}
@@ -67,7 +67,7 @@ def own(
 
 
 def grids(tables: StudyTables) -> dict[str, Grid]:
-    """Composition by protocol, and what the methods cost."""
+    """Return tables of composition by protocol, and of the costs of the methods."""
     made = {}
     for protocol, rows in tables.own["composition"].groupby("protocol", sort=False):
         one = rows.iloc[0]
@@ -84,7 +84,7 @@ def grids(tables: StudyTables) -> dict[str, Grid]:
 
 
 def answer(tables: StudyTables) -> str:
-    """RAU beside the deterministic head, and the best method."""
+    """Compare RAU with the deterministic head, and name the best method."""
     told = answers.difference(tables, METHODS["rau"].label)
     return f"{told}. Highest mean: {answers.best(tables)}"
 

@@ -1,4 +1,4 @@
-"""Is the 2-Wasserstein distance the right one for DR: divergences by weight, tuned equally."""
+"""Comparison of the 2-Wasserstein distance for DR with other divergences, tuned equally."""
 
 from collections.abc import Mapping, Sequence
 from typing import get_args
@@ -40,7 +40,7 @@ CHOSEN = (
 
 
 def variants(params: Params, sizes: Plan, tuned: Tuned) -> list[Variant]:
-    """RAU without DR, then with every divergence at every weight."""
+    """Return RAU without DR, then with every divergence at every weight."""
     rows = [variant(NONE, params, {"head.name": "rau", "ua.dr_weight": 0.0})]
     for name in NAMES:
         for weight in WEIGHTS[sizes.preset]:
@@ -52,7 +52,7 @@ def variants(params: Params, sizes: Plan, tuned: Tuned) -> list[Variant]:
 def own(
     found: Sequence[Variant], results: Mapping[str, Sequence[Result]]
 ) -> dict[str, pd.DataFrame]:
-    """The tables of the study of distributions, and the holdout's metric by divergence."""
+    """Return the tables of the study `distributions`, and holdout metrics by divergence."""
     rows = []
     for one in found[1:]:
         by_seed = results[one.label]
@@ -67,7 +67,7 @@ def own(
 
 
 def chosen(tables: StudyTables) -> Grid:
-    """The weight that the holdout chose for every divergence, and what val says of it."""
+    """Return the weight of each divergence chosen on the holdout, and its metrics on val."""
     table = tables.own["holdout"]
     best = table[table.variant.isin(winners(tables))]
     protocol = tables.summary.protocol.iloc[0]
@@ -88,7 +88,7 @@ def chosen(tables: StudyTables) -> Grid:
 
 
 def stability(tables: StudyTables) -> Grid:
-    """Gradient norms and failed runs of every variant."""
+    """Return a table of gradient norms and failed runs of every variant."""
     runs = tables.runs
     failed = runs.failure.notna() if "failure" in runs else pd.Series(False, index=runs.index)
     own_rows = runs.assign(failed=failed).groupby("variant", sort=False)
@@ -102,7 +102,7 @@ def stability(tables: StudyTables) -> Grid:
 
 
 def grids(tables: StudyTables) -> dict[str, Grid]:
-    """What the holdout chose, stability, and the distributions."""
+    """Return tables of the choices on the holdout, of stability, and of the distributions."""
     return {
         "Tuned equally": chosen(tables),
         "Stability": stability(tables),
@@ -111,7 +111,7 @@ def grids(tables: StudyTables) -> dict[str, Grid]:
 
 
 def figure(tables: StudyTables) -> Figure:
-    """Differences to no DR, the separation of distributions and gradient norms, by weight."""
+    """Plot differences to no DR, separation of distributions and gradient norms by weight."""
     summary, numbers = tables.summary, tables.own["numbers"]
     protocol = summary.protocol.iloc[0]
     drawn = Figure(figsize=(17, 4), layout="constrained")
@@ -143,13 +143,13 @@ def figure(tables: StudyTables) -> Figure:
 
 
 def winners(tables: StudyTables) -> list[str]:
-    """Of every divergence the variant that the holdout chose."""
+    """Return the variant of every divergence that was chosen on the holdout."""
     table = tables.own["holdout"]
     return list(table.loc[table.groupby("dr", sort=False).holdout.idxmax()].variant)
 
 
 def answer(tables: StudyTables) -> str:
-    """Which divergence, at the weight that the holdout chose, differs from no DR."""
+    """State which divergences differ from no DR, at the weight chosen on the holdout."""
     by_variant, chosen_ones = answers.rows(tables), winners(tables)
     most = max(chosen_ones, key=lambda variant: by_variant[variant]["difference"])
     told = f"{answers.differing(tables, chosen_ones)} from no DR"

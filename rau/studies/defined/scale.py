@@ -1,4 +1,4 @@
-"""How methods scale: with train queries, galleries, captions and true answers."""
+"""Scaling of methods with train queries, galleries, captions and correct answers."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -48,7 +48,7 @@ Clusters = Mapping[str, NDArray[np.int64]]
 
 
 def variants(params: Params, sizes: Plan, tuned: Tuned) -> list[Variant]:
-    """The deterministic head and RAU on every share of the train queries."""
+    """Return the deterministic head and RAU on every fraction of the train queries."""
     rows = []
     for fraction in FRACTIONS[sizes.preset]:
         place, changes = regime(params, fraction, 0.0)
@@ -64,7 +64,7 @@ def variants(params: Params, sizes: Plan, tuned: Tuned) -> list[Variant]:
 def own(
     found: Sequence[Variant], results: Mapping[str, Sequence[Result]]
 ) -> dict[str, pd.DataFrame]:
-    """Curves over train queries and galleries, their fits, and kinds of queries."""
+    """Return curves over train queries and galleries, their fits, and kinds of queries."""
     first = results[found[0].label][0]
     clusters = next(iter(first.clusters.values()))
     curves, fits = [], []
@@ -74,7 +74,7 @@ def own(
         by_queries[name] = [(float(v.x["fraction"] or 0), results[v.label]) for v in some]
     factors = first.extra["growing/factors"]
     whole = {name: own_results[0][1] for name, own_results in by_queries.items()}
-    # CIRR's headline is none of a grown gallery's: its subsets do not grow.
+    # CIRR's headline metric is not measured in grown galleries: its subsets do not grow.
     known = dict.fromkeys((headline(first.names), *METRICS))
     for metric in (name for name in known if name in first.names):
         series = {
@@ -113,13 +113,13 @@ def own(
 
 
 def _stack(by_x: Sequence[Sequence[Result]], metric: str) -> dict[str, Floats]:
-    """One metric of results at several places, (S, R, places), by category."""
+    """Stack one metric of the results at several points, (S, R, points), by category."""
     sides = [one_metric(results, metric) for results in by_x]
     return {c: np.concatenate([side[c] for side in sides], axis=-1) for c in sides[0]}
 
 
 def _grown(results: Sequence[Result], metric: str) -> dict[str, Floats]:
-    """One metric of the grown galleries, (S, R, factors), by category."""
+    """Stack one metric of the grown galleries, (S, R, factors), by category."""
     place, start = METRICS.index(metric), "growing/values/"
     categories = [n.removeprefix(start) for n in results[0].extra if n.startswith(start)]
     return {
@@ -129,13 +129,13 @@ def _grown(results: Sequence[Result], metric: str) -> dict[str, Floats]:
 
 
 def _drawn(values: Mapping[str, Floats], clusters: Clusters) -> tuple[Floats, Floats]:
-    """Means over seeds, queries and categories, (places,), and resampled ones."""
+    """Return means over seeds, queries and categories, (points,), and resampled means."""
     options = clusters, RESAMPLES, bootstrap.SEED
     return bootstrap.means(values, clusters), bootstrap.draws(values, *options)[bootstrap.MEAN]
 
 
 def _slope(x: Floats, means: Floats, drawn: Floats) -> tuple[float, float, float]:
-    """Points per doubling of x with their interval."""
+    """Return the gain in points per doubling of x, and its interval."""
     steps = np.log2(x) - np.log2(x).mean()
     weights = steps / (steps**2).sum()
     low, high = np.quantile(drawn @ weights, [0.025, 0.975])
@@ -143,7 +143,7 @@ def _slope(x: Floats, means: Floats, drawn: Floats) -> tuple[float, float, float
 
 
 def grids(tables: StudyTables) -> dict[str, Grid]:
-    """Fits, and kinds of queries."""
+    """Return tables of the fits and of kinds of queries."""
     rows = []
     for one in tables.own["fits"].to_dict("records"):
         slopes = [interval_of(one, name) for name in ("slope", "steeper")]
@@ -162,7 +162,7 @@ def grids(tables: StudyTables) -> dict[str, Grid]:
 
 
 def figure(tables: StudyTables) -> Figure:
-    """Curves over train queries and galleries with their intervals."""
+    """Plot curves over train queries and galleries with their intervals."""
     table = tables.own["curves"]
     metrics = list(dict.fromkeys(table.metric))
     drawn = Figure(figsize=(10, 3.4 * len(metrics)), layout="constrained")
@@ -179,7 +179,7 @@ def figure(tables: StudyTables) -> Figure:
 
 
 def answer(tables: StudyTables) -> str:
-    """Points per doubling with the deterministic head, and how much steeper RAU is."""
+    """State the deterministic head's points per doubling, and how much steeper RAU is."""
     fits, main = tables.own["fits"], answers.metrics(tables)[0]
     told = []
     for over, every in fits.groupby("over", sort=False):

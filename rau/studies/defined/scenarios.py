@@ -1,4 +1,4 @@
-"""Where θ and n help or hurt: by amount of data, wrong targets and ambiguity."""
+"""Benefit or harm of θ and n, by amount of data, wrong targets and ambiguity."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -43,10 +43,11 @@ NOTE = (
 
 
 def variants(params: Params, sizes: Plan, tuned: Tuned) -> list[Variant]:
-    """In every regime the deterministic head, the weighted sum that every head starts as, CSU at
-    every threshold, ISU at every n.
+    """Return the variants of every regime.
 
-    A threshold is varied with CSU alone, n with ISU alone: each is the part that reads it.
+    These are the deterministic head, the weighted sum that every head starts as, CSU at every
+    threshold, and ISU at every n. A threshold is varied with only CSU on and n with only ISU on,
+    the part that uses the parameter.
     """
     rows = []
     for fraction, noise in REGIMES[sizes.preset]:
@@ -71,14 +72,14 @@ def variants(params: Params, sizes: Plan, tuned: Tuned) -> list[Variant]:
 def own(
     found: Sequence[Variant], results: Mapping[str, Sequence[Result]]
 ) -> dict[str, pd.DataFrame]:
-    """Differences by the number of true answers and by what captions say."""
+    """Return differences by the number of correct answers and by the content of captions."""
     metric = headline(results[found[0].label][0].names)
     table = breakdown.table(found, results, found[0].label, metric)
     return {"ambiguity": table.dropna(subset="difference")}
 
 
 def cells(tables: StudyTables) -> pd.DataFrame:
-    """The map: a row per setting and regime, its difference and whether it helps or hurts."""
+    """Return the map: a row per setting and regime, and whether the setting helps or hurts."""
     metric = headline(set(tables.summary.metric))
     rows = pick(tables.summary, tables.summary.protocol.iloc[0], metric)
     found = []
@@ -103,7 +104,7 @@ def cells(tables: StudyTables) -> pd.DataFrame:
 
 
 def rule(table: pd.DataFrame) -> Grid:
-    """Per regime what may be used and what must not; the rule is what the intervals leave."""
+    """Return the settings that significantly help or hurt, and the best one, in each regime."""
     rows = []
     for fraction, noise in dict.fromkeys(zip(table.fraction, table.noise, strict=True)):
         there = table[(table.fraction == fraction) & (table.noise == noise)]
@@ -122,7 +123,7 @@ def rule(table: pd.DataFrame) -> Grid:
 
 
 def grids(tables: StudyTables) -> dict[str, Grid]:
-    """The rule, and the differences by ambiguity."""
+    """Return the table of the rule and that of the differences by ambiguity."""
     ambiguity = tables.own["ambiguity"]
     groups = list(dict.fromkeys(ambiguity.group))
     rows = []
@@ -137,7 +138,7 @@ def grids(tables: StudyTables) -> dict[str, Grid]:
 
 
 def figure(tables: StudyTables) -> Figure:
-    """The map: settings by regimes, coloured by the difference, * where it is clear of 0."""
+    """Draw the map: settings by regimes, coloured by the difference, * if it is significant."""
     table = cells(tables)
     table["regime"] = [
         f"{f:.0%}\n{n:.0%} wrong" for f, n in zip(table.fraction, table.noise, strict=True)
@@ -160,7 +161,7 @@ def figure(tables: StudyTables) -> Figure:
 
 
 def answer(tables: StudyTables) -> str:
-    """What helps and what hurts in every regime, beside the weighted sum there."""
+    """State what helps and hurts in every regime, and the difference of its weighted sum."""
     table, metric = cells(tables), headline(set(tables.summary.metric))
     rows = pick(tables.summary, tables.summary.protocol.iloc[0], metric).to_dict("index")
     places = dict.fromkeys(zip(table.fraction, table.noise, strict=True))

@@ -35,7 +35,7 @@ CSU: Columns = {
 
 
 def variants(params: Params, sizes: Plan, tuned: Tuned) -> list[Variant]:
-    """Absolute thresholds, then quantiles, then the deterministic head as the baseline."""
+    """Return absolute thresholds, then quantiles, then the deterministic head as the baseline."""
     weight = params.ua.csu_weight or UaParams().csu_weight
     common = {"head.name": "rau", "ua.csu_weight": weight, "ua.theta_quantile": None}
     thresholds = [("θ =", "theta", value) for value in THETAS[sizes.preset]]
@@ -48,7 +48,7 @@ def variants(params: Params, sizes: Plan, tuned: Tuned) -> list[Variant]:
 
 
 def _sweep(left: Axes, right: Axes, tables: StudyTables, axis_name: str) -> None:
-    """Metrics against a threshold at the left, the positives that CSU added at the right."""
+    """Plot metrics against a threshold on the left, and positives added by CSU on the right."""
     labels, x = axis_places(tables, axis_name)
     summary = tables.summary
     protocol = summary.protocol.iloc[0]
@@ -76,7 +76,7 @@ def _sweep(left: Axes, right: Axes, tables: StudyTables, axis_name: str) -> None
 
 
 def figure(tables: StudyTables) -> Figure:
-    """Recalls and extra positives against θ and against its quantile, and the cosines."""
+    """Plot metrics and extra positives against θ and its quantile, and the cosines."""
     drawn = Figure(figsize=(13, 7.5), layout="constrained")
     grid = drawn.add_gridspec(2, 3)
     for row, name in enumerate(("theta", "theta_quantile")):
@@ -88,7 +88,7 @@ def figure(tables: StudyTables) -> Figure:
 
 
 def answer(tables: StudyTables) -> str:
-    """Thresholds that differ from the deterministic head, and how much of what CSU adds is true."""
+    """State which thresholds differ from the deterministic head, and CSU's best precision."""
     told = f"{answers.differing(tables)} from the deterministic head"
     means = tables.runs.groupby("variant", sort=False)[["csu_added_per_row", "csu_precision"]]
     precise = means.mean().query("csu_added_per_row >= 1").csu_precision.dropna()
