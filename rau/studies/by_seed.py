@@ -1,4 +1,4 @@
-"""Numbers of which every run has one: means over seeds and paired differences."""
+"""Means over seeds and paired differences of numbers measured once per run."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,18 +19,18 @@ COLUMNS += ["difference", "difference_low", "difference_high", "p", "p_holm"]
 def paired(
     values: Mapping[str, Floats], names: Sequence[str], partners: Mapping[str, str]
 ) -> pd.DataFrame:
-    """A row per variant and number, with 95 % intervals and paired tests by Student's t.
+    """Compute 95 % intervals and paired t tests, one row per variant and number.
 
-    A bootstrap of a few seeds alone has too few distinct resamples for an interval or a p-value.
+    A bootstrap over a few seeds has too few distinct resamples for an interval or a p-value.
 
     Args:
-        values: by variant, (seeds, numbers), seed s of one paired with seed s of the others.
-        names: of the numbers.
-        partners: which variant each is compared with; one that is its own has no difference.
+        values: (seeds, numbers) by variant; the same seed of two variants is paired.
+        names: names of the numbers.
+        partners: the variant that each is compared with; if that is itself, it has no difference.
 
     Returns:
-        `COLUMNS`; `p_holm` is adjusted by Holm's method for the variants of a number. One seed has
-        neither intervals nor p-values.
+        `COLUMNS`; `p_holm` is adjusted by Holm's method for the variants of a number. With one
+        seed there are no intervals or p-values.
     """
     rows = []
     for label, own in values.items():
@@ -48,8 +48,10 @@ def paired(
 
 
 def _student(values: Floats) -> tuple[Floats, Floats, Floats, Floats]:
-    """Means of values (seeds, numbers), both ends of their 95 % intervals, and p-values for a mean
-    of 0, (numbers,) each; p is NaN where all values are 0."""
+    """Return means of (seeds, numbers), ends of 95 % intervals and p-values for a mean of 0.
+
+    Each has shape (numbers,). p is NaN if all values are 0.
+    """
     from scipy.special import stdtr, stdtrit
 
     mean, freedom = values.mean(0), len(values) - 1
@@ -64,10 +66,10 @@ def _student(values: Floats) -> tuple[Floats, Floats, Floats, Floats]:
 
 
 def grid(table: pd.DataFrame, forms: Mapping[str, tuple[str, str]], note: str) -> Grid:
-    """The numbers of `paired` as a table of means, with differences and their intervals below.
+    """Format the result of `paired` as a table of means, differences and intervals.
 
     Args:
-        forms: heading and format of each number that is shown.
+        forms: heading and format of each shown number.
     """
     rows = []
     for label, own in table.groupby("variant", sort=False):
@@ -78,7 +80,7 @@ def grid(table: pd.DataFrame, forms: Mapping[str, tuple[str, str]], note: str) -
 
 
 def _cell(row: Mapping[Any, Any], form: str) -> str:
-    """A mean, and its difference to the partner where it has one."""
+    """Format a mean and, if there is one, its difference to the partner."""
     if pd.isna(row["mean"]):
         return "–"
     mean = form.format(row["mean"])

@@ -1,4 +1,4 @@
-"""What all studies share: the sizes of the presets, variants of the parameters, tuning trials."""
+"""Code shared by all studies: sizes of the presets, variants of the parameters, tuning trials."""
 
 import random
 from collections.abc import Collection, Iterable, Mapping
@@ -13,7 +13,7 @@ from rau.models.config import canonical
 from rau.params import Params, StudyParams, TrainParams, UaParams
 
 Preset = Literal["smoke", "quick", "full"]
-# Changes that the tuning chose, by method.
+# Changes chosen by the tuning, by method.
 Tuned = Mapping[str, Mapping[str, Any]]
 # Bins of the histograms of cosines.
 EDGES: NDArray[np.float64] = np.linspace(-1, 1, 101)
@@ -31,23 +31,23 @@ SHOWN = (
 
 
 def headline(names: Collection[str]) -> str:
-    """Of the metrics that there are, the one that studies compare by."""
+    """Return which of the available metrics studies compare by."""
     return "mean_of_r5_rs1" if "mean_of_r5_rs1" in names else "mean_of_r10_r50"
 
 
 def compared(names: Collection[str]) -> list[str]:
-    """The headline metric and mAP, where it is known."""
+    """Return the headline metric and, if available, mAP."""
     return [headline(names), *(["map"] if "map" in names else [])]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Sizes that all studies share; those of one study are in its module, by preset.
+    """Sizes shared by all studies; those of a single study are in its module, by preset.
 
     Attributes:
         seeds: number of seeds of every configuration in studies of heads.
         epochs: epochs of every run; None for `train.epochs` and `finetune.epochs`.
-        trials: configurations that the tuning of a method tries; the first is unchanged.
+        trials: number of configurations tried per method by the tuning; the first is unchanged.
         encoder_seeds: number of seeds in studies of encoders.
     """
 
@@ -66,7 +66,7 @@ PRESETS: Mapping[Preset, Plan] = {
 
 
 def plan(study: StudyParams) -> Plan:
-    """The preset's sizes, replaced by those that the parameters set."""
+    """Return the sizes of the preset, overridden by those set in the parameters."""
     own = {name: getattr(study, name) for name in ("seeds", "epochs", "trials")}
     own["encoder_seeds"] = study.seeds
     return replace(PRESETS[study.preset], **{name: value for name, value in own.items() if value})
@@ -77,10 +77,10 @@ class Variant:
     """One configuration of a study, run with every seed.
 
     Attributes:
-        label: as tables print it.
-        params: canonical, with seed 0.
-        x: its position on the study's axes, by name.
-        partner: label of the variant that it is compared with, where it is not the study's.
+        label: name in tables.
+        params: canonical parameters with seed 0.
+        x: position on the axes of the study, by name.
+        partner: label of the variant that it is compared with; None for the study's reference.
     """
 
     label: str
@@ -89,12 +89,12 @@ class Variant:
     partner: str | None = None
 
     def with_seed(self, seed: int) -> Params:
-        """The parameters of one run."""
+        """Return the parameters of the run with this seed."""
         return changed(self.params, {"train.seed": seed})
 
 
 def changed(params: Params, changes: Mapping[str, Any]) -> Params:
-    """Parameters with the values of dotted names replaced, checked like those of a file."""
+    """Replace the values of dotted names; the result is validated like a parameter file."""
     values = params.model_dump()
     for name, value in changes.items():
         section, key = name.split(".")
@@ -103,12 +103,12 @@ def changed(params: Params, changes: Mapping[str, Any]) -> Params:
 
 
 def variant(label: str, params: Params, changes: Mapping[str, Any], **x: Any) -> Variant:
-    """A variant that changes these values of dotted names, at a position on the study's axes."""
+    """Return a variant with these changes to dotted names; `x` is its position on the axes."""
     return Variant(label, canonical(changed(params, changes)), x)
 
 
 def distinct(found: Iterable[Variant]) -> list[Variant]:
-    """Variants without those that train the same head as an earlier one."""
+    """Drop variants that train the same head as an earlier one."""
     unique: dict[Params, Variant] = {}
     for one in found:
         unique.setdefault(one.params, one)
@@ -116,9 +116,9 @@ def distinct(found: Iterable[Variant]) -> list[Variant]:
 
 
 def base(params: Params, sizes: Plan) -> Params:
-    """The parameters that every study varies: those of the file, with the plan's epochs.
+    """Return the parameters that every study varies: those of the file, with the plan's epochs.
 
-    Those without effect on training or metrics have their defaults, so that they do not
+    Parameters without effect on training or metrics are set to their defaults, so that they do not
     distinguish runs.
     """
     epochs = sizes.epochs or params.train.epochs
@@ -129,7 +129,7 @@ def base(params: Params, sizes: Plan) -> Params:
 
 
 def parts(params: Params, isu: bool, csu: bool, dr: bool) -> tuple[str, dict[str, Any]]:
-    """RAU with these parts alone: its label and what it changes."""
+    """Return the label and the changes of RAU with only these parts."""
     defaults = UaParams()
     on = [name for name, there in (("ISU", isu), ("CSU", csu), ("DR", dr)) if there]
     changes = {
@@ -142,10 +142,10 @@ def parts(params: Params, isu: bool, csu: bool, dr: bool) -> tuple[str, dict[str
 
 
 def regime(params: Params, fraction: float, noise: float) -> tuple[str, dict[str, Any]]:
-    """Less data or wrong targets for heads: what labels say of it, and the changes.
+    """Return the suffix of labels and the changes for less data or wrong targets for heads.
 
-    Less data gets more epochs, by the square root of what is missing, so that it is not only less
-    training.
+    `epochs` and `patience` are divided by the square root of the fraction, so that less data does
+    not only mean less training.
     """
     longer = {
         name: min(round(getattr(params.train, name) * fraction**-0.5), _most(name))
@@ -156,19 +156,19 @@ def regime(params: Params, fraction: float, noise: float) -> tuple[str, dict[str
 
 
 def _most(name: str) -> int:
-    """The largest value of a parameter of `train`."""
+    """Return the upper limit of a parameter of `train`."""
     limits = TrainParams.model_fields[name].metadata
     return next(int(one.le) for one in limits if hasattr(one, "le"))
 
 
 def where(fraction: float, noise: float) -> str:
-    """A regime of data in brackets behind a space, nothing for all queries as they are."""
+    """Describe a data regime as a suffix in brackets; empty for all queries unchanged."""
     less = [f"{fraction:.0%} of the queries"] if fraction < 1 else []
     told = less + ([f"{noise:.0%} wrong"] if noise else [])
     return f" ({', '.join(told)})" if told else ""
 
 
-# Hyperparameters that are tuned for every method, so that budgets are equal.
+# Hyperparameters tuned for every method, so that budgets are equal.
 COMMON: Mapping[str, tuple[Any, ...]] = {
     "train.lr": (1e-4, 3e-4, 6e-4, 1e-3, 2e-3),
     "train.temperature": (0.03, 0.05, 0.07, 0.1, 0.15),
@@ -178,10 +178,10 @@ COMMON: Mapping[str, tuple[Any, ...]] = {
 
 
 def trials(name: str, params: Params, sizes: Plan) -> list[dict[str, Any]]:
-    """The changes that a method may try: none first, then draws from its space.
+    """Return the changes tried for a method: first none, then random draws from its space.
 
-    Draws of the common hyperparameters are the same for every method. The batch size is not among
-    them, so that pairs stay pairs. A method with nothing to train has the first trial alone.
+    Draws of the common hyperparameters are the same for every method. The batch size is not tuned,
+    so that runs stay paired. A method with nothing to train has only the first trial.
     """
     own = METHODS[name].space
     shared_space = params.features.source is None or params.features.shared_space

@@ -1,4 +1,4 @@
-"""A study from its plan to its tables: variants over seeds, each paired with the reference."""
+"""Execution of a study: variants over seeds, each paired with the reference, and the tables."""
 
 import json
 import math
@@ -20,8 +20,8 @@ from rau.studies.runs import Result
 from rau.studies.tables import StudyDocument, StudyTables, VariantRecord
 from rau.training import fit
 
-# What makes tables of results, beside a study's own module. `regularisers` has the tables of
-# `distributions`.
+# Sources that compute tables from results, in addition to a study's own module. `regularisers` uses
+# the tables of `distributions`.
 STATISTICS = (
     "evaluation/bootstrap.py",
     "evaluation/calibration.py",
@@ -41,10 +41,10 @@ STATISTICS = (
 
 
 def announce(names: Sequence[str], params: Params, store: RunStore) -> None:
-    """Print how long the tuning and these studies will take, as far as runs tell it.
+    """Print a forecast of how long the tuning and these studies will take.
 
     Raises:
-        UserError: when a study cannot be made with these parameters.
+        UserError: if a study cannot be made with these parameters.
     """
     sizes = plan.plan(params.study)
     base = plan.base(params, sizes)
@@ -65,13 +65,13 @@ def announce(names: Sequence[str], params: Params, store: RunStore) -> None:
 
 
 def _score(params: Params, result: Result) -> float:
-    """The metric on the holdout that tuning compares; a failed training is worse than any other."""
+    """Return the holdout metric that the tuning compares; -inf for a failed training."""
     value = result.summary.get(f"holdout_{params.train.select}")
     return -math.inf if value is None else value
 
 
 def tune(params: Params, store: RunStore) -> tuple[pd.DataFrame, tuning.Choice]:
-    """Tune every method on the holdout; one row per trial, and what was chosen."""
+    """Tune every method on the holdout; return one row per trial, and the choice."""
     sizes = plan.plan(params.study)
 
     def measure(wanted: Sequence[Params]) -> list[float]:
@@ -94,10 +94,10 @@ def tune(params: Params, store: RunStore) -> tuple[pd.DataFrame, tuning.Choice]:
 
 
 def tuned(path: Path, params: Params, store: RunStore) -> plan.Tuned:
-    """The changes that a tuning chose, by method, from the file that has its `tuning.Choice`.
+    """Read the changes chosen by the tuning, by method, from a file with a `tuning.Choice`.
 
     Raises:
-        UserError: when it is missing, malformed, or of other code, features or parameters.
+        UserError: if it is missing, malformed, or made by other code, features or parameters.
     """
     found = tuning.Choice.read(path)
     if found.runs != _tuning_runs(params, store):
@@ -106,7 +106,7 @@ def tuned(path: Path, params: Params, store: RunStore) -> plan.Tuned:
 
 
 def _tuning_runs(params: Params, store: RunStore) -> str:
-    """Digest of the names of a tuning's runs where all trials are alike."""
+    """Digest of the names of the tuning's runs if all trials had equal scores."""
     sizes, names = plan.plan(params.study), list[str]()
 
     def measure(wanted: Sequence[Params]) -> list[float]:
@@ -118,14 +118,14 @@ def _tuning_runs(params: Params, store: RunStore) -> str:
 
 
 def run_study(name: str, params: Params, changes: plan.Tuned, store: RunStore) -> StudyTables:
-    """Execute the runs of a study that are not stored yet, and summarise all of them.
+    """Execute the runs of a study that are not stored yet, and summarise all runs.
 
     Args:
-        changes: those that the tuning chose, by method; only studies that are `tuned` use them.
+        changes: changes chosen by the tuning, by method; used only by studies that are `tuned`.
 
     Raises:
-        UserError: when the study cannot be made with these parameters; when a run failed, unless
-            the study counts failures, or one of a reference did.
+        UserError: if the study cannot be made with these parameters, or if a run failed; a study
+            that counts failures only raises if a run of a reference failed.
     """
     study, sizes = registry.load(name), plan.plan(params.study)
     store = store.measuring(study.measures)
@@ -164,9 +164,9 @@ def run_study(name: str, params: Params, changes: plan.Tuned, store: RunStore) -
 def is_current(
     document: StudyDocument, params: Params, changes: plan.Tuned, store: RunStore
 ) -> bool:
-    """Whether a study's tables are of the present code, features, tables and parameters.
+    """Whether a study's tables were made by the present code, features, tables and parameters.
 
-    Of the code, that of the runs is in their names.
+    The names of runs include a digest of their code.
     """
     if document.code != code_digest(document.study):
         return False
@@ -179,11 +179,11 @@ def is_current(
 
 
 def _variants(name: str, params: Params, changes: plan.Tuned) -> list[plan.Variant]:
-    """The variants of a study, each of which trains another head or encoder.
+    """Return the variants of a study, each of which trains a different head or encoder.
 
     Raises:
-        UserError: when one has a value that is not allowed, RAU's would be the deterministic head,
-            or no encoder would be trained.
+        UserError: if a value is not allowed, RAU would equal the deterministic head, or no encoder
+            would be trained.
     """
     study, sizes = registry.load(name), plan.plan(params.study)
     if study.encoders and params.finetune.towers == "none":
@@ -205,14 +205,14 @@ def _variants(name: str, params: Params, changes: plan.Tuned) -> list[plan.Varia
 
 
 def code_digest(name: str) -> str:
-    """Digest of the code that makes a study's tables of its runs' results."""
+    """Digest of the code that computes a study's tables from the results of its runs."""
     module = registry.STUDIES[name].partition(":")[0].removeprefix("rau.").replace(".", "/")
     root = Path(__file__).parents[1]
     return digest_sources(root, [*STATISTICS, f"{module}.py"])
 
 
 def source_digest(name: str) -> str:
-    """Digest of all code behind a study's answer: that of its runs and of its tables."""
+    """Digest of all code behind a study's answer: the code of its runs and of its tables."""
     sources = finetuning.SOURCES if registry.load(name).encoders else fit.SOURCES
     own = digest_sources(Path(__file__).parents[1], [*sources, "studies/runs.py"])
     return digest([own, code_digest(name)], 24)
@@ -223,7 +223,7 @@ def _diagnostics(
     results: Mapping[str, Sequence[Result]],
     partners: Mapping[str, str],
 ) -> dict[str, list[list[Diagnostic]]]:
-    """By variant and seed; differences are read where they are to a deterministic head."""
+    """Diagnose by variant and seed; differences count only if to a deterministic head."""
     deterministic = {v.label for v in variants if v.params.head.name == DETERMINISTIC}
     return {
         v.label: [
@@ -236,14 +236,14 @@ def _diagnostics(
 
 
 def _seeded(variants: Sequence[plan.Variant], seeds: int) -> list[Params]:
-    """The runs of variants, all seeds of the first one first."""
+    """Return the runs of all variants, ordered by variant, then by seed."""
     return [variant.with_seed(seed) for variant in variants for seed in range(seeds)]
 
 
 def _results(
     title: str, variants: Sequence[plan.Variant], seeds: int, store: RunStore
 ) -> dict[str, list[Result]]:
-    """Every variant's results in the order of their seeds."""
+    """Return the results of every variant in the order of the seeds."""
     wanted = _seeded(variants, seeds)
     store.forecast(title, wanted)
     results = iter(store.complete(title, wanted))
@@ -256,10 +256,10 @@ def _whole(
     variants: Sequence[plan.Variant],
     results: Mapping[str, Sequence[Result]],
 ) -> list[plan.Variant]:
-    """The variants of which no run failed.
+    """Return the variants without failed runs.
 
     Raises:
-        UserError: when a run failed that the study cannot do without.
+        UserError: if a run failed that the study requires.
     """
     failed = {v.label: [r for r in results[v.label] if r.failure is not None] for v in variants}
     partners = {v.partner or study.reference for v in variants}

@@ -1,4 +1,4 @@
-"""Rows of a study's tables: one per run, and per variant its means and paired differences."""
+"""Rows of a study's tables: runs, and means and paired differences of variants."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple
@@ -16,7 +16,7 @@ from rau.studies.runs import Result
 from rau.studies.tables import SUMMARY_COLUMNS
 
 SEED = 0
-# Enough for a p-value adjusted for sixteen variants to fall below 0.001.
+# Enough for a p-value below 0.001 after adjustment for sixteen variants.
 RESAMPLES = 40_000
 ROUGH = 1000
 Floats = NDArray[np.float64]
@@ -24,13 +24,13 @@ Stacked = dict[str, Floats]
 
 
 def stacked(results: Sequence[Result], protocol: str) -> Stacked:
-    """Values of all seeds, (S, R, M), by category."""
+    """Stack the values of all seeds, (S, R, M), by category."""
     categories = results[0].values[protocol]
     return {c: np.stack([result.values[protocol][c] for result in results]) for c in categories}
 
 
 def one_metric(results: Sequence[Result], metric: str) -> Stacked:
-    """A metric of all seeds under the headline's protocol, (S, R, 1), by category."""
+    """Stack one metric of all seeds under the headline's protocol, (S, R, 1), by category."""
     first = results[0]
     place = first.names.index(metric)
     whole = stacked(results, next(iter(first.values)))
@@ -40,16 +40,16 @@ def one_metric(results: Sequence[Result], metric: str) -> Stacked:
 def lines(
     by_variant: Mapping[str, Sequence[Result]], groups: Mapping[str, Sequence[str]]
 ) -> pd.DataFrame:
-    """Every metric of every variant under every protocol, the mean over categories; a row each.
+    """Return a row per variant, protocol and metric, the mean over categories.
 
-    `difference` and what follows are against the partner, missing for itself; `p_holm` is
-    adjusted by Holm's method for the number of variants with this partner. All variants are
-    resampled alike: the difference of two resampled means is then the resampled mean of their
-    paired difference.
+    `difference` and the columns after it compare with the partner and are missing for the partner
+    itself; `p_holm` is adjusted by Holm's method for the number of variants with this partner. All
+    variants share the same resamples, so the difference of two resampled means is the resampled
+    mean of their paired difference.
 
     Args:
-        by_variant: results in the order of their seeds, which are the same for all.
-        groups: labels by that of the partner that they are paired with, itself among them.
+        by_variant: results in the order of the seeds, which are the same for all variants.
+        groups: labels of the variants paired with each partner, including its own, by its label.
     """
     first = by_variant[next(iter(groups))][0]
     shown = [name for name in SHOWN if name in first.names]
@@ -72,12 +72,12 @@ def lines(
 
 
 def _paired(means: Floats, drawn: Floats, base: int) -> Iterator[tuple[int, int, tuple[Any, ...]]]:
-    """Mean, interval and paired difference of every metric and variant, by their places.
+    """Yield indices of metric and variant, and their mean, interval and paired difference.
 
     Args:
-        means: by variant and metric, (V, M).
-        drawn: the same, resampled, (resamples, V, M).
-        base: place of the variant that the others are paired with.
+        means: means by variant and metric, (V, M).
+        drawn: resampled means, (resamples, V, M).
+        base: index of the variant that the others are paired with.
     """
     low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
     gaps = [
@@ -96,7 +96,7 @@ def _paired(means: Floats, drawn: Floats, base: int) -> Iterator[tuple[int, int,
 def seed_diagnostics(
     variant: Variant, result: Result, reference: Result | None
 ) -> list[Diagnostic]:
-    """The diagnostics of one run; `reference` is the deterministic head's of the same seed."""
+    """Diagnose one run; `reference` is the deterministic head's result with the same seed."""
     against = None
     if reference is not None and reference is not result:
         protocol = next(iter(result.values))
@@ -117,7 +117,7 @@ def seed_diagnostics(
 
 
 def run_row(variant: Variant, seed: int, key: str, result: Result) -> dict[str, Any]:
-    """One run as a row: what varied, its summary, and the means on val by protocol."""
+    """Return the row of a run: what was varied, its summary, and its means on val by protocol."""
     row: dict[str, Any] = {"variant": variant.label, "seed": seed, "run": key, **variant.x}
     row |= {"head": variant.params.head.name, "theta": variant.params.ua.theta}
     row |= {"theta_quantile": variant.params.ua.theta_quantile, "n": variant.params.ua.n}
@@ -135,7 +135,7 @@ def run_row(variant: Variant, seed: int, key: str, result: Result) -> dict[str, 
 
 
 def mean_cosines(by_variant: Mapping[str, Sequence[Result]]) -> dict[str, dict[str, list[float]]]:
-    """Histograms of cosines by variant and kind of pair, the mean over seeds."""
+    """Average histograms of cosines over seeds, by variant and kind of pair."""
     return {
         variant: {
             kind: np.mean([result.cosines[kind] for result in results], axis=0).round(6).tolist()
