@@ -91,7 +91,7 @@ def trained(tables: StudyTables) -> str:
     runs = tables.runs
     found = [f"longest training {runs.epochs.max():.0f} epochs"] if "epochs" in runs else []
     if registry.load(tables.document.study).encoders:
-        found.append("every run trains an encoder, from that of `data/encoder`")
+        found.append("every run trains an encoder, starting from `data/encoder`")
     return "; ".join(filter(None, [*found, holdout.said(tables)]))
 
 

@@ -24,20 +24,20 @@ PROBABLE = ("ECE", "Brier")
 LISTS = ("coverage 90%", "length 90%", "coverage 95%", "length 95%")
 DRAWN = 6
 NOTE = (
-    "Val queries as a search asks: original gallery, the reference removed; mean over seeds, below "
-    "it the difference to the top-1 cosine, with 95 % intervals by bootstrap over queries and "
-    "seeds. At a coverage: share of the surest queries that have the target among the first ten. "
-    "R² is of ten bins, whose resamples lie beside it: it has no interval. "
-    "ECE and Brier after an isotonic map from the holdout; the models give probabilities. Models "
-    "are fitted on the holdouts of all seeds."
+    "Val queries with the original gallery, the reference removed. Means over seeds, in "
+    "parentheses the difference to the top-1 cosine, with 95 % bootstrap intervals over queries "
+    "and seeds. At a coverage: share of the most confident queries with the target among the "
+    "first ten. R² is of ten bins; it has no interval, because resamples add noise to the bins. "
+    "ECE and Brier score are computed after an isotonic map fitted on the holdout, except for the "
+    "models, which predict probabilities. The models are fitted on the holdouts of all seeds."
 )
 PRECISION = (
-    "The label is the average precision of a query, where all true answers are known; the models "
+    "The label is the average precision of a query, if all correct answers are known; the models "
     "are those of hits at 10."
 )
 RIVAL = (
-    "The best of cosine, margins, entropy, masses and text length is chosen on these very queries: "
-    "what is learned has no stronger rival that is free."
+    "The best of cosine, margins, entropy, masses and text length is chosen on these very "
+    "queries: no predictor without learning is a stronger baseline."
 )
 LISTED = (
     "Split conformal prediction in five groups of each predictor, fitted on the holdout; depths "
@@ -164,8 +164,8 @@ def answer(tables: StudyTables) -> str:
 
 
 STUDY = Study(
-    "Calibration: what tells whether an answer is right",
-    "Does σ tell whether an answer is right?",
+    "Calibration: what predicts whether an answer is correct",
+    "Does σ predict whether an answer is correct?",
     answer,
     METHODS[DETERMINISTIC].label,
     variants,

@@ -133,7 +133,7 @@ def answer(tables: StudyTables) -> str:
 
 
 STUDY = Study(
-    "Cost: what every method takes",
+    "Cost of every method",
     "What does uncertainty cost?",
     answer,
     METHODS[DETERMINISTIC].label,

@@ -46,10 +46,11 @@ NOTE = (
     "lie farther than its target; overlap: of both histograms."
 )
 VERDICT = (
-    "Aligned: the distance of pairs, relative to that of negatives, falls by 5 % or more. "
+    "Aligned: the distance of pairs relative to that of negatives falls by 5 % or more. "
     "Oversmoothed: the effective rank of queries or images falls by 10 % or more, or their "
-    "uniformity rises by 0.1 or more. Each only where the 95 % t interval over seeds is clear of "
-    "0, which needs two seeds or more, and oversmoothed before aligned. Changes to the reference."
+    "uniformity rises by 0.1 or more. A change counts only if its 95 % t interval over seeds "
+    "excludes 0, which requires at least two seeds; oversmoothed takes precedence over aligned. "
+    "Changes are relative to the reference."
 )
 KINDS = ("query", "target", "true answer", "negative")
 Results = Mapping[str, Sequence[Result]]
@@ -243,8 +244,8 @@ def answer(tables: StudyTables) -> str:
 
 
 STUDY = Study(
-    "Distributions: does DR align them, and does it smooth too much",
-    "Does DR align distributions, or smooth too much?",
+    "Distributions with and without DR",
+    "Does DR align distributions, or oversmooth them?",
     answer,
     METHODS[DETERMINISTIC].label,
     variants,

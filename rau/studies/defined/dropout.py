@@ -239,8 +239,8 @@ def _told(heads: Sequence[Mapping[Any, Any]], untrained: Mapping[Any, Any]) -> s
 
 
 STUDY = Study(
-    "Dropout by σ: is ISU a regulariser that dropout replaces",
-    "Is ISU a regulariser that dropout replaces?",
+    "Dropout by σ",
+    "Does dropout replace ISU as a regulariser?",
     answer,
     "the same dropout with σ 0",
     variants,

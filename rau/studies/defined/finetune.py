@@ -96,8 +96,8 @@ def answer(tables: StudyTables) -> str:
 
 
 STUDY = Study(
-    "Encoders trained along: which composer",
-    "And where encoders are trained along?",
+    "Composers with jointly trained encoders",
+    "Does it help if encoders are trained jointly?",
     answer,
     METHODS[DETERMINISTIC].label,
     variants,

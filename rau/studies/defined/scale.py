@@ -193,7 +193,7 @@ def answer(tables: StudyTables) -> str:
 
 
 STUDY = Study(
-    "Scale: train queries, galleries, captions, true answers",
+    "Scale: train queries, galleries, captions, correct answers",
     "How does it scale?",
     answer,
     METHODS[DETERMINISTIC].label,

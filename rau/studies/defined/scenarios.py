@@ -179,7 +179,7 @@ def answer(tables: StudyTables) -> str:
 
 
 STUDY = Study(
-    "Scenarios: where θ and n help or hurt",
+    "Scenarios: θ and n by data",
     "Which θ and n for which data?",
     answer,
     METHODS[DETERMINISTIC].label,
