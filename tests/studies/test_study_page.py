@@ -56,7 +56,7 @@ def test_the_page_says_what_a_study_trained() -> None:
     tables.runs.loc[0, "epochs"] = 190
     along = replace(tables, document=tables.document.model_copy(update={"study": "finetune"}))
     assert study_page.trained(along) == (
-        "longest training 190 epochs; every run trains an encoder, from that of `data/encoder`"
+        "longest training 190 epochs; every run trains an encoder, starting from `data/encoder`"
     )
 
 
