@@ -62,7 +62,7 @@ def _listed(
 ) -> "tuple[pa.Table, list[str]]":
     """Write the manifest of a store; returns `COLUMNS` of it, and notes on the data set's copy."""
     from rau.datasets import manifest, verification
-    from rau.datasets.registry import CARDS
+    from rau.datasets.registry import CARDS, has_placeholders
     from rau.files import digest_files
     from rau.schemas import MANIFEST, read_table, write_batches
 
@@ -76,8 +76,9 @@ def _listed(
             notes = verification.unexpected(card, known.queries)
     # With the digest of the annotations, the manifest changes when any of them does.
     about = {"annotations": digest_files(known.files.values()), "dataset": json.dumps(label)}
-    placeholders = card is not None and card.placeholders
-    rows = manifest.rows(root, done.images, done.sources, cpu.cores(), placeholders)
+    rows = manifest.rows(
+        root, done.images, done.sources, cpu.cores(), has_placeholders(dataset.name)
+    )
     write_batches(path, rows, MANIFEST, about)
     return read_table(path, MANIFEST, "download", COLUMNS), notes
 
@@ -85,13 +86,12 @@ def _listed(
 def _verified_again(dataset: "DatasetParams", root: Path, image_ids: list[str]) -> str:
     """Verify some images anew in the manifest; returns the stage's line."""
     from rau.datasets import manifest
-    from rau.datasets.registry import CARDS
+    from rau.datasets.registry import has_placeholders
     from rau.schemas import MANIFEST, read_table, write_table
 
-    card, path = CARDS.get(dataset.name), workspace.manifest(dataset.name)
+    path = workspace.manifest(dataset.name)
     old = read_table(path, MANIFEST, "download")
-    placeholders = card is not None and card.placeholders
-    table = manifest.inspect_again(old, root, image_ids, placeholders)
+    table = manifest.inspect_again(old, root, image_ids, has_placeholders(dataset.name))
     write_table(path, table, MANIFEST, old.schema.metadata)
     return stage.Partial(
         f"{len(image_ids):,} images verified again; now `dvc commit --force watch download`"

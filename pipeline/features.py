@@ -93,6 +93,7 @@ def _encode(
     from rau import devices
     from rau.encoders import encoder
     from rau.features import cache
+    from rau.features.item import text_items
     from rau.features.items import val_pairs
 
     threads = cpu.limit_threads(params.train.threads)
@@ -109,7 +110,7 @@ def _encode(
         engine = _engine(params, loaded, stack)
         parts = cache.Cache(workspace.parts(), loaded, params.features.dtype, engine)
         if shard is not None:
-            parts.fill("texts", cache.text_items(texts), *size, shard)
+            parts.fill("texts", text_items(texts), *size, shard)
             parts.fill("images", images, *size, shard)
             if pairs is not None:
                 parts.fill("pairs", pairs, *size, shard)

@@ -243,3 +243,9 @@ CIRCO = DatasetCard(
 )
 
 CARDS: Mapping[str, DatasetCard] = {card.name: card for card in (FASHIONIQ, CIRR, CIRCO)}
+
+
+def has_placeholders(name: str) -> bool:
+    """Whether sources of a data set may return placeholders of dead products."""
+    card = CARDS.get(name)
+    return card is not None and card.placeholders

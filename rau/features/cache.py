@@ -16,7 +16,7 @@ from rau.digests import Digests, Rows, digests
 from rau.encoders.encoder import Encoder
 from rau.errors import UserError
 from rau.features.extraction import ENCODE
-from rau.features.item import Item
+from rau.features.item import Item, text_items
 from rau.features.items import Chosen, Kind, Pair, blocks
 from rau.features.parts import Dtype, Index, Parts
 from rau.features.table import GROUP_ROWS, PAIR, SHARED, Matrix, write_blocks
@@ -183,8 +183,3 @@ def cached(
     """
     workers = params.workers or torch.get_num_threads()
     return Cache(folder, encoder, params.dtype).features(kind, items, params.batch_size, workers)
-
-
-def text_items(texts: Sequence[str]) -> list[Item]:
-    """Distinct texts as items."""
-    return [Item(text, text, text) for text in texts]

@@ -1,6 +1,7 @@
 """One thing to encode, and the bytes of an image that are those which were verified."""
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +19,11 @@ class Item(NamedTuple):
     name: str
     key: str
     content: Path | str
+
+
+def text_items(texts: Sequence[str]) -> list[Item]:
+    """Distinct texts as items."""
+    return [Item(text, text, text) for text in texts]
 
 
 def verified(item: Item) -> bytes:

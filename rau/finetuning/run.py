@@ -13,7 +13,7 @@ from rau.datasets.captions import all_texts
 from rau.encoders import clip
 from rau.encoders.forward import compute_dtype
 from rau.errors import UserError
-from rau.features.item import Item
+from rau.features.item import Item, text_items
 from rau.features.table import SHARED, Features, Matrix
 from rau.files import digest, digest_sources, new_folder, write_text
 from rau.finetuning import picture_store, record
@@ -307,7 +307,7 @@ def _sides(
         tokens = Texts(*encoder.tokenise(listed))
         texts = Encoded(tokens, tokens, towers.texts, processes, tune.micro_batch)
     else:
-        texts = looked_up("texts", [Item(text, text, text) for text in listed])
+        texts = looked_up("texts", text_items(listed))
     return images, texts
 
 
