@@ -47,9 +47,10 @@ def main() -> str:
     tables = digest_files(workspace.table(name, table) for table in ("queries", "galleries"))
     manifest = read_table(workspace.manifest(name), MANIFEST, "download", (*COLUMNS, "status"))
     items = image_items(manifest, workspace.store(params.dataset))
-    key = run.key(params, label.read_label(workspace.ENCODER).files, tables, items)
-    kept = workspace.parts() / "finetuned" / key
+    encoder = label.read_label(workspace.ENCODER).files
     with Processes(params.train.device, params.finetune.devices) as processes:
+        key = run.key(params, encoder, tables, items, processes.device)
+        kept = workspace.parts() / "finetuned" / key
         cpu.limit_threads(params.train.threads, processes.local)
         known = processes.of_the_first(processes.first and record.is_whole(kept, key))
         line = TAKEN if known else _finetune(params, items, key, kept, processes)
@@ -75,7 +76,7 @@ def _check_head(params: "Params") -> None:
         images = read_table(workspace.manifest(name), MANIFEST, "download", columns)
         there = images["image_id"].filter(pc.equal(images["status"], "ok")).to_pylist()
         queries = read_queries(workspace.table(name, "queries"))
-        share, seed = params.train.holdout, params.train.seed
+        share, seed = params.train.holdout, params.train.split_seed
         triplets.divide(queries, run.vocabulary(there, ()), share, seed)
 
 

@@ -247,9 +247,15 @@ class TrainParams(Section):
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
     threads: Parallel = 0
     holdout: Annotated[float, Field(gt=0, lt=0.5)] = 0.1
+    holdout_seed: Seed | None = None
     fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
     noise: Annotated[float, Field(ge=0, le=1)] = 0.0
     select: Literal["mean_of_r10_r50", "recall_at_1", "recall_at_10", "map"] = "mean_of_r10_r50"
+
+    @property
+    def split_seed(self) -> int:
+        """The seed that the holdout is drawn with."""
+        return self.seed if self.holdout_seed is None else self.holdout_seed
 
 
 class CustomProtocolParams(Section):

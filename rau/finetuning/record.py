@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rau.errors import UserError
 from rau.files import digest_files, new_folder, write_json
-from rau.params import Section
+from rau.params import Section, TrainParams
 
 ENCODER, HISTORY, RECORD = "encoder", "history.csv", "finetuning.json"
 MAX_BYTES = 1 << 16
@@ -16,11 +16,14 @@ class Record(Section):
 
     Attributes:
         towers: that were trained; `none` where there is no other file.
+        holdout, holdout_seed: of the train queries that the towers were not trained on.
         key: of all that they depend on.
         files: digest of their contents.
     """
 
     towers: str
+    holdout: float = 0.0
+    holdout_seed: int = 0
     key: str = ""
     files: str = ""
 
@@ -39,9 +42,20 @@ def _digest(folder: Path) -> str:
     return digest_files(sorted(files))
 
 
-def write(folder: Path, towers: str, key: str) -> None:
-    """Write the record of a folder whose other files are in place."""
-    write_json(folder / RECORD, Record(towers=towers, key=key, files=_digest(folder)).model_dump())
+def write(folder: Path, towers: str, key: str, train: TrainParams) -> None:
+    """Write the record of a folder whose other files are in place.
+
+    Args:
+        train: what the holdout was drawn with.
+    """
+    found = Record(
+        towers=towers,
+        holdout=train.holdout,
+        holdout_seed=train.split_seed,
+        key=key,
+        files=_digest(folder),
+    )
+    write_json(folder / RECORD, found.model_dump())
 
 
 def pass_on(folder: Path) -> None:

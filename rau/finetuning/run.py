@@ -96,7 +96,9 @@ def composer_params(params: Params) -> Params:
     return canonical(params.model_copy(update={"head": head, "train": train}))
 
 
-def key(params: Params, encoder_key: str, tables: str, items: Sequence[Item]) -> str:
+def key(
+    params: Params, encoder_key: str, tables: str, items: Sequence[Item], device: torch.device
+) -> str:
     """What decides a fine-tuned encoder: two runs of the same key write the same.
 
     Args:
@@ -111,8 +113,9 @@ def key(params: Params, encoder_key: str, tables: str, items: Sequence[Item]) ->
         own.finetune.model_dump(exclude=speed),
         own.head.model_dump(),
         own.ua.model_dump(),
-        own.train.model_dump(include={"seed", "holdout", "fraction", "noise"}),
+        own.train.model_dump(include={"seed", "holdout", "holdout_seed", "fraction", "noise"}),
         tower_lr(params),
+        [device.type, str(compute_dtype(own.finetune.precision, device))],
         own.features.model_dump(include={"dtype", "precision"}) if looked_up else None,
         repr(METHODS[own.head.name]),
     ]
@@ -166,7 +169,7 @@ def prepare(
     """
     by_name = {item.name: item for item in items}
     everything = vocabulary(by_name, ())
-    divided = divide(queries, everything, params.train.holdout, params.train.seed)
+    divided = divide(queries, everything, params.train.holdout, params.train.split_seed)
     split = degrade(divided, params.train)
     used = split.train + split.holdout
     images = {end for query in used for end in ends(query)}.union(*split.distractors.values())
@@ -378,4 +381,4 @@ def save(folder: Path, base: Path, result: Finetuned, params: Params, own_key: s
         }
         checkpoint.save(temporary, result.composer, extra)
         write_text(temporary / record.HISTORY, to_csv(result.progress.history))
-        record.write(temporary, tune.towers, own_key)
+        record.write(temporary, tune.towers, own_key, params.train)

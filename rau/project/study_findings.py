@@ -61,13 +61,13 @@ def _of_studies(
     for name in workspace.finished_studies(params.dataset.name):
         own = registry.load(name)
         tables = StudyTables.read(workspace.studies(params.dataset.name) / name)
-        runs = store_of(own.encoders)
+        runs, used = store_of(own.encoders), params if own.encoders else study_runs.of_heads(params)
         try:
-            changes = study_runs.changes(own, params, runs)
+            changes = study_runs.changes(own, used, runs)
         except UserError as error:
             print(f"{name}: left out, {error}")
             continue
-        if not study.is_current(tables.document, params, changes, runs):
+        if not study.is_current(tables.document, used, changes, runs):
             print(f"{name}: left out, made by other code, features or parameters")
             continue
         picture = f"{name}.svg"

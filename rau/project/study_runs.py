@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rau.errors import UserError
 from rau.files import write_json, write_text
+from rau.finetuning.record import Record
 from rau.params import Params
 from rau.project import workspace
 from rau.studies import registry, study
@@ -31,7 +32,7 @@ def execute(names: Sequence[str], params: Params) -> None:
     """
     with connected(params) as workers:
         if not names:
-            study.announce(registry.USUAL, params, store(params, workers))
+            study.announce(registry.USUAL, of_heads(params), store(params, workers))
         for name in names or (registry.TUNE, *registry.USUAL):
             _execute(name, params, workers)
 
@@ -40,13 +41,31 @@ def _execute(name: str, params: Params, workers: Workers) -> None:
     """Execute the tuning, or a study with the chosen parameters."""
     folder = workspace.studies(params.dataset.name)
     if name == registry.TUNE:
-        trials, choice = study.tune(params, store(params, workers))
+        trials, choice = study.tune(of_heads(params), store(params, workers))
         write_text(folder / TRIALS, trials.to_csv(index=False))
         write_json(folder / TUNED, choice.model_dump())
         return
     own = registry.load(name)
     runs = store(params, workers, own.encoders)
+    params = params if own.encoders else of_heads(params)
     study.run_study(name, params, changes(own, params, runs), runs).write(folder / name)
+
+
+def of_heads(params: Params) -> Params:
+    """The parameters for studies of heads: on features of a fine-tuned encoder, every seed has the
+    holdout that the encoder was not trained on.
+
+    With a holdout of its own, a seed would select on queries whose features are fitted to them.
+
+    Raises:
+        UserError: when the record of the fine-tuning is missing or malformed.
+    """
+    name = params.dataset.name
+    if workspace.encoder(name) == workspace.ENCODER:
+        return params
+    found = Record.read(workspace.finetuned(name))
+    own = {"holdout": found.holdout, "holdout_seed": found.holdout_seed}
+    return params.model_copy(update={"train": params.train.model_copy(update=own)})
 
 
 def changes(own: registry.Study, params: Params, runs: RunStore) -> Tuned:

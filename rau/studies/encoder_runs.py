@@ -8,6 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Self
 
+import torch
+
 from rau import devices
 from rau.encoders import clip, label
 from rau.features import cache
@@ -63,9 +65,9 @@ class EncoderSource:
 
     def key(self, params: Params, data: str, device: str) -> str:
         """Name of a run in the store; it changes with the code that the metrics depend on."""
-        own = run.key(params, data, "", ())
+        own = run.key(params, data, "", (), torch.device(device))
         code = digest_file(Path(__file__).with_name("runs.py")), digest_file(Path(__file__))
-        return digest([own, measured_rows(params), code, device], 24)
+        return digest([own, params.train.threads, measured_rows(params), code], 24)
 
     def kind(self, params: Params) -> tuple[str, float]:
         """The towers take nearly all of the time: composers cost the same."""

@@ -1,5 +1,6 @@
 """A measure of studies: what every query's answer shows of whether it is right, and if it is."""
 
+import zlib
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ from rau.training.triplets import holdout_tasks
 
 Floats = NDArray[np.float64]
 Arrays = dict[str, NDArray[Any]]
+# Decide what is measured, beside what decides a head.
+SOURCES = ("evaluation/calibration.py", "evaluation/calibration_check.py")
 # What an answer shows, the larger the surer.
 FREE = (
     "top-1 cosine",
@@ -42,8 +45,9 @@ def evidence(trained: Trained) -> Arrays:
         Under `<split>/`, for Q queries: `free` (Q, len(FREE)); `rank` of the target (Q,), 0 for a
         missing one; `gallery` (Q,), its size; `precision` (Q,), average precision, and `answers`
         (Q,), the number of true ones, both NaN where they are not known; `top` (Q, 5), image rows
-        of the first answers; `category` (Q,), its number, val's by name first; `inputs` (Q, 48),
-        principal components of the text's and the reference's features, the same for every run.
+        of the first answers; `category` (Q,), its number, val's by name first; `query` (Q,), a
+        number of the query that is the same in every run; `inputs` (Q, 48), principal components of
+        the text's and the reference's features, the same for every run.
     """
     features, head = trained.data.features, trained.head
     tasks = {
@@ -99,6 +103,7 @@ def _of_task(
         "answers": unknown if task.relevant is None else (task.relevant[rows] >= 0).sum(1) * 1.0,
         "top": np.where(top[:, :TOP] >= 0, task.gallery[top[:, :TOP]], -1),
         "category": np.full(len(top), number),
+        "query": np.array([zlib.crc32(name.encode()) for name in task.query_ids])[rows],
         "inputs": np.hstack([text[task.text[rows, 0]], image[task.reference[rows]]]),
     }
 

@@ -43,7 +43,8 @@ class Evidential:
         return found[:, 0], found[:, 1]
 
     def loss(self, rows: Tensor, hits: Tensor, weight: float) -> Tensor:
-        """Expected Brier score plus a penalty on evidence for the wrong class (equation 5).
+        """Expected squared error, summed over both classes, plus a penalty on evidence for the
+        wrong class (equation 5).
 
         Args:
             rows: inputs (Q, D).
@@ -53,7 +54,7 @@ class Evidential:
         hit, miss = self._concentrations(rows)
         total = hit + miss
         mean = hit / total
-        score = (hits - mean) ** 2 + mean * (1 - mean) / (total + 1)
+        score = 2 * ((hits - mean) ** 2 + mean * (1 - mean) / (total + 1))
         wrong = torch.where(hits > 0, miss, hit)
         divergence = wrong.log() + 1 / wrong - 1  # Of Beta(1, wrong).
         return (score + weight * divergence).mean()

@@ -12,6 +12,8 @@ from rau.retrieval.tasks import Task, run
 from rau.studies.breakdown import measured_rows
 from rau.studies.runs import Trained
 
+# Decides what is measured, beside what decides a head.
+SOURCES = ("studies/breakdown.py",)
 # The size of a gallery over its own.
 FACTORS = (1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 100.0)
 METRICS = ("mean_of_r10_r50", "map")

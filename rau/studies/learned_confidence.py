@@ -1,8 +1,8 @@
 """Learned confidence: models that predict hits, fitted on the holdouts and applied to val.
 
-Every seed holds out different queries, which its head was not trained on. The holdouts of all
-seeds together are queries ranked by heads that never saw them (cross-fitting). The penalty of a
-model minimises the log loss on a seed's holdout when fitted on those of the other seeds.
+The holdouts of all seeds together are queries ranked by heads that were not trained on them. The
+penalty of a model is chosen by cross-validation over queries: one that several seeds hold out is
+left out for all of them at once.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +22,7 @@ STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 # Weight decay of the evidential network, strongest first.
 DECAYS = (10.0, 1.0, 0.1)
 RIDGE = 20.0
+FOLDS = 5
 MODELS = {"logistic, free": False, "logistic, with features": True}
 # The probability from the evidential network, and its total evidence.
 EVIDENTIAL = ("evidential, probability", "evidential, evidence")
@@ -54,11 +55,12 @@ def predict(
         held, val: arrays of the holdout and of val, one per seed.
         label: hits (Q,) of the holdouts' queries; if all are equal, no model is fitted.
     """
-    count = categories([*held, *val])
+    count, query = categories([*held, *val]), [one["query"] for one in held]
     found = {}
     for name, features in MODELS.items():
         rows = [inputs(one, features, count) for one in held]
-        model = _logistic(rows, label, _best(_logistic, STRENGTHS, rows, label))
+        strength = _best(_logistic, STRENGTHS, rows, label, query)
+        model = _logistic(np.concatenate(rows), np.concatenate(label), strength)
         if model is not None:
             found[name] = [model(inputs(one, features, count)) for one in val]
     return found
@@ -69,8 +71,9 @@ def evidence(
 ) -> dict[str, list[Floats]]:
     """The two values of `EVIDENTIAL` for val's queries, by seed; arguments as in `predict`."""
     count = categories([*held, *val])
-    rows = [inputs(one, True, count) for one in held]
-    model = _evidential(rows, label, _best(_hits, DECAYS, rows, label))
+    rows, query = [inputs(one, True, count) for one in held], [one["query"] for one in held]
+    decay = _best(_hits, DECAYS, rows, label, query)
+    model = _evidential(np.concatenate(rows), np.concatenate(label), decay)
     if model is None:
         return {}
     told = [model(inputs(one, True, count)) for one in val]
@@ -78,58 +81,60 @@ def evidence(
 
 
 def _best(
-    fit: Callable[[Sequence[Floats], Sequence[Floats], float], Model | None],
+    fit: Callable[[Floats, Floats, float], Model | None],
     options: Sequence[float],
     rows: Sequence[Floats],
     label: Sequence[Floats],
+    query: Sequence[NDArray[Any]],
 ) -> float:
-    """The option with the lowest log loss on the left-out holdouts."""
+    """The option with the lowest log loss on left-out queries.
+
+    Args:
+        query: number of each row's query, (Q,) per seed.
+    """
+    inputs, hits = np.concatenate(rows), np.concatenate(label)
+    fold = np.concatenate(query) % FOLDS
 
     def loss(option: float) -> float:
         losses = []
-        for out in range(len(rows)):
-            kept = [place for place in range(len(rows)) if place != out]
-            model = fit([rows[p] for p in kept], [label[p] for p in kept], option)
-            if model is not None:
-                told = np.clip(model(rows[out]), 1e-9, 1 - 1e-9)
-                losses.append(np.where(label[out] > 0, -np.log(told), -np.log(1 - told)).mean())
+        for out in range(FOLDS):
+            held = fold == out
+            model = fit(inputs[~held], hits[~held], option)
+            if model is not None and held.any():
+                told = np.clip(model(inputs[held]), 1e-9, 1 - 1e-9)
+                losses.append(np.where(hits[held] > 0, -np.log(told), -np.log(1 - told)).mean())
         return float(np.mean(losses)) if losses else 0.0
 
     return min(options, key=loss)
 
 
-def _logistic(rows: Sequence[Floats], label: Sequence[Floats], strength: float) -> Model | None:
+def _logistic(rows: Floats, hits: Floats, strength: float) -> Model | None:
     """Fit a logistic regression; None without hits or without misses."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    hits = _both(label)
-    if hits is None:
+    if _alike(hits):
         return None
     model = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=500))
-    model.fit(np.concatenate(rows), hits)
+    model.fit(rows, hits)
     return lambda own: np.asarray(model.predict_proba(own)[:, 1])
 
 
-def _evidential(
-    rows: Sequence[Floats], label: Sequence[Floats], decay: float
-) -> evidential.Evidential | None:
+def _evidential(rows: Floats, hits: Floats, decay: float) -> evidential.Evidential | None:
     """Fit an evidential network; None without hits or without misses."""
-    hits = _both(label)
-    return None if hits is None else evidential.fit(np.concatenate(rows), hits, decay)
+    return None if _alike(hits) else evidential.fit(rows, hits, decay)
 
 
-def _hits(rows: Sequence[Floats], label: Sequence[Floats], decay: float) -> Model | None:
+def _hits(rows: Floats, hits: Floats, decay: float) -> Model | None:
     """Fit an evidential network and return only its probabilities."""
-    model = _evidential(rows, label, decay)
+    model = _evidential(rows, hits, decay)
     return None if model is None else lambda own: model(own)[0]
 
 
-def _both(label: Sequence[Floats]) -> Floats | None:
-    """All labels; None if all are equal."""
-    hits = np.concatenate(label) if label else np.zeros(1)
-    return None if hits.min() == hits.max() else hits
+def _alike(hits: Floats) -> bool:
+    """Whether there are no hits, or no misses."""
+    return len(hits) == 0 or bool(hits.min() == hits.max())
 
 
 def answers(held: Sequence[Arrays], val: Sequence[Arrays]) -> list[Floats] | None:

@@ -124,7 +124,7 @@ def base(params: Params, sizes: Plan) -> Params:
     epochs = sizes.epochs or params.train.epochs
     names = ("dataset", "encoder", "finetune", "features", "ua", "head", "train", "evaluate")
     own = Params(**{name: getattr(params, name) for name in names})
-    changes = {"train.epochs": epochs, "train.seed": 0, "train.threads": 1}
+    changes = {"train.epochs": epochs, "train.seed": 0, "train.threads": params.study.cores}
     return changed(own, changes | {"finetune.epochs": sizes.epochs or params.finetune.epochs})
 
 

@@ -1,10 +1,10 @@
 """One run of a study: a head trained and measured, stored under a digest so that it runs once."""
 
-import inspect
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any, Self
@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from rau import devices
 from rau.errors import UserError
 from rau.features.table import read_pair
-from rau.files import digest, digest_file, digest_files
+from rau.files import digest, digest_file, digest_files, digest_sources
 from rau.models import checkpoint
 from rau.models.head import ComposedHead
 from rau.params import Params, Section, first_error, flat
@@ -81,7 +81,8 @@ class StudyData:
     def prepared(self, params: Params) -> fit.Prepared:
         """The split and the baselines' weights of a seed."""
         train = params.train
-        key = (train.seed, train.holdout, train.fraction, train.noise, train.select)
+        drawn = (train.seed, train.split_seed, train.holdout, train.fraction, train.noise)
+        key = (*drawn, train.select)
         if key not in self._prepared:
             choices = [model_selection.TRAINED_FOR]
             self._prepared[key] = fit.prepare(train, self.features, self.queries, choices)
@@ -198,12 +199,13 @@ def key(params: Params, data: str, device: str, measures: Sequence[str] = ()) ->
         params: canonical.
         data: digest of features, queries and galleries.
         device: type of the device.
-        measures: by `module:function`; of their code the module counts, not what it imports.
+        measures: by `module:function`; of their code the module counts and its `SOURCES`, the
+            files relative to the library that decide what it measures.
     """
     kept = params.model_dump(include={"ua", "head", "train"})
     del kept["train"]["device"]
-    own = [kept, measured_rows(params), data, _code_digest(params.head.name), device]
-    return digest(own + [(name, _module_digest(name)) for name in measures], 24)
+    code = _code_digest(params.head.name), [(name, _module_digest(name)) for name in measures]
+    return digest([kept, measured_rows(params), data, code, EDGES.tolist(), device], 24)
 
 
 def measured_rows(params: Params) -> dict[str, Any]:
@@ -219,8 +221,11 @@ def _code_digest(method: str) -> tuple[str, str]:
 
 @cache
 def _module_digest(measure: str) -> str:
-    """Of the module that a measure is in."""
-    return digest_file(Path(inspect.getfile(load_measure(measure))))
+    """Of the module that a measure is in, and of its `SOURCES`."""
+    module = import_module(measure.partition(":")[0])
+    assert module.__file__ is not None
+    root, sources = Path(__file__).parents[1], getattr(module, "SOURCES", ())
+    return digest([digest_file(Path(module.__file__)), digest_sources(root, sources)], 64)
 
 
 def execute(

@@ -82,13 +82,13 @@ def prepare(
     """Carve the holdout and choose the baselines' weights on it.
 
     Args:
-        train: its seed, holdout, fraction, noise and select.
+        train: its seeds, holdout, fraction, noise and select.
         choices: ways to treat reference and captions that a weight is chosen for.
 
     Raises:
         UserError: too few queries, a metric without truth.
     """
-    split = degrade(divide(queries, features, train.holdout, train.seed), train)
+    split = degrade(divide(queries, features, train.holdout, train.split_seed), train)
     rows = triplets_of(split.train, features)
     tasks = holdout_tasks(split, features, "forward", False)
     text_map = model_selection.fit_text_map(rows, tasks, features, train.select)

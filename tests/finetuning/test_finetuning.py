@@ -27,6 +27,8 @@ from tests.finetuning.synthetic import one_of_two, one_that_saves_every_step, pa
 from tests.project import forked
 from tests.server import free_port
 
+CPU = torch.device("cpu")
+
 Weights = dict[str, Tensor]
 
 
@@ -279,6 +281,8 @@ def test_the_folder_is_an_encoder(
     assert "fine-tuned on garments" in loaded.weights
     assert record.is_whole(tmp_path / "out", "a key")
     assert not record.is_whole(tmp_path / "out", "another key")
+    found = record.Record.read(tmp_path / "out")
+    assert (found.holdout, found.holdout_seed) == (chosen.train.holdout, chosen.train.seed)
     record.take(tmp_path / "out", tmp_path / "copy")
     assert record.is_whole(tmp_path / "copy", "a key")
     path = tmp_path / "copy" / record.ENCODER / clip.WEIGHTS
@@ -292,7 +296,7 @@ def test_a_composer_that_reads_nothing_that_is_trained_is_refused_before_any_wor
 ) -> None:
     if name == "image_only":
         with pytest.raises(UserError, match=r"towers=text: the composer image_only reads no"):
-            run.key(params(towers="text", composer=name), "encoder", "tables", [])
+            run.key(params(towers="text", composer=name), "encoder", "tables", [], CPU)
     else:
         tuned(towers="text", composer=name, epochs=1)
 
@@ -301,14 +305,24 @@ def test_theta_changes_the_key_where_the_composer_reads_it() -> None:
     def keys(composer: str) -> set[str]:
         chosen = params(composer=composer)
         other = chosen.model_copy(update={"ua": UaParams(theta=0.3)})
-        return {run.key(one, "encoder", "tables", []) for one in (chosen, other)}
+        return {run.key(one, "encoder", "tables", [], CPU) for one in (chosen, other)}
 
     assert [len(keys(name)) for name in ("head", "rau", "deterministic", "sum")] == [2, 2, 1, 1]
 
 
 def test_parameters_without_effect_keep_the_key() -> None:
     def key(**changes: Any) -> str:
-        return run.key(params(**changes), "encoder", "tables", [])
+        return run.key(params(**changes), "encoder", "tables", [], CPU)
 
     assert key() == key(workers=3, compile=True, picture_cache="never")
     assert len({key(), key(towers="text"), key(epochs=3)}) == 3
+
+
+def test_the_device_and_the_holdout_are_part_of_the_key() -> None:
+    chosen = params()
+    train = chosen.train.model_copy(update={"holdout_seed": 7})
+    other = chosen.model_copy(update={"train": train})
+    keys = [run.key(one, "encoder", "tables", [], CPU) for one in (chosen, other)]
+    # `precision: auto` is float16 on CUDA.
+    keys.append(run.key(chosen, "encoder", "tables", [], torch.device("cuda")))
+    assert len(set(keys)) == 3
