@@ -31,8 +31,10 @@ from rau.shards import Shard
 SAVED_EVERY = 120.0
 # What decides the counts; a test holds it to the imports.
 SOURCES = (
+    "datasets/captions.py",
     "evaluation/counted.py",
     "evaluation/distractors.py",
+    "features/precomputed.py",
     "features/streamed.py",
     "features/table.py",
     "losses",

@@ -14,6 +14,7 @@ from rau.studies.tables import Statistics, StudyTables, statistics
 # A difference is significant if its p-value, adjusted by Holm, is below this.
 LEVEL = 0.05
 NAMED = 3
+START_KEPT = "its start kept"
 
 
 def metrics(tables: StudyTables) -> list[str]:
@@ -55,7 +56,7 @@ def differing(tables: StudyTables, variants: Iterable[str] | None = None) -> str
     """
     paired = [v for v, row in rows(tables).items() if pd.notna(row["difference"])]
     asked = [v for v in variants or paired if v in paired]
-    latest = tables.runs.groupby("variant").best_epoch.max()
+    untrained = starts_kept(tables)
     parts = []
     for word, sign in (("better", 1), ("worse", -1)):
         held: dict[str, str] = {}
@@ -64,12 +65,18 @@ def differing(tables: StudyTables, variants: Iterable[str] | None = None) -> str
             for variant in asked:
                 row = by_variant[variant]
                 if row["p_holm"] < LEVEL and sign * row["difference"] > 0:
-                    start = ", its start kept" if latest[variant] == 0 else ""
+                    start = f", {START_KEPT}" if variant in untrained else ""
                     held.setdefault(variant, f"{variant} ({ends(row)} {label(name)}{start})")
         if held:
             more = f" and {len(held) - NAMED} more" if len(held) > NAMED else ""
             parts.append(f"{len(held)} {word}: {', '.join(list(held.values())[:NAMED])}{more}")
     return f"Of {len(asked)}, {'; '.join(parts) or 'none differs'}"
+
+
+def starts_kept(tables: StudyTables) -> set[str]:
+    """The variants that kept their start in every run."""
+    latest = tables.runs.groupby("variant").best_epoch.max()
+    return {str(variant) for variant in latest.index[latest == 0]}
 
 
 def best(tables: StudyTables) -> str:

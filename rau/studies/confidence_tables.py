@@ -34,8 +34,8 @@ COLUMNS = ["variant", "label", "category", "predictor", "measure"]
 COLUMNS += ["mean", "low", "high", "difference", "difference_low", "difference_high"]
 ALL = "all"
 OVER_FREE = "AUROC over the best free"
-# Computed from ten bins: resampling adds noise to them, so resampled values are biased.
-WITHOUT_INTERVAL = "R²"
+# Computed from bins: resampling adds noise to them, so resampled values are biased.
+WITHOUT_INTERVAL = ("R²", "Spearman", "ECE")
 
 
 @dataclass(frozen=True)
@@ -260,7 +260,7 @@ def _rows(
         for measure, values in own.items():
             line = variant, label, category, predictor, measure, values[0]
             ends, paired = [np.nan] * 2, [np.nan] * 3
-            if measure != WITHOUT_INTERVAL:
+            if measure not in WITHOUT_INTERVAL:
                 ends = [*_ends(values)]
                 if predictor != COSINE:
                     gap = values - drawn[COSINE].get(measure, np.nan)

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
+from rau.evaluation import distractors
 from rau.finetuning import run
 from rau.training import fit
 from tests.places import ROOT
@@ -74,6 +75,16 @@ def test_code_of_a_result_is_what_its_training_imports(module: ModuleType) -> No
     listed = module.SOURCES
     assert not {name for name in used if not any(within(name, source) for source in listed)}
     assert not [source for source in listed if not any(within(name, source) for name in used)]
+
+
+def test_counts_of_distractors_are_kept_for_the_code_that_makes_them() -> None:
+    figures = {"bootstrap", "diagnostics", "run_metrics"}
+    # Methods come from outside: heads, and the baselines.
+    modules = ("rau.evaluation.distractors", "rau.models.head", "rau.models.baselines")
+    used = {name.removeprefix("rau/") for module in modules for name in sources(module)}
+    used -= {"datasets/coverage.py", *(f"evaluation/{name}.py" for name in figures)}
+    listed = distractors.SOURCES
+    assert not {name for name in used if not any(within(name, source) for source in listed)}
 
 
 @pytest.mark.parametrize("file", FILES)

@@ -27,7 +27,7 @@ def test_loss_by_hand() -> None:
     model = Evidential(network, torch.zeros(1), torch.ones(1))
     rows, hits = torch.zeros(1, 1, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
     a = torch.tensor(1 + np.log(2))
-    score = 0.25 + 0.25 / (2 * a + 1)
+    score = 2 * (0.25 + 0.25 / (2 * a + 1))  # Of both classes.
     assert model.loss(rows, hits, 0.0).item() == pytest.approx(score.item())
     one = torch.ones_like(a)
     wrong = kl_divergence(Beta(one, a), Beta(one, one))

@@ -1,6 +1,8 @@
 """A run: its key, its results, and how they are kept."""
 
+import ast
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +13,14 @@ from rau.methods import METHODS
 from rau.models.checkpoint import save_state
 from rau.models.config import canonical
 from rau.studies import (
+    evidence,
     plan,
+    registry,
     runs,
 )
 from rau.training import fit
 from tests.pipeline.test_dag import sources, within
+from tests.places import ROOT
 from tests.studies.synthetic import small_data, tiny
 
 
@@ -33,6 +38,54 @@ def test_runs_share_a_split_only_where_it_is_the_same() -> None:
     assert data.prepared(tiny(lr=1e-2)) is whole
     for other in ({"fraction": 0.5}, {"noise": 0.5}, {"holdout": 0.3}):
         assert data.prepared(tiny(**other)).split != whole.split
+
+
+def test_seeds_share_a_holdout_that_is_fixed() -> None:
+    data = small_data()
+    first, other, fixed = (
+        data.prepared(tiny(**train)).split
+        for train in ({"seed": 0}, {"seed": 1}, {"seed": 1, "holdout_seed": 0})
+    )
+    assert other.holdout != first.holdout
+    assert fixed.holdout == first.holdout
+    assert fixed.distractors == first.distractors
+
+
+MEASURES = sorted({name for study in registry.STUDIES for name in registry.load(study).measures})
+# Of the module that has the measure of kinds of queries, for its tables.
+TABLES_ONLY = {"evaluation/bootstrap.py", "studies/plan.py", "studies/summary.py"}
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+def test_the_key_of_a_run_has_the_code_of_its_measures(measure: str) -> None:
+    name = measure.partition(":")[0]
+    path = name.removeprefix("rau.").replace(".", "/") + ".py"
+    listed = (*fit.SOURCES, *getattr(import_module(name), "SOURCES", ()), path, "studies/runs.py")
+    tree = ast.parse((ROOT / "rau" / path).read_text())
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    asked = {
+        found
+        for node in imports
+        for found in (node.module, *(f"{node.module}.{one.name}" for one in node.names))
+        if found and (ROOT / f"{found.replace('.', '/')}.py").exists() and found != "rau.params"
+    }
+    used = {found.removeprefix("rau.").replace(".", "/") + ".py" for found in asked}
+    assert not {
+        one for one in used - TABLES_ONLY if not any(within(one, source) for source in listed)
+    }
+
+
+def test_the_key_of_a_run_changes_with_what_a_measure_names(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    measure = ("rau.studies.evidence:evidence",)
+    before = runs.key(canonical(tiny()), "data", "cpu", measure)
+    monkeypatch.setattr(evidence, "SOURCES", evidence.SOURCES[:1])
+    runs._module_digest.cache_clear()
+    assert runs.key(canonical(tiny()), "data", "cpu", measure) != before
+    monkeypatch.undo()
+    runs._module_digest.cache_clear()
+    assert runs.key(canonical(tiny()), "data", "cpu", measure) == before
 
 
 def test_a_run_is_kept_and_gives_the_same_twice(tmp_path: Path) -> None:

@@ -27,9 +27,10 @@ NOTE = (
     "Val queries with the original gallery, the reference removed. Means over seeds, in "
     "parentheses the difference to the top-1 cosine, with 95 % bootstrap intervals over queries "
     "and seeds. At a coverage: share of the most confident queries with the target among the "
-    "first ten. R² is of ten bins; it has no interval, because resamples add noise to the bins. "
-    "ECE and Brier score are computed after an isotonic map fitted on the holdout, except for the "
-    "models, which predict probabilities. The models are fitted on the holdouts of all seeds."
+    "first ten. R² and Spearman's correlation are of ten bins, ECE is of fifteen: they have no "
+    "interval, because resamples add noise to the bins. ECE and Brier score are computed after an "
+    "isotonic map fitted on the holdout, except for the models, which predict probabilities. The "
+    "models are fitted on the holdouts of all seeds."
 )
 PRECISION = (
     "The label is the average precision of a query, if all correct answers are known; the models "

@@ -50,7 +50,8 @@ VERDICT = (
     "Oversmoothed: the effective rank of queries or images falls by 10 % or more, or their "
     "uniformity rises by 0.1 or more. A change counts only if its 95 % t interval over seeds "
     "excludes 0, which requires at least two seeds; oversmoothed takes precedence over aligned. "
-    "Changes are relative to the reference."
+    "Changes are relative to the reference. A variant that kept its start in every run has no "
+    "verdict: its distributions are those of the weighted sum."
 )
 KINDS = ("query", "target", "true answer", "negative")
 Results = Mapping[str, Sequence[Result]]
@@ -147,6 +148,14 @@ def _plane(label: str, result: Result) -> pd.DataFrame:
 _CORNERS = tuple(((i, "xy"[i]), (j, "xy"[j])) for i, j in ((0, 0), (0, 1), (1, 1)))
 
 
+def judged(tables: StudyTables, label: str) -> str:
+    """Return the verdict on a variant, or that it kept its start in every run."""
+    if label in answers.starts_kept(tables):
+        return answers.START_KEPT
+    changes = tables.own["changes"]
+    return verdict(changes[changes.variant == label].set_index("name"))
+
+
 def verdict(changes: pd.DataFrame) -> str:
     """Return aligned, oversmoothed or neither, from one variant's rows of `changes` by name."""
 
@@ -171,7 +180,7 @@ def verdicts(tables: StudyTables) -> Grid:
             interval((found.loc[name, column] for column in ("mean", "low", "high")), form)
             for name, form in zip(RATES, ("{:+.1%}", "{:+.1%}", "{:+.3f}"), strict=True)
         ]
-        rows.append([str(label), verdict(found), *cells])
+        rows.append([str(label), judged(tables, str(label)), *cells])
     return Grid(["variant", "verdict", "pairs", "rank", "uniformity"], rows, VERDICT)
 
 

@@ -74,8 +74,8 @@ def grids(tables: StudyTables) -> dict[str, Grid]:
         alone = f"the reference alone solves {one.reference:.1%} of the queries, the caption alone"
         note = (
             f"With the target among the first {CUT}, {alone} {one.caption:.1%}, one of them "
-            f"{one.either:.1%}; the better one in {label(one.metric)} is {one.better}. Last "
-            "column: of what a method finds."
+            f"{one.either:.1%}; the better one in {label(one.metric)} is {one.better}. Intervals "
+            "are over queries, not over seeds. Last column: of what a method finds."
         )
         made[f"Composition, protocol {protocol}"] = Grid.of(
             "variant", rows.set_index("variant"), FORMS, note

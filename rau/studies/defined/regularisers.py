@@ -73,7 +73,6 @@ def chosen(tables: StudyTables) -> Grid:
     protocol = tables.summary.protocol.iloc[0]
     known = set(tables.summary.metric)
     metrics = [m for m in ("mean_of_r10_r50", "mean_of_r5_rs1", "map") if m in known]
-    changes = tables.own["changes"]
     rows = []
     for one in best.to_dict("records"):
         cells = [f"{one['dr_weight']:g}", f"{one['holdout']:.2f}"]
@@ -81,8 +80,7 @@ def chosen(tables: StudyTables) -> Grid:
             gap = pick(tables.summary, protocol, metric).loc[one["variant"]]
             ends = (gap.difference, gap.difference_low, gap.difference_high)
             cells.append(f"{interval(ends)} p {gap.p_holm:.2g}")
-        found = changes[changes.variant == one["variant"]].set_index("name")
-        rows.append([one["dr"], *cells, distributions.verdict(found)])
+        rows.append([one["dr"], *cells, distributions.judged(tables, one["variant"])])
     header = ["divergence", "weight", "holdout", *map(metric_names.label, metrics), "distributions"]
     return Grid(header, rows, CHOSEN)
 

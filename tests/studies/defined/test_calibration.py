@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from rau.methods import METHODS
 from rau.report.numbers import minus
-from rau.studies import confidence_tables
+from rau.studies import confidence_tables, learned_confidence
 from rau.studies.confidence_tables import COSINE, MAIN, SIGMA, Evidence, agreement, category_rates
 from rau.studies.defined import calibration
 from rau.studies.evidence import COMPONENTS, FREE, free
@@ -83,8 +83,20 @@ def side(rng: np.random.Generator) -> dict[str, NDArray[Any]]:
         "answers": np.exp(1 + hidden / 2),
         "top": rng.integers(0, 50, (QUERIES, 5)),
         "category": rng.integers(0, 2, QUERIES),
+        "query": np.arange(QUERIES),
         "inputs": inputs,
     }
+
+
+def test_a_query_that_all_seeds_hold_out_is_never_fitted_and_judged() -> None:
+    # Nothing can be learned: the strongest penalty is best, unless a query is in both parts.
+    rng = np.random.default_rng(0)
+    rows, hits = rng.standard_normal((200, 60)), (rng.random(200) < 0.5).astype(np.float64)
+    query, strengths = np.arange(200), learned_confidence.STRENGTHS
+    chosen = learned_confidence._best(
+        learned_confidence._logistic, strengths, [rows] * 3, [hits] * 3, [query] * 3
+    )
+    assert chosen == strengths[0]
 
 
 @pytest.fixture(scope="module")
@@ -134,9 +146,9 @@ def test_what_is_learned_beats_what_is_free_where_there_is_something_to_learn(
 def test_a_table_is_whole_and_the_cosine_has_no_difference(found: pd.DataFrame) -> None:
     assert set(found.label) == {*confidence_tables.LABELS, "lists"}
     assert found[found.predictor == COSINE].difference.isna().all()
-    straight = found.measure == "R²"
-    assert found[straight].drop(columns="mean").isna().sum(axis=1).eq(5).all()
-    ends = found[~straight]
+    binned = found.measure.isin(confidence_tables.WITHOUT_INTERVAL)
+    assert found[binned].drop(columns="mean").isna().sum(axis=1).eq(5).all()
+    ends = found[~binned]
     assert ends[["low", "high"]].notna().all(axis=None)
     for name, side in (("mean", ""), ("difference", "difference_")):
         there = ends.dropna(subset=name)
@@ -175,8 +187,9 @@ def test_the_answer_reports_what_is_learned_where_it_loses() -> None:
     assert answer(**{COSINE: (-0.05, -0.06, -0.04)}).endswith("by drop to the 50th")
 
 
-def test_a_straight_line_through_bins_has_no_interval_on_the_page(found: pd.DataFrame) -> None:
+def test_measures_of_bins_have_no_interval_on_the_page(found: pd.DataFrame) -> None:
     for predictor in (COSINE, SIGMA):
-        mean = row(found, predictor, "R²")
-        assert calibration._cell(mean) == f"{mean['mean']:.3f}"
-        assert "[" in calibration._cell(row(found, predictor, "Spearman"))
+        for measure in confidence_tables.WITHOUT_INTERVAL:
+            mean = row(found, predictor, measure)
+            assert calibration._cell(mean) == f"{mean['mean']:.3f}"
+        assert "[" in calibration._cell(row(found, predictor, "Brier"))

@@ -1,9 +1,14 @@
 """The verdict on what DR does to distributions."""
 
+from types import SimpleNamespace
+from typing import cast
+
 import pandas as pd
 import pytest
 
+from rau.studies import answers
 from rau.studies.defined import distributions
+from rau.studies.tables import StudyTables
 
 
 def changes(relative: float, rank: float, uniformity: float, half: float = 0.01) -> pd.DataFrame:
@@ -25,3 +30,13 @@ def changes(relative: float, rank: float, uniformity: float, half: float = 0.01)
 )
 def test_verdict_by_its_thresholds(found: pd.DataFrame, expected: str) -> None:
     assert distributions.verdict(found) == expected
+
+
+def test_a_head_that_kept_its_start_in_every_run_has_no_verdict() -> None:
+    smoothed = changes(-0.2, -0.2, 0.0).rename_axis("name").reset_index()
+    tables = SimpleNamespace(
+        own={"changes": pd.concat([smoothed.assign(variant=name) for name in ("kl", "mmd")])},
+        runs=pd.DataFrame({"variant": ["kl", "kl", "mmd", "mmd"], "best_epoch": [0, 0, 0, 7]}),
+    )
+    found = [distributions.judged(cast(StudyTables, tables), name) for name in ("kl", "mmd")]
+    assert found == [answers.START_KEPT, "oversmoothed"]

@@ -1,0 +1,32 @@
+"""The holdout of studies on features of a fine-tuned encoder."""
+
+from pathlib import Path
+
+import pytest
+
+from rau.finetuning import record
+from rau.params import Params, TrainParams
+from rau.project import study_runs, workspace
+from rau.studies import plan
+
+
+def test_all_seeds_have_the_holdout_that_the_encoder_was_not_trained_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = workspace.finetuned("garments")
+    folder.mkdir(parents=True)
+    record.write(folder, "both", "a key", TrainParams(seed=3, holdout=0.2))
+    base = plan.base(study_runs.of_heads(Params()), plan.PRESETS["smoke"])
+    runs = [plan.Variant("a head", base, {}).with_seed(seed).train for seed in (0, 4)]
+    assert [run.seed for run in runs] == [0, 4]
+    assert [(run.holdout, run.split_seed) for run in runs] == [(0.2, 3)] * 2
+
+
+def test_features_of_an_encoder_as_it_is_leave_every_seed_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    record.pass_on(workspace.finetuned("garments"))
+    assert study_runs.of_heads(Params()) == Params()
+    assert TrainParams(seed=4).split_seed == 4
