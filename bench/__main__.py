@@ -23,8 +23,8 @@ def main(
     groups: Annotated[list[str] | None, typer.Argument(help=", ".join(GROUPS))] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
     repeats: Annotated[int, typer.Option(min=1, help="timed runs of every case")] = 3,
-    scale: Annotated[float, typer.Option(help="of the real sizes")] = 1.0,
-    load_seconds: Annotated[float, typer.Option(help="of each number of clients")] = 60.0,
+    scale: Annotated[float, typer.Option(help="factor on all sizes")] = 1.0,
+    load_seconds: Annotated[float, typer.Option(help="seconds per number of clients")] = 60.0,
     write: Annotated[bool, typer.Option("--write", help="keep the figures")] = False,
 ) -> None:
     """Run benchmarks and print the results.

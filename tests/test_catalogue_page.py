@@ -142,7 +142,7 @@ def test_the_walk(tmp_path: Path, encoder_folder: Path, monkeypatch: pytest.Monk
         "catalogue"
     }
     assert all("calibrated on" in said for said in printed["index"])
-    assert "probability that the target is among" in printed["search"][0]
+    assert "probability that a correct image is among" in printed["search"][0]
     assert (tmp_path / "strip.jpg").stat().st_size
     found = [json.loads(said) for said in printed["curl"]]
     assert found[0] == {"stored": True}

@@ -83,7 +83,7 @@ class Search:
         where: str | None = None,
         without: str = "",
         image_weight: float = NEUTRAL,
-        keep_reference: bool = False,
+        keep_references: bool = False,
         any_category: bool = False,
     ) -> Found:
         """Find the k images that best match the references and the caption.
@@ -95,7 +95,7 @@ class Search:
                 (docs/catalogue.md).
             without: what should not be in the image.
             image_weight: from only the text (0) to only the references (1); 0.5 is the head.
-            keep_reference: include references that are in the index in the result.
+            keep_references: include references that are in the index in the result.
             any_category: search all categories. By default, only the references' category is
                 searched if they are in the index and share it, and `where` names no category.
 
@@ -113,7 +113,7 @@ class Search:
         known = self.searcher.index.place
         named = [Path(one) if isinstance(one, str) and one not in known else one for one in given]
         answer = self.searcher.ask(
-            named, text, without, image_weight, k, where, keep_reference, any_category
+            named, text, without, image_weight, k, where, keep_references, any_category
         )
         ranked = [self._image(hit.id) for hit in answer.hits]
         strip = draw(Strip(self._image(given[0]) if given else None, text, ranked))

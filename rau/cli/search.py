@@ -35,8 +35,8 @@ def search(
         typer.Option(min=0, max=1, help="1 uses only the images, 0 only the caption"),
     ] = 0.5,
     without: Annotated[str, typer.Option(help="what the image should not show")] = "",
-    keep_reference: Annotated[
-        bool, typer.Option("--keep-reference", help="include references in the results")
+    keep_references: Annotated[
+        bool, typer.Option("--keep-references", help="include references in the results")
     ] = False,
     any_category: Annotated[
         bool,
@@ -58,7 +58,7 @@ def search(
     opened = Searcher.open(index, devices.choose(device, "--device"), trust_remote_code)
     images, caption = _told_apart(what, opened)
     answer = opened.ask(
-        images, caption, without, image_weight, top_k, where, keep_reference, any_category
+        images, caption, without, image_weight, top_k, where, keep_references, any_category
     )
     if as_json:
         print(json.dumps(asdict(answer), indent=2, ensure_ascii=False))
@@ -118,7 +118,7 @@ def _confidence(answer: "Answer") -> str:
     probability = ", ".join(f"first {k}: {p:.0%}" for k, p in at_k)
     size = answer.confidence.prediction_set_size
     shortest = f"the first {size} contain it with 90 %" if size else "no short list reaches 90 %"
-    return f"probability that the target is among the {probability}; {shortest}"
+    return f"probability that a correct image is among the {probability}; {shortest}"
 
 
 def _short(value: object) -> str:

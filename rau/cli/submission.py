@@ -12,7 +12,8 @@ def submission(
         Literal["cirr", "circo"] | None, typer.Option(help="default: dataset.name of params.yaml")
     ] = None,
     root: Annotated[
-        Path | None, typer.Option(help="the annotations; default: the data set of this project")
+        Path | None,
+        typer.Option(help="folder of annotations; default: those of this project"),
     ] = None,
 ) -> None:
     """Check that the server of CIRR's test1 or CIRCO's test would accept FILES."""

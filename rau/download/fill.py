@@ -59,8 +59,13 @@ def fill(dataset: DatasetParams, root: Path, checkout: Path, workers: int) -> Fi
             )
         garments.generate(root, dataset.garments, workers)
     elif dataset.root is None:
+        card = CARDS.get(dataset.name)
+        if card is None:
+            raise UserError(
+                f"dataset.name={dataset.name} has no known source to download; set dataset.root to "
+                "the folder of its files"
+            )
         with Client(dataset.connections) as client:
-            card = CARDS[dataset.name]
             sources = acquire(card, root, client, HfApi(), own, dataset.accept_terms)
     annotations = reader(dataset.name, dataset.catalogue).read_annotations(root)
     images = Located(root, annotations.image_ids, annotations.places)

@@ -60,7 +60,7 @@ def test_attributes_leave_the_columns_of_a_frame(desk: Path) -> None:
 
 def test_the_picture_asked_with_is_an_answer_only_where_it_may_be(desk: Path) -> None:
     search = rau.load(desk / "data/index")
-    kept = search.search("a/000.png", k=12, keep_reference=True)
+    kept = search.search("a/000.png", k=12, keep_references=True)
     others = [hit.id for hit in search.search("a/000.png", k=12).hits]
     ids = [hit.id for hit in kept.hits]
     assert "a/000.png" in ids

@@ -101,7 +101,7 @@ def test_search_prints_the_best_and_draws_a_strip(
     assert found["hits"][0]["score"] == pytest.approx(answer.hits[0].score)
     # The encoder of a few steps tells few pictures apart: the whole gallery is looked at.
     asked = (*asked[:4], "--json", "-k", "120")
-    for more, there in (((), False), (("--keep-reference",), True)):
+    for more, there in (((), False), (("--keep-references",), True)):
         hits = json.loads(command(built_project, *asked, *more))["hits"]
         assert (reference in {hit["id"] for hit in hits}) is there
     without = json.loads(command(built_project, *asked, "is red", "--without", "stripes"))["hits"]
@@ -129,7 +129,7 @@ def test_a_plain_query_has_the_confidence_that_training_fitted(
     asked = ("search", "--index", str(index), reference, "is red")
     looked, sure = command(built_project, *asked).splitlines()[-2:]
     assert looked == "searched 39 images of category dress; --any-category searches all 119"
-    assert sure.startswith("probability that the target is among the first 1: ")
+    assert sure.startswith("probability that a correct image is among the first 1: ")
     looked, sure = command(built_project, *asked, "--any-category").splitlines()[-2:]
     assert looked == "searched 119 images"
     assert "it was only validated for searches within one category" in sure

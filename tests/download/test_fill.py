@@ -6,6 +6,7 @@ import pytest
 
 from rau.download.fill import fill
 from rau.errors import UserError
+from rau.layouts import LAYOUTS
 from rau.params import DatasetParams
 from tests.datasets.test_fashioniq import ENTRY, write_layout
 from tests.manifests import built
@@ -49,4 +50,13 @@ def test_an_id_does_not_get_the_picture_of_another_that_is_there(tmp_path: Path)
 def test_nothing_completes_the_garments(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"dataset\.images does not apply to garments"):
         fill(DatasetParams(images=str(tmp_path)), tmp_path / "store", tmp_path, 1)
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_data_set_without_a_source_needs_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(LAYOUTS, "mine", "rau.datasets.fashioniq")
+    with pytest.raises(UserError, match=r"dataset\.name=mine has no known source .* dataset\.root"):
+        fill(DatasetParams(name="mine"), tmp_path / "store", tmp_path, 1)
     assert not (tmp_path / "store").exists()
