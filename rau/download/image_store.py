@@ -66,12 +66,8 @@ class ImageStore:
     def link(self, image_id: str, path: Path, source: str) -> bool:
         """Link to a file; returns False if it is not a valid image or is a placeholder."""
 
-        def link(new: Path) -> None:
-            new.unlink(missing_ok=True)
-            new.symlink_to(path.resolve())
-
         content = path.read_bytes() if path.stat().st_size else b""
-        return self._add(image_id, content, source, link) is None
+        return self._add(image_id, content, source, lambda n: n.symlink_to(path.resolve())) is None
 
     def is_image(self, content: bytes) -> bool:
         """Whether `take` would accept the bytes."""
@@ -88,6 +84,8 @@ class ImageStore:
         suffix = ".png" if info.format == "PNG" else ".jpg"
         path = self.root / f"{self._places(image_id)[0]}{suffix}"
         try:
+            # A killed run may have left a link here; writing through it would change a user's file.
+            new.unlink(missing_ok=True)
             write(new)
             path.parent.mkdir(parents=True, exist_ok=True)
             self.journal.record(image_id, source)

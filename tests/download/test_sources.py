@@ -66,6 +66,27 @@ def test_a_link_is_not_made_to_the_picture_of_another_id(tmp_path: Path) -> None
     assert list(store.missing) == ["b1"]
 
 
+def test_a_link_that_a_killed_run_left_is_not_written_through(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = tmp_path / "A.jpg"
+    own.write_bytes(picture("A"))
+
+    def killed(image_id: str, source: str) -> None:
+        raise KeyboardInterrupt
+
+    stopped = intake(tmp_path / "store", ["A"])
+    monkeypatch.setattr(stopped.journal, "record", killed)
+    with pytest.raises(KeyboardInterrupt):
+        stopped.link("A", own, "the user")
+    store = intake(tmp_path / "store", ["A"])
+    assert store.take("A", picture("of a mirror"), "a mirror") is None
+    assert own.read_bytes() == picture("A")
+    added = tmp_path / "store/images/A.jpg"
+    assert added.read_bytes() == picture("of a mirror")
+    assert not added.is_symlink()
+
+
 def test_a_png_is_named_so(tmp_path: Path) -> None:
     store = intake(tmp_path, ["A"])
     assert store.take("A", saved(Image.new("RGB", (4, 4)), "PNG"), "a mirror") is None
