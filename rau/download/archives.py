@@ -161,6 +161,8 @@ def _read(file: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
         Damaged: if it is damaged.
     """
     try:
-        return file.read(member)
+        with file.open(member) as stream:
+            # Without a size, zipfile decompresses up to 2 GiB before it cuts off what is too much.
+            return stream.read(member.file_size)
     except DAMAGED as error:
         raise Damaged(f"{member.filename!r}: {error}") from error

@@ -1,6 +1,8 @@
 """CIRCO from its official archives, on hosts that misbehave."""
 
 import json
+import struct
+import tracemalloc
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -109,6 +111,22 @@ def test_paths_and_sizes_of_an_archive_are_not_trusted(
     assert inside == {path for path in places.values() if path is not None}
     fetch(host, tmp_path)
     assert host.asked["GET", "/all.zip"] == 1, "what an archive cannot give is not asked for again"
+
+
+def test_no_more_is_unpacked_than_is_declared(tmp_path: Path) -> None:
+    path = tmp_path / "all.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("bomb.jpg", bytes(2**26))
+    content = bytearray(path.read_bytes())
+    struct.pack_into("<I", content, content.rindex(b"PK\x01\x02") + 24, 1000)
+    path.write_bytes(content)
+    tracemalloc.start()
+    try:
+        with zipfile.ZipFile(path) as file, pytest.raises(archives.Damaged):
+            archives._read(file, file.getinfo("bomb.jpg"))
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_damaged_image_is_fetched_again(host: server.Server, tmp_path: Path) -> None:
