@@ -106,7 +106,8 @@ class Client(requests.Session):
             raise Refused(f"{url}: {type(error).__name__}") from error
         except requests.RequestException as error:
             raise Unreachable(f"{url}: {type(error).__name__}") from error
-        if answer.ok or answer.status_code == PAST_THE_END:
+        # Without a range, 416 is an error of the server's like any other.
+        if answer.ok or (have and answer.status_code == PAST_THE_END):
             return answer
         answer.close()
         # A refusal may be rate limiting and is retried later; 404 and 410 are final.

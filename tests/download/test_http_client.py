@@ -91,6 +91,23 @@ def test_a_whole_part_is_kept_and_a_longer_one_is_not(
     assert (tmp_path / "part").read_bytes() == CONTENT
 
 
+@pytest.mark.parametrize("extra", [{}, {"Content-Range": "bytes */0"}])
+def test_a_range_that_was_not_asked_for_is_no_answer(
+    host: server.Server,
+    client: Client,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    extra: dict[str, str],
+) -> None:
+    def odd(handler: server.Handler) -> None:
+        handler._send(416, b"", extra)
+
+    monkeypatch.setitem(server.PERMANENT, "odd", odd)
+    host.moods["/file"] = "odd"
+    with pytest.raises(Unreachable, match="status 416"):
+        client.fetch(f"{host.url}/file", tmp_path / "part", LIMIT)
+
+
 def test_no_server_and_no_url(client: Client, tmp_path: Path) -> None:
     with pytest.raises(Unreachable, match="ConnectionError"):
         client.fetch("http://127.0.0.1:9/file", tmp_path / "part", LIMIT)
