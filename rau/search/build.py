@@ -175,14 +175,17 @@ def _load(
     Images to be encoded are added to `new`.
     """
     try:
-        content = read_bytes(path, MAX_BYTES, "check the file")
+        # Size and time first: if the file is replaced meanwhile, the next build reads it again.
         stat = path.stat()
+        content = read_bytes(path, MAX_BYTES, "check the file")
         file = File(hashlib.sha256(content).hexdigest(), stat.st_size, stat.st_mtime_ns)
         if any(file.sha256 in own for own in known):
             return file, None
         image = open_rgb(content)
-    except (UserError, OSError) as error:
+    except UserError as error:
         return str(error)
+    except OSError as error:
+        return f"{error.strerror or error}; check the file"
     new.append(image)
     return file, thumbnail(image, THUMBNAIL)
 

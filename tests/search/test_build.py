@@ -121,6 +121,23 @@ def test_another_picture_of_a_product_is_read_whatever_its_size_and_time(
     assert contents(index) == fresh(root, model, tmp_path)
 
 
+def test_a_picture_that_is_replaced_while_it_is_read_is_read_again(
+    root: Path, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def replaced(path: Path, limit: int, remedy: str) -> bytes:
+        content = path.read_bytes()
+        if path.name == "000.png":
+            draw(path, 100)
+        return content
+
+    with monkeypatch.context() as patched:
+        patched.setattr("rau.search.build.read_bytes", replaced)
+        run(root, model)
+    index, changes = run(root, model)
+    assert (changes.changed, changes.encoded) == (1, 1)
+    assert contents(index) == fresh(root, model, tmp_path)
+
+
 def test_attributes_change_without_encoding(root: Path, model: Model, tmp_path: Path) -> None:
     products(root, ["one,a/000.png,dress,10,red|blue", "two,a/002.png,shirt,,red"])
     index, changes = run(root, model)
