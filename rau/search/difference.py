@@ -128,7 +128,9 @@ class Before:
         was = self.images["path"].take(pa.array(self.row, mask=self.row < 0))
         same = pc.equal(pa.array(paths, pa.large_string()), was).fill_null(False)
         places = np.flatnonzero(same.to_numpy() & self.known)
-        stats = chain.from_iterable(_stat(f"{root}/{paths[place]}") for place in places.tolist())
+        # Images of a data set may lie outside its folder; their paths are absolute.
+        files = (os.path.join(root, paths[place]) for place in places.tolist())  # noqa: PTH118
+        stats = chain.from_iterable(map(_stat, files))
         rows = self.row[places]
         seen = [self.images[name].to_numpy()[rows] for name in File._fields[1:]]
         found = np.zeros(len(catalogue), np.bool_)
