@@ -86,12 +86,20 @@ class SameOrigin:
             site = headers.get("sec-fetch-site", "same-origin")
             origin = headers.get("origin")
             if site != "same-origin" or (
-                origin is not None and urlsplit(origin).netloc != headers.get("host")
+                origin is not None and _netloc(origin) != headers.get("host")
             ):
                 refusal = error(403, "requests from other sites are refused")
                 await refusal(scope, receive, send)
                 return
         await self._app(scope, receive, send)
+
+
+def _netloc(origin: str) -> str | None:
+    """Host and port of an origin; None if it is malformed."""
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return None
 
 
 class Limited:

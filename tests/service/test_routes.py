@@ -298,6 +298,7 @@ def test_every_response_has_the_headers(client: TestClient, path: str) -> None:
         ({"Origin": "http://127.0.0.1:9000"}, 403),
         ({"Origin": "https://evil.example"}, 403),
         ({"Origin": "null"}, 403),
+        ({"Origin": "http://["}, 403),
         ({"Sec-Fetch-Site": "cross-site"}, 403),
         ({"Sec-Fetch-Site": "same-site"}, 403),
         ({"Host": "127.0.0.1:9000"}, 200),
