@@ -1,7 +1,6 @@
 """A search as an MLflow model: takes images and captions, returns ids and scores."""
 
 import base64
-import binascii
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -133,7 +132,7 @@ def _decoded(image: str) -> bytes:
         raise UserError(f"image: {pictures.TOO_LARGE}")
     try:
         return base64.b64decode(image, validate=True)
-    except binascii.Error:
+    except ValueError:  # binascii.Error, or letters that are not ASCII.
         raise UserError(
             f"image: {image[:40]!r} is neither an id of the index nor a base64-encoded file"
         ) from None

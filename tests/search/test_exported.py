@@ -17,6 +17,7 @@ import mlflow
 import pandas as pd
 import pytest
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
 from rau import tracking
 from rau.encoders import sentence_export
@@ -28,6 +29,7 @@ from rau.search import exported
 from rau.search.calibrate import calibrate
 from rau.search.model import Query
 from rau.search.searcher import Searcher
+from rau.search.served import ServedSearch
 from tests import sentence_models
 from tests.search.synthetic import CPU, draw, draw_folder, load_model, make_index, query_row
 from tests.server import free_port
@@ -147,6 +149,15 @@ def test_what_cannot_be_answered_is_said(served: str) -> None:
             ask(served, [row or {"caption": ""}])
         assert caught.value.code == 400
         assert message in caught.value.read().decode()
+
+
+@pytest.mark.parametrize("image", ["Kleid-grün", "nonsense!"])
+def test_an_id_that_is_unknown_is_refused_with_its_row(index: Path, image: str) -> None:
+    served = ServedSearch()
+    served.searcher = Searcher.open(index, CPU)
+    rows = pd.DataFrame([{"image": "a/000.png", "caption": "is red"}, {"image": image}])
+    with pytest.raises(MlflowException, match=rf"row 1: image: '{image}' is neither an id"):
+        served.predict(None, rows)
 
 
 @pytest.mark.parametrize(
