@@ -188,12 +188,19 @@ class Index:
     @cached_property
     def categories(self) -> int:
         """Number of categories; 0 if the category is not an attribute with strings."""
+        return self.count_categories()
+
+    def count_categories(self, where: Condition | None = None) -> int:
+        """As `categories`, of the images that pass a filter."""
         column = self.schema.get_field_index(CATEGORY)
         if column < 0 or not pa.types.is_string(self.schema.field(column).type):
             return 0
         found: set[str | None] = set()
         for number, segment in enumerate(self.segments):
-            values = segment.attributes[column].take(pa.array(self.alive(number)))
+            rows = self.alive(number)
+            if where is not None:
+                rows = rows[passing(where, segment.attributes)[rows]]
+            values = segment.attributes[column].take(pa.array(rows))
             found |= {*values.unique().to_pylist()}
         return len(found - {None})
 

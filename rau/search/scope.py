@@ -54,9 +54,10 @@ def scope_of(
         keep_category: limit the search to the category that all references share, if any.
     """
     named = where is not None and CATEGORY in columns(where)
-    mixed = not named and index.categories > 1
+    # A filter may name several categories, or exclude one.
+    mixed = (index.count_categories(where) if named else index.categories) > 1
     anywhere = index.count(where, references)
-    category = _shared(index, references) if keep_category and mixed else None
+    category = _shared(index, references) if keep_category and mixed and not named else None
     if category is None:
         return Scope(where, Searched(None, anywhere, anywhere), mixed)
     own: Condition = Compare(CATEGORY, "=", category)

@@ -187,6 +187,10 @@ def test_categories_are_calibrated_as_they_are_searched(root: Path, model: Model
     several = "it was only validated for searches within one category"
     assert searcher.ask(["a/000"], "is red", any_category=True).confidence_unavailable == several
     assert searcher.ask([file], "is red").confidence_unavailable == several
+    for where in ("category in ('dress', 'shirt')", "category != 'hat'", "category is not null"):
+        for one in ("a/000", file):
+            assert searcher.ask([one], "is red", where=where).confidence_unavailable == several
+    assert searcher.ask(["a/000"], "is red", where="category in ('dress', 'hat')").confidence
 
 
 def test_queries_that_were_trained_on_do_not_count(root: Path, model: Model) -> None:
