@@ -44,6 +44,7 @@ from rau.search.index import (
 from rau.search.model import Model
 from rau.search.parts import Parts
 from rau.search.segments import IMAGES, Block, taken
+from rau.search.shape import check_shape
 from rau.search.thumbnails import thumbnail
 
 UNREADABLE = "unreadable.csv"
@@ -182,6 +183,7 @@ def _load(
         if any(file.sha256 in own for own in known):
             return file, None
         image = open_rgb(content)
+        check_shape(image)
     except UserError as error:
         return str(error)
     except OSError as error:

@@ -23,6 +23,8 @@ from rau.evaluation.calibration import FILE, Calibration
 from rau.files import digest, digest_file
 from rau.models import checkpoint
 from rau.models.head import ComposedHead
+from rau.pictures import as_rgb
+from rau.search.shape import check_shape
 
 ENCODER = "encoder"
 NEUTRAL = 0.5
@@ -97,9 +99,11 @@ class Model:
         """Raw image feature (d_image,), on the CPU, of a file, its bytes, or an RGB image.
 
         Raises:
-            UserError: if the image cannot be decoded.
+            UserError: if the image cannot be decoded, or as in `check_shape`.
         """
-        return self.encoder.encode_images(self.encoder.load_images([source]))[0]
+        image = as_rgb(source)
+        check_shape(image, source)
+        return self.encoder.encode_images(self.encoder.load_images([image]))[0]
 
     def encode_gallery(self, features: Tensor) -> Tensor:
         """Unit vectors (N, d) of raw image features (N, d_image)."""

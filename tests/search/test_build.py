@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from filelock import FileLock
+from PIL import Image
 
 from rau.errors import UserError
 from rau.files import write_json
@@ -160,11 +161,13 @@ def test_pictures_that_cannot_be_read_are_left_out(root: Path, model: Model) -> 
     (root / "a/002.png").write_bytes((root / "a/002.png").read_bytes()[:60])
     os.mkfifo(root / "pipe.jpg")
     (root / "zero.jpg").symlink_to("/dev/zero")
+    Image.new("RGB", (1, 400)).save(root / "line.png")
     index, changes = run(root, model)
     assert len(index) == 10
-    assert {*changes.unreadable} == {"a/000.png", "a/002.png", "pipe.jpg", "zero.jpg"}
+    left_out = {"a/000.png", "a/002.png", "line.png", "pipe.jpg", "zero.jpg"}
+    assert {*changes.unreadable} == left_out
     assert "not a regular file" in changes.unreadable["pipe.jpg"]
-    for name in ("pipe.jpg", "zero.jpg"):
+    for name in ("line.png", "pipe.jpg", "zero.jpg"):
         (root / name).unlink()
     listed = (root.parent / "index/unreadable.csv").read_text().splitlines()
     assert listed[0] == "path,reason"

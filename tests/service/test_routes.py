@@ -103,10 +103,11 @@ def bomb() -> bytes:
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "image/svg+xml", 422, "not an image"),
         (bomb(), "image/png", 422, "more than 64 megapixels"),
         (square("red"), "text/plain", 415, "Content-Type"),
+        (saved(Image.new("RGB", (4000, 9)), "PNG"), "image/png", 422, "more than 100 times"),
         (bytes(MAX_UPLOAD + 1), "image/png", 413, "larger than"),
         (b"", "image/png", 422, "not an image"),
     ],
-    ids=["nonsense", "cut", "eps", "svg", "bomb", "type", "large", "empty"],
+    ids=["nonsense", "cut", "eps", "svg", "bomb", "type", "line", "large", "empty"],
 )
 def test_what_is_no_picture_is_refused(
     client: TestClient, content: bytes, kind: str, status: int, said: str
