@@ -234,14 +234,16 @@ def _categories(
         spellings[_plain(name).casefold()][_plain(name)] += 1
     # Of spellings that differ in case the most frequent.
     chosen = {folded: counts.most_common(1)[0][0] for folded, counts in spellings.items()}
-    names = [chosen[_plain(name).casefold()] if name else OTHER for name in given]
+    # A table may have a category of this name, in its own spelling.
+    other = chosen.get(OTHER, OTHER)
+    names = [chosen[_plain(name).casefold()] if name else other for name in given]
     changed = sorted({name for name, new in zip(given, names, strict=True) if name and name != new})
     notes = []
     if changed:
         shown = ", ".join(map(repr, changed[:3])) + (", …" if len(changed) > 3 else "")
         notes.append(f"{len(changed):,} categories are renamed to plain characters: {shown}")
     if empty := sum(name is None for name in given):
-        notes.append(f"{empty:,} products have no category and are assigned to {OTHER!r}")
+        notes.append(f"{empty:,} products have no category and are assigned to {other!r}")
     return names, notes
 
 

@@ -44,6 +44,13 @@ def test_products_and_their_pictures(tmp_path: Path) -> None:
     assert found.usage == ["colour: categorical, 2 values"]
 
 
+def test_products_without_a_category_join_one_that_is_named_other(tmp_path: Path) -> None:
+    given = ("Other", "", "tee")
+    found = read(tmp_path, *({"image": f"{n}.jpg", "category": c} for n, c in enumerate(given)))
+    assert found.categories == ["Other", "Other", "tee"]
+    assert found.notes == ["1 products have no category and are assigned to 'Other'"]
+
+
 def test_ids_are_paths_where_none_are_given(tmp_path: Path) -> None:
     names = ("x/a.jpg", "x/b.jpg", "x/b.png", "x/b.jpg.png", "c")
     found = read(tmp_path, *({"image": name} for name in names))
