@@ -132,6 +132,8 @@ def _csv(path: Path) -> Sheet:
     empty = written[:1] != text[:1] or any(lines in text for lines in EMPTY_LINES)
     if match := re.match(r"sep=([^\r\n])[\r\n]+", text):  # Excel's own hint.
         separator, text = match[1], text[match.end() :]
+        if not separator.isascii():
+            raise UserError(f"{path}: the separator {separator!r} is not ASCII; use , ; or a tab")
     head = text[: 2**20]
     separator = separator or max(SEPARATORS, key=re.split(r"[\r\n]", head, maxsplit=1)[0].count)
     try:

@@ -81,6 +81,7 @@ def test_rows_are_counted_as_a_user_sees_them(tmp_path: Path, content: str, said
         ("image,colour\na.jpg,red\nb.jpg\n", "row 3: Expected 2 columns, got 1"),
         ("image,,colour\na.jpg,1,red\n", "column 2 has no name"),
         ("image,Colour,colour\na.jpg,1,red\n", "duplicate column 'colour'"),
+        ("sep=§\nimage§colour\na.jpg§red\n", "the separator '§' is not ASCII"),
     ],
 )
 def test_what_is_no_table(tmp_path: Path, content: str, message: str) -> None:
