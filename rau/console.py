@@ -1,6 +1,7 @@
 """A command line that prints each error as one line."""
 
 import errno
+import io
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -34,6 +35,9 @@ def run(app: typer.Typer, finished: Callable[[], None] = lambda: None) -> None:
     Args:
         finished: called after the command, unless it failed, was refused or only showed its help.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Names in the data have letters that the user's encoding may not have.
+        sys.stdout.reconfigure(errors="replace")
     try:
         code = app(standalone_mode=False)
         if code == STOPPED:

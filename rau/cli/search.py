@@ -1,6 +1,7 @@
 """`rau search`: search an index by images and a caption."""
 
 import json
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -61,7 +62,7 @@ def search(
         images, caption, without, image_weight, top_k, where, keep_references, any_category
     )
     if as_json:
-        print(json.dumps(asdict(answer), indent=2, ensure_ascii=False))
+        print(_as_json(answer, sys.stdout.encoding))
     else:
         print(_as_table(answer))
     if strip is not None:
@@ -87,6 +88,12 @@ def _told_apart(what: list[str], searcher: "Searcher") -> tuple[list[str | Path]
             f"({', '.join(SUFFIXES[:3])} …), and there can be only one caption"
         )
     return images, "".join(captions).strip()
+
+
+def _as_json(answer: "Answer", encoding: str) -> str:
+    """The answer as JSON; letters that the output may not have are escaped."""
+    plain = not encoding.casefold().startswith("utf")
+    return json.dumps(asdict(answer), indent=2, ensure_ascii=plain)
 
 
 def _as_table(answer: "Answer") -> str:

@@ -1,10 +1,14 @@
 """A command line that is not whole or not right is one line that says what of it is wrong."""
 
+import io
+import json
+import sys
 from pathlib import Path
 
 import pytest
 
-from rau.cli.search import _as_table
+from rau import console
+from rau.cli.search import _as_json, _as_table
 from rau.search.scope import Searched
 from rau.search.searcher import Answer, Hit
 from tests import catalogue
@@ -50,6 +54,30 @@ def test_what_data_say_cannot_steer_a_terminal() -> None:
         "searched 999 images of category dress?[2J; --any-category searches all 2,999",
         "confidence unavailable: fitted on ?]0;x",
     ]
+
+
+def test_letters_that_the_output_does_not_have_are_replaced(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answer = Answer([Hit("Käse 雪", 0.5, "p", {})], None, None, Searched(None, 9, 9))
+
+    def main() -> None:
+        print(_as_table(answer).splitlines()[0])
+        print(json.loads(_as_json(answer, sys.stdout.encoding))["hits"][0]["id"] == "Käse 雪")
+        print(_as_json(answer, sys.stdout.encoding).splitlines()[3].strip())
+
+    monkeypatch.setattr(sys, "argv", ["rau"])
+    for encoding, name, quoted in (
+        ("ascii", "K?se ?", r"K\u00e4se \u96ea"),
+        ("latin-1", "Käse ?", r"K\u00e4se \u96ea"),
+        ("utf-8", "Käse 雪", "Käse 雪"),
+    ):
+        written = io.BytesIO()
+        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding=encoding))
+        console.run(console.command(main))
+        sys.stdout.flush()
+        lines = written.getvalue().decode(encoding).splitlines()
+        assert lines == [f"   1  0.5000  {name}", "True", f'"id": "{quoted}",']
 
 
 def test_an_index_is_refused_before_anything_is_read(tmp_path: Path) -> None:
