@@ -1,5 +1,6 @@
 """`rau serve`: serve an index over HTTP, with a search page."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -58,6 +59,7 @@ def serve(
     print(f"serving {index} at http://{address}:{listening.getsockname()[1]} (Ctrl-C stops it)")
     if feedback:
         print(printable(read_by(feedback, live.now.searcher.index.manifest.source)))
+    sys.stdout.flush()  # In a file or a pipe, the address would only appear at the end.
     server.run(app, listening)
 
 

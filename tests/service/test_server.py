@@ -149,9 +149,9 @@ def test_many_clients_at_once_have_no_errors(live: Live) -> None:
 def test_it_serves_and_ends_with_a_signal(index: Path, tmp_path: Path, number: int) -> None:
     arguments = ["serve", "--index", str(index), "--port", "0", "--feedback", str(tmp_path / "f")]
     process = subprocess.Popen(
-        [sys.executable, "-u", "-m", "rau", *arguments],
+        [sys.executable, "-m", "rau", *arguments],
         cwd=ROOT,
-        env=environment(),
+        env=environment() | {"PYTHONUNBUFFERED": ""},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
