@@ -1,12 +1,13 @@
 """Evaluate any method on any features under the protocols of the field."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pandas as pd
 from pydantic import ValidationError
 
 from rau.api.frames import Rows, gallery_rows, query_rows
+from rau.datasets.annotations import MEAN
 from rau.datasets.captions import all_texts
 from rau.errors import UserError
 from rau.evaluation import benchmark
@@ -16,6 +17,7 @@ from rau.params import EvaluateParams, first_error
 from rau.retrieval import protocols
 from rau.retrieval.feature_set import FeatureSet
 from rau.retrieval.tasks import Method
+from rau.schemas import QueryRow
 
 # Untrained methods by their name in `rau.methods`.
 _BY_LABEL = baselines.untrained(None, None)
@@ -42,9 +44,10 @@ def needed_texts(queries: Rows) -> list[str]:
     texts: dict[str, None] = {}
     for place, one in enumerate(captions):
         listed = [one] if isinstance(one, str) else one
-        if not isinstance(listed, Iterable) or not all(isinstance(own, str) for own in listed):
+        own = [*listed] if isinstance(listed, Iterable) else []
+        if not own or not all(isinstance(text, str) for text in own):
             raise UserError(f"queries: row {place} has no captions; give one string or several")
-        texts |= dict.fromkeys(all_texts(list(listed)))
+        texts |= dict.fromkeys(all_texts(own))
     return list(texts)
 
 
@@ -99,6 +102,7 @@ def evaluate(
     measured = protocols.named(protocol)
     chosen = _untrained(method, features) if isinstance(method, str) else method
     rows = query_rows(queries, split, "val")
+    _check(rows)
     settings = _settings(top_k=top_k, bootstrap=bootstrap, unusable=unusable)
     result, _ = benchmark.evaluate(
         {measured: {"method": chosen}},
@@ -115,6 +119,20 @@ def evaluate(
         for metric, value in values.items()
     ]
     return pd.DataFrame(lines, columns=COLUMNS).set_index(COLUMNS[:2])
+
+
+def _check(rows: Sequence[QueryRow]) -> None:
+    """Refuse queries that would be counted wrongly without an error."""
+    if hidden := sum(row["target_id"] is None for row in rows):
+        raise UserError(
+            f"queries: target_id is null in {hidden:,} rows, whose answers are hidden; choose a "
+            "split with answers"
+        )
+    if any(row["category"] == MEAN for row in rows):
+        raise UserError(
+            f"queries: a category cannot be named {MEAN!r}, the name of the mean over categories; "
+            "rename it"
+        )
 
 
 def _settings(**values: Any) -> EvaluateParams:
