@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, get_args
 
+from rau.console import printable
 from rau.evaluation.bootstrap import MEAN
 from rau.evaluation.comparison import Change, Compared, Comparison
 from rau.evaluation.ranked_side import Side
@@ -211,7 +212,8 @@ def text_table(comparison: Comparison) -> str:
             lines.append(f"  {title:<8}{change.a['query_id']}: {ranks}: {text}")
     if comparison.left_out:
         lines += ["", f"protocols of only one side, left out: {', '.join(comparison.left_out)}"]
-    return "\n".join(lines)
+    # A file of rankings may come from someone else.
+    return "\n".join(map(printable, lines))
 
 
 def _titled(done: Compared) -> list[tuple[str, Change]]:

@@ -116,6 +116,16 @@ def test_two_files(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert not (project / "mlflow.db").exists()
 
 
+def test_what_a_file_says_cannot_steer_a_terminal(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_rankings(Path("other.parquet"), 8, about={"encoder": "e\x1b[2J", "coverage": "c\r\x9b"})
+    run(str(RANKS), "other.parquet")
+    printed = capsys.readouterr().out
+    assert "encoder e?[2J; c ?" in printed
+    assert not {*"\x1b\x9b\r"} & {*printed}
+
+
 def test_two_methods_of_one_file(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run(str(RANKS), str(RANKS), method_b="deterministic head")
     assert "B: data/rankings/garments.parquet, deterministic head" in capsys.readouterr().out
