@@ -201,13 +201,21 @@ def as_text(path: str) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
-def walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
+def walk(root: Path, unread: dict[Path, str] | None = None) -> Iterator[tuple[Path, list[str]]]:
     """`root` and all folders below it with the names of their files, without hidden ones.
 
     Links to folders are followed; a folder that is reachable by several paths is returned once.
+
+    Args:
+        unread: filled with the folders that cannot be read, and the reasons.
     """
+
+    def note(error: OSError) -> None:
+        if unread is not None and error.errno != errno.ENOENT:  # Removed meanwhile.
+            unread[Path(error.filename)] = error.strerror or str(error)
+
     seen: set[Path] = set()
-    for place, below, names in os.walk(root, followlinks=True):
+    for place, below, names in os.walk(root, followlinks=True, onerror=note):
         folder = Path(place)
         if (real := folder.resolve()) in seen:
             below.clear()

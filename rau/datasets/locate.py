@@ -141,9 +141,13 @@ def search(root: Path, names: Collection[str]) -> dict[str, Path]:
     return found
 
 
-def images_below(root: Path) -> Iterator[str]:
-    """Images below a folder, as paths relative to it; hidden files and folders are left out."""
-    for folder, names in walk(root):
+def images_below(root: Path, unread: dict[Path, str] | None = None) -> Iterator[str]:
+    """Images below a folder, as paths relative to it; hidden files and folders are left out.
+
+    Args:
+        unread: as in `rau.files.walk`.
+    """
+    for folder, names in walk(root, unread):
         for name in names:
             if _suffix(name) in SUFFIXES:
                 yield (folder / name).relative_to(root).as_posix()

@@ -1,5 +1,6 @@
 """Catalogues to be indexed: images with ids and attributes, of a folder or of a data set."""
 
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -34,7 +35,7 @@ class Catalogue:
         source: description of it; for data sets from `rau.evaluation.calibration.of_dataset`.
         ids, paths: (N,); paths are relative to `root`.
         attributes: N rows of strings, numbers, booleans or lists of strings; may have no columns.
-        unreadable: reasons by path, of further images that cannot have an id.
+        unreadable: reasons by path, of further images that cannot have an id and of folders.
         notes: messages for the user, one line each.
     """
 
@@ -90,12 +91,18 @@ def of_folder(root: Path) -> Catalogue:
         raise UserError(f"{root} is not a folder; choose a folder of images")
     if products.tables(root):
         return of_products(root)
-    paths = sorted(images_below(root))
+    unread: dict[Path, str] = {}
+    paths = sorted(images_below(root, unread))
+    # Without a word, the images of such a folder would be removed from the index.
+    folders = {f"{as_text(os.path.relpath(p, root))}/": why for p, why in unread.items()}
+    if not paths and folders:
+        folder, why = next(iter(folders.items()))
+        raise UserError(f"cannot read {root / folder}: {why}; check its permissions")
     if not paths:
         raise UserError(f"{root} has no images ({', '.join(SUFFIXES)}) and no {products.NAMES[0]}")
     if others := {text: NO_TEXT for path in paths if (text := as_text(path)) != path}:
         paths = [path for path in paths if as_text(path) == path]
-    return Catalogue(folder_source(root), root, paths, paths, pa.table({}), others)
+    return Catalogue(folder_source(root), root, paths, paths, pa.table({}), others | folders)
 
 
 def folder_source(root: Path) -> str:

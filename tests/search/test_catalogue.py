@@ -1,6 +1,9 @@
 """What is indexed of a folder, with a product table and without."""
 
+import errno
+import os
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -29,6 +32,26 @@ def test_pictures_behind_links(tmp_path: Path) -> None:
     (tmp_path / "own/linked").symlink_to(tmp_path / "disk")
     (tmp_path / "disk/round").symlink_to(tmp_path / "own")
     assert list(of_folder(tmp_path / "own").paths) == ["b.jpg", "linked/a.jpg"]
+
+
+def test_a_folder_that_cannot_be_read_is_said_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files(tmp_path, "a/b.jpg", "c/d.jpg")
+    scandir = os.scandir
+
+    def refused(path: str | Path = ".") -> Any:
+        if Path(path).name == "c":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    # Not by its permissions, which do not hold for root.
+    monkeypatch.setattr(os, "scandir", refused)
+    found = of_folder(tmp_path)
+    assert (list(found.ids), found.unreadable) == (["a/b.jpg"], {"c/": "Permission denied"})
+    (tmp_path / "a/b.jpg").unlink()
+    with pytest.raises(UserError, match=r"cannot read .*/c: Permission denied; check its perm"):
+        of_folder(tmp_path)
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
