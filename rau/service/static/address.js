@@ -24,7 +24,8 @@ function bounded(text, low, high, otherwise) {
 // What an address says; of filters what the index can be filtered by, since a link may be old.
 export function read(search, known) {
   const given = new URLSearchParams(search);
-  const filters = {};
+  // An attribute may be called as what every object has, such as constructor.
+  const filters = Object.create(null);
   for (const [key, value] of given) {
     const [, kind, attribute] = key.match(/^(is|least|most)\.(.*)$/s) ?? [];
     const own = known.find((filter) => filter.attribute === attribute);
