@@ -42,7 +42,8 @@ def compare(
         side_a = ranked_side.read_side(a, found[0].path, method_a)
         side_b = ranked_side.read_side(b, found[1].path, method_b)
     result = comparison.compare(side_a, side_b, resamples, changed)
-    folder = FOLDER / f"{report.file_name(a, method_a)}-{report.file_name(b, method_b)}"
+    # No name of a side has a +.
+    folder = FOLDER / f"{report.file_name(a, method_a)}+{report.file_name(b, method_b)}"
     report.write(result, _images(result), folder)
     print(report.text_table(result))
     print(f"comparison: {folder / 'index.html'}")

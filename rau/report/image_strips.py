@@ -14,6 +14,7 @@ TILE = 112
 GAP = 6
 COLUMNS = 5
 LINE = 15
+MOST_LINES = 30
 INK, PAPER, TARGET, RELEVANT = "#1a1a1a", "#ffffff", "#0a9d4b", "#1f5fa8"
 GONE = "#d0d0d0"
 
@@ -57,7 +58,8 @@ def draw(strip: Strip) -> Image.Image:
     The target has a green frame; other correct answers, if known, a blue one.
     """
     rows = max(1, -(-len(strip.ranked) // COLUMNS))
-    lines = textwrap.wrap(strip.caption, 26) or [""]
+    # Of a caption without end the image would be too high for its format.
+    lines = textwrap.wrap(strip.caption, 26, max_lines=MOST_LINES, placeholder=" …") or [""]
     left = 2 * TILE
     height = max(rows * (TILE + LINE + GAP), TILE + GAP + LINE * (len(lines) + 1)) + GAP
     canvas = Image.new("RGB", (left + COLUMNS * (TILE + GAP) + GAP, height), PAPER)

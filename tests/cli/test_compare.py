@@ -378,7 +378,7 @@ def test_runs_are_fetched_and_get_the_comparison(
     run(first, second)
     printed = capsys.readouterr().out
     assert "+100.00" in printed
-    name = f"{first}-{second}"
+    name = f"{first}+{second}"
     files = {f"compare/{name}/{file}" for file in ("index.html", "changes.csv", "differences.csv")}
     for one in (first, second):
         assert f"MLflow run {one}: artifact compare/{name}" in printed
@@ -399,7 +399,7 @@ def test_an_experiments_run_is_found_by_its_name(
     uri, of_before = tracked(8, "before")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     run("before", "after")
-    assert f"MLflow run {of_before}: artifact compare/before-after" in capsys.readouterr().out
+    assert f"MLflow run {of_before}: artifact compare/before+after" in capsys.readouterr().out
     assert len(artifacts(uri, of_before)) == 3
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")

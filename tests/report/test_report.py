@@ -472,3 +472,8 @@ def test_a_picture_that_became_junk_or_a_bomb_is_a_placeholder(
     drawn = draw(Strip(paths[1], "is red", paths))
     places = [(2 * TILE + index * (TILE + GAP) + TILE // 2, GAP + 20) for index in range(4)]
     assert [drawn.getpixel(place) for place in places] == [(255, 0, 0)] + [colour(GONE)] * 3
+
+
+def test_a_caption_without_end_is_cut() -> None:
+    heights = [draw(Strip(None, "is red " * times, [])).height for times in (1_000, 100_000)]
+    assert heights[0] == heights[1] < 1_000
