@@ -90,9 +90,13 @@ def _told_apart(what: list[str], searcher: "Searcher") -> tuple[list[str | Path]
     return images, "".join(captions).strip()
 
 
-def _as_json(answer: "Answer", encoding: str) -> str:
-    """The answer as JSON; letters that the output may not have are escaped."""
-    plain = not encoding.casefold().startswith("utf")
+def _as_json(answer: "Answer", encoding: str | None) -> str:
+    """The answer as JSON; letters that the output may not have are escaped.
+
+    Args:
+        encoding: of the output; None for one in memory, which has all letters.
+    """
+    plain = encoding is not None and not encoding.casefold().startswith("utf")
     return json.dumps(asdict(answer), indent=2, ensure_ascii=plain)
 
 

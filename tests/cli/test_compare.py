@@ -333,7 +333,7 @@ def test_the_data_set_is_the_revisions_own(repository: Path) -> None:
     params = {"dataset": {"name": "cirr", "root": "store"}}
     workspace.PARAMS.write_text(yaml.safe_dump(params))
     run("before", "after")
-    assert written() == ["before-after"]
+    assert written() == ["before+after"]
     call("git", "add", "params.yaml")
     call("git", "commit", "-qm", "another data set")
     with pytest.raises(UserError, match=r"HEAD: no data/rankings/\S+ there"):

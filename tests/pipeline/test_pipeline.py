@@ -320,7 +320,7 @@ def test_several_processes_fine_tune_one_encoder(
 
     monkeypatch.chdir(project)
     monkeypatch.setattr("rau.cpu.limit_threads", share)
-    four = nullcontext(SimpleNamespace(local=4))
+    four = nullcontext(SimpleNamespace(local=4, device=torch.device("cpu")))
     monkeypatch.setattr("rau.finetuning.processes.Processes", lambda *_: four)
     with pytest.raises(KeyboardInterrupt):
         finetune.main()

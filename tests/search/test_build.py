@@ -326,7 +326,14 @@ def test_segments_stay_few_and_full(root: Path, model: Model, tmp_path: Path) ->
         path.unlink()
     index, _ = run(root, model)
     assert all(2 * one.dead <= one.rows for one in index.manifest.segments)
-    assert contents(index) == fresh(root, model, tmp_path)
+    # Encoded one by one, an image has other last digits on some processors than in a batch.
+    ours, anew = contents(index), fresh(root, model, tmp_path)
+    assert ours.keys() == anew.keys()
+    for name, own in ours.items():
+        assert own[:2] + own[4:] == anew[name][:2] + anew[name][4:]
+        for one, other in zip(own[2:4], anew[name][2:4], strict=True):
+            left, right = (np.frombuffer(data, np.float16).astype(float) for data in (one, other))
+            np.testing.assert_allclose(left, right, rtol=0.01, atol=2e-3)
 
 
 @pytest.mark.parametrize("file", ["vectors.f16", "features.f16", "thumbnails.bin", "items.parquet"])
