@@ -61,7 +61,7 @@ def _of_studies(
     for name in workspace.finished_studies(params.dataset.name):
         own = registry.load(name)
         tables = StudyTables.read(workspace.studies(params.dataset.name) / name)
-        runs, used = store_of(own.encoders), params if own.encoders else study_runs.of_heads(params)
+        runs, used = store_of(own.encoders), study_runs.used(params, own.encoders)
         try:
             changes = study_runs.changes(own, used, runs)
         except UserError as error:

@@ -32,7 +32,7 @@ def execute(names: Sequence[str], params: Params) -> None:
     """
     with connected(params) as workers:
         if not names:
-            study.announce(registry.USUAL, of_heads(params), store(params, workers))
+            study.announce(registry.USUAL, used(params), store(params, workers))
         for name in names or (registry.TUNE, *registry.USUAL):
             _execute(name, params, workers)
 
@@ -41,29 +41,33 @@ def _execute(name: str, params: Params, workers: Workers) -> None:
     """Execute the tuning, or a study with the chosen parameters."""
     folder = workspace.studies(params.dataset.name)
     if name == registry.TUNE:
-        trials, choice = study.tune(of_heads(params), store(params, workers))
+        trials, choice = study.tune(used(params), store(params, workers))
         write_text(folder / TRIALS, trials.to_csv(index=False))
         write_json(folder / TUNED, choice.model_dump())
         return
     own = registry.load(name)
     runs = store(params, workers, own.encoders)
-    params = params if own.encoders else of_heads(params)
+    params = used(params, own.encoders)
     study.run_study(name, params, changes(own, params, runs), runs).write(folder / name)
 
 
-def of_heads(params: Params) -> Params:
-    """The parameters for studies of heads: on features of a fine-tuned encoder, every seed has the
+def used(params: Params, encoders: bool = False) -> Params:
+    """The parameters of a study: for heads on features of a fine-tuned encoder, every seed has the
     holdout that the encoder was not trained on.
 
     With a holdout of its own, a seed would select on queries whose features are fitted to them.
 
+    Args:
+        encoders: as in `store`; such a study keeps its parameters.
+
     Raises:
         UserError: when the record of the fine-tuning is missing or malformed.
     """
-    name = params.dataset.name
-    if workspace.encoder(name) == workspace.ENCODER:
+    if encoders:
         return params
-    found = Record.read(workspace.finetuned(name))
+    found = Record.read(workspace.finetuned(params.dataset.name))
+    if found.towers == "none":
+        return params
     own = {"holdout": found.holdout, "holdout_seed": found.holdout_seed}
     return params.model_copy(update={"train": params.train.model_copy(update=own)})
 

@@ -17,7 +17,8 @@ def test_all_seeds_have_the_holdout_that_the_encoder_was_not_trained_on(
     folder = workspace.finetuned("garments")
     folder.mkdir(parents=True)
     record.write(folder, "both", "a key", TrainParams(seed=3, holdout=0.2))
-    base = plan.base(study_runs.of_heads(Params()), plan.PRESETS["smoke"])
+    base = plan.base(study_runs.used(Params()), plan.PRESETS["smoke"])
+    assert study_runs.used(Params(), encoders=True) == Params()
     runs = [plan.Variant("a head", base, {}).with_seed(seed).train for seed in (0, 4)]
     assert [run.seed for run in runs] == [0, 4]
     assert [(run.holdout, run.split_seed) for run in runs] == [(0.2, 3)] * 2
@@ -28,5 +29,5 @@ def test_features_of_an_encoder_as_it_is_leave_every_seed_its_own(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     record.pass_on(workspace.finetuned("garments"))
-    assert study_runs.of_heads(Params()) == Params()
+    assert study_runs.used(Params()) == Params()
     assert TrainParams(seed=4).split_seed == 4

@@ -1,6 +1,5 @@
 """A run: its key, its results, and how they are kept."""
 
-import ast
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -21,6 +20,7 @@ from rau.studies import (
 from rau.training import fit
 from tests.pipeline.test_dag import sources, within
 from tests.places import ROOT
+from tests.sources import imported
 from tests.studies.synthetic import small_data, tiny
 
 
@@ -61,15 +61,9 @@ def test_the_key_of_a_run_has_the_code_of_its_measures(measure: str) -> None:
     name = measure.partition(":")[0]
     path = name.removeprefix("rau.").replace(".", "/") + ".py"
     listed = (*fit.SOURCES, *getattr(import_module(name), "SOURCES", ()), path, "studies/runs.py")
-    tree = ast.parse((ROOT / "rau" / path).read_text())
-    imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
-    asked = {
-        found
-        for node in imports
-        for found in (node.module, *(f"{node.module}.{one.name}" for one in node.names))
-        if found and (ROOT / f"{found.replace('.', '/')}.py").exists() and found != "rau.params"
-    }
-    used = {found.removeprefix("rau.").replace(".", "/") + ".py" for found in asked}
+    files = {found.relative_to(ROOT / "rau").as_posix() for found in imported(ROOT / "rau" / path)}
+    used = {found for found in files if not found.endswith("__init__.py")} - {"params.py"}
+    assert used
     assert not {
         one for one in used - TABLES_ONLY if not any(within(one, source) for source in listed)
     }
