@@ -14,7 +14,6 @@ from rau.evaluation.counted import Counted
 from rau.evaluation.distractors import Distractors, enlarged
 from rau.evaluation.run_metrics import (
     BenchmarkResult,
-    Composition,
     DistractorFigures,
     Headline,
     Intervals,
@@ -196,7 +195,7 @@ def evaluate(
         # The protocol of the distractors has the methods of the first one.
         ranking = methods.get(protocol) or next(iter(methods.values()))
         if single := composition.single_modalities(ranking):
-            result.composition[protocol.name] = _composition(
+            result.composition[protocol.name] = composition.of_protocol(
                 own, by_name, single, protocol.metric, evaluate
             )
         if reference_head is not None:
@@ -219,21 +218,6 @@ def evaluate(
                 for task, one in zip(own, by_name[name], strict=True)
             ]
     return result, pa.concat_tables(tables)
-
-
-def _composition(
-    tasks: Sequence[Task],
-    by_name: Mapping[str, Sequence[Ranked]],
-    single: tuple[str, str],
-    metric: str,
-    evaluate: EvaluateParams,
-) -> dict[str, Composition]:
-    """Composition of a protocol by category, the mean first."""
-    found = {bootstrap.MEAN: composition.of_protocol(tasks, by_name, single, metric, evaluate)}
-    for n, task in enumerate(tasks):
-        own = {name: [ranked[n]] for name, ranked in by_name.items()}
-        found[task.category] = composition.of_protocol([task], own, single, metric, evaluate)
-    return found
 
 
 def _add(

@@ -43,8 +43,8 @@ def of_protocol(
     single: tuple[str, str],
     metric: str,
     evaluate: EvaluateParams,
-) -> Composition:
-    """Measure the composition of every method of a protocol.
+) -> dict[str, Composition]:
+    """Measure the composition of every method of a protocol, by category, the mean first.
 
     Args:
         by_name: rankings by method, including those of the single modalities.
@@ -53,8 +53,13 @@ def of_protocol(
     """
     found = {name: measured(tasks, ranked, evaluate) for name, ranked in by_name.items()}
     values = {name: own for name, (own, _) in found.items()}
-    clusters = found[single[0]][1]
-    return measure(values, clusters, single, metric, evaluate.bootstrap)
+    clusters, resamples = found[single[0]][1], evaluate.bootstrap
+    told = {MEAN: measure(values, clusters, single, metric, resamples)}
+    for category in clusters:
+        own = {name: {category: by_category[category]} for name, by_category in values.items()}
+        rows = {category: clusters[category]}
+        told[category] = measure(own, rows, single, metric, resamples)
+    return told
 
 
 def measure(

@@ -6,7 +6,8 @@ left out for all of them at once.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,12 +56,10 @@ def predict(
         held, val: arrays of the holdout and of val, one per seed.
         label: hits (Q,) of the holdouts' queries; if all are equal, no model is fitted.
     """
-    count, query = categories([*held, *val]), [one["query"] for one in held]
-    found = {}
+    count, found = categories([*held, *val]), {}
     for name, features in MODELS.items():
-        rows = [inputs(one, features, count) for one in held]
-        strength = _best(_logistic, STRENGTHS, rows, label, query)
-        model = _logistic(np.concatenate(rows), np.concatenate(label), strength)
+        rows = _Rows.of(held, label, features, count)
+        model = _logistic(rows.inputs, rows.hits, _best(_logistic, STRENGTHS, rows))
         if model is not None:
             found[name] = [model(inputs(one, features, count)) for one in val]
     return found
@@ -71,38 +70,54 @@ def evidence(
 ) -> dict[str, list[Floats]]:
     """The two values of `EVIDENTIAL` for val's queries, by seed; arguments as in `predict`."""
     count = categories([*held, *val])
-    rows, query = [inputs(one, True, count) for one in held], [one["query"] for one in held]
-    decay = _best(_hits, DECAYS, rows, label, query)
-    model = _evidential(np.concatenate(rows), np.concatenate(label), decay)
+    rows = _Rows.of(held, label, True, count)
+    model = _evidential(rows.inputs, rows.hits, _best(_hits, DECAYS, rows))
     if model is None:
         return {}
     told = [model(inputs(one, True, count)) for one in val]
     return {name: [own[place] for own in told] for place, name in enumerate(EVIDENTIAL)}
 
 
-def _best(
-    fit: Callable[[Floats, Floats, float], Model | None],
-    options: Sequence[float],
-    rows: Sequence[Floats],
-    label: Sequence[Floats],
-    query: Sequence[NDArray[Any]],
-) -> float:
-    """The option with the lowest log loss on left-out queries.
+@dataclass(frozen=True)
+class _Rows:
+    """The N rows of the holdouts of all seeds.
 
-    Args:
-        query: number of each row's query, (Q,) per seed.
+    Attributes:
+        inputs: (N, D).
+        hits: (N,).
+        fold: of the row's query, (N,): the same for all of its rows.
     """
-    inputs, hits = np.concatenate(rows), np.concatenate(label)
-    fold = np.concatenate(query) % FOLDS
+
+    inputs: Floats
+    hits: Floats
+    fold: NDArray[np.int64]
+
+    @classmethod
+    def of(
+        cls, held: Sequence[Arrays], label: Sequence[Floats], features: bool, count: int
+    ) -> Self:
+        """Stack the holdouts; arguments as in `inputs` and `predict`."""
+        return cls(
+            np.concatenate([inputs(one, features, count) for one in held]),
+            np.concatenate(label),
+            np.concatenate([one["query"] for one in held]) % FOLDS,
+        )
+
+
+def _best(
+    fit: Callable[[Floats, Floats, float], Model | None], options: Sequence[float], rows: _Rows
+) -> float:
+    """The option with the lowest log loss on left-out queries."""
 
     def loss(option: float) -> float:
         losses = []
         for out in range(FOLDS):
-            held = fold == out
-            model = fit(inputs[~held], hits[~held], option)
+            held = rows.fold == out
+            model = fit(rows.inputs[~held], rows.hits[~held], option)
             if model is not None and held.any():
-                told = np.clip(model(inputs[held]), 1e-9, 1 - 1e-9)
-                losses.append(np.where(hits[held] > 0, -np.log(told), -np.log(1 - told)).mean())
+                told = np.clip(model(rows.inputs[held]), 1e-9, 1 - 1e-9)
+                lost = np.where(rows.hits[held] > 0, -np.log(told), -np.log(1 - told))
+                losses.append(lost.mean())
         return float(np.mean(losses)) if losses else 0.0
 
     return min(options, key=loss)

@@ -148,12 +148,13 @@ def _plane(label: str, result: Result) -> pd.DataFrame:
 _CORNERS = tuple(((i, "xy"[i]), (j, "xy"[j])) for i, j in ((0, 0), (0, 1), (1, 1)))
 
 
-def judged(tables: StudyTables, label: str) -> str:
-    """Return the verdict on a variant, or that it kept its start in every run."""
-    if label in answers.starts_kept(tables):
-        return answers.START_KEPT
-    changes = tables.own["changes"]
-    return verdict(changes[changes.variant == label].set_index("name"))
+def judged(tables: StudyTables) -> dict[str, str]:
+    """Return each variant's verdict, or that it kept its start in every run."""
+    untrained = answers.starts_kept(tables)
+    return {
+        str(label): answers.START_KEPT if label in untrained else verdict(rows.set_index("name"))
+        for label, rows in tables.own["changes"].groupby("variant", sort=False)
+    }
 
 
 def verdict(changes: pd.DataFrame) -> str:
@@ -171,7 +172,7 @@ def verdict(changes: pd.DataFrame) -> str:
 
 def verdicts(tables: StudyTables) -> Grid:
     """Return a table of every variant's verdict and changes."""
-    rows = []
+    rows, told = [], judged(tables)
     for label, own_rows in tables.own["changes"].groupby("variant", sort=False):
         if label == tables.document.reference:
             continue
@@ -180,7 +181,7 @@ def verdicts(tables: StudyTables) -> Grid:
             interval((found.loc[name, column] for column in ("mean", "low", "high")), form)
             for name, form in zip(RATES, ("{:+.1%}", "{:+.1%}", "{:+.3f}"), strict=True)
         ]
-        rows.append([str(label), judged(tables, str(label)), *cells])
+        rows.append([str(label), told[str(label)], *cells])
     return Grid(["variant", "verdict", "pairs", "rank", "uniformity"], rows, VERDICT)
 
 

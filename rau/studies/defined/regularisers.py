@@ -73,14 +73,14 @@ def chosen(tables: StudyTables) -> Grid:
     protocol = tables.summary.protocol.iloc[0]
     known = set(tables.summary.metric)
     metrics = [m for m in ("mean_of_r10_r50", "mean_of_r5_rs1", "map") if m in known]
-    rows = []
+    rows, told = [], distributions.judged(tables)
     for one in best.to_dict("records"):
         cells = [f"{one['dr_weight']:g}", f"{one['holdout']:.2f}"]
         for metric in metrics:
             gap = pick(tables.summary, protocol, metric).loc[one["variant"]]
             ends = (gap.difference, gap.difference_low, gap.difference_high)
             cells.append(f"{interval(ends)} p {gap.p_holm:.2g}")
-        rows.append([one["dr"], *cells, distributions.judged(tables, one["variant"])])
+        rows.append([one["dr"], *cells, told[one["variant"]]])
     header = ["divergence", "weight", "holdout", *map(metric_names.label, metrics), "distributions"]
     return Grid(header, rows, CHOSEN)
 

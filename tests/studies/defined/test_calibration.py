@@ -92,11 +92,10 @@ def test_a_query_that_all_seeds_hold_out_is_never_fitted_and_judged() -> None:
     # Nothing can be learned: the strongest penalty is best, unless a query is in both parts.
     rng = np.random.default_rng(0)
     rows, hits = rng.standard_normal((200, 60)), (rng.random(200) < 0.5).astype(np.float64)
-    query, strengths = np.arange(200), learned_confidence.STRENGTHS
-    chosen = learned_confidence._best(
-        learned_confidence._logistic, strengths, [rows] * 3, [hits] * 3, [query] * 3
-    )
-    assert chosen == strengths[0]
+    seed = {"free": rows, "category": np.zeros(200, np.int64), "query": np.arange(200)}
+    fit, strengths = learned_confidence._logistic, learned_confidence.STRENGTHS
+    stacked = learned_confidence._Rows.of([seed] * 3, [hits] * 3, features=False, count=1)
+    assert learned_confidence._best(fit, strengths, stacked) == strengths[0]
 
 
 @pytest.fixture(scope="module")

@@ -38,5 +38,6 @@ def test_a_head_that_kept_its_start_in_every_run_has_no_verdict() -> None:
         own={"changes": pd.concat([smoothed.assign(variant=name) for name in ("kl", "mmd")])},
         runs=pd.DataFrame({"variant": ["kl", "kl", "mmd", "mmd"], "best_epoch": [0, 0, 0, 7]}),
     )
-    found = [distributions.judged(cast(StudyTables, tables), name) for name in ("kl", "mmd")]
+    told = distributions.judged(cast(StudyTables, tables))
+    found = [told[name] for name in ("kl", "mmd")]
     assert found == [answers.START_KEPT, "oversmoothed"]
