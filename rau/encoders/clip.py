@@ -5,7 +5,7 @@ import logging
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -48,7 +48,7 @@ class Encoder:
 
     `key` identifies its features: it changes with weights, configuration or preprocessing.
     `recipes` are the digests of all that images' and texts' features depend on but the weights.
-    `dtype` is the compute dtype of its matrix products.
+    `config` is open_clip's `model_cfg`; `dtype` is the compute dtype of its matrix products.
     """
 
     model: Any
@@ -59,6 +59,7 @@ class Encoder:
     weights: str
     key: str
     recipes: tuple[str, str]
+    config: dict[str, Any] = field(repr=False, compare=False)
     dtype: torch.dtype = torch.float32
 
     @cached_property
@@ -186,11 +187,21 @@ def save(folder: Path, model: Any, config: dict[str, Any], pad: float | None = N
 
 
 def with_preprocess(encoder: Encoder, name: Name) -> Encoder:
-    """The encoder with its pictures cropped, stretched or padded as the name says."""
+    """The encoder with its pictures cropped, stretched or padded as the name says, and the keys of
+    such features."""
     if name == "own":
         return encoder
-    changed = encoder.model.visual.preprocess_cfg | CHANGES[name]
-    return replace(encoder, preprocess=transform(changed))
+    changed = transform(encoder.model.visual.preprocess_cfg | CHANGES[name])
+    return replace(
+        encoder,
+        preprocess=changed,
+        key=digest([encoder.key, repr(changed)], 16),
+        recipes=(_image_recipe(encoder.config, changed), encoder.recipes[1]),
+    )
+
+
+def _image_recipe(config: dict[str, Any], preprocess: Any) -> str:
+    return digest([RECIPE, config, repr(preprocess)], 64)
 
 
 def save_changed(folder: Path, base: Path, model: Any, name: Name, pretrained: str) -> None:
@@ -241,8 +252,9 @@ def load(folder: Path, device: torch.device, precision: Precision = "auto") -> E
         weights=label.pretrained or "own",
         key=key,
         recipes=(
-            digest([RECIPE, config["model_cfg"], repr(preprocess)], 64),
+            _image_recipe(config["model_cfg"], preprocess),
             digest([RECIPE, config["model_cfg"], others], 64),
         ),
+        config=config["model_cfg"],
         dtype=compute_dtype(precision, device),
     )

@@ -34,10 +34,15 @@ def test_a_changed_folder_prepares_pictures_in_the_changed_way(
     name: Name, encoder_folder: Path, tmp_path: Path
 ) -> None:
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 30, 3), np.uint8))
-    changed = clip.with_preprocess(clip.load(encoder_folder, CPU), name)
+    before = clip.load(encoder_folder, CPU)
+    changed = clip.with_preprocess(before, name)
     clip.save_changed(tmp_path / "new", encoder_folder, changed.model, name, "more")
     written = clip.load(tmp_path / "new", CPU)
     assert torch.equal(written.crop(picture), changed.crop(picture))
+    # Features that fine-tuning reads and stores are those of the folder that it writes.
+    assert (changed.image_key, changed.text_key) == (written.image_key, before.text_key)
+    # The encoder's own way is a crop of the centre.
+    assert (changed.image_key == before.image_key) == (name == "center")
     # The folder as an encoder of one's own.
     export(f"local-dir:{tmp_path / 'new'}", None, tmp_path / "again", tmp_path)
     again = clip.load(tmp_path / "again", CPU)

@@ -16,14 +16,20 @@ from torch import Tensor
 from rau.encoders import clip
 from rau.encoders.towers import side_of
 from rau.errors import UserError
-from rau.features import extraction
+from rau.features import cache, extraction
 from rau.features.item import Item
 from rau.finetuning import finetuner, record, run
 from rau.finetuning.finetuner import Distinct, Finetuner
 from rau.methods import METHODS
 from rau.params import UaParams
 from rau.training.sampler import Batch
-from tests.finetuning.synthetic import one_of_two, one_that_saves_every_step, params, weights
+from tests.finetuning.synthetic import (
+    one_of_two,
+    one_that_saves_every_step,
+    params,
+    pictures,
+    weights,
+)
 from tests.project import forked
 from tests.server import free_port
 
@@ -98,6 +104,18 @@ def test_features_of_a_frozen_tower_are_encoded_once_for_all_runs(
     assert [row["loss"] for row in first.progress.history] != [
         row["loss"] for row in second.progress.history
     ]
+
+
+def test_a_frozen_tower_that_sees_stretched_pictures_leaves_the_encoder_its_own_features(
+    tuned: Callable[..., run.Finetuned], encoder: clip.Encoder, tmp_path: Path
+) -> None:
+    tuned(towers="text", preprocess="stretch", epochs=1)
+    items = pictures(tmp_path / "images")
+    for name in ("own", "stretch"):
+        own = clip.with_preprocess(encoder, name)
+        found = cache.cached(tmp_path / "parts", params().features, own, "images", items)
+        wanted = own.encode_images(own.load_images([Path(item.content) for item in items]))
+        torch.testing.assert_close(torch.from_numpy(found).float(), wanted, rtol=1e-3, atol=1e-4)
 
 
 def test_a_run_killed_between_its_two_files_knows_the_epoch_of_its_weights(
