@@ -108,9 +108,9 @@ class Processes:
 
     def sum_gradients(self, weights: Sequence[nn.Parameter]) -> None:
         """Replace the gradients of the weights by their sums over all processes."""
-        if self.count == 1:
-            return
         grads = [weight.grad for weight in weights if weight.grad is not None]
+        if self.count == 1 or not grads:  # A sum as composer has nothing to train.
+            return
         flat = torch.cat([grad.flatten() for grad in grads])
         with self._exchange():
             total = torch.as_tensor(self._fabric.all_reduce(flat, reduce_op="sum"))

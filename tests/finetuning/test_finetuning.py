@@ -186,10 +186,15 @@ def test_a_stopped_run_ends_with_the_same_weights(
     assert all(found[name].equal(value) for name, value in expected.items())
 
 
+@pytest.mark.parametrize("composer", ["head", "sum"])
 def test_two_processes_end_with_the_weights_of_one(
-    tuned: Callable[..., run.Finetuned], encoder_folder: Path, tmp_path: Path, rising: None
+    composer: str,
+    tuned: Callable[..., run.Finetuned],
+    encoder_folder: Path,
+    tmp_path: Path,
+    rising: None,
 ) -> None:
-    options = {"epochs": 1, "warm_up": 0.0, "micro_batch": 5, "eps": 1e-3}
+    options = {"composer": composer, "epochs": 1, "warm_up": 0.0, "micro_batch": 5, "eps": 1e-3}
     port = free_port()
     both = [forked(one_of_two, rank, port, options, encoder_folder, tmp_path) for rank in (0, 1)]
     one = tuned("one", **options)
