@@ -156,6 +156,7 @@ class Finetuner:
                 self._epoch(bar)
         self.processes.wait()  # For the file of the first one.
         tensors, kept = checkpoint.load_state(self.folder / BEST)
+        self.processes.wait()  # The caller of the first one removes the folder.
         self._load(tensors)
         # Of a run that was killed between the two files, the state's may be those before.
         self.progress.best_epoch, self.progress.best_value = kept["best_epoch"], kept["best_value"]

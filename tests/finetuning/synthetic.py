@@ -2,6 +2,8 @@
 
 import hashlib
 import os
+import shutil
+import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import count
@@ -18,6 +20,7 @@ from rau.features.item import Item
 from rau.files import write_bytes
 from rau.finetuning import finetuner, run
 from rau.finetuning.processes import Processes
+from rau.models import checkpoint
 from rau.params import FinetuneParams, HeadParams, Params, TrainParams
 from rau.schemas import GalleryRow, QueryRow
 
@@ -112,15 +115,24 @@ def one_of_two(
 ) -> None:
     """Fine-tune as one of two processes that torchrun started.
 
-    The first writes the weights, and what the last epoch's `gradient_norm` was.
+    The first writes the weights, and what the last epoch's `gradient_norm` was, and removes the
+    state as the stage does; the second is late to read it.
     """
     here = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2}
     os.environ |= {name: str(value) for name, value in here.items()}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     torch.set_num_threads(1)
     run.Measure.__call__ = rising_values()  # type: ignore[method-assign]
+    read = checkpoint.load_state
+
+    def late(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        time.sleep(rank)
+        return read(path)
+
+    checkpoint.load_state = late  # type: ignore[assignment]
     done = finetune(params(**options), encoder, folder)
     if rank == 0:
+        shutil.rmtree(folder / "state")
         norm = torch.tensor(done.progress.history[-1]["gradient_norm"])
         save_file(weights(done) | {"gradient_norm": norm}, folder / "weights.safetensors")
 
