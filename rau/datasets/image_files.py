@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from rau.datasets.placeholders import is_placeholder
+from rau.datasets.shape import check_shape
 from rau.errors import UserError
 from rau.pictures import open_rgb
 
@@ -26,7 +27,8 @@ class ImageInfo:
 
 
 def inspect(content: bytes, placeholders: bool) -> ImageInfo:
-    """Decode an image as `rau.pictures.open_rgb` does.
+    """Decode an image as `rau.pictures.open_rgb` does; one that is hardly more than a line is
+    corrupt.
 
     Args:
         content: the file.
@@ -35,9 +37,10 @@ def inspect(content: bytes, placeholders: bool) -> ImageInfo:
     sha256 = hashlib.sha256(content).hexdigest()
     try:
         image = open_rgb(content)
+        size = (image.width, image.height, image.format)
+        if placeholders and is_placeholder(sha256, image):
+            return ImageInfo("missing", sha256, "placeholder", *size)
+        check_shape(image)
     except UserError as error:
         return ImageInfo("corrupt", sha256, str(error))
-    size = (image.width, image.height, image.format)
-    if placeholders and is_placeholder(sha256, image):
-        return ImageInfo("missing", sha256, "placeholder", *size)
     return ImageInfo("ok", sha256, None, *size)

@@ -20,6 +20,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from rau.datasets.shape import check_shape
 from rau.digests import Digests, Lookup, digests
 from rau.errors import UserError
 from rau.evaluation.calibration import FILE
@@ -44,7 +45,6 @@ from rau.search.index import (
 from rau.search.model import Model
 from rau.search.parts import Parts
 from rau.search.segments import IMAGES, Block, taken
-from rau.search.shape import check_shape
 from rau.search.thumbnails import thumbnail
 
 UNREADABLE = "unreadable.csv"

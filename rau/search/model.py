@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rau.datasets.captions import Join, query_texts, single_text
+from rau.datasets.shape import check_shape
 from rau.encoders import encoder as encoders
 from rau.errors import UserError
 from rau.evaluation import head_record
@@ -24,7 +25,6 @@ from rau.files import digest, digest_file
 from rau.models import checkpoint
 from rau.models.head import ComposedHead
 from rau.pictures import as_rgb
-from rau.search.shape import check_shape
 
 ENCODER = "encoder"
 NEUTRAL = 0.5

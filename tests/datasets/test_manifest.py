@@ -108,6 +108,14 @@ def test_too_many_pixels_are_refused(store: Path, monkeypatch: pytest.MonkeyPatc
     assert [row["status"] for row in rows[:2]] == ["corrupt", "ok"]
 
 
+def test_an_image_that_is_hardly_more_than_a_line_is_refused(store: Path) -> None:
+    """An encoder would scale its shorter side, to gigabytes."""
+    Image.new("RGB", (4000, 9)).save(store / "images/other.png")
+    _, row, *_ = built(store, Located(store, IDS, PLACES.__getitem__), {}, 1).to_pylist()
+    assert row["status"] == "corrupt"
+    assert row["reason"].startswith("4,000 x 9 pixels, one side is more than 100 times")
+
+
 @pytest.mark.parametrize("image_id", ["../secret", "a/b", "", ".hidden", "a\0b", "a\\b"])
 def test_ids_stay_in_the_folder(image_id: str) -> None:
     with pytest.raises(UserError, match="not a plain file name"):
