@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pandas as pd
+import torch
 from pydantic import ValidationError
 
 from rau.api.frames import Rows, gallery_rows, query_rows
@@ -104,14 +105,12 @@ def evaluate(
     rows = query_rows(queries, split, "val")
     _check(rows)
     settings = _settings(top_k=top_k, bootstrap=bootstrap, unusable=unusable)
-    result, _ = benchmark.evaluate(
-        {measured: {"method": chosen}},
-        rows,
-        gallery_rows(galleries, sorted({row["category"] for row in rows}), measured.gallery),
-        features,
-        settings,
-        "method",
-    )
+    members = gallery_rows(galleries, sorted({row["category"] for row in rows}), measured.gallery)
+    # A caller's method may be a module with parameters.
+    with torch.no_grad():
+        result, _ = benchmark.evaluate(
+            {measured: {"method": chosen}}, rows, members, features, settings, "method"
+        )
     ends = result.intervals.get(measured.name, {})
     lines = [
         (category, metric, value, *ends.get(category, {}).get(metric, (float("nan"),) * 2))

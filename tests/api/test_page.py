@@ -91,3 +91,24 @@ def test_a_vector_means_the_same_however_it_is_given(desk: Path) -> None:
         assert one.images.names == names
         assert np.array_equal(one.images.matrix, matrix)
         assert one.images.metadata["key"] == found[0].images.metadata["key"]
+
+
+def test_a_method_may_be_a_module_with_parameters() -> None:
+    import torch
+
+    class Mine(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.tensor(0.5))
+
+        def encode_query(self, reference: Any, text: Any) -> Any:
+            return self.weight * (reference + text), self.weight.expand(len(text))
+
+        def encode_gallery(self, image: Any) -> Any:
+            return self.weight * image, self.weight.expand(len(image))
+
+    features = rau.feature_set({"a": [1, 0], "b": [1, 1]}, {"is red": [0, 1]})
+    query = {"reference_id": "a", "target_id": "b", "captions": "is red"}
+    assert torch.is_grad_enabled()
+    found = rau.evaluate(features, [query], ["a", "b"], method=Mine())
+    assert found.value["mean", "recall_at_1"] == 100
