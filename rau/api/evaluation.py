@@ -7,7 +7,7 @@ import pandas as pd
 import torch
 from pydantic import ValidationError
 
-from rau.api.frames import Rows, gallery_rows, query_rows
+from rau.api.frames import REMEDY, Rows, frame_of, gallery_rows, query_rows
 from rau.datasets.annotations import MEAN
 from rau.datasets.captions import all_texts
 from rau.errors import UserError
@@ -40,7 +40,7 @@ def needed_texts(queries: Rows) -> list[str]:
     >>> rau.needed_texts([{"captions": ["is red", "is long"]}])
     ['Is red and is long', 'Is long and is red', 'Is red', 'Is long']
     """
-    frame = pd.DataFrame(queries)
+    frame = frame_of(queries, "queries")
     captions = frame.get("captions", [None] * len(frame))
     texts: dict[str, None] = {}
     for place, one in enumerate(captions):
@@ -101,7 +101,7 @@ def evaluate(
     100.0
     """
     measured = protocols.named(protocol)
-    chosen = _untrained(method, features) if isinstance(method, str) else method
+    chosen = _untrained(method, features) if isinstance(method, str) else _own(method)
     rows = query_rows(queries, split, "val")
     _check(rows)
     settings = _settings(top_k=top_k, bootstrap=bootstrap, unusable=unusable)
@@ -140,6 +140,13 @@ def _settings(**values: Any) -> EvaluateParams:
     except ValidationError as error:
         key, message = first_error(error)
         raise UserError(f"{key}: {message}") from error
+
+
+def _own(method: Method) -> Method:
+    absent = [name for name in ("encode_query", "encode_gallery") if not hasattr(method, name)]
+    if absent:
+        raise UserError(f"method: {type(method).__name__} has no {absent[0]}; {REMEDY}")
+    return method
 
 
 def _untrained(name: str, features: FeatureSet) -> Method:

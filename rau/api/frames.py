@@ -87,7 +87,7 @@ def _vectors(given: Vectors, column: str, what: str) -> tuple[list[str], np.ndar
             names, values = _columns(given, column, what)
         case pd.DataFrame():
             names, values = _frame(given, column, what)
-        case tuple():
+        case tuple() if len(given) == 2:
             names, values = [str(name) for name in given[0]], given[1]
         case Mapping():
             names, values = [str(name) for name in given], list(given.values())
@@ -96,7 +96,7 @@ def _vectors(given: Vectors, column: str, what: str) -> tuple[list[str], np.ndar
     try:
         matrix = np.asarray(values)
         matrix = matrix.astype(np.float16 if matrix.dtype == np.float16 else np.float32)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError) as error:  # The last of torch.
         raise UserError(f"{what}: not a matrix of numbers ({error}); {REMEDY}") from error
     if matrix.ndim != 2 or len(matrix) != len(names) or not matrix.size:
         raise UserError(
@@ -135,6 +135,20 @@ def _frame(frame: pd.DataFrame, column: str, what: str) -> tuple[list[str], Any]
     return [str(name) for name in frame.index], frame.to_numpy()
 
 
+def frame_of(rows: Any, what: str) -> pd.DataFrame:
+    """Convert records to a frame.
+
+    Raises:
+        UserError: when they are something else.
+    """
+    try:
+        return pd.DataFrame(rows)
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"{what}: {type(rows).__name__} is not a frame or a list of records; {REMEDY}"
+        ) from error
+
+
 def query_rows(queries: Rows, split: str, role: str) -> list[QueryRow]:
     """Convert queries to rows of schema `QUERIES`; missing columns get defaults.
 
@@ -144,7 +158,7 @@ def query_rows(queries: Rows, split: str, role: str) -> list[QueryRow]:
     Raises:
         UserError: when a column is missing or has another type, or no row is left.
     """
-    frame = pd.DataFrame(queries)
+    frame = frame_of(queries, "queries")
     for name in ("reference_id", "target_id", "captions"):
         if name not in frame:
             raise UserError(f"queries have no column {name}, but {', '.join(map(str, frame))}")
@@ -175,9 +189,9 @@ def gallery_rows(
         UserError: when a column is missing or has another type.
     """
     if not isinstance(galleries, pd.DataFrame):
-        listed = list(galleries)
-        ids = all(isinstance(one, str) for one in listed)
-        galleries = pd.DataFrame({"image_id": listed} if ids else listed)
+        listed = [*galleries] if isinstance(galleries, Iterable) else galleries
+        ids = isinstance(listed, list) and all(isinstance(one, str) for one in listed)
+        galleries = frame_of({"image_id": listed} if ids else listed, "galleries")
     if "gallery" not in galleries:
         galleries = galleries.assign(gallery=gallery)
     if "category" not in galleries:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 import rau
 
@@ -35,6 +36,10 @@ CASES: dict[str, Callable[[], Any]] = {
     "names, but an array of shape": lambda: features(images=(["a"], np.ones((2, 2)))),
     "not a matrix of numbers": lambda: features(images={"a": [1, 2], "b": [1, 2, 3]}),
     "images have dimension 2 and texts 3": lambda: features(texts={"is red": [1, 0, 0]}),
+    "images: tuple is not a supported type": lambda: features(images=(["a", "b"],)),
+    "not a matrix of numbers (Can't call numpy() on Tensor that requires": lambda: features(
+        texts=(["is red"], torch.ones(1, 2, requires_grad=True))
+    ),
     "int is not a supported type": lambda: features(images=3),
     "no column feature": lambda: features(images=pd.DataFrame({"image_id": ["a"]})),
     "queries have no column captions": lambda: evaluate({"reference_id": "a", "target_id": "b"}),
@@ -45,6 +50,14 @@ CASES: dict[str, Callable[[], Any]] = {
     "unknown untrained method 'rau'": lambda: evaluate(QUERY, method="rau"),
     "share no space": lambda: evaluate(QUERY, features=features(shared_space=False)),
     "galleries have no column image_id": lambda: evaluate(QUERY, galleries=[{"image": "a"}]),
+    "galleries: int is not a frame or a list": lambda: evaluate(QUERY, galleries=3),
+    "queries: str is not a frame or a list of records": lambda: rau.evaluate(
+        features(),
+        "queries.parquet",  # type: ignore[arg-type]
+        ["a"],
+    ),
+    "queries: int is not a frame or a list": lambda: rau.needed_texts(3),  # type: ignore[arg-type]
+    "method: int has no encode_query": lambda: evaluate(QUERY, method=3),
     "top_k: Input should be greater": lambda: evaluate(QUERY, top_k=0),
     "unusable: Input should be 'miss' or": lambda: evaluate(QUERY, unusable="skip"),
     "bootstrap: Input should be greater": lambda: evaluate(QUERY, bootstrap=-1),
