@@ -9,6 +9,8 @@ from rau.datasets.locate import Located
 from rau.datasets.manifest import check_image_id
 from rau.download.journal import Journal
 from rau.errors import UserError
+from rau.files import read_at_most
+from rau.pictures import MAX_BYTES
 
 
 class ImageStore:
@@ -65,8 +67,9 @@ class ImageStore:
 
     def link(self, image_id: str, path: Path, source: str) -> bool:
         """Link to a file; returns False if it is not a valid image or is a placeholder."""
-
-        content = path.read_bytes() if path.stat().st_size else b""
+        content = read_at_most(path, MAX_BYTES)
+        if content is None:
+            return False
         return self._add(image_id, content, source, lambda n: n.symlink_to(path.resolve())) is None
 
     def is_image(self, content: bytes) -> bool:

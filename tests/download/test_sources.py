@@ -1,5 +1,6 @@
 """What a store takes in: the user's own files, placeholders, the journal, terms of use."""
 
+import tracemalloc
 from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
@@ -23,6 +24,7 @@ from rau.download.http_client import Client
 from rau.download.image_store import ImageStore
 from rau.download.journal import Journal
 from rau.errors import UserError
+from rau.pictures import MAX_BYTES
 from tests import server
 from tests.datasets.test_cirr import ENTRY, PATHS, write_layout
 from tests.image_files import saved
@@ -54,6 +56,22 @@ def test_own_files_are_linked_wherever_they_lie(tmp_path: Path) -> None:
     assert link.read_bytes() == picture("A")
     with pytest.raises(UserError, match=r"dataset\.images: no folder"):
         local_folder.link_images(tmp_path / "none", store)
+
+
+def test_a_file_too_large_for_an_image_is_not_read(tmp_path: Path) -> None:
+    own = tmp_path / "mine"
+    own.mkdir()
+    with (own / "A.jpg").open("wb") as file:
+        file.truncate(MAX_BYTES + 1)
+    store = intake(tmp_path / "store", ["A"])
+    tracemalloc.start()
+    try:
+        said = local_folder.link_images(own, store)
+        assert tracemalloc.get_traced_memory()[1] < MAX_BYTES
+    finally:
+        tracemalloc.stop()
+    assert said == "1 missing images found, 1 of them invalid"
+    assert list(store.missing) == ["A"]
 
 
 def test_a_link_is_not_made_to_the_picture_of_another_id(tmp_path: Path) -> None:
