@@ -19,7 +19,7 @@ def fetch_files(files: Files, root: Path, client: Client) -> None:
     """Fetch every file of `files` without a verified copy under `root`.
 
     A file without a known digest is trusted on first use: its digest is stored in
-    `.first_seen.json` and verified from then on. This includes files that the user placed there.
+    `.first_seen.json` and verified from then on. One that the user placed there is used as it is.
 
     Raises:
         Unavailable: if no revision has a file with the expected digest.
