@@ -71,8 +71,9 @@ def relevant_answers(queries: Iterable[QueryRow]) -> dict[str, Sequence[str]]:
 
 def evenly(rows: Sequence[RankingRow], count: int) -> list[RankingRow]:
     """At most `count` rows, evenly spaced."""
-    step = max(1, len(rows) // count)
-    return list(rows[step // 2 :: step][:count])
+    if len(rows) <= count:
+        return list(rows)
+    return [rows[(2 * place + 1) * len(rows) // (2 * count)] for place in range(count)]
 
 
 def shown_images(row: RankingRow) -> set[str]:

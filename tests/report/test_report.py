@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Sequence
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -318,26 +319,28 @@ def test_strip_frames_target_and_other_answers(pictures: dict[str, Path]) -> Non
     assert all(luminance(name) < 0.18 for name in (RELEVANT, INK))
 
 
-def test_examples_are_of_their_group(pictures: dict[str, Path]) -> None:
-    def row(name: str, rank: int | None) -> RankingRow:
-        top = list("bcdefghijk")
-        return {
-            "query_id": name,
-            "method": "RAU head",
-            "protocol": "original",
-            "category": "dress",
-            "text": "is red",
-            "reference_id": "a",
-            "target_id": top[rank - 1] if rank and rank <= 10 else "l",
-            "target_rank": rank,
-            "subset_rank": None,
-            "average_precision": None,
-            "uncertainty": None,
-            "target_uncertainty": None,
-            "top": top,
-            "scores": [],
-        }
+def row(name: str, rank: int | None) -> RankingRow:
+    """A ranked query of `pictures`."""
+    top = list("bcdefghijk")
+    return {
+        "query_id": name,
+        "method": "RAU head",
+        "protocol": "original",
+        "category": "dress",
+        "text": "is red",
+        "reference_id": "a",
+        "target_id": top[rank - 1] if rank and rank <= 10 else "l",
+        "target_rank": rank,
+        "subset_rank": None,
+        "average_precision": None,
+        "uncertainty": None,
+        "target_uncertainty": None,
+        "top": top,
+        "scores": [],
+    }
 
+
+def test_examples_are_of_their_group(pictures: dict[str, Path]) -> None:
     rows = [row(f"q{i}", rank) for i, rank in enumerate([1, 1, 4, 30, 99, None])]
     chosen = examples.choose(rows, pictures, 5)
     ids = [[row["query_id"] for row in found] for found in chosen.values()]
@@ -351,6 +354,17 @@ def test_examples_are_of_their_group(pictures: dict[str, Path]) -> None:
     assert "target at rank 99 <small>dress, q4" in text
     assert all(f"<b>{name}</b>" in text for name in examples.RESULTS)
     assert not any(examples.choose(rows, {}, 5).values())
+
+
+@pytest.mark.parametrize("size", [0, 1, 11, 12, 13, 17, 23, 24, 35, 1000])
+def test_examples_are_evenly_spaced(size: int) -> None:
+    rows = [row(str(place), 1) for place in range(size)]
+    shown = [int(one["query_id"]) for one in examples.evenly(rows, 12)]
+    assert len(shown) == min(size, 12)
+    steps = [after - before for before, after in pairwise([-1, *shown, size])]
+    assert min(steps) >= 1
+    # A share of the rows, and one more by rounding.
+    assert max(steps) <= size / 12 + 1
 
 
 def test_history_round_trip_and_damage(tmp_path: Path) -> None:
