@@ -87,11 +87,11 @@ def choose(
     """Rows to show, by result.
 
     Args:
-        rankings: of one method under one protocol.
+        rankings: of one method under one protocol; queries that were not ranked are not shown.
         paths: image files by id; queries with images missing from it are not shown.
         count: maximum number of rows per result.
     """
-    whole = [row for row in rankings if shown_images(row) <= set(paths)]
+    whole = [row for row in rankings if row["top"] and shown_images(row) <= set(paths)]
     return {
         result: evenly([row for row in whole if belongs(row["target_rank"])], count)
         for result, belongs in RESULTS.items()

@@ -356,6 +356,14 @@ def test_examples_are_of_their_group(pictures: dict[str, Path]) -> None:
     assert not any(examples.choose(rows, {}, 5).values())
 
 
+def test_a_query_without_its_target_was_not_ranked_and_is_no_example(
+    pictures: dict[str, Path],
+) -> None:
+    unranked: RankingRow = {**row("q0", None), "target_id": "gone", "top": []}
+    chosen = examples.choose([unranked, row("q1", None)], pictures, 5)
+    assert [one["query_id"] for one in chosen["failure"]] == ["q1"]
+
+
 @pytest.mark.parametrize("size", [0, 1, 11, 12, 13, 17, 23, 24, 35, 1000])
 def test_examples_are_evenly_spaced(size: int) -> None:
     rows = [row(str(place), 1) for place in range(size)]
