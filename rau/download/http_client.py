@@ -12,6 +12,7 @@ TRANSIENT = (408, 425, 429, 500, 502, 503, 504)
 GONE = (404, 410)
 CHUNK = 1 << 16
 PARTIAL, PAST_THE_END = 206, 416
+DIGITS = 20  # Of a length; there is no limit with more.
 
 
 class Refused(Exception):
@@ -118,7 +119,8 @@ class Client(requests.Session):
         """Write the body from `start` on; returns False if the server was too slow."""
         begun, got = time.monotonic(), 0
         declared = answer.headers.get("Content-Length", "")
-        if declared.isdecimal() and start + int(declared) > limit:
+        # Python refuses to convert thousands of digits.
+        if declared.isdecimal() and (len(declared) > DIGITS or start + int(declared) > limit):
             raise Refused(f"{answer.url}: larger than {limit} bytes")
         with part.open("r+b" if start else "wb") as file:
             file.seek(start)

@@ -76,6 +76,20 @@ def test_the_limit_holds_whatever_is_declared(
     assert not (tmp_path / "part").exists()
 
 
+def test_a_length_of_thousands_of_digits_is_larger(
+    host: server.Server, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def boast(handler: server.Handler) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Length", "9" * 5000)
+        handler.end_headers()
+
+    monkeypatch.setitem(server.PERMANENT, "boast", boast)
+    host.moods["/file"] = "boast"
+    with pytest.raises(Refused, match="larger than"):
+        client.fetch(f"{host.url}/file", tmp_path / "part", LIMIT)
+
+
 def test_a_part_is_gone_on_with(host: server.Server, client: Client, tmp_path: Path) -> None:
     (tmp_path / "part").write_bytes(CONTENT[:5000])
     client.fetch(f"{host.url}/file", tmp_path / "part", LIMIT)
