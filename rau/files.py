@@ -229,14 +229,15 @@ def parquet_files(folder: Path, name: str) -> list[Path]:
     """The Parquet files of a table in a folder, sorted; empty if there are none.
 
     A table is `<name>.parquet`, a folder of that name or of the name `<name>` with Parquet files,
-    or several files `<name>-….parquet`.
+    or several files `<name>-….parquet`. Hidden files are left out.
     """
     single = folder / f"{name}.parquet"
     if single.is_file():
         return [single]
     for place, names in ((single, "*"), (folder / name, "*"), (folder, f"{name}-*")):
-        if found := sorted(path for path in place.glob(f"{names}.parquet") if path.is_file()):
-            return found
+        found = sorted(place.glob(f"{names}.parquet"))
+        if shown := [path for path in found if path.is_file() and not path.name.startswith(".")]:
+            return shown
     return []
 
 

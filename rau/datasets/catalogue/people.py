@@ -50,7 +50,7 @@ def read(root: Path, products: Products) -> Requests:
             feedback are left out and counted.
     """
     paths = [root / PAIRS] if (root / PAIRS).is_file() else []
-    paths += sorted((root / FEEDBACK).glob("*.csv"))
+    paths += sorted(path for path in (root / FEEDBACK).glob("*.csv") if path.name[0] != ".")
     named = _names(products)
     accepted: dict[tuple[int, str], dict[int, bool]] = {}
     notes: list[str] = []

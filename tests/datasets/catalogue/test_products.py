@@ -128,6 +128,9 @@ def test_a_table_in_several_files(tmp_path: Path, place: str) -> None:
         pq.write_table(pa.Table.from_pylist(own), path)
     one, many = products.read(tmp_path / "one"), products.read(tmp_path / "many")
     assert (many.files, many.path) == (paths, tmp_path / "many" / place)
+    # macOS leaves such a file beside every file on a foreign disk.
+    (paths[0].parent / f"._{paths[0].name}").write_bytes(b"\0")
+    assert products.read(tmp_path / "many").files == paths
     assert (many.ids, many.places, many.cells) == (one.ids, one.places, one.cells)
     # A file without a column says nothing of it.
     pq.write_table(pa.table({"image": ["3.jpg"], "id": [3]}), paths[1])

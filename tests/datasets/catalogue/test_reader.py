@@ -269,6 +269,7 @@ def test_people_add_and_replace_captions(tmp_path: Path) -> None:
         ],
         "feedback/day.csv",
     )
+    (tmp_path / "feedback/._day.csv").write_bytes(b"\0")
     found = CatalogueReader().read(tmp_path)
     queries = found.kinds()[PEOPLE]
     asked = {(q["reference_id"], q["target_id"]): q for q in queries}
