@@ -26,10 +26,8 @@ def rank_correlation(tables: StudyTables) -> float | None:
 def _means(tables: StudyTables) -> pd.DataFrame:
     """Means over seeds on the holdout and on val of the variants that have both."""
     runs, protocol = tables.runs, tables.summary.protocol.iloc[0]
-    held = [name for name in map(str, runs) if name.startswith(PREFIX)]
-    pairs = [(name, f"{protocol}.{name.removeprefix(PREFIX)}") for name in held]
-    columns = next(([*pair] for pair in pairs if pair[1] in runs), None)
-    if columns is None:
+    columns = [f"{side}{tables.document.select}" for side in (PREFIX, f"{protocol}.")]
+    if not {*columns} <= {*runs}:
         return pd.DataFrame()
     return runs.groupby("variant")[columns].mean().dropna()
 

@@ -154,6 +154,7 @@ def run_study(name: str, params: Params, changes: plan.Tuned, store: RunStore) -
         cosines=summary.mean_cosines(by_variant),
         own=list(own),
         code=code_digest(name),
+        select=(params.finetune if study.encoders else params.train).select,
     )
     groups: dict[str, list[str]] = {}
     for v in whole:

@@ -70,6 +70,7 @@ class StudyDocument(Section):
         diagnostics: by variant and seed.
         own: names of the study's additional tables.
         code: `study.code_digest` of the code that made the tables; empty in older files.
+        select: metric on the holdout that selected the epochs; empty in older files.
         cosines: fraction of pairs in each bin of `plan.EDGES`, by variant and kind of pair.
     """
 
@@ -82,6 +83,7 @@ class StudyDocument(Section):
     cosines: dict[str, dict[str, list[float]]]
     own: list[str] = Field(default_factory=list)
     code: str = ""
+    select: str = ""
 
 
 @dataclass(frozen=True)

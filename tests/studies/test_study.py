@@ -81,10 +81,11 @@ def test_a_study_that_counts_failures_pairs_what_is_left(
     execute = store.source.runner()
     monkeypatch.setattr(store, "complete", lambda title, wanted: [execute(p) for p in wanted])
     monkeypatch.setattr(registry, "load", lambda name: failing(name))
-    params = plan.changed(tiny(), {"study.preset": "smoke", "study.epochs": 1})
+    params = plan.changed(tiny(select="map"), {"study.preset": "smoke", "study.epochs": 1})
     monkeypatch.setattr(study, "code_digest", lambda name: f"code of {name}")
     tables = study.run_study("b", params, {}, store)
     assert study.is_current(tables.document, params, {}, store)
+    assert tables.document.select == "map"
     older = tables.document.model_copy(update={"code": ""})
     assert not study.is_current(older, params, {}, store)
     assert set(tables.summary.variant) == {"a"}
