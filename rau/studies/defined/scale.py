@@ -34,7 +34,7 @@ COLUMNS = ["over", "method", "variant", "x", "metric", "mean", "low", "high"]
 FITS = (
     "Points per doubling of the train queries (protocol and holdout unchanged) or of the gallery: "
     "least squares on the logarithm, refitted in every resample of queries and seeds, 95 % "
-    "interval; and how much steeper RAU is than the deterministic head. Galleries grow by images "
+    "interval; and the slope of RAU minus that of the deterministic head. Galleries grow by images "
     "of other splits, also those that the heads were trained on, up to the factor that the figure "
     "shows. Such an image counts as wrong even if it would answer a query: part of the loss is of "
     "these."
@@ -154,7 +154,7 @@ def grids(tables: StudyTables) -> dict[str, Grid]:
         gap = interval_of(one, "difference")
         kinds.append([one["variant"], one["group"], f"{one['queries']:,}", mean, gap])
     return {
-        "Per doubling": Grid(["over", "metric", "points", "steeper by"], rows, FITS),
+        "Per doubling": Grid(["over", "metric", "points", "difference"], rows, FITS),
         "By kind of query": Grid(
             ["variant", "queries of", "number", "mean", "difference"], kinds, KINDS
         ),
@@ -179,7 +179,7 @@ def figure(tables: StudyTables) -> Figure:
 
 
 def answer(tables: StudyTables) -> str:
-    """State the deterministic head's points per doubling, and how much steeper RAU is."""
+    """State the deterministic head's points per doubling, and RAU's minus these."""
     fits, main = tables.own["fits"], answers.metrics(tables)[0]
     told = []
     for over, every in fits.groupby("over", sort=False):
@@ -187,9 +187,9 @@ def answer(tables: StudyTables) -> str:
         first, second = every[every.metric == metric].to_dict("records")
         told.append(
             f"{interval_of(first, 'slope')} points of {metric_names.label(metric)} a doubling of "
-            f"the {over}, RAU {interval_of(second, 'steeper')}"
+            f"the {over}, RAU's minus these {interval_of(second, 'steeper')}"
         )
-    return minus("; ".join(told)) + " steeper"
+    return minus("; ".join(told))
 
 
 STUDY = Study(

@@ -21,19 +21,26 @@ def test_scale_answers_by_the_headline_or_by_what_a_grown_gallery_has() -> None:
             label = f"{name} {fraction}"
             found.append(plan.Variant(label, tiny(), {"fraction": fraction, "method": name}))
             by_label[label] = own
-    for one in (one for own in made.values() for one in own):
+    for name, one in ((name, one) for name, own in made.items() for one in own):
         one.names[:] = ["mean_of_r5_rs1", "recall_at_1", "mean_of_r10_r50"]
+        lost = -2.0 if name == "rau" else 0.0
         one.extra["growing/factors"] = np.array([1.0, 2.0])
-        one.extra["growing/values/dress"] = np.stack([np.ones((80, 2)), np.zeros((80, 2))])
+        one.extra["growing/values/dress"] = np.stack([np.ones((80, 2)), np.full((80, 2), lost)])
         one.extra["kinds/caption/dress"] = np.zeros(80, np.int64)
         one.extra["kinds/answers/dress"] = np.ones(80, np.int64)
     tables = study_tables()
     tables.summary["metric"] = "mean_of_r5_rs1"
-    told = scale.answer(replace(tables, own=scale.own(found, by_label)))
-    first, second = told.split("; ")
+    whole = replace(tables, own=scale.own(found, by_label))
+    first, second = scale.answer(whole).split("; ")
     assert first.startswith("0.00 [0.00, 0.00] points of mean of R@5 and Rs@1 a doubling of the tr")
-    whole = "-1.00 [-1.00, -1.00] points of mean of R@10 and R@50 a doubling of the gallery, RAU"
-    assert second.startswith(minus(whole))
+    # RAU loses more: its slope falls faster, so the difference is negative.
+    assert second == minus(
+        "-1.00 [-1.00, -1.00] points of mean of R@10 and R@50 a doubling of the gallery, RAU's "
+        "minus these -2.00 [-2.00, -2.00]"
+    )
+    (grid, *_) = scale.grids(whole).values()
+    assert grid.header[-1] == "difference"
+    assert [row[-1] for row in grid.rows][-1] == "-2.00 [-2.00, -2.00]"
 
 
 def test_slope_is_points_per_doubling() -> None:
