@@ -26,6 +26,7 @@ FILE = "answers.json"
 MAX_BYTES = 1 << 22
 START, END = "<!-- answers -->\n", "<!-- end -->"
 COMPOSITION = "composition"
+ORDER = (*registry.STUDIES, COMPOSITION)
 LATER = "†"
 FOOTNOTE = (
     f"{LATER} Measured before code, features or parameters changed; its command measures it again."
@@ -82,8 +83,7 @@ class Findings(Section):
         """Replace the answers of these studies; others are kept and marked as not current."""
         by_study = {one.study: one.model_copy(update={"current": False}) for one in self.answers}
         by_study |= {one.study: one for one in made}
-        order = [*registry.STUDIES, COMPOSITION]
-        kept = [by_study[name] for name in order if name in by_study]
+        kept = [by_study[name] for name in ORDER if name in by_study]
         return self.model_copy(update={"about": dict(about), "answers": kept})
 
 
@@ -128,23 +128,25 @@ def of_run(metrics: RunMetrics) -> Answer | None:
 
 
 def table(found: Sequence[Findings], folder: str) -> str:
-    """The answers of all settings as a Markdown table with one row per question.
+    """The answers of all settings as a Markdown table with one row per study.
 
     Args:
         folder: parent of the settings' folders, relative to the page.
     """
-    questions: dict[tuple[str, str], list[str]] = {}
+    by_study: dict[str, list[tuple[Answer, str]]] = {}
     for setting in found:
         for one in setting.answers:
             page = f"{folder}/{slug(setting.setting)}/{one.study}.md"
             name = f"[{setting.setting}]({page})" if one.details else setting.setting
             old = "" if _is_current(one) else f" {LATER}"
-            row = questions.setdefault((one.question, one.command), [])
-            row.append(f"{name}{old}: {one.text}.")
-    rows = [
-        [question, "<br>".join(cells), f"`{command}`"]
-        for (question, command), cells in questions.items()
-    ]
+            told = by_study.setdefault(one.study, [])
+            told.append((one, f"{name}{old}: {one.text}."))
+    rows = []
+    for name in (name for name in ORDER if name in by_study):
+        # Older answers may have been to the same question in other words.
+        asked = max((one for one, _ in by_study[name]), key=_is_current)
+        cells = "<br>".join(cell for _, cell in by_study[name])
+        rows.append([asked.question, cells, f"`{asked.command}`"])
     lines = markdown(["question", "answer", "measured by"], rows)
     return f"{lines}\n\n{FOOTNOTE}" if LATER in lines else lines
 

@@ -25,18 +25,18 @@ def test_what_was_not_measured_again_stays_and_says_so() -> None:
     assert found.about == {"commit": "c"}
 
 
-def test_a_question_is_one_row_with_a_line_a_setting() -> None:
-    first = Findings(setting="garments, frozen", answers=[answer("n", "one | two")])
+def test_a_study_is_one_row_in_the_words_of_now_with_a_line_a_setting() -> None:
+    asked = answer("n", "one | two").model_copy(update={"question": "n, in older words?"})
+    first = Findings(setting="garments, frozen", answers=[asked]).renewed({}, [])
     second = Findings(setting="photos", answers=[answer("n", "three"), answer("theta", "any")])
-    second = second.renewed({}, [answer("theta", "any")])
     found = findings.table([first, second], "findings").splitlines()
-    assert found[2] == (
-        "| n? | [garments, frozen](findings/garments-frozen/n.md): one \\| two.<br>"
-        "[photos](findings/photos/n.md) †: three. | `run n` |"
+    assert found[2] == "| theta? | [photos](findings/photos/theta.md): any. | `run theta` |"
+    assert found[3] == (
+        "| n? | [garments, frozen](findings/garments-frozen/n.md) †: one \\| two.<br>"
+        "[photos](findings/photos/n.md): three. | `run n` |"
     )
-    assert found[3] == "| theta? | [photos](findings/photos/theta.md): any. | `run theta` |"
     assert found[-1] == findings.FOOTNOTE
-    assert findings.FOOTNOTE not in findings.table([first], "findings")
+    assert findings.FOOTNOTE not in findings.table([second], "findings")
 
 
 def test_an_answer_of_other_code_is_marked_whichever_setting_was_written_last() -> None:
