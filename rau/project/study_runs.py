@@ -12,7 +12,7 @@ from rau.project import workspace
 from rau.studies import registry, study
 from rau.studies.encoder_runs import EncoderSource
 from rau.studies.local_workers import LocalWorkers
-from rau.studies.plan import Tuned
+from rau.studies.plan import WHOLE, Tuned
 from rau.studies.run_store import RunStore
 from rau.studies.runs import Source
 from rau.studies.workers import Workers
@@ -61,13 +61,20 @@ def used(params: Params, encoders: bool = False) -> Params:
         encoders: as in `store`; such a study keeps its parameters.
 
     Raises:
-        UserError: when the record of the fine-tuning is missing or malformed.
+        UserError: when the record of the fine-tuning is missing or malformed, or the encoder was
+            fine-tuned on a part of the queries that is drawn by seed.
     """
     if encoders:
         return params
     found = Record.read(workspace.finetuned(params.dataset.name))
     if found.towers == "none":
         return params
+    if (params.train.fraction, params.train.noise) != WHOLE:
+        raise UserError(
+            "train.fraction and train.noise: every seed of a study draws its own queries, but the "
+            "encoder was fine-tuned on those of one seed; set finetune.towers to none, or compare "
+            "by the study finetune"
+        )
     own = {"holdout": found.holdout, "holdout_seed": found.holdout_seed}
     return params.model_copy(update={"train": params.train.model_copy(update=own)})
 

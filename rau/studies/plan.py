@@ -1,7 +1,7 @@
 """Code shared by all studies: sizes of the presets, variants of the parameters, tuning trials."""
 
 import random
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -15,6 +15,9 @@ from rau.params import Params, StudyParams, TrainParams, UaParams
 Preset = Literal["smoke", "quick", "full"]
 # Changes chosen by the tuning, by method.
 Tuned = Mapping[str, Mapping[str, Any]]
+# Values of `train.fraction` and `train.noise`.
+Regime = tuple[float, float]
+WHOLE: Regime = (1.0, 0.0)
 # Bins of the histograms of cosines.
 EDGES: NDArray[np.float64] = np.linspace(-1, 1, 101)
 # Metrics that tables show, in order.
@@ -139,6 +142,16 @@ def parts(params: Params, isu: bool, csu: bool, dr: bool) -> tuple[str, dict[str
         "ua.dr_weight": (params.ua.dr_weight or defaults.dr_weight) if dr else 0.0,
     }
     return " + ".join(on) or METHODS[DETERMINISTIC].label, changes
+
+
+def regimes(params: Params, asked: Sequence[Regime]) -> Sequence[Regime]:
+    """Return the data regimes that a study of heads can compare.
+
+    A fine-tuned encoder has been trained on the queries that a regime omits, and with their correct
+    targets: on its features there is only the regime of all queries. Study `finetune`, which trains
+    an encoder in every regime, compares the others.
+    """
+    return asked if params.finetune.towers == "none" else (WHOLE,)
 
 
 def regime(params: Params, fraction: float, noise: float) -> tuple[str, dict[str, Any]]:

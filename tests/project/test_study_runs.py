@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from rau.errors import UserError
 from rau.finetuning import record
 from rau.params import Params, TrainParams
 from rau.project import study_runs, workspace
@@ -22,6 +23,20 @@ def test_all_seeds_have_the_holdout_that_the_encoder_was_not_trained_on(
     runs = [plan.Variant("a head", base, {}).with_seed(seed).train for seed in (0, 4)]
     assert [run.seed for run in runs] == [0, 4]
     assert [(run.holdout, run.split_seed) for run in runs] == [(0.2, 3)] * 2
+
+
+def test_heads_of_an_encoder_that_saw_one_seeds_part_of_the_queries_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = workspace.finetuned("garments")
+    folder.mkdir(parents=True)
+    record.write(folder, "both", "a key", TrainParams())
+    for train in (TrainParams(fraction=0.1), TrainParams(noise=0.4)):
+        part = Params(train=train)
+        assert study_runs.used(part, encoders=True) == part
+        with pytest.raises(UserError, match=r"train.fraction and train.noise: every seed"):
+            study_runs.used(part)
 
 
 def test_features_of_an_encoder_as_it_is_leave_every_seed_its_own(

@@ -26,8 +26,10 @@ SIZES = plan.Plan("smoke", 2, 1, 3)
 
 
 def tiny(**train: Any) -> Params:
+    """Parameters of a small training on features of a frozen encoder."""
     chosen = small(epochs=1, **train)
-    return plan.changed(chosen, {"dataset.name": "fashioniq", "evaluate.bootstrap": 0})
+    frozen = {"dataset.name": "fashioniq", "finetune.towers": "none"}
+    return plan.changed(chosen, {**frozen, "evaluate.bootstrap": 0})
 
 
 def variants(study: str, params: Params) -> list[plan.Variant]:

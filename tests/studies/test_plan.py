@@ -35,9 +35,24 @@ def test_less_data_has_longer_trainings_within_the_parameters_limits(tmp_path: P
     _, changes = plan.regime(plan.changed(tiny(), {"train.epochs": 60}), 0.1, 0.0)
     assert (changes["train.epochs"], changes["train.patience"]) == (190, 32)
     store = RunStore(tmp_path / "runs", write_source(tmp_path), local(1))
-    long = plan.changed(tiny(), {"finetune.epochs": 10000, "study.preset": "quick"})
+    tuned = {"finetune.towers": "both", "finetune.epochs": 10000}
+    long = plan.changed(tiny(), {**tuned, "study.preset": "quick"})
     with pytest.raises(UserError, match=r"study finetune: a variant's finetune.epochs: .* 10000"):
         study.run_study("finetune", long, {}, store)
+
+
+def test_heads_on_a_fine_tuned_encoder_are_not_compared_with_fewer_queries_than_it_has_seen() -> (
+    None
+):
+    frozen, tuned = (
+        plan.base(plan.changed(tiny(), {"finetune.towers": towers}), SIZES)
+        for towers in ("none", "both")
+    )
+    for name in ("scale", "dropout", "scenarios"):
+        places = [{(v.x["fraction"], v.x["noise"]) for v in variants(name, frozen)}]
+        places.append({(v.x["fraction"], v.x["noise"]) for v in variants(name, tuned)})
+        assert places[0] - {plan.WHOLE}
+        assert places[1] == {plan.WHOLE}
 
 
 def test_every_sigma_is_another_head_where_the_parameters_have_no_block() -> None:

@@ -19,11 +19,13 @@ from rau.studies.grid import ENDS, Grid, interval_of
 from rau.studies.plan import (
     Plan,
     Preset,
+    Regime,
     Tuned,
     Variant,
     compared,
     headline,
     regime,
+    regimes,
     variant,
     where,
 )
@@ -43,8 +45,7 @@ SIGMAS: Mapping[Preset, tuple[float, ...]] = {
     "quick": (0.0, 0.6, 1.2),
     "full": (0.0, 0.3, 0.6, 1.2, 2.4),
 }
-# Pairs of `train.fraction` and `train.noise`.
-REGIMES: Mapping[Preset, tuple[tuple[float, float], ...]] = {
+REGIMES: Mapping[Preset, tuple[Regime, ...]] = {
     "smoke": ((0.5, 0.4),),
     "quick": ((1.0, 0.0), (0.1, 0.0), (0.1, 0.4)),
     "full": ((1.0, 0.0), (0.3, 0.0), (0.1, 0.0), (1.0, 0.4), (0.1, 0.4)),
@@ -68,7 +69,7 @@ def variants(params: Params, sizes: Plan, tuned: Tuned) -> list[Variant]:
     the weighted sum.
     """
     rows = []
-    for fraction, noise in REGIMES[sizes.preset]:
+    for fraction, noise in regimes(params, REGIMES[sizes.preset]):
         place, changes = regime(params, fraction, noise)
         x: dict[str, Any] = {"fraction": fraction, "noise": noise}
         untrained = f"{METHODS[WEIGHTED_SUM].label}{place}"

@@ -17,7 +17,16 @@ from rau.studies import answers, breakdown
 from rau.studies.figures import reach
 from rau.studies.galleries import METRICS
 from rau.studies.grid import ENDS, Grid, interval, interval_of
-from rau.studies.plan import Plan, Preset, Tuned, Variant, headline, regime, variant
+from rau.studies.plan import (
+    Plan,
+    Preset,
+    Tuned,
+    Variant,
+    headline,
+    regime,
+    regimes,
+    variant,
+)
 from rau.studies.registry import Study
 from rau.studies.runs import Result
 from rau.studies.summary import one_metric
@@ -32,12 +41,12 @@ NAMES = (DETERMINISTIC, "rau")
 RESAMPLES = 4000
 COLUMNS = ["over", "method", "variant", "x", "metric", "mean", "low", "high"]
 FITS = (
-    "Points per doubling of the train queries (protocol and holdout unchanged) or of the gallery: "
-    "least squares on the logarithm, refitted in every resample of queries and seeds, 95 % "
-    "interval; and the slope of RAU minus that of the deterministic head. Galleries grow by images "
-    "of other splits, also those that the heads were trained on, up to the factor that the figure "
-    "shows. Such an image counts as wrong even if it would answer a query: part of the loss is of "
-    "these."
+    "Points per doubling of the train queries (frozen encoders only; protocol and holdout "
+    "unchanged) or of the gallery: least squares on the logarithm, refitted in every resample of "
+    "queries and seeds, 95 % interval; and the slope of RAU minus that of the deterministic head. "
+    "Galleries grow by images of other splits, also those that the heads were trained on, up to "
+    "the factor that the figure shows. Such an image counts as wrong even if it would answer a "
+    "query: part of the loss is of these."
 )
 KINDS = (
     "All train queries; the mean of R@10 and R@50 (or the data set's own) among some of the val "
@@ -50,13 +59,14 @@ Clusters = Mapping[str, NDArray[np.int64]]
 def variants(params: Params, sizes: Plan, tuned: Tuned) -> list[Variant]:
     """Return the deterministic head and RAU on every fraction of the train queries."""
     rows = []
-    for fraction in FRACTIONS[sizes.preset]:
-        place, changes = regime(params, fraction, 0.0)
+    for fraction, noise in regimes(params, [(one, 0.0) for one in FRACTIONS[sizes.preset]]):
+        place, changes = regime(params, fraction, noise)
         partner = f"{METHODS[DETERMINISTIC].label}{place}"
         for name in NAMES:
             label = f"{METHODS[name].label}{place}"
             own_changes = {**changes, "head.name": name}
-            made = variant(label, params, own_changes, fraction=fraction, method=name)
+            x = {"fraction": fraction, "noise": noise, "method": name}
+            made = variant(label, params, own_changes, **x)
             rows.append(replace(made, partner=partner))
     return rows
 

@@ -14,12 +14,24 @@ from rau.report.numbers import minus
 from rau.studies import breakdown
 from rau.studies.figures import pick
 from rau.studies.grid import Grid, interval, interval_of
-from rau.studies.plan import Plan, Preset, Tuned, Variant, headline, parts, regime, variant, where
+from rau.studies.plan import (
+    Plan,
+    Preset,
+    Regime,
+    Tuned,
+    Variant,
+    headline,
+    parts,
+    regime,
+    regimes,
+    variant,
+    where,
+)
 from rau.studies.registry import Study
 from rau.studies.runs import Result
 from rau.studies.tables import StudyTables
 
-REGIMES: Mapping[Preset, tuple[tuple[float, float], ...]] = {
+REGIMES: Mapping[Preset, tuple[Regime, ...]] = {
     "smoke": ((1.0, 0.0), (0.5, 0.4)),
     "quick": ((1.0, 0.0), (0.1, 0.0), (0.1, 0.4)),
     "full": tuple((f, noise) for f in (1.0, 0.3, 0.1) for noise in (0.0, 0.2, 0.4)),
@@ -50,7 +62,7 @@ def variants(params: Params, sizes: Plan, tuned: Tuned) -> list[Variant]:
     the part that uses the parameter.
     """
     rows = []
-    for fraction, noise in REGIMES[sizes.preset]:
+    for fraction, noise in regimes(params, REGIMES[sizes.preset]):
         place, changes = regime(params, fraction, noise)
         partner = f"{METHODS[DETERMINISTIC].label}{place}"
         x = {"fraction": fraction, "noise": noise}
