@@ -225,6 +225,12 @@ def walk(root: Path, unread: dict[Path, str] | None = None) -> Iterator[tuple[Pa
         yield folder, sorted(name for name in names if not name.startswith("."))
 
 
+def shown(folder: Path, pattern: str) -> list[Path]:
+    """The paths in a folder that match a pattern, sorted, without hidden ones: other systems leave
+    files such as `._a.csv` next to `a.csv`."""
+    return sorted(path for path in folder.glob(pattern) if not path.name.startswith("."))
+
+
 def parquet_files(folder: Path, name: str) -> list[Path]:
     """The Parquet files of a table in a folder, sorted; empty if there are none.
 
@@ -235,9 +241,8 @@ def parquet_files(folder: Path, name: str) -> list[Path]:
     if single.is_file():
         return [single]
     for place, names in ((single, "*"), (folder / name, "*"), (folder, f"{name}-*")):
-        found = sorted(place.glob(f"{names}.parquet"))
-        if shown := [path for path in found if path.is_file() and not path.name.startswith(".")]:
-            return shown
+        if found := [path for path in shown(place, f"{names}.parquet") if path.is_file()]:
+            return found
     return []
 
 

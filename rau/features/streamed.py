@@ -1,6 +1,7 @@
 """Any number of image features, read from Parquet in blocks: they are never all in memory.
 
-A file, or a folder of files, with image_id and feature, as in `rau.features.precomputed`.
+A file, or a folder of files, with image_id and feature, as in `rau.features.precomputed`; hidden
+files are left out.
 """
 
 import hashlib
@@ -17,6 +18,7 @@ import pyarrow.parquet as pq
 from rau.errors import UserError
 from rau.features.precomputed import REMEDY, SOURCE, check_columns, read_blocks
 from rau.features.table import Features, Matrix
+from rau.files import shown
 from rau.schemas import reading_parquet
 
 # Rows that are read and processed at a time.
@@ -69,7 +71,7 @@ class Stream:
         Raises:
             UserError: if there is none, or one is damaged or of another encoder.
         """
-        files = [source] if source.is_file() else sorted(source.glob("*.parquet"))
+        files = [source] if source.is_file() else shown(source, "*.parquet")
         if not files:
             raise UserError(f"{source} is neither a Parquet file nor a folder of them; {REMEDY}")
         units: list[Unit] = []

@@ -11,6 +11,7 @@ from rau.datasets.catalogue.columns import FALSE, TRUE
 from rau.datasets.catalogue.products import Products, image_place
 from rau.datasets.locate import stem
 from rau.errors import UserError
+from rau.files import shown
 
 PAIRS, FEEDBACK = "pairs.csv", "feedback"
 MAX_CAPTION = 1000
@@ -50,7 +51,7 @@ def read(root: Path, products: Products) -> Requests:
             feedback are left out and counted.
     """
     paths = [root / PAIRS] if (root / PAIRS).is_file() else []
-    paths += sorted(path for path in (root / FEEDBACK).glob("*.csv") if path.name[0] != ".")
+    paths += shown(root / FEEDBACK, "*.csv")
     named = _names(products)
     accepted: dict[tuple[int, str], dict[int, bool]] = {}
     notes: list[str] = []
