@@ -27,6 +27,7 @@ HEADERS = {
 HOST = re.compile(r"(?P<name>\[[^\[\]]*\]|[^:\[\]]*)(?::\d*)?")
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 TOO_LARGE, TOO_SLOW = 413, 408
+DIGITS = 20  # Of a body's length; Python refuses to convert thousands of digits.
 
 
 def error(status: int, detail: str, **headers: str) -> JSONResponse:
@@ -122,7 +123,7 @@ class Limited:
         limit = self._sizes.get(scope["path"], self._size)
         too_large = f"the request is larger than {limit:,} bytes"
         length = Headers(scope=scope).get("content-length", "0")
-        if not length.isdecimal() or int(length) > limit:
+        if not length.isdecimal() or len(length) > DIGITS or int(length) > limit:
             await error(TOO_LARGE, too_large)(scope, receive, send)
             return
         left, started = limit, False

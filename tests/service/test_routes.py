@@ -155,6 +155,9 @@ def test_a_body_that_is_no_json(client: TestClient) -> None:
         assert answer.status_code in (400, 422), answer.text
     large = client.post("/api/search", content=bytes(MAX_JSON + 1), headers=kind)
     assert large.status_code == 413
+    for length in ("9" * 5000, "0" * 5000, "-1", "", "five"):
+        headers = kind | {"Content-Length": length}
+        assert client.post("/api/search", content=b"{}", headers=headers).status_code == 413
     # A form of another site could send this type without being asked.
     plain = client.post(
         "/api/search", content=b'{"caption": "red"}', headers={"Content-Type": "text/plain"}
