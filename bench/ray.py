@@ -13,23 +13,31 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import pyarrow as pa
+
+from bench.data import random_features
 from bench.features import image_items, random_encoder
 from bench.harness import Bench, Result, seconds
+from bench.random_index import names
+from bench.ray_nodes import cluster
 from rau.encoders import small_clip
 from rau.features import on_ray
 from rau.features.cache import Cache, Engine
+from rau.features.table import write_features
+from rau.models.config import canonical
 from rau.params import Params
+from rau.schemas import GALLERIES, QUERIES, GalleryRow, QueryRow, write_table
 from rau.studies.local_workers import LocalWorkers
 from rau.studies.ray_workers import ray_workers
+from rau.studies.runs import Source
 from rau.studies.workers import Workers
-from tests.ray_nodes import cluster
-from tests.studies.synthetic import write_source
-from tests.studies.test_ray_workers import wanted
 
 WORKERS = (1, 2)
 LIMIT = 1.15
 IMAGES, SIDE, BATCH = 16_384, 128, 128
 RUNS, EPOCHS = 16, 60
+# Of a study: images in pools, from each of which a query leads to the next; dimension of features.
+POOLS, POOL, WIDTH = 24, 10, 16
 
 
 @dataclass(frozen=True)
@@ -98,8 +106,8 @@ def encoding(bench: Bench, count: int, stack: ExitStack) -> Task:
 
 def study(bench: Bench, count: int, stack: ExitStack) -> Task:
     """Runs of a study, on tables of a few rows."""
-    source = write_source(bench.scratch)
-    runs = wanted(count + bench.size(RUNS), {"train.epochs": EPOCHS, "train.patience": 0})
+    source = study_source(bench.scratch)
+    runs = [study_run(seed) for seed in range(count + bench.size(RUNS))]
     away = stack.enter_context(ray_workers("cpu", 0, 1))
 
     def execute(workers: Workers, amount: int) -> None:
@@ -112,3 +120,55 @@ def study(bench: Bench, count: int, stack: ExitStack) -> Task:
         little=count,
         much=len(runs),
     )
+
+
+def study_run(seed: int) -> Params:
+    """The parameters of a run on `study_source`."""
+    train = {"epochs": EPOCHS, "patience": 0, "batch_size": 32, "holdout": 0.2, "seed": seed}
+    return canonical(
+        Params.model_validate(
+            {
+                "dataset": {"name": "fashioniq"},
+                "head": {"dim": WIDTH, "hidden": 2 * WIDTH},
+                "train": train | {"device": "cpu"},
+                "evaluate": {"bootstrap": 0},
+            }
+        )
+    )
+
+
+def study_source(folder: Path) -> Source:
+    """Tables of a few queries, every sixth pool of them for val, and random features."""
+    ids = names(POOLS * POOL)
+    queries: list[QueryRow] = [
+        {
+            "query_id": image,
+            "split": "train" if row // POOL % 6 else "val",
+            "category": "dress" if row // POOL % 2 else "shirt",
+            "reference_id": image,
+            "target_id": ids[row - row % POOL + (row + 1) % POOL],
+            "captions": [f"text {row % POOL}"],
+            "members": None,
+            "relevant": None,
+        }
+        for row, image in enumerate(ids)
+    ]
+    galleries: list[GalleryRow] = [
+        {"gallery": name, "category": query["category"], "image_id": query["query_id"]}
+        for name in ("original", "val-union")
+        for query in queries
+        if query["split"] == "val"
+    ]
+    kinds = {"images": ("image_id", ids), "texts": ("text", [f"text {n}" for n in range(POOL)])}
+    about = {"key": "k", "space": "shared", "encoder": "e", "weights": "w", "preprocess": "p"}
+    for kind, (column, own) in kinds.items():
+        matrix = random_features(len(own), WIDTH).numpy()
+        write_features(folder / f"{kind}.parquet", column, own, [matrix], about)
+    for name, rows, schema in (
+        ("queries", queries, QUERIES),
+        ("galleries", galleries, GALLERIES),
+    ):
+        table = pa.Table.from_pylist(list(rows), schema=schema)
+        write_table(folder / f"{name}.parquet", table, schema)
+    images, texts = (folder / f"{kind}.parquet" for kind in kinds)
+    return Source(images, texts, folder / "queries.parquet", folder / "galleries.parquet", "cpu")

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from bench.ray_nodes import cluster
 from rau.encoders import small_clip
 from rau.encoders.clip import load
 from rau.features import on_ray
@@ -29,7 +30,7 @@ from rau.files import digest_file
 from rau.params import Params
 from rau.studies.ray_workers import ray_workers
 from rau.studies.run_store import RunStore
-from tests.ray_nodes import at_work, cluster, kill_a_machine, kill_a_worker, wait_for_work
+from tests.ray_nodes import at_work, kill_a_machine, kill_a_worker, wait_for_work
 from tests.studies.synthetic import local, write_source
 from tests.studies.test_ray_workers import content, wanted
 

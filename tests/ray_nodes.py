@@ -1,40 +1,15 @@
-"""A Ray cluster of several nodes on this machine, and what may happen to it."""
+"""What may happen to the nodes of a Ray cluster."""
 
-import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from random import Random
 from typing import Any
 
 import psutil
 
-from rau.cluster import QUIET
+from bench.ray_nodes import STORE_BYTES
 
-STORE_BYTES = 100_000_000
 WAIT_SECONDS = 300
-
-
-@contextmanager
-def cluster(workers: int = 2) -> Iterator[Any]:
-    """Yield a cluster with a head of no cores and so many workers of one; RAY_ADDRESS names it."""
-    os.environ.update(QUIET)
-    from ray.cluster_utils import Cluster
-
-    node = {"object_store_memory": STORE_BYTES}
-    found = Cluster(initialize_head=True, head_node_args={**node, "num_cpus": 0})
-    before = os.environ.get("RAY_ADDRESS")
-    os.environ["RAY_ADDRESS"] = found.address
-    try:
-        for _ in range(workers):
-            found.add_node(num_cpus=1, **node)
-        yield found
-    finally:
-        if before is None:
-            del os.environ["RAY_ADDRESS"]
-        else:
-            os.environ["RAY_ADDRESS"] = before
-        found.shutdown()
 
 
 def wait_for_work(nodes: Any) -> None:

@@ -38,7 +38,9 @@ from rau.encoders.clip import load
 from rau.finetuning.finetuner import Distinct
 from rau.models.head import ComposedHead
 from rau.params import UaParams
+from rau.studies import plan
 from tests.places import ROOT
+from tests.sources import imported
 
 CPU = torch.device("cpu")
 WIDTH = 24
@@ -93,6 +95,17 @@ def test_times_on_ray_are_without_what_starting_takes(clock: Clock, tmp_path: Pa
 
     task = ray.Task(away=work(9, 3), here=work(1, 2), little=2, much=12)
     assert ray.net_seconds(bench(tmp_path), task) == (30, 20)
+
+
+def test_the_study_on_ray_is_of_runs_that_train_to_the_end(tmp_path: Path) -> None:
+    chosen = [plan.changed(ray.study_run(seed), {"train.epochs": 2}) for seed in range(2)]
+    results = [*map(ray.study_source(tmp_path).runner(), chosen)]
+    assert [found.summary["epochs"] for found in results] == [2, 2]
+
+
+def test_benchmarks_run_without_the_tests() -> None:
+    modules = sorted((ROOT / "bench").glob("*.py"))
+    assert not {p for path in modules for p in imported(path) if p.is_relative_to(ROOT / "tests")}
 
 
 def test_sizes_follow_the_scale_but_are_at_least_eight(tmp_path: Path) -> None:

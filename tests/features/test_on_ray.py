@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 import rau
+from bench.ray_nodes import STORE_BYTES, cluster
 from rau.cluster import connected
 from rau.encoders import encoder as encoders
 from rau.encoders import sentence_export
@@ -30,7 +31,6 @@ from rau.features.table import Features, read_features
 from rau.files import digest_file
 from rau.params import EncoderParams, Params
 from tests import sentence_models
-from tests.ray_nodes import STORE_BYTES, cluster
 
 pytest.importorskip("ray")
 BATCH = 4

@@ -7,12 +7,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from bench.ray_nodes import cluster
 from rau.features import on_ray
 from rau.features.cache import LocalEngine
 from rau.studies.local_workers import LocalWorkers
 from tests.pipeline.test_features_stage import features, forget
 from tests.project import stage, use
-from tests.ray_nodes import cluster
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 
+from bench.ray_nodes import STORE_BYTES, cluster
 from rau.errors import UserError
 from rau.models.config import canonical
 from rau.params import Params
@@ -23,7 +24,7 @@ from rau.studies import plan, runs
 from rau.studies.ray_workers import RayWorkers, ray_workers
 from rau.studies.run_store import RunStore
 from rau.studies.workers import Runner
-from tests.ray_nodes import STORE_BYTES, cluster, kill_a_machine, kill_a_worker, wait_for_work
+from tests.ray_nodes import kill_a_machine, kill_a_worker, wait_for_work
 from tests.studies.synthetic import local, tiny, write_source
 
 
