@@ -90,8 +90,8 @@ def build(
         if not copy.exists():
             with new_folder(copy) as temporary:
                 model.copy_to(temporary)
-        elif model.calibration is not None:  # It may have been refitted.
-            model.calibration.write(copy / FILE)
+        elif (fitted := model.calibration) is not None:  # It may have been refitted.
+            fitted.write(copy / FILE)
         blocks = _Blocks(catalogue, before, files, written, model, parts)
         index = _commit(folder, catalogue.source, model, engine, before, removed, blocks)
         _write_unreadable(folder / UNREADABLE, changes.unreadable)

@@ -37,8 +37,8 @@ class Model:
     Attributes:
         joins: whether it was trained on queries with several captions, as in FashionIQ.
         key: identifies the encoder and the head, which determine the vectors.
-        calibration: of the head, fitted at its training; None if there were too few queries.
         folders: the folders that encoder and head were read from.
+        weights: digest of the head's weights.
     """
 
     encoder: encoders.Encoder
@@ -46,7 +46,7 @@ class Model:
     joins: bool
     key: str
     folders: tuple[Path, Path]
-    calibration: Calibration | None
+    weights: str
 
     @classmethod
     def load(
@@ -64,8 +64,19 @@ class Model:
         loaded = encoders.load_maker(encoder, device, record.features, trust_remote_code)
         weights = digest_file(head / checkpoint.WEIGHTS)
         key = digest([loaded.key, record.features.get("arithmetic"), weights], 32)
-        fitted = Calibration.beside(head, weights)
-        return cls(loaded, composer, record.joins_captions, key, (encoder, head), fitted)
+        Calibration.beside(head, weights)  # A damaged one is refused before anything is encoded.
+        return cls(loaded, composer, record.joins_captions, key, (encoder, head), weights)
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """That of the head, fitted at its training; None if there were too few queries.
+
+        It is read at every call, as it may be refitted.
+
+        Raises:
+            UserError: if it is damaged.
+        """
+        return Calibration.beside(self.folders[1], self.weights)
 
     @property
     def features_key(self) -> str:
@@ -87,8 +98,8 @@ class Model:
         encoder, head = self.folders
         shutil.copytree(encoder, folder / ENCODER)
         shutil.copy(head / checkpoint.WEIGHTS, folder)
-        if self.calibration is not None:
-            self.calibration.write(folder / FILE)
+        if (fitted := self.calibration) is not None:
+            fitted.write(folder / FILE)
 
     @classmethod
     def open_copy(cls, folder: Path, device: torch.device, trust_remote_code: bool = False) -> Self:

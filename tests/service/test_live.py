@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from rau.evaluation.calibration import FILE, Calibration
+from rau.files import digest_file
+from rau.models.checkpoint import WEIGHTS
 from rau.search import build, catalogue
 from rau.search.model import Query
 from rau.service.live import Live
@@ -54,6 +57,23 @@ def test_a_new_calibration_is_seen(folder: Path) -> None:
     assert answer.confidence is not None
     assert answer.confidence.probability_at_k[10] == 0.5
     assert searcher.model is model
+
+
+def test_a_new_calibration_of_the_head_is_seen(folder: Path) -> None:
+    fitted = Calibration.read(folder / "index" / FILE)
+    (folder / "index" / FILE).unlink()
+    live = Live(folder / "index", CPU)
+    assert live.now.searcher.calibration is None
+    head = live.now.searcher.index.model_folder
+    for temperature in (0.5, 0.7):
+        made = {"head": digest_file(head / WEIGHTS), "temperature": temperature}
+        own = fitted.model_copy(update=made)
+        own.write(head / FILE)
+        live.refresh()
+        assert live.now.searcher.calibration == own
+        now = live.now
+        live.refresh()
+        assert live.now is now
 
 
 def test_another_model_takes_over_with_its_uploads_gone(folder: Path, encoder_folder: Path) -> None:
