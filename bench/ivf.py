@@ -37,12 +37,12 @@ def figures(bench: Bench, count: int, width: int) -> dict[str, float]:
 
     def batches() -> Iterator[pa.RecordBatch]:
         nonlocal truth
-        start, ids = 0, names(count)
+        start = 0
         for vectors in _blocks(count, width):
             scores = np.concatenate([truth, asked @ vectors.T], axis=1)
             truth = -np.sort(-scores, axis=1)[:, :K]
             columns = [
-                pa.array(ids[start : start + len(vectors)]),
+                pa.array(names(len(vectors), start)),
                 to_array(vectors.astype(np.float16)),
             ]
             yield pa.RecordBatch.from_arrays(columns, schema=schema)

@@ -21,6 +21,7 @@ from bench import (
     finetuning,
     finetuning_growth,
     harness,
+    ivf,
     lance,
     plain,
     ranking,
@@ -32,6 +33,7 @@ from bench import (
 )
 from bench.data import head_config
 from bench.harness import Bench, Result
+from bench.random_index import names
 from bench.table import inserted, lines
 from rau.encoders import small_clip
 from rau.encoders.clip import load
@@ -247,6 +249,22 @@ def test_every_stage_is_measured_at_every_size(
     # Every partition is read.
     assert found["scale/ivf/800/recall at 10"] > 0.9
     assert not [*tmp_path.glob("*00")]
+
+
+def test_the_memory_of_an_ivf_index_is_without_the_ids_of_all_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("lancedb")
+    held: list[int] = []
+
+    def named(count: int, start: int = 0) -> list[str]:
+        held.append(count)
+        return names(count, start)
+
+    monkeypatch.setattr(ivf, "BLOCK", 256)
+    monkeypatch.setattr(ivf, "names", named)
+    assert ivf.figures(bench(tmp_path), 600, WIDTH)["recall at 10"] > 0.9
+    assert held == [256, 256, 88]
 
 
 def test_growth_of_fine_tuning_is_measured_at_every_size(
