@@ -24,8 +24,8 @@ from rau.service.metrics import Metrics
 from rau.service.work import Busy, Work
 
 PREFIX, UPLOADS = "/api", "/uploads"
-# Maximum size in bytes of all uploads that are being read.
-MAX_READING = 2**28
+# Maximum size in bytes of all uploads that are being read or wait to be encoded.
+MAX_HELD = 2**28
 KEPT = {"Cache-Control": "private, max-age=300"}
 WRONG: dict[int | str, dict[str, Any]] = {
     422: {"description": "Invalid request."},
@@ -50,7 +50,7 @@ class Routes:
     ) -> None:
         self._live, self._work, self._metrics = live, work, metrics
         self._feedback, self._token = feedback, token
-        self._reading = 0
+        self._held = 0
 
     def router(self) -> APIRouter:
         """A router with all routes."""
@@ -95,23 +95,18 @@ class Routes:
         """Upload a query image: the body is its file, of type image/*."""
         if not request.headers.get("content-type", "").startswith("image/"):
             raise HTTPException(415, "send an image file as the body, with its Content-Type")
-        content = await self._read(request)
-        now = self._live.now
-        held = await self._work.run(now.uploads.add, content, now.searcher.model)
-        return Upload.model_validate(held)
-
-    async def _read(self, request: Request) -> bytes:
-        """Read the body; the total memory of all bodies being read is bounded."""
         content = bytearray()
         try:
             async for chunk in request.stream():
                 content += chunk
-                self._reading += len(chunk)
-                if self._reading > MAX_READING:
+                self._held += len(chunk)
+                if self._held > MAX_HELD:
                     raise Busy
-            return bytes(content)
+            now = self._live.now
+            upload = await self._work.run(now.uploads.add, bytes(content), now.searcher.model)
         finally:
-            self._reading -= len(content)
+            self._held -= len(content)
+        return Upload.model_validate(upload)
 
     async def uploaded(self, name: UploadId) -> Response:
         """Return an upload as a small JPEG while it is kept in memory."""

@@ -24,7 +24,7 @@ import uvicorn
 from rau.cli import serve
 from rau.errors import UserError
 from rau.search.model import Model
-from rau.service import server
+from rau.service import routes, server
 from rau.service.app import MAX_UPLOAD, create
 from rau.service.live import Live
 from rau.service.uploads import Upload, Uploads
@@ -104,6 +104,40 @@ def test_clients_that_go_away_leave_nothing_behind(live: Live) -> None:
             with connected(url, b"\x00\xff nonsense\r\n\r\n") as odd:
                 assert b" 400 " in odd.recv(100)
         assert search(url) == 200
+        assert post(url, "/api/uploads", square("red"), "image/png")[0] == 201
+
+
+def test_uploads_count_as_long_as_they_wait(live: Live) -> None:
+    """Their number is limited as well, but so many of the largest would be a gigabyte."""
+    begun, go = threading.Event(), threading.Event()
+    add = Uploads.add
+
+    def slow(held: Uploads, content: bytes, model: Model) -> Upload:
+        begun.set()
+        assert go.wait(30)
+        return add(held, content, model)
+
+    found: queue.Queue[int] = queue.Queue()
+
+    def send(url: str) -> None:
+        found.put(post(url, "/api/uploads", square("red"), "image/png")[0])
+
+    with (
+        served(live, threads=1) as url,
+        patch.object(Uploads, "add", slow),
+        patch.object(routes, "MAX_HELD", len(square("red"))),
+    ):
+        threads = [threading.Thread(target=send, args=(url,)) for _ in range(2)]
+        threads[0].start()
+        assert begun.wait(30)
+        threads[1].start()
+        try:
+            assert found.get(timeout=5) == 503
+        finally:
+            go.set()
+            for thread in threads:
+                thread.join()
+        assert found.get() == 201
         assert post(url, "/api/uploads", square("red"), "image/png")[0] == 201
 
 
