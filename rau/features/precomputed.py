@@ -94,14 +94,16 @@ def _files(source: Path, kind: str) -> list[Path]:
 
 
 def check_columns(schema: pa.Schema, path: Path, columns: Sequence[str]) -> None:
-    """Refuse a file that lacks one of the columns.
+    """Refuse a file that lacks one of the columns, or has two of its name.
 
     Raises:
-        UserError: naming the column and those of the file.
+        UserError: naming the column, and those of the file if it is not there.
     """
     if absent := [name for name in columns if name not in schema.names]:
         has = ", ".join(schema.names)
         raise UserError(f"{path} has no column {absent[0]}, but {has}; {REMEDY}")
+    if twice := [name for name in columns if schema.names.count(name) > 1]:
+        raise UserError(f"{path} has several columns {twice[0]}; rename all but one")
 
 
 def read_blocks(

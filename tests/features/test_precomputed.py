@@ -165,6 +165,16 @@ def test_what_is_wrong_with_a_column_is_said(
     assert not (tmp_path / "out").exists()
 
 
+def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
+    source = write_source(tmp_path / "own", ["a"])
+    ids, features = pa.array(["a"]), pa.array([[1.0]])
+    for name, columns in (("image_id", [ids, ids, features]), ("feature", [ids, *[features] * 2])):
+        names = ["image_id", name, "feature"]
+        pq.write_table(pa.Table.from_arrays(columns, names), source / "images.parquet")
+        with pytest.raises(UserError, match=f"images.parquet has several columns {name}; rename"):
+            take(source, tmp_path / "out")
+
+
 def test_files_of_several_widths(tmp_path: Path) -> None:
     source = write_source(tmp_path / "own", ["a"])
     (source / "images.parquet").unlink()
