@@ -36,6 +36,7 @@ def atomic_path(path: Path, tidy: bool = True) -> Iterator[Path]:
 
     Raises:
         UserError: when the disk is full or the folder cannot be written.
+        OSError: of another file, which the block reads.
     """
     make_folder(path.parent)
     try:
@@ -55,6 +56,8 @@ def atomic_path(path: Path, tidy: bool = True) -> Iterator[Path]:
         temporary.chmod(0o644)
         patiently(lambda: temporary.replace(path))
     except OSError as error:
+        if error.filename not in (None, str(temporary)) and error.filename2 is None:
+            raise
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
         temporary.unlink(missing_ok=True)

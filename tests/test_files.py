@@ -55,6 +55,14 @@ def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_a_file_that_cannot_be_read_is_not_said_to_be_the_one_to_write(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="other"), atomic_path(tmp_path / "a"):
+        (tmp_path / "other").read_bytes()
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(UserError, match="cannot write"), atomic_path(tmp_path / "a") as temporary:
+        temporary.rename(tmp_path / "a")
+
+
 def test_what_killed_runs_left_is_removed(tmp_path: Path) -> None:
     old, young = tmp_path / ".a.old.tmp", tmp_path / ".a.young.tmp"
     for path in (old, young):
