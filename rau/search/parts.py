@@ -16,7 +16,7 @@ from pyarrow import feather
 
 from rau.digests import Lookup, digests
 from rau.features.table import to_array, to_matrix
-from rau.files import abandoned, digest_file, write_bytes
+from rau.files import abandoned, digest_file, shown, write_bytes
 from rau.progress import tqdm
 from rau.search.engines.engine import Vectors
 
@@ -29,7 +29,7 @@ class Parts:
     def __init__(self, folder: Path, features: str) -> None:
         """Open the parts, and remove those of other encoders."""
         self.folder = folder / features
-        for other in folder.iterdir() if folder.is_dir() else ():
+        for other in shown(folder, "*"):
             if other != self.folder:
                 shutil.rmtree(other)
         self._number = 0
@@ -39,7 +39,7 @@ class Parts:
         known = [digests(())]
         for old in abandoned(self.folder.glob(".*.tmp")):
             old.unlink(missing_ok=True)
-        for path in sorted(self.folder.glob("*.arrow")):
+        for path in shown(self.folder, "*.arrow"):
             number, digest = path.stem.split("-")
             self._number = int(number) + 1
             if digest != digest_file(path):
@@ -79,7 +79,7 @@ class Parts:
 
     def __iter__(self) -> Iterator[tuple[list[str], Vectors, list[bytes]]]:
         """Iterate over the parts: digests, features and thumbnails of each."""
-        for path in sorted(self.folder.glob("*.arrow")):
+        for path in shown(self.folder, "*.arrow"):
             table = feather.read_table(path, memory_map=True)
             features = to_matrix(table["feature"])
             yield table["sha256"].to_pylist(), features, table["thumbnail"].to_pylist()
