@@ -9,6 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from rau.errors import UserError
+
 SQLITE = "sqlite:///"
 # Timeout of a call in seconds, to which bytes / SLOWEST is added for a transfer.
 DEADLINE = 20
@@ -30,7 +32,8 @@ class NotFound(TrackingUnavailable):
 
 
 class Client:
-    """MLflow's client, whose calls have a timeout and fail with `TrackingUnavailable`.
+    """MLflow's client, whose calls have a timeout and fail with `TrackingUnavailable`, or with
+    `UserError` if MLflow refuses a name or a value.
 
     Each takes the additional argument `size`, the number of bytes it transfers.
     """
@@ -64,11 +67,13 @@ class Client:
         # An ImportError comes from a missing database driver.
         except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:
             code = getattr(error, "error_code", "")
+            reason = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
             if code == "INVALID_PARAMETER_VALUE" and self._client is not None:
-                raise  # a name or value of ours, not the store
+                # Not the store, but a name or a value, which the user may have given.
+                refused = f"MLflow refuses a name or a value ({reason}); choose another"
+                raise UserError(shown(refused)) from None
             silent = code == "INTERNAL_ERROR" or isinstance(error, TimeoutError)
             verb = "does not answer" if silent and not self._local else "cannot be used"
-            reason = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
             kind = NotFound if code == "RESOURCE_DOES_NOT_EXIST" else TrackingUnavailable
             # Not `from error`: its text can contain a password.
             raise kind(shown(f"MLflow at {self.uri} {verb} ({reason})")) from None

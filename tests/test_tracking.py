@@ -28,7 +28,9 @@ from rau.tracking import (
     Record,
     TrackingUnavailable,
     fetch_artifact,
+    fetch_from_model,
     find_by_tag,
+    log_model,
     store_uri,
     track,
 )
@@ -257,7 +259,6 @@ def test_mistakes_are_not_blamed_on_the_store(
     uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from mlflow import MlflowClient
-    from mlflow.exceptions import MlflowException
 
     (tmp_path / "page.html").write_text("page")
     for missing in ("figures", "index.html"):
@@ -265,11 +266,24 @@ def test_mistakes_are_not_blamed_on_the_store(
         with pytest.raises(FileNotFoundError, match=missing):
             track(replace(RECORD, artifacts=files), uri, tmp_path / "mlruns")
     assert read(uri) == []
-    with pytest.raises(MlflowException, match=r"no\?t"):
+    with pytest.raises(UserError, match=r"^MLflow refuses a name or a value .*no\?t"):
         track(replace(RECORD, params={"no?t": 1}), uri, tmp_path / "mlruns")
     monkeypatch.setattr(MlflowClient, "set_tag", lambda: None)
     with pytest.raises(TypeError):
         track(RECORD, uri, tmp_path / "mlruns")
+
+
+def test_names_of_the_user_that_mlflow_refuses_are_one_line(
+    uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs, refused = tmp_path / "mlruns", r"^MLflow refuses a name or a value .*{}"
+    with pytest.raises(UserError, match=refused.format("no run")):
+        log_model(uri, runs, "no run", "a search", ("name", "alias"), {}, tmp_path)
+    with pytest.raises(UserError, match=refused.format("a:b")):
+        fetch_from_model(uri, "models:/a:b@newest", ["index.json"], tmp_path, 1)
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "mine")
+    with pytest.raises(UserError, match=refused.format("mine")):
+        track(RECORD, uri, runs)
 
 
 def test_metrics_of_any_category_have_names_that_mlflow_takes(uri: str, tmp_path: Path) -> None:
