@@ -354,8 +354,12 @@ def log_model(
     with _opened(uri, artifacts) as (client, experiment):
         if run is None:
             run = str(client.create_run(experiment, tags={"mlflow.runName": run_name}).info.run_id)
-        client.get_run(run)
-        version = int(client._call(_log_model, uri, run, name, model, size=_size(files)))
+        info = client.get_run(run).info
+        try:
+            version = int(client._call(_log_model, uri, run, name, model, size=_size(files)))
+        finally:
+            if info.end_time is not None:  # MLflow ends the run anew, now.
+                client.set_terminated(run, info.status, info.end_time)
         client.set_registered_model_alias(name, alias, version)
         client.set_tag(run, MODEL, f"{name}/{version}")
     return LoggedModel(run, version)

@@ -10,9 +10,10 @@ import time
 import traceback
 import zlib
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -284,6 +285,28 @@ def test_names_of_the_user_that_mlflow_refuses_are_one_line(
     monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "mine")
     with pytest.raises(UserError, match=refused.format("mine")):
         track(RECORD, uri, runs)
+
+
+@pytest.mark.parametrize("works", [True, False])
+def test_a_model_leaves_the_end_and_the_status_of_its_run(
+    uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, works: bool
+) -> None:
+    import mlflow.pyfunc
+
+    def logged(**_: Any) -> SimpleNamespace:
+        if not works:
+            raise OSError("disk full")
+        return SimpleNamespace(registered_model_version=1)
+
+    monkeypatch.setattr(mlflow.pyfunc, "log_model", logged)
+    client = mlflow.MlflowClient(uri)
+    client.create_registered_model("name")
+    client.create_model_version("name", str(tmp_path))
+    run, _ = track(replace(RECORD, ended=1e9, seconds=5.0), uri, tmp_path / "mlruns")
+    with nullcontext() if works else pytest.raises(TrackingUnavailable, match="disk full"):
+        log_model(uri, tmp_path / "mlruns", run, "", ("name", "alias"), {}, tmp_path)
+    info = client.get_run(run).info
+    assert (info.status, info.end_time - info.start_time) == ("FINISHED", 5000)
 
 
 def test_metrics_of_any_category_have_names_that_mlflow_takes(uri: str, tmp_path: Path) -> None:
