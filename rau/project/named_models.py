@@ -52,12 +52,13 @@ class Found:
     head: Path
 
 
-def resolve(name: str, into: Path) -> Found:
+def resolve(name: str, into: Path, trust_remote_code: bool = False) -> Found:
     """Find a model: a project's folder, then an MLflow run, a DVC experiment or a git revision.
 
     Args:
         name: the user's name; `models:/…` is a search that `rau export` registered.
         into: folder for copies.
+        trust_remote_code: see `encoder.trust_remote_code`.
 
     Raises:
         UserError: when nothing has this name, or it has no model.
@@ -66,7 +67,7 @@ def resolve(name: str, into: Path) -> Found:
         return _of_project(Path(name))
     if name.startswith(REGISTRY):
         return _of_registry(name, into)
-    if RUN_ID.fullmatch(name) and (found := _of_run(name, into)):
+    if RUN_ID.fullmatch(name) and (found := _of_run(name, into, trust_remote_code)):
         return found
     if revision := Revision.find(name):
         return _of_revision(revision, into)
@@ -86,7 +87,7 @@ def opened(name: str, device: "torch.device", trust_remote_code: bool = False) -
     from rau.search.model import Model
 
     with TemporaryDirectory() as temporary:
-        place = resolve(name, Path(temporary))
+        place = resolve(name, Path(temporary), trust_remote_code)
         yield Model.load(place.encoder, place.head, device, trust_remote_code)
 
 
@@ -121,7 +122,8 @@ def check_encoder(name: str) -> None:
     with TemporaryDirectory() as temporary:
         folder = head(name, Path(temporary)).folder
         found = head_record.read(folder, "cpu", "train it again")[1].features
-    own = _key(workspace.ENCODER)
+    trust = workspace.params_or_defaults().encoder.trust_remote_code
+    own = _key(workspace.ENCODER, trust)
     if found.get("key") != own:
         raise UserError(
             f"train.head={name}: it was trained on features of {found.get('encoder')} (key "
@@ -167,7 +169,7 @@ def _of_registry(name: str, into: Path) -> Found:
     return Found(head / model.ENCODER, head)
 
 
-def _of_run(run: str, into: Path) -> Found | None:
+def _of_run(run: str, into: Path, trust_remote_code: bool) -> Found | None:
     """Find the head of an MLflow run and its encoder; None if there is no such run.
 
     The encoder is not an artifact of the run: it is the project's encoder with the same key.
@@ -180,7 +182,7 @@ def _of_run(run: str, into: Path) -> Found | None:
     key = head_record.read(folder, "cpu", "name another run")[1].features.get("key")
     for encoder in _encoders():
         with suppress(UserError):
-            if _key(encoder) == key:
+            if _key(encoder, trust_remote_code) == key:
                 return Found(encoder, folder)
     raise UserError(
         f"{run}: its encoder (key {key}) is not in this folder; check out the run's commit, or "
@@ -220,9 +222,9 @@ def _encoders() -> Iterator[Path]:
         yield from sorted(place.glob(f"*/{record.ENCODER}"))
 
 
-def _key(encoder: Path) -> str:
+def _key(encoder: Path, trust_remote_code: bool) -> str:
     import torch
 
     from rau.encoders.encoder import load
 
-    return load(encoder, torch.device("cpu")).key
+    return load(encoder, torch.device("cpu"), trust_remote_code=trust_remote_code).key
