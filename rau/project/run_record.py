@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from rau.evaluation.diagnostics import Diagnostic
 from rau.evaluation.run_metrics import RunMetrics
 from rau.files import digest, digest_file, digest_files
+from rau.methods import METHODS
 from rau.params import Params, of_a_run
 from rau.project import workspace
 from rau.project.provenance import git_state
@@ -28,8 +29,8 @@ def record(params: Params, metrics: RunMetrics, timings: Mapping[str, Timing]) -
     """
     name = params.dataset.name
     model, rankings = workspace.model(name), workspace.rankings(name)
-    values, short = of_a_run(params), {"theta": params.ua.theta, "n": float(params.ua.n)}
-    how = f"{params.head.name} theta={params.ua.theta} n={params.ua.n}"
+    values, short = of_a_run(params), theta_and_n(params)
+    how = " ".join([params.head.name, *(f"{key}={value}" for key, value in short.items())])
     if params.train.head is not None:
         short, how = {}, f"{metrics.method} of {params.train.head}"
     results = digest_files([workspace.METRICS, rankings, model / workspace.WEIGHTS])
@@ -38,7 +39,7 @@ def record(params: Params, metrics: RunMetrics, timings: Mapping[str, Timing]) -
     return Record(
         digest=digest([values, results], 32),
         name=experiment or f"{name} {how}",
-        params=values | {"theta": params.ua.theta, "n": params.ua.n} if short else values,
+        params=values | short,
         metrics=final_metrics(metrics) | short | dict(time_and_memory(timings)),
         history=histories(name, metrics.trained_here),
         tags=git_state() | {"dvc_experiment": experiment or "workspace"} | tags(metrics),
@@ -54,6 +55,14 @@ def record(params: Params, metrics: RunMetrics, timings: Mapping[str, Timing]) -
         data=data(name, metrics.trained_here),
         model=(params.head.name, model) if metrics.trained_here else None,
     )
+
+
+def theta_and_n(params: Params) -> dict[str, float]:
+    """θ, or the quantile in its place, and n, if the method reads them."""
+    method, ua = METHODS[params.head.name], params.ua
+    threshold = "theta" if ua.theta_quantile is None else "theta_quantile"
+    found = {threshold: getattr(ua, threshold)} if method.regularised else {}
+    return found | ({"n": ua.n} if method.blocks else {})
 
 
 def final_metrics(metrics: RunMetrics) -> dict[str, float]:

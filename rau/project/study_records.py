@@ -89,7 +89,9 @@ def nested(shared: Shared, row: Mapping[Any, Any]) -> Record:
     outcome = {"failure": row["failure"]} if "failure" in row else found
     own = {key.removeprefix(start): row[key] for key in row if key.startswith(start)}
     metrics = short_names(own, shared.metric) if shared.metric in own else {}
-    metrics |= {key: float(row[key]) for key in ("theta", "n") if key in row}
+    # A quantile is read in place of θ.
+    threshold = "theta_quantile" if "theta_quantile" in row else "theta"
+    metrics |= {key: float(row[key]) for key in (threshold, "n") if key in row}
     others = {
         _grouped(key): float(value)
         for key, value in row.items()

@@ -7,7 +7,7 @@ ROW = {"variant": "a", "seed": 1, "run": "k", "original.recall_at_1": 2.0}
 
 def shared() -> study_records.Shared:
     diagnostics = {("a", 0): {"diagnostics": "CSU starved"}}
-    varied = {"seed", "theta"}
+    varied = {*study_records.VARIED}
     return study_records.Shared("d", {}, None, varied, "original", "recall_at_1", diagnostics)
 
 
@@ -36,3 +36,9 @@ def test_columns_are_parameters_or_metrics_in_the_groups_of_mlflow() -> None:
         "run.alignment.pairs": 0.25,
         "run.train.seconds": 4.0,
     }
+
+
+def test_a_quantile_is_read_in_place_of_theta() -> None:
+    found = study_records.nested(shared(), ROW | {"theta": 0.8, "theta_quantile": 0.99, "n": 1})
+    assert (found.metrics["theta_quantile"], found.metrics["n"]) == (0.99, 1)
+    assert "theta" not in found.metrics
