@@ -144,8 +144,8 @@ def note(metrics: RunMetrics) -> str:
         low, high = gap.interval
         clear = "the interval excludes 0" if low > 0 or high < 0 else "the interval contains 0"
         lines.append(
-            f"{gap.difference:+.2f} [{low:+.2f}, {high:+.2f}] against the same head without "
-            f"uncertainty: {clear}"
+            f"{gap.difference:+.2f} [{low:+.2f}, {high:+.2f}] against the deterministic head: "
+            f"{clear}"
         )
     lines.append(f"{metrics.dataset}, {metrics.coverage}")
     lines += [f"**{one.name}**: {one.evidence}; {one.remedy}" for one in metrics.diagnostics]

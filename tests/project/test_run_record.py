@@ -12,7 +12,7 @@ from tests.report.test_report import PAIRED, document, metrics
     ("interval", "verdict"),
     [([-1.5, -0.1], "excludes 0"), ([0.1, 1.5], "excludes 0"), ([-1.5, 0.1], "contains 0")],
 )
-def test_the_note_has_the_headline_and_what_uncertainty_adds(
+def test_the_note_has_the_headline_and_its_difference_to_the_deterministic_head(
     interval: list[float], verdict: str
 ) -> None:
     against = document()["against"]
@@ -20,7 +20,7 @@ def test_the_note_has_the_headline_and_what_uncertainty_adds(
     found = run_record.note(metrics(against=against))
     assert "**60.00** [58.50, 61.50] mean_of_r10_r50, protocol original" in found
     low, high = interval
-    assert f"-0.75 [{low:+.2f}, {high:+.2f}] against the same head without uncertainty" in found
+    assert f"-0.75 [{low:+.2f}, {high:+.2f}] against the deterministic head" in found
     assert verdict in found
     assert "**CSU starved**: 0.01 extra; lower it" in found
 

@@ -467,6 +467,16 @@ def test_a_missing_calibration_is_explained() -> None:
     assert "No probabilities: the head was not trained here." in render(head="elsewhere")
 
 
+def test_the_deterministic_head_is_described_as_it_was_trained() -> None:
+    text = render(method="CLIP4Cir Combiner")
+    assert "is our fusion without uncertainty, trained with the same seed on the same" in text
+    assert "Differences to it have 95 % bootstrap intervals" in text
+    assert "the same head" not in text
+    assert "trained with the same seed" not in render(head="elsewhere")
+    without = document()["headline"] | {"interval": None}
+    assert "Differences to it" not in render(headline=without)
+
+
 def test_no_metric_has_its_raw_name_on_the_page() -> None:
     training = document()["training"] | {"select": "mean_of_r10_r50"}
     methods = {name: {"gap": PAIRED, "alone": 0.5} for name in ("image only", "RAU head")}
