@@ -100,6 +100,12 @@ def test_a_stage_that_never_ran_has_nothing_to_check_out() -> None:
         assert studies["always_changed"]
 
 
+def test_studies_depend_on_the_tables_and_features_that_their_page_describes() -> None:
+    described = {f"data/{kind}/${{dataset.name}}" for kind in ("tables", "features")}
+    for studies in FILES["pipeline/dvc.yaml"].values():
+        assert described <= {*studies["deps"]}
+
+
 def test_reports_and_statistics_do_not_retrain() -> None:
     edited = ["rau/features/cache.py", "rau/report/html.py", "rau/datasets/cirr.py"]
     edited.append("rau/evaluation/bootstrap.py")
