@@ -90,7 +90,7 @@ def _lists(change: Change, shown: Images) -> Iterable[tuple[str, list[Ranked] | 
         caption = f"{letter}: rank of the target {rank(row)}"
         if row["uncertainty"] is not None:
             caption += f", uncertainty (norm of σ) {row['uncertainty']:.4f}"
-        whole = shown_images(row) <= set(shown.paths)
+        whole = shown.paths.keys() >= shown_images(row)
         yield caption, ranked_list(row, shown.paths, shown.relevant) if whole else None
 
 

@@ -91,7 +91,7 @@ def choose(
         paths: image files by id; queries with images missing from it are not shown.
         count: maximum number of rows per result.
     """
-    whole = [row for row in rankings if row["top"] and shown_images(row) <= set(paths)]
+    whole = [row for row in rankings if row["top"] and paths.keys() >= shown_images(row)]
     return {
         result: evenly([row for row in whole if belongs(row["target_rank"])], count)
         for result, belongs in RESULTS.items()

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -354,6 +354,16 @@ def test_examples_are_of_their_group(pictures: dict[str, Path]) -> None:
     assert "target at rank 99 <small>dress, q4" in text
     assert all(f"<b>{name}</b>" in text for name in examples.RESULTS)
     assert not any(examples.choose(rows, {}, 5).values())
+
+
+def test_choosing_queries_does_not_pass_through_all_pictures_for_each() -> None:
+    class Many(dict[str, Path]):
+        def __iter__(self) -> Iterator[str]:
+            raise AssertionError("passed through")
+
+    paths = Many({"r": Path("r.png"), "t": Path("t.png")})
+    ranked: RankingRow = {**row("q0", 1), "reference_id": "r", "top": ["t"]}
+    assert len(examples.choose([ranked], paths, 1)["success"]) == 1
 
 
 def test_a_query_without_its_target_was_not_ranked_and_is_no_example(
