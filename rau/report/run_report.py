@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from rau.evaluation.run_metrics import RunMetrics
-from rau.files import write_bytes, write_text
+from rau.files import new_folder, write_text
 from rau.models.config import is_uncertain
 from rau.params import Params, of_a_run
 from rau.report import run_page, run_plots
@@ -31,9 +31,10 @@ class RunReport:
     images: Mapping[str, bytes]
 
     def write(self, page: Path, folder: Path) -> None:
-        """Write the page, and the images to a folder."""
-        for name, data in self.images.items():
-            write_bytes(folder / name, data)
+        """Write the page, and the images to a folder, in place of those of another run."""
+        with new_folder(folder) as new:
+            for name, data in self.images.items():
+                (new / name).write_bytes(data)
         write_text(page, self.page)
 
 

@@ -18,6 +18,7 @@ from rau.evaluation.run_metrics import RunMetrics
 from rau.project.run_record import final_metrics
 from rau.report import examples, published_results, run_page, run_plots
 from rau.report.image_strips import GAP, GONE, INK, RELEVANT, TARGET, TILE, Strip, draw
+from rau.report.run_report import RunReport
 from rau.retrieval.protocols import FASHIONIQ
 from rau.schemas import RANKINGS, RankingRow
 from rau.table_metadata import CUT_TEXTS
@@ -501,6 +502,14 @@ def test_every_published_row_is_used() -> None:
         of = metrics(dataset=OFFICIAL | {"name": name}, coverage=WHOLE)
         counted += sum(len(row.values) for row in published_results.comparable(of))
     assert counted == len(published_results.read()) == 275
+
+
+def test_a_report_replaces_the_pictures_of_the_one_before(tmp_path: Path) -> None:
+    page, figures = tmp_path / "index.html", tmp_path / "figures"
+    RunReport("first", {"sigma.svg": b"1", "loss.svg": b"1"}).write(page, figures)
+    RunReport("second", {"loss.svg": b"2"}).write(page, figures)
+    assert page.read_text() == "second"
+    assert {path.name: path.read_bytes() for path in figures.iterdir()} == {"loss.svg": b"2"}
 
 
 def test_a_picture_that_became_junk_or_a_bomb_is_a_placeholder(
