@@ -478,6 +478,15 @@ def test_a_missing_calibration_is_explained() -> None:
     assert "No probabilities: the head was not trained here." in render(head="elsewhere")
 
 
+def test_a_metric_that_one_category_alone_has_is_not_paired() -> None:
+    scores = {"mean": ROW, "dress": ROW | {"map": 12.5}, "shirt": ROW}
+    protocols = dict.fromkeys(("original", "val"), scores)
+    text = render(protocols=protocols, baselines={"image only": protocols})
+    assert text.count("12.50") == 4
+    paired = f"{MINUS}0.75** [{MINUS}1.5, {MINUS}0.1]"
+    assert text.count(f"head{3 * paired}–") == 2
+
+
 def test_the_deterministic_head_is_described_as_it_was_trained() -> None:
     text = render(method="CLIP4Cir Combiner")
     assert "is our fusion without uncertainty, trained with the same seed on the same" in text
