@@ -32,7 +32,7 @@ def needed_texts(queries: Rows) -> list[str]:
     """List all texts that need a feature: captions as joined by training and all protocols.
 
     Args:
-        queries: rows with `captions`, as returned by `rau.datasets.read`.
+        queries: rows with `captions`, and `concept` for CIRCO, as returned by `rau.datasets.read`.
 
     Raises:
         UserError: when a row has no captions.
@@ -41,14 +41,14 @@ def needed_texts(queries: Rows) -> list[str]:
     ['Is red and is long', 'Is long and is red', 'Is red', 'Is long']
     """
     frame = frame_of(queries, "queries")
-    captions = frame.get("captions", [None] * len(frame))
+    captions, concepts = (frame.get(n, [None] * len(frame)) for n in ("captions", "concept"))
     texts: dict[str, None] = {}
-    for place, one in enumerate(captions):
+    for place, (one, concept) in enumerate(zip(captions, concepts, strict=True)):
         listed = [one] if isinstance(one, str) else one
         own = [*listed] if isinstance(listed, Iterable) else []
         if not own or not all(isinstance(text, str) for text in own):
             raise UserError(f"queries: row {place} has no captions; give one string or several")
-        texts |= dict.fromkeys(all_texts(own))
+        texts |= dict.fromkeys(all_texts(own, concept if isinstance(concept, str) else None))
     return list(texts)
 
 
@@ -69,8 +69,8 @@ def evaluate(
     Args:
         features: result of `feature_set`.
         queries: rows with `reference_id`, `target_id` and `captions` (one string or several), and
-            optionally `query_id`, `category`, `split`, `members` (CIRR's set) and `relevant` (all
-            correct answers).
+            optionally `query_id`, `category`, `split`, `members` (CIRR's set), `relevant` (all
+            correct answers) and `concept` (CIRCO's).
         galleries: rows of `gallery`, `category` and `image_id`, or the ids of one gallery.
         protocol: `original` or `val` of FashionIQ, `cirr`, or another of docs/protocols.md.
         method: an untrained method for a shared space: `sum`, `raw_sum`, `image_only` or
