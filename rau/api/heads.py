@@ -9,6 +9,7 @@ import pandas as pd
 from pydantic import ValidationError
 from torch import Tensor
 
+from rau import devices
 from rau.api.frames import Rows, query_rows
 from rau.errors import UserError
 from rau.models import checkpoint
@@ -57,10 +58,13 @@ class Head:
     def load(cls, folder: str | Path, device: str = "cpu") -> Self:
         """Read a head that `save` or the stage `train` wrote.
 
+        Args:
+            device: `auto`, `cpu`, `cuda` or `mps`.
+
         Raises:
-            UserError: when it is missing or damaged.
+            UserError: when it is missing or damaged, or this machine does not have the device.
         """
-        module, record = checkpoint.load(Path(folder), device)
+        module, record = checkpoint.load(Path(folder), devices.choose(device, "device"))
         return cls(module, record, pd.DataFrame())
 
 

@@ -74,6 +74,8 @@ CASES: dict[str, Callable[[], Any]] = {
     "unknown data set 'x'": lambda: rau.datasets.read("x", "."),
     "folder nowhere does not exist": lambda: rau.datasets.read("cirr", "nowhere"),
     "nowhere": lambda: rau.load("nowhere"),
+    "device=tpu is not available": lambda: rau.Head.load("nowhere", "tpu"),
+    "cannot read nowhere/head.safetensors": lambda: rau.Head.load("nowhere", "auto"),
 }
 
 
