@@ -20,12 +20,7 @@ if TYPE_CHECKING:
 def main() -> str:
     """Write `data/models/<dataset>/`: head.safetensors, calibration.json, history.csv; only the
     weights if the head was not trained here."""
-    from rau.retrieval import protocols
-
     params = workspace.load_params()
-    protocols.select(
-        params.dataset.name, params.evaluate
-    )  # A wrong headline fails before training.
     folder = workspace.model(params.dataset.name)
     if params.train.head is not None:
         return take(params, folder)
@@ -97,10 +92,7 @@ def train(params: "Params", folder: Path, must_start: bool = True) -> str:
     composer = workspace.finetuned(name) / workspace.WEIGHTS
     started = [composer] if params.train.start == "finetuned" else []
     if started and not composer.exists():
-        raise UserError(
-            f"train.start=finetuned: {composer} is missing, as finetune.towers=none leaves it; "
-            "use train.start=fresh"
-        )
+        raise UserError(f"{composer} is missing; run `python -m pipeline.finetune`")
     pair = table.read_pair(*sources)
     queries = read_table(workspace.table(name, "queries"), QUERIES, "tables").to_pylist()
     run = digest(

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from rau import params as parameters
 from rau.datasets.store import store_folder
+from rau.errors import UserError
+from rau.retrieval import protocols
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,8 +35,28 @@ NO_HEAD = "no_head.json"
 
 
 def load_params() -> parameters.Params:
-    """The checked parameters of the working folder."""
-    return parameters.load(PARAMS)
+    """The checked parameters of the working folder.
+
+    Raises:
+        UserError: naming a parameter that is not permitted, alone or beside others: the first stage
+            says what the last one could not do.
+    """
+    params = parameters.load(PARAMS)
+    protocols.select(params.dataset.name, params.evaluate)  # A wrong headline is refused.
+    given = params.features.source is not None
+    without_composer = given or params.finetune.towers == "none"
+    if params.train.head is None and params.train.start == "finetuned" and without_composer:
+        reason = "features.source" if given else "finetune.towers=none"
+        raise UserError(
+            f"{PARAMS}: train.start=finetuned: with {reason} no composer is fine-tuned; use "
+            "train.start=fresh"
+        )
+    if params.track.model and given:
+        raise UserError(
+            f"{PARAMS}: track.model=true: features.source names features, not an encoder that a "
+            "search needs; set track.model to false"
+        )
+    return params
 
 
 def params_or_defaults() -> parameters.Params:
