@@ -375,7 +375,8 @@ def _short(value: object) -> str:
 def of_a_run(params: Params) -> dict[str, Any]:
     """`flat` without parameters that no result depends on, including those of the training if the
     head was trained elsewhere."""
-    unused: tuple[str, ...] = ("study.", "track.", "features.engine")
+    unused: tuple[str, ...] = ("study.", "track.", "dataset.connections", "features.engine")
+    unused += ("features.workers", "finetune.workers", "finetune.picture_cache")
     if params.train.head is not None:
         unused += ("ua.", "head.", "train.")
     values = {k: v for k, v in flat(params).items() if not k.startswith(unused)}

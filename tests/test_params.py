@@ -132,3 +132,16 @@ def flat_keys(values: Any, prefix: str = "") -> set[str]:
     return {
         k for key, v in values.items() for k in flat_keys(v, f"{prefix}.{key}" if prefix else key)
     }
+
+
+def test_a_run_is_the_same_run_with_other_workers_and_connections() -> None:
+    given = {
+        "dataset": {"connections": 3},
+        "features": {"workers": 3, "engine": "ray"},
+        "finetune": {"workers": 3, "picture_cache": "never"},
+        "study": {"seeds": 3},
+        "track": {"model": True},
+    }
+    same = params.of_a_run(params.Params.model_validate(given))
+    assert same == params.of_a_run(params.Params())
+    assert same != params.of_a_run(params.Params.model_validate({"train": {"seed": 1}}))
