@@ -8,7 +8,10 @@ importing torch.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pkgutil import resolve_name
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rau.params import UaParams
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,12 @@ class Method:
     def trains_variance(self, n: int, isu: bool) -> bool:
         """Whether the last of n blocks learns a variance: sampled, or part of the distance."""
         return n > 0 and (isu or self.reads_variance)
+
+    def theta_and_n(self, ua: "UaParams") -> dict[str, float]:
+        """θ, or the quantile in its place, and n, if the method reads them."""
+        threshold = "theta" if ua.theta_quantile is None else "theta_quantile"
+        found = {threshold: getattr(ua, threshold)} if self.regularised else {}
+        return found | ({"n": ua.n} if self.blocks else {})
 
     def load_fusion(self) -> Any:
         """The function that `fusion` names."""

@@ -29,7 +29,8 @@ def record(params: Params, metrics: RunMetrics, timings: Mapping[str, Timing]) -
     """
     name = params.dataset.name
     model, rankings = workspace.model(name), workspace.rankings(name)
-    values, short = of_a_run(params), theta_and_n(params)
+    values = of_a_run(params)
+    short = METHODS[params.head.name].theta_and_n(params.ua)
     how = " ".join([params.head.name, *(f"{key}={value}" for key, value in short.items())])
     if params.train.head is not None:
         short, how = {}, f"{metrics.method} of {params.train.head}"
@@ -55,14 +56,6 @@ def record(params: Params, metrics: RunMetrics, timings: Mapping[str, Timing]) -
         data=data(name, metrics.trained_here),
         model=(params.head.name, model) if metrics.trained_here else None,
     )
-
-
-def theta_and_n(params: Params) -> dict[str, float]:
-    """θ, or the quantile in its place, and n, if the method reads them."""
-    method, ua = METHODS[params.head.name], params.ua
-    threshold = "theta" if ua.theta_quantile is None else "theta_quantile"
-    found = {threshold: getattr(ua, threshold)} if method.regularised else {}
-    return found | ({"n": ua.n} if method.blocks else {})
 
 
 def final_metrics(metrics: RunMetrics) -> dict[str, float]:

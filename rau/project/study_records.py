@@ -14,7 +14,8 @@ from rau.studies.tables import DOCUMENT, RUNS, StudyTables
 from rau.tracking import Data, Record
 
 # Columns that are parameters of a nested run, in addition to its position on the study's axes.
-VARIED = ("head", "theta", "theta_quantile", "n", "seed")
+THETA_AND_N = ("theta", "theta_quantile", "n")
+VARIED = ("head", *THETA_AND_N, "seed")
 
 
 @dataclass(frozen=True)
@@ -89,9 +90,7 @@ def nested(shared: Shared, row: Mapping[Any, Any]) -> Record:
     outcome = {"failure": row["failure"]} if "failure" in row else found
     own = {key.removeprefix(start): row[key] for key in row if key.startswith(start)}
     metrics = short_names(own, shared.metric) if shared.metric in own else {}
-    # A quantile is read in place of θ.
-    threshold = "theta_quantile" if "theta_quantile" in row else "theta"
-    metrics |= {key: float(row[key]) for key in (threshold, "n") if key in row}
+    metrics |= {key: float(row[key]) for key in THETA_AND_N if key in row}
     others = {
         _grouped(key): float(value)
         for key, value in row.items()

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from rau.evaluation import bootstrap
 from rau.evaluation.bootstrap import MEAN
 from rau.evaluation.diagnostics import Diagnostic, diagnose
+from rau.methods import METHODS
 from rau.studies.plan import SHOWN, Variant
 from rau.studies.runs import Result
 from rau.studies.tables import SUMMARY_COLUMNS
@@ -119,9 +120,9 @@ def seed_diagnostics(
 def run_row(variant: Variant, seed: int, key: str, result: Result) -> dict[str, Any]:
     """Return the row of a run: what was varied, its summary, and its means on val by protocol."""
     row: dict[str, Any] = {"variant": variant.label, "seed": seed, "run": key, **variant.x}
-    row |= {"head": variant.params.head.name, "theta": variant.params.ua.theta}
-    row |= {"theta_quantile": variant.params.ua.theta_quantile, "n": variant.params.ua.n}
-    row |= result.summary
+    head, ua = variant.params.head.name, variant.params.ua
+    row |= {"head": head, "theta": None, "theta_quantile": None, "n": None}
+    row |= METHODS[head].theta_and_n(ua) | result.summary
     if result.failure is not None:
         return row | {"failure": result.failure}
     for protocol in result.values:

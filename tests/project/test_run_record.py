@@ -2,7 +2,6 @@
 
 import pytest
 
-from rau.params import Params
 from rau.project import run_record
 from rau.project.timings import Timing
 from tests.report.test_report import PAIRED, document, metrics
@@ -46,19 +45,3 @@ def test_time_and_memory_of_a_gpu_only_where_one_was_used() -> None:
         "time.tables_seconds": 0.5,
         "memory.tables_bytes": 3,
     }
-
-
-@pytest.mark.parametrize(
-    ("head", "ua", "read"),
-    [
-        ("rau", {}, {"theta": 0.8, "n": 1}),
-        ("rau", {"theta_quantile": 0.99, "n": 2}, {"theta_quantile": 0.99, "n": 2}),
-        ("deterministic", {}, {"n": 1}),
-        ("combiner", {}, {}),
-    ],
-)
-def test_theta_and_n_are_those_that_the_method_reads(
-    head: str, ua: dict[str, float], read: dict[str, float]
-) -> None:
-    params = Params.model_validate({"head": {"name": head}, "ua": ua})
-    assert run_record.theta_and_n(params) == read

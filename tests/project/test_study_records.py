@@ -38,7 +38,7 @@ def test_columns_are_parameters_or_metrics_in_the_groups_of_mlflow() -> None:
     }
 
 
-def test_a_quantile_is_read_in_place_of_theta() -> None:
-    found = study_records.nested(shared(), ROW | {"theta": 0.8, "theta_quantile": 0.99, "n": 1})
+def test_the_threshold_and_n_of_a_run_are_metrics_too() -> None:
+    found = study_records.nested(shared(), ROW | {"theta_quantile": 0.99, "n": 1})
     assert (found.metrics["theta_quantile"], found.metrics["n"]) == (0.99, 1)
     assert "theta" not in found.metrics

@@ -1,5 +1,7 @@
 """Rows of the tables: means, paired differences, what varied."""
 
+from typing import Any
+
 import pytest
 
 from rau.studies import (
@@ -30,3 +32,19 @@ def test_rows_say_what_varied() -> None:
     row = summary.run_row(variant, 3, "key", results(0, 0)[0])
     assert (row["variant"], row["seed"], row["theta"]) == ("θ = 0.3", 3, 0.3)
     assert row["original.recall_at_1"] == pytest.approx(40, abs=2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "read"),
+    [
+        ({"head.name": "rau"}, (0.8, None, 1)),
+        ({"head.name": "rau", "ua.theta_quantile": 0.99, "ua.n": 2}, (None, 0.99, 2)),
+        ({"head.name": "deterministic"}, (None, None, 1)),
+        ({"head.name": "combiner"}, (None, None, None)),
+    ],
+)
+def test_rows_have_the_theta_and_n_that_the_method_reads(
+    changes: dict[str, Any], read: tuple[float | None, ...]
+) -> None:
+    row = summary.run_row(plan.variant("x", tiny(), changes), 0, "key", results(0, 0)[0])
+    assert (row["theta"], row["theta_quantile"], row["n"]) == read
