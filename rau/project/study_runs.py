@@ -12,7 +12,7 @@ from rau.project import workspace
 from rau.studies import registry, study
 from rau.studies.encoder_runs import EncoderSource
 from rau.studies.local_workers import LocalWorkers
-from rau.studies.plan import WHOLE, Tuned
+from rau.studies.plan import WHOLE, Tuned, changed
 from rau.studies.run_store import RunStore
 from rau.studies.runs import Source
 from rau.studies.workers import Workers
@@ -68,15 +68,17 @@ def used(params: Params, encoders: bool = False) -> Params:
         return params
     found = Record.read(workspace.finetuned(params.dataset.name))
     if found.towers == "none":
-        return params
+        # With features.source no encoder is fine-tuned, whatever finetune.towers says.
+        given = params.features.source is not None
+        return changed(params, {"finetune.towers": "none"}) if given else params
     if (params.train.fraction, params.train.noise) != WHOLE:
         raise UserError(
             "train.fraction and train.noise: every seed of a study draws its own queries, but the "
             "encoder was fine-tuned on those of one seed; set finetune.towers to none, or compare "
             "by the study finetune"
         )
-    own = {"holdout": found.holdout, "holdout_seed": found.holdout_seed}
-    return params.model_copy(update={"train": params.train.model_copy(update=own)})
+    own = {"train.holdout": found.holdout, "train.holdout_seed": found.holdout_seed}
+    return changed(params, own)
 
 
 def changes(own: registry.Study, params: Params, runs: RunStore) -> Tuned:
